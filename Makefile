@@ -1,0 +1,45 @@
+# What one does with a checkout. `make help` lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	--no-annotate --no-header setup.cfg
+
+.DEFAULT_GOAL := help
+.PHONY: run seed test check lock help
+
+run: $(VENV)/run ## Start the service on 127.0.0.1:$PORT (3000), with a demo user on a fresh clone
+	@$(BIN)/python -m jwt_server
+
+seed: $(VENV)/run ## Create the demo user travis again, where missing
+	@$(BIN)/flask --app wsgi seed
+
+test: $(VENV)/dev ## Run the tests; make test ARGS='-k pets' runs some
+	@$(BIN)/pytest $(ARGS)
+
+check: $(VENV)/dev ## Run the linter, the type checker and the check of the floors
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lock: $(VENV)/dev ## Resolve the newest allowed dependencies into requirements*.txt
+	$(LOCK) --output-file requirements.txt
+	$(LOCK) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Stamps: the environment with what the service needs, and with what its tests need, too.
+$(VENV)/run: requirements.txt
+$(VENV)/dev: requirements-dev.txt
+$(VENV)/run $(VENV)/dev:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "python3 comes without venv here: sudo apt install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing $< into $(VENV), a minute the first time ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
