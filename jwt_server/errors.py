@@ -1,0 +1,158 @@
+"""Every error that the service raises on purpose: one root, each with its HTTP status,
+a stable code for programs and a sentence for people.
+
+Nothing here knows HTTP beyond the number; `web.problems` turns them into responses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+FieldErrors = Mapping[str, Sequence[str]]
+
+
+class ConfigurationError(Exception):
+    """The settings can't be used. `mistakes` holds one line for each, in reading order."""
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = tuple(mistakes)
+
+
+class ServiceError(Exception):
+    """Root of what a client is told. Subclasses set the three attributes.
+
+    `errors` holds messages per field where there are any; `retry_after` is in seconds.
+    """
+
+    status = 500
+    code = "internal_error"
+    message = "Something went wrong on our side. Try again later."
+    errors: FieldErrors = MappingProxyType({})
+    retry_after: int | None = None
+
+    def __init__(self, message: str | None = None) -> None:
+        self.message = message or self.message
+        super().__init__(self.message)
+
+
+class DatabaseUnavailable(ServiceError):
+    """The database is missing, locked, full, not writable, or of another schema version.
+
+    `cause` is for the log and the operator; the client only learns that it may try again.
+    """
+
+    status = 503
+    code = "database_unavailable"
+    message = "The database is unavailable. Try again in a moment."
+    retry_after = 2
+
+    def __init__(self, cause: str) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+class NotFound(ServiceError):
+    """There is no such thing, or it is somebody else's."""
+
+    status = 404
+    code = "not_found"
+    message = "There is nothing here."
+
+
+class MalformedBody(ServiceError):
+    """The body can't be read as what its content type says it is."""
+
+    status = 400
+    code = "malformed_body"
+    message = "The body can't be read. Send a JSON object, or a form in UTF-8."
+
+
+class UnsupportedBody(ServiceError):
+    """The body is of a content type that no route takes."""
+
+    status = 415
+    code = "unsupported_media_type"
+    message = "Send the fields as application/json or application/x-www-form-urlencoded."
+
+
+class InvalidFields(ServiceError):
+    """One or more fields don't hold what they must; the message names each."""
+
+    status = 422
+    code = "invalid_fields"
+
+    def __init__(self, errors: FieldErrors) -> None:
+        self.errors = errors
+        super().__init__(" ".join(f"{name}: {' '.join(texts)}" for name, texts in errors.items()))
+
+
+class CredentialRequired(ServiceError):
+    """`POST /auth` without a username or a password."""
+
+    status = 422
+    code = "credential_required"
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field.capitalize()} required.")
+        self.errors = {field: [self.message]}
+
+
+class NotSignedIn(ServiceError):
+    """Root of the refusals that carry a challenge (RFC 6750 section 3).
+
+    Status 401, or the 403 that the original's clients expect where a route says so.
+    """
+
+    status = 401
+    challenge = "Bearer"
+
+
+class WrongCredentials(NotSignedIn):
+    """Unknown user or wrong password: one answer, so that neither can be told apart."""
+
+    code = "wrong_credentials"
+    message = "Incorrect username and/or password."
+
+
+class TokenMissing(NotSignedIn):
+    """No Bearer token came with the request."""
+
+    code = "token_missing"
+    message = "No token."
+
+
+class InvalidToken(NotSignedIn):
+    """Root of the refusals of a token that did come."""
+
+    code = "token_invalid"
+    challenge = 'Bearer error="invalid_token"'
+
+
+class TokenMalformed(InvalidToken):
+    """Not three parts of canonical base64url, or not the claims that it must hold."""
+
+    code = "token_malformed"
+    message = "Malformed token."
+
+
+class TokenForged(InvalidToken):
+    """Not signed by this service, or not for it."""
+
+    code = "token_forged"
+    message = "Forged token."
+
+
+class TokenExpired(InvalidToken):
+    """Its time has passed."""
+
+    code = "token_expired"
+    message = "Expired token. Sign in again."
+
+
+class TokenOfNobody(InvalidToken):
+    """The user it was made for has been deleted."""
+
+    code = "token_user_gone"
+    message = "Token of a user who is gone."

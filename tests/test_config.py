@@ -1,0 +1,209 @@
+"""The settings: each mistake is one line, and all of them come at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jwt_server import create_app
+from jwt_server.config import Settings, load_settings
+from jwt_server.errors import ConfigurationError
+from tests.conftest import BASE_ENVIRONMENT
+
+Environment = pytest.MonkeyPatch
+
+
+@pytest.fixture
+def env(monkeypatch: Environment) -> Environment:
+    """An environment with good secrets and nothing else."""
+    for name, value in BASE_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def mistakes() -> tuple[str, ...]:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert str(caught.value) == "\n".join(caught.value.mistakes)
+    return caught.value.mistakes
+
+
+def test_the_defaults_are_those_of_the_contract(env: Environment, tmp_path: Path) -> None:
+    settings = load_settings()
+
+    assert settings.bind == "127.0.0.1:3000"
+    assert settings.loopback
+    assert settings.database == tmp_path / "instance" / "jwt-server.db"
+    assert settings.salt_rounds == 12
+    assert settings.jwt_issuer == settings.jwt_audience == "jwt-server"
+    assert (settings.access_token_ttl, settings.text_token_ttl) == (900, 43200)
+    assert settings.cors_origins == ("*",)
+    assert settings.jwt_secrets == (BASE_ENVIRONMENT["JWT_SECRET"].encode(),)
+
+
+def test_what_is_set_is_taken(env: Environment, tmp_path: Path) -> None:
+    for name, value in {
+        "HOST": "::1",
+        "PORT": "8080",
+        "WEB_CONCURRENCY": "3",
+        "SALT_ROUNDS": "10",
+        "DATABASE_URL": "sqlite:////var/lib/x.db",
+        "JWT_ISSUER": "https://login.example.com",
+        "ACCESS_TOKEN_TTL": "60",
+        "TEXT_TOKEN_TTL": "3600",
+        "CORS_ORIGINS": "https://app.example.com,http://localhost:5173",
+        "JWT_SECRET_PREVIOUS": f"{'p' * 32}, {'q' * 32}\n",
+    }.items():
+        env.setenv(name, value)
+
+    settings = load_settings()
+
+    assert settings.bind == "[::1]:8080"
+    assert settings.loopback
+    assert settings.workers == 3
+    assert settings.salt_rounds == 10
+    assert settings.database == Path("/var/lib/x.db")
+    assert settings.jwt_audience == settings.jwt_issuer == "https://login.example.com"
+    assert (settings.access_token_ttl, settings.text_token_ttl) == (60, 3600)
+    assert settings.cors_origins == ("https://app.example.com", "http://localhost:5173")
+    assert settings.jwt_secrets[1:] == (b"p" * 32, b"q" * 32)
+
+
+def test_without_secrets_there_is_no_start(tmp_path: Path) -> None:
+    found = mistakes()
+
+    assert len(found) == 2
+    for name, line in zip(("SECRET_KEY", "JWT_SECRET"), found, strict=True):
+        assert line.startswith(f"{name} is missing")
+        assert "make run" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("PORT", "http"),
+        ("PORT", ""),
+        ("HOST", ""),
+        ("WEB_CONCURRENCY", "0"),
+        ("SALT_ROUNDS", "3"),
+        ("SALT_ROUNDS", "32"),
+        ("SALT_ROUNDS", "12.5"),
+        ("JWT_ISSUER", ""),
+        ("JWT_AUDIENCE", ""),
+        ("ACCESS_TOKEN_TTL", "0"),
+        ("TEXT_TOKEN_TTL", "-1"),
+        ("TEXT_TOKEN_TTL", "31536001"),
+        ("DATABASE_URL", "postgresql://localhost/x"),
+        ("DATABASE_URL", "sqlite://x.db"),
+        ("DATABASE_URL", "sqlite:///"),
+        ("CORS_ORIGINS", ","),
+        ("CORS_ORIGINS", ""),
+        ("CORS_ORIGINS", "*,https://app.example.com"),
+        ("CORS_ORIGINS", "https://app.example.com/"),
+        ("CORS_ORIGINS", "https://App.example.com"),
+        ("CORS_ORIGINS", "app.example.com"),
+        ("CORS_ORIGINS", "https://user@app.example.com"),
+        ("CORS_ORIGINS", "null"),
+        ("JWT_SECRET", "short"),
+        ("SECRET_KEY", ""),
+        ("JWT_SECRET_PREVIOUS", "short"),
+        ("JWT_SECRET_PREVIOUS", f"{'p' * 32},{'q' * 31}"),
+        ("JWT_SECRET_FILE", "/dev/null"),
+        ("JWT_SECRET_PREVIOUS_FILE", "/nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_setting(
+    env: Environment, name: str, value: str
+) -> None:
+    env.setenv(name, value)
+
+    [line] = mistakes()
+
+    assert line.startswith(name.removesuffix("_FILE"))
+    assert "\n" not in line
+    if "SECRET" in name:
+        assert not value or value.startswith("/") or value not in line.split()
+
+
+def test_all_mistakes_come_at_once(env: Environment) -> None:
+    for name in ("PORT", "SALT_ROUNDS", "DATABASE_URL", "JWT_SECRET"):
+        env.setenv(name, "wrong")
+
+    assert len(mistakes()) == 4
+
+
+def test_salt_rounds_say_why(env: Environment) -> None:
+    env.setenv("SALT_ROUNDS", "3")
+
+    assert mistakes() == ("SALT_ROUNDS: bcrypt's cost (log2) is from 4 to 31, 12 is the default.",)
+
+
+@pytest.mark.parametrize(("rounds", "warns"), [(9, True), (10, False), (15, False), (16, True)])
+def test_unwise_salt_rounds_are_warned_about(
+    settings: Settings, caplog: pytest.LogCaptureFixture, rounds: int, warns: bool
+) -> None:
+    create_app(
+        Settings(
+            secret_key=settings.secret_key,
+            jwt_secrets=settings.jwt_secrets,
+            database=settings.database,
+            salt_rounds=rounds,
+        )
+    )
+
+    assert ("SALT_ROUNDS" in caplog.text) == warns
+
+
+def test_a_secret_may_come_from_a_file(env: Environment, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text(f"{'s' * 32}\n")
+    env.delenv("JWT_SECRET")
+    env.setenv("JWT_SECRET_FILE", str(path))
+
+    assert load_settings().jwt_secrets == (b"s" * 32,)
+
+
+def test_a_secret_and_its_file_together_are_a_mistake(env: Environment) -> None:
+    env.setenv("JWT_SECRET_FILE", "/dev/null")
+    env.setenv("JWT_SECRET", "s" * 32)
+
+    assert mistakes() == ("JWT_SECRET and JWT_SECRET_FILE are both set: keep one of them.",)
+
+
+def test_a_file_that_can_not_be_read_is_a_mistake(env: Environment, tmp_path: Path) -> None:
+    env.delenv("JWT_SECRET")
+    env.setenv("JWT_SECRET_FILE", str(tmp_path))
+
+    [line] = mistakes()
+
+    assert line.startswith("JWT_SECRET_FILE can't be read: ")
+
+
+def test_settings_come_from_a_dotenv_file_too(env: Environment, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=4000\nSALT_ROUNDS=11\n")
+    env.setenv("PORT", "5000")
+
+    settings = load_settings()
+
+    assert (settings.port, settings.salt_rounds) == (5000, 11)
+
+
+def test_secrets_are_not_shown(env: Environment) -> None:
+    shown = repr(load_settings())
+
+    for value in BASE_ENVIRONMENT.values():
+        assert value not in shown
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True),
+     ("0.0.0.0", False), ("::", False), ("192.0.2.1", False), ("example.com", False)],
+)  # fmt: skip
+def test_a_loopback_host_is_known(env: Environment, host: str, loopback: bool) -> None:
+    env.setenv("HOST", host)
+
+    assert load_settings().loopback is loopback
