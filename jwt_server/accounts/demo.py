@@ -1,0 +1,30 @@
+"""The demo user, whose password everyone knows: for trying things out on one's own machine."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from jwt_server.accounts import store
+from jwt_server.database import Connection, Row
+from jwt_server.security.passwords import hash_password, verify_password
+
+USERNAME: Final = "travis"
+PASSWORD: Final = "mypassword"  # noqa: S105 - published on purpose
+
+
+def add_demo_user(db: Connection, rounds: int, now: int) -> bool:
+    """Create the demo user and the two pets where the user is missing; whether it was."""
+    if store.find_by_name(db, USERNAME):
+        return False
+    password_hash = hash_password(PASSWORD, rounds)
+    with db.transaction():
+        user: Row | None = db.queries.insert_demo_user(password_hash=password_hash, now=now)
+        if user is not None:
+            db.queries.insert_demo_pets(user_id=user["id"], now=now)
+    return user is not None
+
+
+def demo_user_can_sign_in(db: Connection, rounds: int) -> bool:
+    """Whether there is a demo user with the password that everyone knows."""
+    user = store.find_by_name(db, USERNAME)
+    return user is not None and verify_password(PASSWORD, user["password_hash"], rounds)

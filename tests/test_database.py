@@ -1,0 +1,219 @@
+"""The database: made once, checked, answered for with 503 when it is not there."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from jwt_server.config import Settings
+from jwt_server.database import Connection, Database
+from jwt_server.errors import DatabaseUnavailable
+from tests.factories import add_user
+
+UNAVAILABLE = "The database is unavailable. Try again in a moment."
+
+
+def spoil(path: Path, kind: str) -> bytes:
+    """Replace the database file by something that the service can't use; what it was."""
+    with closing(sqlite3.connect(path)) as driver:
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    good = path.read_bytes()
+    path.unlink()
+    if kind == "no database":
+        path.write_bytes(b"this is no database, but longer than a header of one\n" * 100)
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "a folder":
+        path.mkdir()
+    elif kind == "newer":
+        path.write_bytes(good[:60] + (99).to_bytes(4, "big") + good[64:])
+    elif kind == "not writable":
+        # Root may write any file, so the file itself says no: SQLite opens a header with a
+        # write version that it does not know for reading only.
+        path.write_bytes(good[:18] + b"\3" + good[19:])
+    return good
+
+
+# What is wrong, and what the operator is told.
+KINDS = {
+    "missing": "No database at",
+    "no database": "file is not a database",
+    "empty": "schema version 0",
+    "a folder": "can't be opened",
+    "newer": "schema version 99, this release needs 1",
+    "not writable": "can't be written",
+}
+
+
+@pytest.mark.parametrize(("kind", "cause"), KINDS.items())
+def test_readyz_tells_a_bad_database_and_recovers_with_it(
+    client: FlaskClient, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    kind: str, cause: str,
+) -> None:  # fmt: skip
+    good = spoil(settings.database, kind)
+
+    answer = client.get("/readyz")
+
+    assert (answer.status_code, answer.text) == (503, UNAVAILABLE)
+    assert answer.headers["Retry-After"] == "2"
+    assert cause in caplog.text
+    assert not any(record.exc_info for record in caplog.records)
+    assert client.get("/healthz").status_code == 200
+
+    if settings.database.is_dir():
+        settings.database.rmdir()
+    settings.database.unlink(missing_ok=True)
+    settings.database.write_bytes(good)
+    assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("kind", set(KINDS) - {"not writable"})
+def test_a_database_that_goes_away_is_a_503(
+    client: FlaskClient, settings: Settings, travis: dict[str, str], kind: str
+) -> None:
+    assert client.get("/my-pets", headers=travis).status_code == 200  # a connection is open
+    spoil(settings.database, kind)
+
+    for answer in (
+        client.get("/my-pets", headers=travis),
+        client.post("/auth", data={"username": "travis", "password": "mypassword"}),
+        client.post("/pets", json={"name": "x"}, headers=travis),
+    ):
+        assert (answer.status_code, answer.text) == (503, UNAVAILABLE)
+
+
+def test_a_database_that_can_not_be_written_still_reads(
+    client: FlaskClient, settings: Settings, travis: dict[str, str]
+) -> None:
+    spoil(settings.database, "not writable")
+
+    assert client.get("/my-pets", headers=travis).status_code == 200
+    answer = client.post("/pets", json={"name": "x"}, headers=travis)
+    assert (answer.status_code, answer.text) == (503, UNAVAILABLE)
+
+
+def test_a_write_waits_two_seconds_for_the_lock_and_then_gives_up(
+    client: FlaskClient, db: Connection, travis: dict[str, str]
+) -> None:
+    db.driver.execute("BEGIN IMMEDIATE")
+
+    answer = client.post("/pets", json={"name": "x"}, headers=travis)
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert client.get("/my-pets", headers=travis).status_code == 200
+    db.driver.rollback()
+    assert client.post("/pets", json={"name": "x"}, headers=travis).status_code == 201
+
+
+def test_a_transaction_is_all_or_nothing(db: Connection) -> None:
+    with pytest.raises(ZeroDivisionError), db.transaction():
+        add_user(db, "half")
+        raise ZeroDivisionError
+
+    assert db.queries.accounts.find_by_key(username_key="half") is None
+    assert not db.driver.in_transaction
+
+
+def test_what_was_not_committed_is_undone_when_the_connection_goes_back(app: Flask) -> None:
+    database: Database = app.extensions["jwt-server"].database
+    with database.connection() as db:
+        db.driver.execute("BEGIN IMMEDIATE")
+        add_user(db, "half")
+
+    with database.connection() as again:
+        assert again is db
+        assert again.queries.accounts.find_by_key(username_key="half") is None
+
+
+def test_a_closed_connection_does_not_go_back_to_the_pool(app: Flask) -> None:
+    database: Database = app.extensions["jwt-server"].database
+    with database.connection() as db:
+        db.driver.close()
+
+    with database.connection() as other:
+        assert other is not db
+
+
+def test_threads_do_not_share_a_connection(app: Flask) -> None:
+    database: Database = app.extensions["jwt-server"].database
+    barrier = threading.Barrier(8)
+    seen: list[Connection] = []
+
+    def hold() -> None:
+        with database.connection() as db:
+            seen.append(db)
+            barrier.wait(timeout=10)
+
+    threads = [threading.Thread(target=hold) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len({id(connection) for connection in seen}) == 8
+
+
+@pytest.mark.parametrize(
+    ("pragma", "value"),
+    [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", None),
+     ("journal_size_limit", 67108864), ("user_version", 1)],
+)  # fmt: skip
+def test_every_connection_has_the_settings_that_keep_data(
+    db: Connection, pragma: str, value: object
+) -> None:
+    row = db.driver.execute(f"PRAGMA {pragma}").fetchone()
+
+    assert next(iter(row.values())) == (2000 if pragma == "busy_timeout" else value)
+
+
+def test_creating_makes_a_private_file_once(tmp_path: Path) -> None:
+    database = Database(tmp_path / "new" / "folder" / "x.db")
+
+    assert database.create() is True
+    assert database.create() is False
+    assert stat.S_IMODE(database.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(database.path.parent.stat().st_mode) == 0o700
+
+
+def test_two_processes_may_create_at_once(tmp_path: Path) -> None:
+    made: list[bool] = []
+    barrier = threading.Barrier(8)
+
+    def create() -> None:
+        barrier.wait(timeout=10)
+        made.append(Database(tmp_path / "x.db").create())
+
+    threads = [threading.Thread(target=create) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(made) == [False] * 7 + [True]
+
+
+@pytest.mark.parametrize("kind", ["no database", "a folder", "newer"])
+def test_creating_does_not_touch_what_is_something_else(
+    app: Flask, settings: Settings, kind: str
+) -> None:
+    assert app.extensions
+    spoil(settings.database, kind)
+    before = settings.database.read_bytes() if settings.database.is_file() else b""
+
+    with pytest.raises(DatabaseUnavailable):
+        Database(settings.database).create()
+
+    assert (settings.database.read_bytes() if settings.database.is_file() else b"") == before
+
+
+def test_deleting_a_user_deletes_the_pets(db: Connection) -> None:
+    db.driver.execute("DELETE FROM users WHERE id = 1")
+
+    assert db.driver.execute("SELECT count(*) AS pets FROM pets").fetchone()["pets"] == 0
