@@ -1,0 +1,1 @@
+"""Passwords and tokens: pure code that knows neither Flask nor SQL."""

@@ -1,0 +1,73 @@
+"""Password hashes: made, verified, and verified in the same time whether or not they exist.
+
+New hashes are bcrypt_sha256 (bcrypt over an HMAC-SHA-256 of the password, so that nothing is
+cut at 72 bytes). Plain bcrypt from older databases verifies by its first 72 bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from passlib.hash import bcrypt, bcrypt_sha256
+
+log = logging.getLogger(__name__)
+
+MAX_CHARACTERS: Final = 256
+"""The longest password taken, so that nobody makes us hash a novel."""
+
+BCRYPT_BYTES: Final = 72
+
+# bcrypt's backend tests itself when it is first used; do it now, before there are threads.
+bcrypt.set_backend("bcrypt")
+bcrypt_sha256.set_backend("bcrypt")
+
+
+def hash_password(password: str, rounds: int) -> str:
+    """A fresh salted hash; `rounds` is bcrypt's cost as a power of two."""
+    return str(bcrypt_sha256.using(rounds=rounds).hash(password))
+
+
+def verify_password(password: str, stored: str | None, rounds: int) -> bool:
+    """Whether `stored` is a hash of `password`; None stands for a user who does not exist.
+
+    A failure costs what hashing at `rounds` costs: it is made with a dummy where there is no
+    hash or an unusable one, and topped up where the stored hash is cheaper.
+    """
+    cost = hash_cost(stored) if stored is not None else None
+    if stored is None or cost is None:
+        if stored is not None:
+            log.error("a stored password hash is unusable: that user can't sign in")
+        _spend(password, rounds)
+        return False
+    if _matches(password, stored):
+        return True
+    # 2^cost is spent, 2^rounds is due: the difference is 2^cost + ... + 2^(rounds - 1).
+    for missing in range(cost, rounds):
+        _spend(password, missing)
+    return False
+
+
+def hash_cost(stored: str) -> int | None:
+    """The cost of a hash (log2), or None for what is not a usable one."""
+    handler = bcrypt_sha256 if bcrypt_sha256.identify(stored) else bcrypt
+    try:
+        return int(handler.from_string(stored).rounds)
+    except ValueError:
+        return None
+
+
+def needs_rehash(stored: str, rounds: int) -> bool:
+    """Whether a verified hash is of an older kind or of another cost than new ones."""
+    return not bcrypt_sha256.identify(stored) or hash_cost(stored) != rounds
+
+
+def _matches(password: str, stored: str) -> bool:
+    if bcrypt_sha256.identify(stored):
+        return bool(bcrypt_sha256.verify(password, stored))
+    return bool(bcrypt.verify(password.encode()[:BCRYPT_BYTES], stored))
+
+
+def _spend(password: str, rounds: int) -> None:
+    """Take the time of one check at this cost, against a hash that nothing has."""
+    bcrypt_sha256.verify(password, f"$bcrypt-sha256$v=2,t=2b,r={rounds}${'.' * 22}${'.' * 31}")

@@ -1,0 +1,123 @@
+"""Access tokens: compact JWTs (RFC 7519), made here and verified strictly (RFC 8725).
+
+Whoever verifies decides: the header must be exactly the one that this service writes, so
+`none`, `crit`, `jku`, `x5u`, embedded keys and other algorithms have no way in, and every
+claim must be there and of its type.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import jwt
+
+from jwt_server import ids, strict_json
+from jwt_server.errors import TokenExpired, TokenForged, TokenMalformed
+
+ALGORITHM: Final = "HS256"
+HEADER: Final = {"alg": ALGORITHM, "typ": "JWT"}
+
+MAX_CHARACTERS: Final = 4096
+"""Ours have some 400; what is longer is not worth decoding."""
+
+FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
+
+# The claims and their types; a bool is no int here.
+CLAIMS: Final[Mapping[str, type]] = {
+    "iss": str,
+    "aud": str,
+    "sub": str,
+    "iat": int,
+    "exp": int,
+    "jti": str,
+    "admin": bool,
+}
+
+_jws = jwt.PyJWS(algorithms=[ALGORITHM])
+
+
+@dataclass(frozen=True)
+class AccessTokens:
+    """What it takes to make and to verify the service's access tokens."""
+
+    keys: tuple[bytes, ...] = field(repr=False)
+    """HMAC secrets of 32 bytes and more: the first signs, all verify."""
+    issuer: str
+    audience: str
+
+    def issue(self, user_id: int, *, admin: bool, now: int, ttl: int) -> str:
+        """A signed token for the user, good from `now` (Unix time) for `ttl` seconds."""
+        claims = {
+            "iss": self.issuer,
+            "aud": self.audience,
+            "sub": str(user_id),
+            "iat": now,
+            "exp": now + ttl,
+            "jti": secrets.token_urlsafe(16),
+            "admin": admin,
+        }
+        return jwt.encode(claims, self.keys[0], ALGORITHM)
+
+    def verify(self, token: str, now: float) -> int:
+        """The id of the user that the token was issued to.
+
+        Raises TokenMalformed, TokenForged or TokenExpired; a token is expired from the second
+        of its `exp` on, without leeway.
+        """
+        header, payload = _decoded(token)
+        if header != HEADER or not self._signed(token):
+            raise TokenForged
+        claims = _checked(payload)
+        if claims["iss"] != self.issuer or claims["aud"] != self.audience:
+            raise TokenForged
+        if claims["exp"] <= now:
+            raise TokenExpired
+        return int(claims["sub"])
+
+    def _signed(self, token: str) -> bool:
+        for key in self.keys:
+            try:
+                _jws.decode(token, key, [ALGORITHM])
+            except jwt.InvalidTokenError:
+                continue
+            return True
+        return False
+
+
+def _decoded(token: str) -> tuple[Any, Any]:
+    """Header and payload as JSON values, from a token of canonical form, nothing verified."""
+    if len(token) > MAX_CHARACTERS or not FORM.fullmatch(token):
+        raise TokenMalformed
+    header, payload, signature = token.split(".")
+    try:
+        _canonical(signature)
+        return strict_json.loads(_canonical(header)), strict_json.loads(_canonical(payload))
+    except ValueError as error:
+        raise TokenMalformed from error
+
+
+def _canonical(part: str) -> bytes:
+    """Decode base64url that has one spelling only: no padding, no stray bits at the end."""
+    try:
+        decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except binascii.Error as error:
+        raise ValueError("no base64url") from error
+    if base64.urlsafe_b64encode(decoded).rstrip(b"=") != part.encode():
+        raise ValueError("not the canonical spelling")
+    return decoded
+
+
+def _checked(claims: Any) -> Mapping[str, Any]:
+    if not isinstance(claims, dict) or any(
+        type(claims.get(name)) is not kind for name, kind in CLAIMS.items()
+    ):
+        raise TokenMalformed
+    if ids.parse(claims["sub"]) is None:
+        raise TokenMalformed
+    return claims
