@@ -1,0 +1,1 @@
+"""What the routes share: parsing what comes in, shaping what goes out."""

@@ -1,0 +1,104 @@
+"""Errors out: the one place where exceptions become responses.
+
+Plain text holding just the message, unless the client prefers JSON; then problem details
+(RFC 9457). What a client did wrong is answered and forgotten; what went wrong on our side is
+logged with its cause, and the client learns only that it did.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from typing import Any, Final
+
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.http import HTTP_STATUS_CODES
+
+from jwt_server.database import is_outage
+from jwt_server.errors import DatabaseUnavailable, NotSignedIn, ServiceError
+
+log = logging.getLogger(__name__)
+
+# RFC 9110 section 9.1 and RFC 5789; another method on a known path is 501, not 405.
+KNOWN_METHODS: Final = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
+)
+
+# Code and message for what Flask and Werkzeug raise.
+HTTP_ERRORS: Final = {
+    400: ("bad_request", "The request can't be read."),
+    404: ("not_found", "There is nothing here."),
+    405: ("method_not_allowed", "This path does not take that method."),
+    413: ("body_too_large", "The body is too large: 64 KiB is the limit."),
+    500: (ServiceError.code, ServiceError.message),
+    501: ("method_not_implemented", "No path takes that method."),
+}
+
+
+def register(app: Flask) -> None:
+    """Hook the error handlers into the app."""
+    app.register_error_handler(ServiceError, _service_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(sqlite3.Error, _database_error)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def prefers_json() -> bool:
+    """Whether the Accept header ranks JSON above plain text (RFC 9110 section 12.5.1).
+
+    On a tie, which is what browsers and axios send by default, plain text wins.
+    """
+    accepted = request.accept_mimetypes
+    json = max(accepted.quality("application/json"), accepted.quality("application/problem+json"))
+    return json > accepted.quality("text/plain")
+
+
+def _service_error(error: ServiceError) -> Response:
+    if isinstance(error, DatabaseUnavailable):
+        log.error("%s", error.cause)
+    response = _problem(error.status, error.code, error.message, errors=error.errors)
+    if isinstance(error, NotSignedIn):
+        response.headers["WWW-Authenticate"] = error.challenge
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    if isinstance(error, MethodNotAllowed) and request.method not in KNOWN_METHODS:
+        status = 501
+    code, message = HTTP_ERRORS.get(status, HTTP_ERRORS[400])
+    response = _problem(status, code, message)
+    if isinstance(error, MethodNotAllowed):
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+    return response
+
+
+def _database_error(error: sqlite3.Error) -> Response:
+    if is_outage(error):
+        return _service_error(DatabaseUnavailable(f"The database fails: {error}."))
+    return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error("unexpected error", exc_info=error)
+    return _problem(ServiceError.status, ServiceError.code, ServiceError.message)
+
+
+def _problem(status: int, code: str, message: str, **members: Any) -> Response:
+    if prefers_json():
+        problem = {
+            "type": "about:blank",
+            "title": HTTP_STATUS_CODES[status],
+            "status": status,
+            "detail": message,
+            "code": code,
+        } | {name: value for name, value in members.items() if value}
+        text, mimetype = current_app.json.dumps(problem), "application/problem+json"
+    else:
+        text, mimetype = message, "text/plain"
+    response = current_app.response_class(text, status, mimetype=mimetype)
+    response.vary.add("Accept")
+    return response

@@ -1,0 +1,100 @@
+"""What holds for every request and response: its id, its headers, CORS, its log line."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from typing import Final
+from uuid import uuid4
+
+from flask import Flask, Response, g, request
+from flask_cors import CORS
+
+log = logging.getLogger("jwt_server.access")
+
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
+
+# No page is served from here: a browser that shows one of our answers must run nothing in it.
+SECURITY_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+EXPOSED_HEADERS: Final = ("Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID")
+METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+A_DAY: Final = 24 * 60 * 60
+
+
+class PlainResponse(Response):
+    """A response that claims no content type where nobody set one; Flask's own says HTML."""
+
+    default_mimetype = None
+
+
+def register(app: Flask, origins: tuple[str, ...]) -> None:
+    """Hook all of it into the app. `origins` are those of `CORS_ORIGINS`."""
+    app.response_class = PlainResponse
+    any_origin = origins == ("*",)
+    app.before_request(_begin)
+    app.before_request(_answer_preflight)
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        for name, value in SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers["X-Request-ID"] = request_id()
+        if not any_origin:
+            response.vary.add("Origin")
+        _log(response)
+        return response
+
+    CORS(
+        app,
+        # flask-cors takes text with a special character, such as an IPv6 address's bracket,
+        # for a regular expression, so it gets expressions that match just the origin.
+        origins="*"
+        if any_origin
+        else [re.compile(re.escape(origin) + r"\Z") for origin in origins],
+        send_wildcard=any_origin,
+        always_send=False,
+        vary_header=False,
+        methods=METHODS,
+        expose_headers=EXPOSED_HEADERS,
+        max_age=A_DAY,
+    )
+
+
+def request_id() -> str:
+    """This request's id: the client's own where it is harmless in a log, else a fresh one."""
+    if "request_id" not in g:
+        offered = request.headers.get("X-Request-ID", "")
+        g.request_id = offered if REQUEST_ID.fullmatch(offered) else uuid4().hex
+    return str(g.request_id)
+
+
+def _begin() -> None:
+    g.started = time.perf_counter()
+
+
+def _answer_preflight() -> Response | None:
+    """Answer a CORS preflight on any path; flask-cors adds the headers to it."""
+    is_preflight = (
+        request.method == "OPTIONS"
+        and "Origin" in request.headers
+        and "Access-Control-Request-Method" in request.headers
+    )
+    return PlainResponse(status=204) if is_preflight else None
+
+
+def _log(response: Response) -> None:
+    # The route, not the path: what a client put into the path stays out of the log.
+    route = request.url_rule.rule if request.url_rule else "-"
+    started = g.get("started", time.perf_counter())
+    milliseconds = (time.perf_counter() - started) * 1000
+    method = request.method if request.method in METHODS else "-"
+    log.info("%s %s %d %.1f ms", method, route, response.status_code, milliseconds)

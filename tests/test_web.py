@@ -1,0 +1,281 @@
+"""What holds for every answer: negotiation of errors, headers, CORS, request ids, log lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from jwt_server import create_app
+from jwt_server.config import Settings
+from tests.conftest import Ask
+from tests.factories import bearer, token
+
+PUBLIC = {"auth.authenticate", "health.alive", "health.ready"}
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_json"),
+    [
+        (None, False),
+        ("", False),
+        ("*/*", False),
+        ("application/json, text/plain, */*", False),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", False),
+        ("text/plain", False),
+        ("text/plain, application/json;q=0.9", False),
+        ("application/json;q=0", False),
+        ("application/json;q=0.5, text/*", False),
+        ("application/json;q=high", False),
+        ("application/json;q=nan", False),
+        ("image/png", False),
+        (",;=/", False),
+        ("application/json", True),
+        ("APPLICATION/JSON", True),
+        ("application/problem+json", True),
+        ("application/*", True),
+        ("application/json, */*;q=0.5", True),
+        ("application/json;q=0.2, text/plain;q=0.1", True),
+        ("text/plain;q=0.5, */*", True),
+        ("text/*;q=0.3, application/problem+json;q=0.4", True),
+    ],
+)
+def test_errors_are_text_unless_json_is_preferred(
+    ask: Ask, accept: str | None, is_json: bool
+) -> None:
+    headers = {} if accept is None else {"Accept": accept}
+
+    refused = ask("GET", "/my-pets", headers=headers)
+    signed_in = ask(
+        "POST",
+        "/auth",
+        headers=headers,
+        data="username=travis&password=mypassword",
+        content_type="application/x-www-form-urlencoded",
+    )
+
+    assert refused.headers["Content-Type"] == (
+        "application/problem+json" if is_json else "text/plain; charset=utf-8"
+    )
+    assert signed_in.headers["Content-Type"] == (
+        "application/json" if is_json else "text/plain; charset=utf-8"
+    )
+    assert refused.headers["Vary"] == signed_in.headers["Vary"] == "Accept"
+
+
+def test_a_problem_has_all_its_members(client: FlaskClient) -> None:
+    answer = client.get("/my-pets", headers={"Accept": "application/json"})
+
+    assert answer.get_json() == {
+        "type": "about:blank",
+        "title": "Forbidden",
+        "status": 403,
+        "detail": "No token.",
+        "code": "token_missing",
+    }
+
+
+def test_a_problem_names_the_fields(client: FlaskClient, travis: dict[str, str]) -> None:
+    answer = client.post(
+        "/pets", json={"species": 5}, headers=travis | {"Accept": "application/json"}
+    )
+
+    problem = answer.get_json()
+    assert problem["code"] == "invalid_fields"
+    assert problem["errors"] == {
+        "name": ["This field is required."],
+        "species": ["Send a string."],
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("PUT", "/auth", 405, "method_not_allowed"),
+        ("BREW", "/auth", 501, "method_not_implemented"),
+        ("POST", "/auth", 422, "credential_required"),
+        ("GET", "/pets", 401, "token_missing"),
+    ],
+)
+def test_every_problem_has_its_code(
+    client: FlaskClient, method: str, path: str, status: int, code: str
+) -> None:
+    problem = client.open(path, method=method, headers={"Accept": "application/json"}).get_json()
+
+    assert (problem["status"], problem["code"]) == (status, code)
+
+
+def test_a_client_that_asks_for_json_gets_a_token_object(client: FlaskClient) -> None:
+    answer = client.post(
+        "/auth",
+        json={"username": "travis", "password": "mypassword"},
+        headers={"Accept": "application/json"},
+    )
+
+    found = answer.get_json()
+    assert client.get("/my-pets", headers=bearer(found.pop("access_token"))).status_code == 200
+    assert found == {"token_type": "Bearer", "expires_in": 900}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/my-pets"), ("GET", "/nowhere"), ("POST", "/auth"), ("OPTIONS", "/auth"),
+     ("GET", "/healthz"), ("GET", "/readyz"), ("PUT", "/auth"), ("DELETE", "/pets/1")],
+)  # fmt: skip
+def test_every_answer_has_the_security_headers_and_no_cookie(
+    ask: Ask, method: str, path: str
+) -> None:
+    answer = ask(method, path, headers={"Cookie": "session=x"})
+
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "Set-Cookie" not in answer.headers
+    assert "html" not in answer.headers.get("Content-Type", "")
+
+
+@pytest.mark.parametrize("offered", ["abcd1234", "a" * 64, "A.b_c-d.123"])
+def test_a_harmless_request_id_is_kept(ask: Ask, offered: str) -> None:
+    answer = ask("GET", "/healthz", headers={"X-Request-ID": offered})
+
+    assert answer.headers["X-Request-ID"] == offered
+
+
+@pytest.mark.parametrize(
+    "offered", ["", "short", "a" * 65, "with space", "<script>", 'quote"quote', "ümlaut12"]
+)
+def test_another_request_id_is_replaced(ask: Ask, offered: str) -> None:
+    answer = ask("GET", "/healthz", headers={"X-Request-ID": offered})
+
+    assert answer.headers["X-Request-ID"] != offered
+    assert len(answer.headers["X-Request-ID"]) == 32
+
+
+def test_the_request_is_logged_by_its_route_and_nothing_of_the_client(
+    client: FlaskClient, travis: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        client.get("/pets/1?password=mypassword", headers=travis)
+        client.get("/no%0Awhere", headers=travis)
+        client.open("/auth", method="BR\nEW")
+        client.post("/auth", data={"username": "sekret-name", "password": "sekret-password"})
+
+    lines = [record.getMessage() for record in caplog.records if "access" in record.name]
+    assert [line.rsplit(" ", 2)[0] for line in lines] == [
+        "GET /pets/<id:pet_id> 200",
+        "GET - 404",
+        "- - 501",
+        "POST /auth 401",
+    ]
+    for secret in ("mypassword", "sekret", travis["Authorization"], "where", "EW"):
+        assert secret not in caplog.text
+
+
+PREFLIGHT = {
+    "Origin": "https://app.example.com",
+    "Access-Control-Request-Method": "PUT",
+    "Access-Control-Request-Headers": "authorization, content-type, x-anything",
+}
+
+
+@pytest.mark.parametrize("path", ["/auth", "/my-pets", "/pets/1", "/nowhere", "/healthz"])
+def test_a_preflight_is_answered_on_any_path_without_a_token(ask: Ask, path: str) -> None:
+    answer = ask("OPTIONS", path, headers=PREFLIGHT)
+
+    assert (answer.status, answer.body) == (204, b"")
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert answer.headers["Access-Control-Max-Age"] == "86400"
+    allowed = answer.headers["Access-Control-Allow-Headers"].split(", ")
+    assert set(allowed) == {"authorization", "content-type", "x-anything"}
+    methods = set(answer.headers["Access-Control-Allow-Methods"].split(", "))
+    assert methods >= {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/my-pets"), ("POST", "/auth"), ("GET", "/nowhere"), ("PUT", "/auth"),
+     ("BREW", "/auth"), ("OPTIONS", "/auth"), ("GET", "/healthz")],
+)  # fmt: skip
+def test_every_answer_to_an_origin_can_be_read_by_it(ask: Ask, method: str, path: str) -> None:
+    answer = ask(method, path, headers={"Origin": "null"})
+
+    assert answer.headers.getlist("Access-Control-Allow-Origin") == ["*"]
+    exposed = answer.headers["Access-Control-Expose-Headers"]
+    assert exposed == "Link, Location, Retry-After, WWW-Authenticate, X-Request-ID"
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+def test_without_an_origin_there_are_no_cors_headers(ask: Ask) -> None:
+    answer = ask("GET", "/my-pets")
+
+    assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
+
+
+ORIGINS = ("https://app.example.com", "http://[::1]:5173")
+
+
+@pytest.fixture
+def strict_client(settings: Settings, app: Flask) -> FlaskClient:
+    """A client of the service when CORS_ORIGINS names two origins."""
+    assert app.extensions  # the database is made
+    return create_app(dataclasses.replace(settings, cors_origins=ORIGINS)).test_client()
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_a_listed_origin_is_named_back(strict_client: FlaskClient, origin: str) -> None:
+    for answer in (
+        strict_client.get("/my-pets", headers={"Origin": origin}),
+        strict_client.options("/auth", headers=PREFLIGHT | {"Origin": origin}),
+    ):
+        assert answer.headers["Access-Control-Allow-Origin"] == origin
+        assert "Origin" in answer.headers["Vary"]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example.com", "https://appXexample.com", "https://app.example.com.evil",
+     "https://app.example.com:8443", "http://app.example.com", "null", "http://:"],
+)  # fmt: skip
+def test_another_origin_gets_no_cors_headers(strict_client: FlaskClient, origin: str) -> None:
+    for answer in (
+        strict_client.get("/my-pets", headers={"Origin": origin}),
+        strict_client.options("/auth", headers=PREFLIGHT | {"Origin": origin}),
+    ):
+        assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
+        assert "Origin" in answer.headers["Vary"]
+
+
+def test_every_route_is_public_or_refuses_a_stranger(app: Flask) -> None:
+    client = app.test_client()
+    seen = set()
+    for rule in app.url_map.iter_rules():
+        seen.add(rule.endpoint)
+        for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
+            path = rule.rule.replace("<id:pet_id>", "1")
+            refused = client.open(path, method=method).status_code in {401, 403}
+            assert refused != (rule.endpoint in PUBLIC), rule
+    assert seen >= PUBLIC
+
+
+def test_a_host_that_is_no_host_is_a_400(ask: Ask) -> None:
+    assert ask("GET", "/pets", headers={"Host": "a" * 300} | bearer(token())).status == 400
+
+
+def test_an_error_outside_of_any_route_still_has_every_header(
+    app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("the cause")
+
+    app.before_request_funcs.setdefault(None, []).insert(0, broken)
+    answer = app.test_client().get("/healthz", headers={"Origin": "null"})
+
+    assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (500, "*")
+    assert "the cause" in caplog.text
+    assert "cause" not in answer.text
