@@ -1,0 +1,1 @@
+"""Signing in, and the guard that lets only the signed-in through."""

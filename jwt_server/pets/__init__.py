@@ -1,0 +1,1 @@
+"""The example resource: copy this folder for your own."""

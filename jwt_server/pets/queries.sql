@@ -1,0 +1,25 @@
+-- Pets. Every query names the owner, so that nobody reaches another's pet by its id.
+
+-- name: names_of_user(user_id)
+SELECT name, species FROM pets WHERE user_id = :user_id ORDER BY id;
+
+-- name: page_of_user(user_id, after, rows)
+SELECT id, name, species, created_at FROM pets
+WHERE user_id = :user_id AND id > :after ORDER BY id LIMIT :rows;
+
+-- name: find(user_id, id)^
+SELECT id, name, species, created_at FROM pets WHERE user_id = :user_id AND id = :id;
+
+-- name: insert(user_id, name, species, now)^
+-- Nothing comes back where the user has been deleted in the meantime.
+INSERT INTO pets (user_id, name, species, created_at)
+SELECT id, :name, :species, :now FROM users WHERE id = :user_id
+RETURNING id, name, species, created_at;
+
+-- name: replace(user_id, id, name, species)^
+UPDATE pets SET name = :name, species = :species
+WHERE user_id = :user_id AND id = :id
+RETURNING id, name, species, created_at;
+
+-- name: remove(user_id, id)!
+DELETE FROM pets WHERE user_id = :user_id AND id = :id;

@@ -1,0 +1,123 @@
+"""The caller's pets: `/pets`, the full resource, and `/my-pets`, the original's list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, current_app, jsonify, url_for
+from marshmallow import Schema, fields, post_load
+from marshmallow.validate import Length
+
+from jwt_server.auth.guard import Caller, login_required
+from jwt_server.database import Row
+from jwt_server.errors import NotFound, TokenOfNobody
+from jwt_server.web.bodies import BodySchema, Text
+from jwt_server.web.paging import Page, PageSchema, page_of
+from jwt_server.web.routing import Blueprint, Timestamp
+from jwt_server.web.service import current_service, get_db
+
+bp = Blueprint("pets", __name__, description="The caller's own pets.")
+
+
+class PetFields(BodySchema):
+    """What a client may set."""
+
+    name = Text(required=True, validate=Length(1, 100, error="Send 1 to 100 characters."))
+    species = Text(
+        load_default=None,
+        allow_none=True,
+        validate=Length(max=100, error="Send 100 characters at the most."),
+    )
+
+    @post_load
+    def empty_is_null(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
+        """A form can't send null."""
+        return data | {"species": data["species"] or None}
+
+
+class MyPetSchema(Schema):
+    """A pet as the original shows it."""
+
+    name = fields.String(required=True)
+    species = fields.String(required=True, allow_none=True)
+
+
+class PetSchema(MyPetSchema):
+    """A pet, whole."""
+
+    class Meta:
+        fields = ("id", "name", "species", "created_at")
+
+    id = fields.Integer(required=True)
+    created_at = Timestamp(required=True)
+
+
+@bp.route("/my-pets")
+@login_required(refuse_with=403)
+@bp.response(200, MyPetSchema(many=True))
+def list_my_pets(caller: Caller) -> Response:
+    """All of the caller's pets, names and species."""
+    return jsonify(list(get_db().queries.pets.names_of_user(user_id=caller.id)))
+
+
+@bp.route("/pets")
+@login_required
+@bp.arguments(PageSchema, location="query")
+@bp.response(200, PetSchema(many=True))
+def list_pets(caller: Caller, page: Page) -> tuple[list[Row], dict[str, str]]:
+    """A page of the caller's pets, oldest first."""
+    rows = get_db().queries.pets.page_of_user(user_id=caller.id, after=page.after, rows=page.rows)
+    return page_of(list(rows), page)
+
+
+@bp.route("/pets", methods=["POST"])
+@login_required
+@bp.arguments(PetFields)
+@bp.response(201, PetSchema)
+def add_pet(caller: Caller, pet: dict[str, Any]) -> tuple[Row, dict[str, str]]:
+    """Add a pet."""
+    db = get_db()
+    with db.transaction():
+        row = db.queries.pets.insert(user_id=caller.id, now=current_service().now(), **pet)
+    if row is None:
+        raise TokenOfNobody
+    return row, {"Location": url_for("pets.show_pet", pet_id=row["id"])}
+
+
+@bp.route("/pets/<id:pet_id>")
+@login_required
+@bp.response(200, PetSchema)
+def show_pet(caller: Caller, pet_id: int) -> Row:
+    """One pet."""
+    return _found(get_db().queries.pets.find(user_id=caller.id, id=pet_id))
+
+
+@bp.route("/pets/<id:pet_id>", methods=["PUT"])
+@login_required
+@bp.arguments(PetFields)
+@bp.response(200, PetSchema)
+def replace_pet(caller: Caller, pet: dict[str, Any], pet_id: int) -> Row:
+    """Replace a pet's name and species."""
+    db = get_db()
+    with db.transaction():
+        row = db.queries.pets.replace(user_id=caller.id, id=pet_id, **pet)
+    return _found(row)
+
+
+@bp.route("/pets/<id:pet_id>", methods=["DELETE"])
+@login_required
+@bp.response(204)
+def remove_pet(caller: Caller, pet_id: int) -> Response:
+    """Remove a pet."""
+    db = get_db()
+    with db.transaction():
+        removed = db.queries.pets.remove(user_id=caller.id, id=pet_id)
+    if not removed:
+        raise NotFound
+    return current_app.response_class(status=204)
+
+
+def _found(row: Row | None) -> Row:
+    if row is None:
+        raise NotFound
+    return row

@@ -1,0 +1,269 @@
+"""Bearer tokens: how they must come, and everything that is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jwt
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from jwt_server import create_app
+from jwt_server.config import Settings
+from tests.conftest import Ask, Clock
+from tests.factories import (
+    ABSENT,
+    HEADER,
+    JWT_SECRET,
+    base64url,
+    bearer,
+    claims,
+    signed,
+    token,
+)
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
+@pytest.mark.parametrize("space", [" ", "  "])
+def test_the_schemes_name_is_case_insensitive(ask: Ask, scheme: str, space: str) -> None:
+    answer = ask("GET", "/pets", headers={"Authorization": f"{scheme}{space}{token()}"})
+
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic dHJhdmlzOm15cGFzc3dvcmQ=",
+        "Token x",
+        "Bearer\tx",
+        "Bearer, x",
+        "BearerX x",
+        "x",
+    ],
+)
+def test_without_a_bearer_token_the_challenge_is_bare(ask: Ask, authorization: str) -> None:
+    answer = ask("GET", "/pets", headers={"Authorization": authorization})
+
+    assert (answer.status, answer.text) == (401, "No token.")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_a_token_anywhere_else_is_not_looked_at(ask: Ask) -> None:
+    for path, kwargs in (
+        (f"/pets?access_token={token()}", {}),
+        ("/pets", {"headers": {"Cookie": f"access_token={token()}"}}),
+        ("/pets", {"headers": {"X-Authorization": f"Bearer {token()}"}}),
+    ):
+        assert ask("GET", path, **kwargs).text == "No token."
+
+
+def unsigned(header: dict[str, Any]) -> str:
+    return f"{base64url(json.dumps(header).encode())}.{base64url(json.dumps(claims()).encode())}."
+
+
+GOOD = token()
+FIRST, SECOND, LAST = GOOD.split(".")
+PAYLOAD = json.dumps(claims()).encode()
+
+MALFORMED = {
+    "two tokens": f"{GOOD} {GOOD}",
+    "two headers joined": f"{GOOD}, Bearer {GOOD}",
+    "a space inside": f"{FIRST}. {SECOND}.{LAST}",
+    "a tab inside": f"{FIRST}.\t{SECOND}.{LAST}",
+    "one part": FIRST,
+    "two parts": f"{FIRST}.{SECOND}",
+    "four parts": f"{GOOD}.{LAST}",
+    "five parts, as JWE": f"{GOOD}.{LAST}.{LAST}",
+    "empty parts": "..",
+    "no signature": f"{FIRST}.{SECOND}.",
+    "padded": f"{GOOD}=",
+    "standard base64": f"{FIRST}.{SECOND}.{'+/' * 20}",
+    "quoted": f'"{GOOD}"',
+    "stray bits at the end": GOOD[:-1] + chr(ord(GOOD[-1]) + 1),
+    "letters beyond ASCII": f"{FIRST}.{SECOND}.é",
+    "the JSON serialization": json.dumps({"payload": SECOND, "signature": LAST}),
+    "100 KB": signed(b'{"alg":"HS256","typ":"JWT"}', b'{"x":"' + b"x" * 100_000 + b'"}'),
+    "8 KB": signed(b'{"alg":"HS256","typ":"JWT"}', b'{"x":"' + b"x" * 5_000 + b'"}'),
+    "a header that is no JSON": signed(b"{", PAYLOAD),
+    "a header in UTF-16": signed(json.dumps(HEADER).encode("utf-16"), PAYLOAD),
+    "alg twice": signed(b'{"alg":"none","alg":"HS256","typ":"JWT"}', PAYLOAD),
+    "a payload that is no JSON": signed(json.dumps(HEADER).encode(), b"\xff"),
+    "a payload that is no object": signed(json.dumps(HEADER).encode(), b"[]"),
+    "a payload in UTF-16": signed(json.dumps(HEADER).encode(), PAYLOAD.decode().encode("utf-16")),
+    "a claim twice": signed(json.dumps(HEADER).encode(), PAYLOAD[:-1] + b',"sub":"2"}'),
+    "deep JSON": signed(json.dumps(HEADER).encode(), b"[" * 2900),
+    "exp NaN": token(exp=float("nan")),
+}
+
+
+@pytest.mark.parametrize("bad", MALFORMED.values(), ids=MALFORMED)
+def test_a_token_of_another_form_is_refused(client: FlaskClient, bad: str) -> None:
+    answer = client.get("/pets", headers=bearer(bad))
+
+    assert (answer.status_code, answer.text) == (401, "Malformed token.")
+    assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+
+
+@pytest.mark.parametrize("bad", [bad for bad in MALFORMED.values() if bad.isascii()])
+def test_gunicorn_or_the_app_refuses_it_too(ask: Ask, bad: str) -> None:
+    assert ask("GET", "/pets", headers=bearer(bad)).status in {400, 401, 431}
+
+
+def test_exp_beyond_all_numbers_is_refused(ask: Ask) -> None:
+    payload = json.dumps(claims(exp=0)).replace('"exp": 0', '"exp": 1e400').encode()
+
+    answer = ask("GET", "/pets", headers=bearer(signed(json.dumps(HEADER).encode(), payload)))
+
+    assert (answer.status, answer.text) == (401, "Malformed token.")
+
+
+WRONG_TYPES: dict[str, list[Any]] = {
+    "iss": [None, 1, ["jwt-server"], True, {}],
+    "aud": [None, 1, ["jwt-server"], True],
+    "sub": [
+        None,
+        1,
+        True,
+        "",
+        "0",
+        "01",
+        "-1",
+        "+1",
+        " 1",
+        "1\n",
+        "١",
+        "1.0",
+        "x",
+        "1e0",
+        str(2**63),
+    ],
+    "iat": [None, "1", 1.5, True, [1]],
+    "exp": [None, "9999999999", 9999999999.5, True, [9999999999]],
+    "jti": [None, 1, ["x"]],
+    "admin": [None, 0, 1, "false", []],
+}
+
+
+@pytest.mark.parametrize(
+    ("claim", "value"),
+    [(name, value) for name, values in WRONG_TYPES.items() for value in [ABSENT, *values]],
+)
+def test_every_claim_must_be_there_and_of_its_type(ask: Ask, claim: str, value: Any) -> None:
+    answer = ask("GET", "/pets", headers=bearer(token(**{claim: value})))
+
+    assert (answer.status, answer.text) == (401, "Malformed token.")
+
+
+FORGED = {
+    **{f"alg {alg}": unsigned({"alg": alg, "typ": "JWT"}) + "AA" for alg in
+       ("none", "None", "NONE", "nOnE", "", "HS384", "RS256")},
+    "alg absent": token(header={"typ": "JWT"}),
+    "alg null": token(header={"alg": None, "typ": "JWT"}),
+    "alg a list": token(header={"alg": ["HS256"], "typ": "JWT"}),
+    "alg in lower case": token(header={"alg": "hs256", "typ": "JWT"}),
+    "typ absent": token(header={"alg": "HS256"}),
+    "another typ": token(header={"alg": "HS256", "typ": "at+jwt"}),
+    "crit": token(header=HEADER | {"crit": ["exp"]}),
+    "crit empty": token(header=HEADER | {"crit": []}),
+    "b64 false": token(header=HEADER | {"b64": False, "crit": ["b64"]}),
+    "jku": token(header=HEADER | {"jku": "http://127.0.0.1:1/"}),
+    "jwk": token(header=HEADER | {"jwk": {"kty": "oct", "k": base64url(b"x" * 32)}}),
+    "kid": token(header=HEADER | {"kid": "../../dev/null"}),
+    "another key": token(key=b"another secret of thirty-two bytes and more"),
+    "the empty key": token(key=b""),
+    "a changed payload": f"{FIRST}.{base64url(json.dumps(claims(sub='2')).encode())}.{LAST}",
+    "a cut signature": f"{FIRST}.{SECOND}.{LAST[:20]}",
+    "a zero signature": f"{FIRST}.{SECOND}.{base64url(bytes(32))}",
+    "another issuer": token(iss="elsewhere"),
+    "another audience": token(aud="elsewhere"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", FORGED.values(), ids=FORGED)
+def test_a_forged_token_is_refused(ask: Ask, bad: str) -> None:
+    answer = ask("GET", "/pets", headers=bearer(bad))
+
+    assert (answer.status, answer.text) == (401, "Forged token.")
+    assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+
+
+def test_a_token_expires_to_the_second(client: FlaskClient, clock: Clock) -> None:
+    text = client.post("/auth", data={"username": "travis", "password": "mypassword"}).text
+
+    clock.advance(12 * 60 * 60 - 0.001)
+    assert client.get("/my-pets", headers=bearer(text)).status_code == 200
+    clock.advance(0.001)
+    assert client.get("/my-pets", headers=bearer(text)).text == "Expired token. Sign in again."
+
+
+def test_the_claims_are_those_of_the_contract(client: FlaskClient, clock: Clock) -> None:
+    text = client.post("/auth", data={"username": "travis", "password": "mypassword"}).text
+
+    assert jwt.get_unverified_header(text) == HEADER
+    found = jwt.decode(text, JWT_SECRET, ["HS256"], options={"verify_signature": False})
+    jti = found.pop("jti")
+    now = int(clock())
+    assert found == {
+        "iss": "jwt-server",
+        "aud": "jwt-server",
+        "sub": "1",
+        "iat": now,
+        "exp": now + 12 * 60 * 60,
+        "admin": False,
+    }
+    assert len(jti) >= 22
+
+
+def test_two_tokens_are_never_the_same(client: FlaskClient) -> None:
+    data = {"username": "travis", "password": "mypassword"}
+
+    assert client.post("/auth", data=data).text != client.post("/auth", data=data).text
+
+
+def test_a_previous_secret_verifies_but_does_not_sign(
+    settings: Settings, app: Flask, clock: Clock
+) -> None:
+    new = b"a newer secret, which is of 32 bytes and more"
+    swapped = create_app(
+        Settings(
+            secret_key=settings.secret_key,
+            jwt_secrets=(new, JWT_SECRET),
+            database=settings.database,
+            salt_rounds=4,
+        ),
+        clock,
+    )
+    old_token = token(int(clock()))
+    data = {"username": "travis", "password": "mypassword"}
+    new_token = swapped.test_client().post("/auth", data=data).text
+
+    assert swapped.test_client().get("/pets", headers=bearer(old_token)).status_code == 200
+    assert swapped.test_client().get("/pets", headers=bearer(new_token)).status_code == 200
+    assert app.test_client().get("/pets", headers=bearer(new_token)).text == "Forged token."
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(
+    st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"))
+    | st.tuples(st.binary(), st.binary(), st.binary()).map(
+        lambda parts: "Bearer " + ".".join(map(base64url, parts))
+    )
+    | st.tuples(st.sampled_from([b"{}", b"[]", json.dumps(HEADER).encode()]), st.binary()).map(
+        lambda parts: f"Bearer {signed(*parts)}"
+    )
+)
+def test_no_authorization_header_at_all_makes_a_5xx_or_lets_in(
+    client: FlaskClient, authorization: str
+) -> None:
+    answer = client.get("/pets", headers={"Authorization": authorization})
+
+    assert answer.status_code == 401
