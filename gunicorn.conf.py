@@ -1,0 +1,61 @@
+"""How gunicorn runs the service: `gunicorn wsgi:app` finds this file in its directory."""
+
+import os
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.gthread import ThreadWorker
+
+from jwt_server.config import load_settings, usable_cores
+from jwt_server.database import Database
+from jwt_server.errors import ConfigurationError, DatabaseUnavailable
+
+try:
+    settings = load_settings()
+except ConfigurationError as error:
+    raise SystemExit(str(error)) from error
+
+bind = settings.bind
+
+# One worker for each core: Python runs one thread at a time.
+workers = settings.workers
+
+# Threads, because a sign-in hashes for a fraction of a second outside the interpreter lock,
+# and the worker's other threads answer the cheap requests meanwhile.
+worker_class = "gthread"
+threads = 16
+
+# The service writes its own line for each request, with the request's id.
+accesslog = None
+
+# Nobody here uses gunicorn's runtime control, so there is no socket to guard.
+control_socket_disable = True
+
+cores = usable_cores()
+core_of: dict[int, int] = {}  # by the number that gunicorn counts its workers with
+
+
+def on_starting(server: Arbiter) -> None:
+    """Refuse to start, with one line, where the database can't be used."""
+    try:
+        Database(settings.database).check()
+    except DatabaseUnavailable as error:
+        raise SystemExit(error.cause) from error
+
+
+def pre_fork(server: Arbiter, worker: ThreadWorker) -> None:
+    """Give the new worker the core that the fewest living ones have.
+
+    A plain round robin would double up as soon as a worker is replaced.
+    """
+    taken = [core_of[sibling.age] for sibling in server.WORKERS.values()]
+    core_of[worker.age] = min(cores, key=taken.count)
+
+
+def post_fork(server: Arbiter, worker: ThreadWorker) -> None:
+    """Pin the worker to its core, where the system can.
+
+    Unpinned, the threads of a busy worker fight over the interpreter lock across cores:
+    measured on two cores, 1,100 reads a second instead of 6,000 to 6,900.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core_of[worker.age]})

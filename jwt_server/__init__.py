@@ -1,0 +1,46 @@
+"""jwt-server: a small login service for browser front ends.
+
+`create_app` wires the parts together and decides nothing; docs/architecture.md tells where
+each line lives.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from flask import Flask
+
+from jwt_server import cli
+from jwt_server.auth import routes as auth
+from jwt_server.config import SALT_ROUNDS_WISE, Settings, load_settings
+from jwt_server.database import Database
+from jwt_server.ops import health, logs
+from jwt_server.pets import routes as pets
+from jwt_server.security.tokens import AccessTokens
+from jwt_server.web import problems, requests, routing, service
+
+
+def create_app(settings: Settings | None = None, clock: Callable[[], float] = time.time) -> Flask:
+    """Make the WSGI application.
+
+    Settings are read from the environment where none are given; the clock tells Unix time in
+    seconds. Raises ConfigurationError with one line for each mistake in the settings.
+    """
+    settings = settings or load_settings()
+    logs.register()
+    if settings.salt_rounds not in SALT_ROUNDS_WISE:
+        logging.getLogger(__name__).warning(
+            "SALT_ROUNDS is %d: under 10 is weak, over 15 is slow", settings.salt_rounds
+        )
+    app = Flask(__name__, static_folder=None)
+    tokens = AccessTokens(settings.jwt_secrets, settings.jwt_issuer, settings.jwt_audience)
+    service.register(app, service.Service(settings, Database(settings.database), tokens, clock))
+    routing.register(app)
+    requests.register(app, settings.cors_origins)
+    problems.register(app)
+    cli.register(app)
+    for bp in (auth.bp, pets.bp, health.bp):
+        app.register_blueprint(bp)
+    return app

@@ -1,0 +1,150 @@
+"""What `make run` makes on a fresh clone, and what it leaves alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jwt_server.__main__ import main, make_secrets, prepare_database
+from jwt_server.config import load_settings
+from jwt_server.database import Database
+from jwt_server.security.passwords import hash_password
+from tests.server import ROOT, free_port, wait_for
+
+
+@pytest.fixture(autouse=True)
+def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SALT_ROUNDS", "4")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_secrets_are_made_once_in_private_files(tmp_path: Path) -> None:
+    make_secrets()
+    files = sorted((tmp_path / "instance").iterdir())
+    before = [path.read_text() for path in files]
+    make_secrets()
+
+    assert [path.name for path in files] == ["jwt_secret", "secret_key"]
+    assert [mode(path) for path in files] == [0o600, 0o600]
+    assert mode(tmp_path / "instance") == 0o700
+    assert [path.read_text() for path in files] == before
+    assert len(set(before)) == 2
+    assert load_settings().jwt_secrets == (before[0].encode(),)
+
+
+def test_a_secret_that_is_set_is_not_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"JWT_SECRET={'s' * 32}\n")
+    monkeypatch.setenv("SECRET_KEY_FILE", str(tmp_path / ".env"))
+
+    make_secrets()
+
+    assert list((tmp_path / "instance").iterdir()) == []
+    assert load_settings().jwt_secrets == (b"s" * 32,)
+
+
+def test_a_fresh_database_has_demo_data_on_loopback(capsys: pytest.CaptureFixture[str]) -> None:
+    make_secrets()
+    settings = load_settings()
+    prepare_database(settings)
+    first = capsys.readouterr().out
+    with Database(settings.database).connection() as db:
+        db.driver.execute("DELETE FROM pets")
+    prepare_database(settings)
+
+    with Database(settings.database).connection() as db:
+        assert db.driver.execute("SELECT 1 FROM pets").fetchone() is None
+    for printed in (first, capsys.readouterr().out):
+        assert "username=travis&password=mypassword" in printed
+        assert "http://127.0.0.1:3000/my-pets" in printed
+
+
+def test_no_demo_data_where_others_can_connect(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOST", "0.0.0.0")
+    make_secrets()
+    settings = load_settings()
+
+    prepare_database(settings)
+
+    with Database(settings.database).connection() as db:
+        assert db.driver.execute("SELECT 1 FROM users").fetchone() is None
+    printed = capsys.readouterr()
+    assert "travis" not in printed.out + printed.err
+
+
+def test_demo_data_that_others_could_use_is_warned_about(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_secrets()
+    prepare_database(load_settings())
+    monkeypatch.setenv("HOST", "0.0.0.0")
+    settings = load_settings()
+    capsys.readouterr()
+
+    prepare_database(settings)
+    assert "WARNING: others can reach 0.0.0.0:3000" in capsys.readouterr().err
+
+    with Database(settings.database).connection() as db:
+        db.driver.execute("UPDATE users SET password_hash = ?", (hash_password("better", 4),))
+    prepare_database(settings)
+    assert capsys.readouterr().err == ""
+
+
+def test_another_database_is_not_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/mine.db")
+
+    with pytest.raises(SystemExit, match="init-db"):
+        main()
+
+    assert not (tmp_path / "mine.db").exists()
+
+
+def test_a_wrong_setting_stops_it_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "http")
+
+    with pytest.raises(SystemExit, match=r"^PORT: Not a valid integer\.$"):
+        main()
+
+
+def test_it_becomes_the_server_and_serves_again_after_a_restart(tmp_path: Path) -> None:
+    for name in ("wsgi.py", "gunicorn.conf.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    token = ""
+    for _ in range(2):
+        port = free_port()
+        log = tmp_path / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "jwt_server"],
+                cwd=tmp_path,
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PORT": str(port),
+                     "SALT_ROUNDS": "4"},
+                stdout=output,
+                stderr=output,
+            )  # fmt: skip
+        try:
+            wait_for(port, process, log)
+            commands = [line for line in log.read_text().splitlines() if "curl" in line]
+            script = "\n".join(commands) if not token else f"token={token}\n{commands[1]}"
+            pasted = subprocess.run(  # noqa: S603 - what the server told us to paste
+                ["/bin/sh", "-c", f"{script}\necho $token"],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=30)
+        pets, token = pasted.stdout.split()
+        assert pets == '[{"name":"Bunny","species":"dog"},{"name":"Ru","species":"cat"}]'
