@@ -1,0 +1,1 @@
+"""The tests: over HTTP, on a real database, at a clock that they move."""

@@ -1,0 +1,73 @@
+"""A front end written for the original server, in Chromium, on an origin of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from tests.server import Server
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and "CI" not in os.environ,
+    reason="there is no Chromium here: sudo apt install chromium",
+)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files and keeps still about it."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+        pass
+
+
+@pytest.fixture
+def front_end(server: Server) -> Iterator[str]:
+    """The address of the front end, which is told where the service is."""
+    handler = partial(Quiet, directory=str(Path(__file__).parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as pages:
+        threading.Thread(target=pages.serve_forever, daemon=True).start()
+        yield f"http://localhost:{pages.server_port}/front-end.html?api={server.url}"
+        pages.shutdown()
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    assert CHROMIUM, "CI must have Chromium: apt-get install chromium"
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser.new_page()
+        browser.close()
+
+
+def test_it_signs_in_by_keyboard_and_shows_the_pets(page: Page, front_end: str) -> None:
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text))
+    page.goto(front_end)
+    page.get_by_label("Username").fill("travis")
+    page.get_by_label("Password").fill("mypassword")
+    page.keyboard.press("Enter")
+
+    page.get_by_text("2 pets").wait_for()
+    assert page.get_by_role("listitem").all_inner_texts() == ["Bunny, a dog", "Ru, a cat"]
+    assert errors == []
+
+
+def test_it_shows_what_the_service_says_when_it_refuses(page: Page, front_end: str) -> None:
+    page.goto(front_end)
+    page.get_by_label("Username").fill("travis")
+    page.get_by_label("Password").fill("wrong")
+    page.keyboard.press("Enter")
+
+    page.get_by_text("401 Incorrect username and/or password.").wait_for()
+    assert page.get_by_role("listitem").count() == 0

@@ -1,0 +1,160 @@
+"""What the tests share: an app with a real database and a clock, and a real server."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.datastructures import Headers
+
+from jwt_server import create_app
+from jwt_server.accounts import demo
+from jwt_server.config import Settings
+from jwt_server.database import Connection
+from jwt_server.web.service import EXTENSION, Service
+from tests.factories import JWT_SECRET, SECRET_KEY, bearer, token
+from tests.server import Server, running
+
+BASE_ENVIRONMENT = {"SECRET_KEY": SECRET_KEY.decode(), "JWT_SECRET": JWT_SECRET.decode()}
+
+
+class Clock:
+    """Unix time that moves when a test says so."""
+
+    def __init__(self) -> None:
+        self.time = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        self.time += seconds
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, however it was asked for."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+Ask = Callable[..., Answer]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        secret_key=SECRET_KEY,
+        jwt_secrets=(JWT_SECRET,),
+        database=tmp_path / "test.db",
+        salt_rounds=4,
+    )
+
+
+@pytest.fixture
+def app(settings: Settings, clock: Clock) -> Flask:
+    """The app with the demo user in its database, as after `flask init-db` and `flask seed`."""
+    app = create_app(settings, clock)
+    service: Service = app.extensions[EXTENSION]
+    service.database.create()
+    with service.database.connection() as db:
+        demo.add_demo_user(db, settings.salt_rounds, service.now())
+    return app
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def db(app: Flask) -> Iterator[Connection]:
+    service: Service = app.extensions[EXTENSION]
+    with service.database.connection() as connection:
+        yield connection
+
+
+@pytest.fixture
+def travis(clock: Clock) -> dict[str, str]:
+    """The Authorization header of the demo user."""
+    return bearer(token(now=int(clock())))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real gunicorn with the demo user, for all tests that only read or clean up."""
+    with running(tmp_path_factory.mktemp("server"), BASE_ENVIRONMENT) as server:
+        yield server
+
+
+@pytest.fixture(params=["app", "gunicorn"])
+def ask(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[Ask]:
+    """Ask the app in this process, and once more gunicorn through a real socket.
+
+    Nothing that is asked through here may leave a stack trace in the log.
+    """
+    if request.param == "app":
+        # The same real clock as the server's, so that one token is good for both.
+        app: Flask = request.getfixturevalue("app")
+        request.getfixturevalue("clock").time = time.time()
+        yield lambda *args, **kwargs: ask_app(app.test_client(), *args, **kwargs)
+        assert "Traceback" not in caplog.text
+        assert not any(record.exc_info for record in caplog.records)
+    else:
+        server: Server = request.getfixturevalue("server")
+        before = len(server.log())
+        yield lambda *args, **kwargs: ask_server(server, *args, **kwargs)
+        assert "Traceback" not in server.log()[before:]
+
+
+def ask_app(client: FlaskClient, method: str, path: str, **kwargs: Any) -> Answer:
+    response = client.open(path, method=method, **kwargs)
+    return Answer(response.status_code, response.headers, response.data)
+
+
+def ask_server(
+    server: Server,
+    method: str,
+    path: str,
+    headers: dict[str, str] | None = None,
+    data: bytes | str | None = None,
+    content_type: str | None = None,
+) -> Answer:
+    sent = dict(headers or {})
+    if content_type is not None:
+        sent["Content-Type"] = content_type
+    with closing(http.client.HTTPConnection(server.host, server.port, timeout=10)) as connection:
+        connection.request(method, path, data, sent)
+        response = connection.getresponse()
+        return Answer(response.status, Headers(response.getheaders()), response.read())
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees the settings or the instance folder of whoever runs it."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith(("JWT_", "SECRET_KEY", "SALT_", "CORS_", "DATABASE_")):
+            monkeypatch.delenv(name)
+    for name in ("HOST", "PORT", "WEB_CONCURRENCY", "ACCESS_TOKEN_TTL", "TEXT_TOKEN_TTL"):
+        monkeypatch.delenv(name, raising=False)
