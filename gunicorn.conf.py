@@ -5,8 +5,8 @@ import os
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.gthread import ThreadWorker
 
+from jwt_server import sqlite
 from jwt_server.config import load_settings, usable_cores
-from jwt_server.database import Database
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable
 
 try:
@@ -37,7 +37,7 @@ core_of: dict[int, int] = {}  # by the number that gunicorn counts its workers w
 def on_starting(server: Arbiter) -> None:
     """Refuse to start, with one line, where the database can't be used."""
     try:
-        Database(settings.database).check()
+        sqlite.check(settings.database)
     except DatabaseUnavailable as error:
         raise SystemExit(error.cause) from error
 

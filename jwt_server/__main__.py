@@ -14,6 +14,7 @@ from pathlib import Path
 
 from environs import Env
 
+from jwt_server import sqlite
 from jwt_server.accounts import demo
 from jwt_server.config import DEFAULT_DATABASE, INSTANCE, SECRETS, Settings, load_settings
 from jwt_server.database import Database
@@ -75,7 +76,7 @@ def prepare_database(settings: Settings) -> None:
     can connect; then tell how to sign in, or warn of demo data that others could use.
     """
     database = Database(settings.database)
-    if settings.database == DEFAULT_DATABASE.absolute() and database.create():
+    if settings.database == DEFAULT_DATABASE.absolute() and sqlite.create(settings.database):
         print(f"Made {DEFAULT_DATABASE}")
         if settings.loopback:
             with database.connection() as db:

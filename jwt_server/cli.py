@@ -6,6 +6,7 @@ import click
 from flask import Flask
 from flask.cli import with_appcontext
 
+from jwt_server import sqlite
 from jwt_server.accounts import demo
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.web.service import current_service
@@ -15,12 +16,12 @@ from jwt_server.web.service import current_service
 @with_appcontext
 def init_db() -> None:
     """Create the database with its tables, where there is none."""
-    database = current_service().database
+    path = current_service().settings.database
     try:
-        made = database.create()
+        made = sqlite.create(path)
     except DatabaseUnavailable as error:
         raise click.ClickException(error.cause) from error
-    click.echo(f"{'Created' if made else 'Already there'}: {database.path}")
+    click.echo(f"{'Created' if made else 'Already there'}: {path}")
 
 
 @click.command()

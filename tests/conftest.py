@@ -16,7 +16,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.datastructures import Headers
 
-from jwt_server import create_app
+from jwt_server import create_app, sqlite
 from jwt_server.accounts import demo
 from jwt_server.config import Settings
 from jwt_server.database import Connection
@@ -76,7 +76,7 @@ def app(settings: Settings, clock: Clock) -> Flask:
     """The app with the demo user in its database, as after `flask init-db` and `flask seed`."""
     app = create_app(settings, clock)
     service: Service = app.extensions[EXTENSION]
-    service.database.create()
+    sqlite.create(settings.database)
     with service.database.connection() as db:
         demo.add_demo_user(db, settings.salt_rounds, service.now())
     return app

@@ -12,6 +12,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from jwt_server import sqlite
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.errors import DatabaseUnavailable
@@ -174,12 +175,12 @@ def test_every_connection_has_the_settings_that_keep_data(
 
 
 def test_creating_makes_a_private_file_once(tmp_path: Path) -> None:
-    database = Database(tmp_path / "new" / "folder" / "x.db")
+    path = tmp_path / "new" / "folder" / "x.db"
 
-    assert database.create() is True
-    assert database.create() is False
-    assert stat.S_IMODE(database.path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(database.path.parent.stat().st_mode) == 0o700
+    assert sqlite.create(path) is True
+    assert sqlite.create(path) is False
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
 def test_two_processes_may_create_at_once(tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ def test_two_processes_may_create_at_once(tmp_path: Path) -> None:
 
     def create() -> None:
         barrier.wait(timeout=10)
-        made.append(Database(tmp_path / "x.db").create())
+        made.append(sqlite.create(tmp_path / "x.db"))
 
     threads = [threading.Thread(target=create) for _ in range(8)]
     for thread in threads:
@@ -208,7 +209,7 @@ def test_creating_does_not_touch_what_is_something_else(
     before = settings.database.read_bytes() if settings.database.is_file() else b""
 
     with pytest.raises(DatabaseUnavailable):
-        Database(settings.database).create()
+        sqlite.create(settings.database)
 
     assert (settings.database.read_bytes() if settings.database.is_file() else b"") == before
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Response, current_app
 
+from jwt_server import sqlite
 from jwt_server.web.routing import Blueprint
 from jwt_server.web.service import current_service
 
@@ -21,5 +22,5 @@ def alive() -> Response:
 @bp.response(200, content_type="text/plain")
 def ready() -> Response:
     """The database is reachable, writable, and of the right schema version; else 503."""
-    current_service().database.check()
+    sqlite.check(current_service().settings.database)
     return current_app.response_class("ready", mimetype="text/plain")

@@ -15,8 +15,8 @@ from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.http import HTTP_STATUS_CODES
 
-from jwt_server.database import is_outage
 from jwt_server.errors import DatabaseUnavailable, NotSignedIn, ServiceError
+from jwt_server.sqlite import is_outage
 
 log = logging.getLogger(__name__)
 

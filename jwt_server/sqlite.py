@@ -1,0 +1,165 @@
+"""The SQLite file: opened with the settings that keep data safe, made, and checked.
+
+Whatever is wrong with it becomes DatabaseUnavailable, whose cause tells the operator what to
+do. Writes wait for each other here and nowhere else, for BUSY_SECONDS.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+from jwt_server.errors import DatabaseUnavailable
+
+SCHEMA_VERSION: Final = 1
+"""What `PRAGMA user_version` must say; a change of schema.sql raises it."""
+
+SCHEMA: Final = Path(__file__).with_name("schema.sql")
+
+BUSY_SECONDS: Final = 2
+"""How long a statement waits for another's write before the client is asked to come back."""
+
+WAL_BYTES: Final = 64 * 1024 * 1024
+"""What the write-ahead log is cut back to after it has grown."""
+
+# Errors that tell of the database's state, not of a mistake in our SQL.
+OUTAGES: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+
+Row = dict[str, Any]
+FileId = tuple[int, int]  # device and inode: what a path stands for right now
+
+
+def is_outage(error: sqlite3.Error) -> bool:
+    """Whether the error tells of the database's state rather than of a fault in our code."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in OUTAGES
+
+
+def file_id(path: Path) -> FileId:
+    """What the path stands for right now; raises DatabaseUnavailable where that is nothing."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DatabaseUnavailable(
+            f"No database at {path} ({error.strerror}): `flask --app wsgi init-db` makes one."
+        ) from error
+    return status.st_dev, status.st_ino
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """A connection to a database of our schema version.
+
+    Raises DatabaseUnavailable where there is none, or something else.
+    """
+    file_id(path)
+    try:
+        driver, version = _connect(path)
+    except sqlite3.Error as error:
+        raise DatabaseUnavailable(f"{path} can't be opened: {error}.") from error
+    if version != SCHEMA_VERSION:
+        driver.close()
+        raise DatabaseUnavailable(
+            f"{path} has schema version {version}, this release needs {SCHEMA_VERSION}."
+        )
+    return driver
+
+
+def check(path: Path) -> None:
+    """Open the file afresh and see that it is ours, of this schema, and can be written.
+
+    Raises DatabaseUnavailable.
+    """
+    with closing(open_database(path)) as driver:
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+            # The lock alone is given for a file that can't be written, too.
+            driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            driver.rollback()
+        except sqlite3.Error as error:
+            raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
+
+
+def create(path: Path) -> bool:
+    """Make the database and its tables, readable by its owner alone; whether there was none.
+
+    Raises DatabaseUnavailable where it can't be made, or the file is something else already.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        driver, _version = _connect(path)
+        with closing(driver):
+            made = _create_tables(driver)
+    except (OSError, sqlite3.Error) as error:
+        raise DatabaseUnavailable(f"{path} can't be made: {error}.") from error
+    check(path)
+    return made
+
+
+def _create_tables(driver: sqlite3.Connection) -> bool:
+    if _has_tables(driver):
+        return False
+    driver.execute("PRAGMA journal_mode = WAL")
+    driver.execute("BEGIN IMMEDIATE")
+    with driver:
+        if _has_tables(driver):  # another process was faster
+            return False
+        for statement in _statements(SCHEMA.read_text("utf-8")):
+            driver.execute(statement)
+        driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    return True
+
+
+def _has_tables(driver: sqlite3.Connection) -> bool:
+    return driver.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The script's statements one by one: `executescript` would commit what came before."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _connect(path: Path) -> tuple[sqlite3.Connection, int]:
+    """A connection, and the schema version that the file says it has (0 for an empty one)."""
+    driver = sqlite3.connect(
+        f"{path.as_uri()}?mode=rw",  # never make a file by opening it
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,  # we say BEGIN ourselves
+        check_same_thread=False,  # the pool hands a connection from one thread to another
+    )
+    try:
+        driver.row_factory = _as_dict
+        driver.execute("PRAGMA foreign_keys = ON")
+        driver.execute("PRAGMA synchronous = FULL")  # an answered write survives a power cut
+        driver.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+        version = driver.execute("PRAGMA user_version").fetchone()["user_version"]
+    except sqlite3.Error:
+        driver.close()
+        raise
+    return driver, version
+
+
+def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
