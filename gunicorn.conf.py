@@ -1,9 +1,9 @@
 """How gunicorn runs the service: `gunicorn wsgi:app` finds this file in its directory."""
 
 import os
+from typing import Any
 
 from gunicorn.arbiter import Arbiter
-from gunicorn.workers.gthread import ThreadWorker
 
 from jwt_server import sqlite
 from jwt_server.config import load_settings, usable_cores
@@ -30,8 +30,12 @@ accesslog = None
 # Nobody here uses gunicorn's runtime control, so there is no socket to guard.
 control_socket_disable = True
 
+# No header of a client moves the service to another path or scheme; what a proxy may tell is
+# a setting of ours, not gunicorn's guess that all of loopback is one.
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
+
 cores = usable_cores()
-core_of: dict[int, int] = {}  # by the number that gunicorn counts its workers with
 
 
 def on_starting(server: Arbiter) -> None:
@@ -42,20 +46,21 @@ def on_starting(server: Arbiter) -> None:
         raise SystemExit(error.cause) from error
 
 
-def pre_fork(server: Arbiter, worker: ThreadWorker) -> None:
+def pre_fork(server: Arbiter, worker: Any) -> None:
     """Give the new worker the core that the fewest living ones have.
 
-    A plain round robin would double up as soon as a worker is replaced.
+    A plain round robin would double up as soon as a worker is replaced. The core is noted on the
+    worker, as a reload reads this file anew while the old workers live on.
     """
-    taken = [core_of[sibling.age] for sibling in server.WORKERS.values()]
-    core_of[worker.age] = min(cores, key=taken.count)
+    taken = [sibling.core for sibling in server.WORKERS.values()]
+    worker.core = min(cores, key=taken.count)
 
 
-def post_fork(server: Arbiter, worker: ThreadWorker) -> None:
+def post_fork(server: Arbiter, worker: Any) -> None:
     """Pin the worker to its core, where the system can.
 
     Unpinned, the threads of a busy worker fight over the interpreter lock across cores:
     measured on two cores, 1,100 reads a second instead of 6,000 to 6,900.
     """
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core_of[worker.age]})
+        os.sched_setaffinity(0, {worker.core})

@@ -1,10 +1,14 @@
 """What a WSGI server or `flask --app wsgi` loads."""
 
+import sys
+
 from jwt_server import create_app
 from jwt_server.errors import ConfigurationError
 
 try:
     app = create_app()
 except ConfigurationError as error:
-    # One line per mistake and no traceback, whatever the server.
-    raise SystemExit(str(error)) from error
+    # One line per mistake and no traceback, whatever the server. Of a worker, gunicorn takes
+    # exit code 3 for "can't boot" and stops; any other would have it try again without end.
+    print(error, file=sys.stderr)
+    raise SystemExit(3) from error

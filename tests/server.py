@@ -55,7 +55,7 @@ def environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "DATABASE_URL": f"sqlite:///{folder}/server.db",
         "SALT_ROUNDS": "4",
-        "WEB_CONCURRENCY": "2",
+        "WORKERS": "2",
         **extra,
     }
 
