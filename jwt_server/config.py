@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 from environs import Env, EnvValidationError, ValidationError
-from marshmallow.validate import Length, Range
+from marshmallow.validate import Range, Regexp
 
 from jwt_server.errors import ConfigurationError
 
@@ -26,6 +27,13 @@ DEFAULT_DATABASE = INSTANCE / "jwt-server.db"
 SECRETS = ("SECRET_KEY", "JWT_SECRET")
 SECRET_BYTES = 32
 """The least a secret must have: RFC 7518 section 3.2 wants the hash's own size for HS256."""
+
+UP_TO_A_YEAR = Range(1, 365 * 24 * 60 * 60)
+
+NAME = Regexp(r"[!-~]{1,255}\Z", error="Use 1 to 255 letters, digits and signs of ASCII.")
+"""What a token calls its issuer and its audience: short, so that every token is."""
+
+HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\Z")
 
 SALT_ROUNDS_WISE = range(10, 16)
 """Below, a stolen hash falls quickly; above, a sign-in takes seconds of a core."""
@@ -70,22 +78,21 @@ def load_settings() -> Settings:
 
     Raises ConfigurationError with one line for each mistake.
     """
-    env = Env(eager=False)
-    env.read_env(Path(".env"), recurse=False)
+    env = environment(eager=False)
     mistakes: list[str] = []
     secrets = {name: _secret(env, name, mistakes) for name in SECRETS}
-    issuer = env.str("JWT_ISSUER", "jwt-server", validate=Length(1, 255))
+    issuer = env.str("JWT_ISSUER", "jwt-server", validate=NAME)
     values: dict[str, Any] = {
         "database": _database(env.str("DATABASE_URL", f"sqlite:///{DEFAULT_DATABASE}"), mistakes),
-        "host": env.str("HOST", "127.0.0.1", validate=Length(1)),
+        "host": env.str("HOST", "127.0.0.1", validate=_host),
         "port": env.int("PORT", 3000, validate=Range(1, 65535)),
-        "workers": env.int("WEB_CONCURRENCY", len(usable_cores()), validate=Range(1, 512)),
+        "workers": env.int("WORKERS", len(usable_cores()), validate=Range(1, 512)),
         "salt_rounds": env.int("SALT_ROUNDS", 12, validate=Range(4, 31, error=SALT_ROUNDS_WHY)),
         "jwt_issuer": issuer,
-        "jwt_audience": env.str("JWT_AUDIENCE", issuer, validate=Length(1, 255)),
-        "access_token_ttl": env.int("ACCESS_TOKEN_TTL", 15 * 60, validate=_a_year),
-        "text_token_ttl": env.int("TEXT_TOKEN_TTL", 12 * 60 * 60, validate=_a_year),
-        "cors_origins": tuple(env.list("CORS_ORIGINS", ["*"], validate=_origins) or ()),
+        "jwt_audience": env.str("JWT_AUDIENCE", issuer, validate=NAME),
+        "access_token_ttl": env.int("ACCESS_TOKEN_TTL", 15 * 60, validate=UP_TO_A_YEAR),
+        "text_token_ttl": env.int("TEXT_TOKEN_TTL", 12 * 60 * 60, validate=UP_TO_A_YEAR),
+        "cors_origins": _origins(env.str("CORS_ORIGINS", "*"), mistakes),
         "jwt_secrets": secrets["JWT_SECRET"] + _previous(env, "JWT_SECRET", mistakes),
     }
     mistakes = _sealed(env) + mistakes
@@ -94,14 +101,24 @@ def load_settings() -> Settings:
     return Settings(secret_key=secrets["SECRET_KEY"][0], **values)
 
 
+def environment(*, eager: bool) -> Env:
+    """The environment, and what the file `.env` in the working directory adds to it.
+
+    Raises ConfigurationError where the file can't be read.
+    """
+    env = Env(eager=eager)
+    try:
+        env.read_env(Path(".env"), recurse=False)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError([f".env can't be read: {error}"]) from error
+    return env
+
+
 def usable_cores() -> list[int]:
     """The numbers of the cores that this process may run on, where the system tells."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
-
-
-_a_year = Range(1, 365 * 24 * 60 * 60)
 
 
 def _sealed(env: Env) -> list[str]:
@@ -129,8 +146,12 @@ def _secret(env: Env, name: str, mistakes: list[str]) -> tuple[bytes, ...]:
 def _previous(env: Env, name: str, mistakes: list[str]) -> tuple[bytes, ...]:
     """The secrets that only verify, separated by commas or line ends."""
     text = _value_or_file(env, f"{name}_PREVIOUS", mistakes) or ""
-    listed = [part.strip() for line in text.splitlines() for part in line.split(",")]
-    return _long_enough(f"{name}_PREVIOUS", [part for part in listed if part], mistakes)
+    return _long_enough(f"{name}_PREVIOUS", _listed(text), mistakes)
+
+
+def _listed(text: str) -> list[str]:
+    parts = (part.strip() for line in text.splitlines() for part in line.split(","))
+    return [part for part in parts if part]
 
 
 def _long_enough(name: str, texts: list[str], mistakes: list[str]) -> tuple[bytes, ...]:
@@ -154,10 +175,11 @@ def _value_or_file(
         return value
     if value is not None:
         return value
-    if path is None and default is None:
+    file = default if path is None else Path(path)
+    if file is None:
         return None
     try:
-        return Path(path or str(default)).read_text("utf-8", "surrogateescape").rstrip("\r\n")
+        return file.read_text("utf-8", "surrogateescape").rstrip("\r\n")
     except (OSError, ValueError) as error:
         mistakes.append(f"{name}_FILE can't be read: {error}.")
         return "?" * SECRET_BYTES  # one mistake is enough: no second line about its length
@@ -172,18 +194,31 @@ def _database(url: str, mistakes: list[str]) -> Path:
     return Path(path).absolute()
 
 
-def _origins(origins: list[str]) -> None:
-    """`*` alone, or origins exactly as a browser sends them (RFC 6454 section 6.2)."""
-    if origins == ["*"]:
-        return
-    for origin in origins or [""]:
-        parts = urlsplit(origin)
-        if (
-            origin != f"{parts.scheme}://{parts.netloc}".lower()
-            or "@" in origin
-            or not parts.netloc
-        ):
-            raise ValidationError(
-                f"{origin!r} is no origin: write * alone, or a comma-separated list like"
-                " https://app.example.com (lower case, no path, no slash at the end)."
-            )
+def _host(host: str) -> None:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if not HOSTNAME.match(host):
+            raise ValidationError("Not an IP address, nor the name of a host.") from None
+
+
+def _origins(text: str, mistakes: list[str]) -> tuple[str, ...]:
+    origins = tuple(_listed(text))
+    if origins != ("*",):
+        mistakes.extend(
+            f"CORS_ORIGINS: {origin!r} is no origin. Write * alone, or a comma-separated list"
+            " of origins like https://app.example.com (lower case, no slash at the end)."
+            for origin in origins or ("",)
+            if not _is_origin(origin)
+        )
+    return origins
+
+
+def _is_origin(text: str) -> bool:
+    """Whether this is how a browser writes an origin (RFC 6454 section 6.2)."""
+    try:
+        parts = urlsplit(text)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        return False
+    return bool(host) and "@" not in text and text == f"{parts.scheme}://{parts.netloc}".lower()

@@ -156,5 +156,5 @@ def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.startswith(("JWT_", "SECRET_KEY", "SALT_", "CORS_", "DATABASE_")):
             monkeypatch.delenv(name)
-    for name in ("HOST", "PORT", "WEB_CONCURRENCY", "ACCESS_TOKEN_TTL", "TEXT_TOKEN_TTL"):
+    for name in ("HOST", "PORT", "WORKERS", "ACCESS_TOKEN_TTL", "TEXT_TOKEN_TTL"):
         monkeypatch.delenv(name, raising=False)

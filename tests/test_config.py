@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+from flask import Flask
 
 from jwt_server import create_app
 from jwt_server.config import Settings, load_settings
@@ -46,7 +48,7 @@ def test_what_is_set_is_taken(env: Environment, tmp_path: Path) -> None:
     for name, value in {
         "HOST": "::1",
         "PORT": "8080",
-        "WEB_CONCURRENCY": "3",
+        "WORKERS": "3",
         "SALT_ROUNDS": "10",
         "DATABASE_URL": "sqlite:////var/lib/x.db",
         "JWT_ISSUER": "https://login.example.com",
@@ -87,7 +89,7 @@ def test_without_secrets_there_is_no_start(tmp_path: Path) -> None:
         ("PORT", "http"),
         ("PORT", ""),
         ("HOST", ""),
-        ("WEB_CONCURRENCY", "0"),
+        ("WORKERS", "0"),
         ("SALT_ROUNDS", "3"),
         ("SALT_ROUNDS", "32"),
         ("SALT_ROUNDS", "12.5"),
@@ -107,6 +109,15 @@ def test_without_secrets_there_is_no_start(tmp_path: Path) -> None:
         ("CORS_ORIGINS", "app.example.com"),
         ("CORS_ORIGINS", "https://user@app.example.com"),
         ("CORS_ORIGINS", "null"),
+        ("CORS_ORIGINS", "http://["),
+        ("CORS_ORIGINS", "http://app.example.com:abc"),
+        ("HOST", "[::1]"),
+        ("HOST", "127.0.0.1:80"),
+        ("HOST", "exa mple"),
+        ("HOST", "unix:/run/x"),
+        ("JWT_ISSUER", "é"),
+        ("JWT_ISSUER", "x" * 256),
+        ("JWT_SECRET_FILE", ""),
         ("JWT_SECRET", "short"),
         ("SECRET_KEY", ""),
         ("JWT_SECRET_PREVIOUS", "short"),
@@ -118,6 +129,8 @@ def test_without_secrets_there_is_no_start(tmp_path: Path) -> None:
 def test_a_mistake_is_one_line_that_names_the_setting(
     env: Environment, name: str, value: str
 ) -> None:
+    if name.endswith("_FILE"):
+        env.delenv(name.removesuffix("_FILE"), raising=False)
     env.setenv(name, value)
 
     [line] = mistakes()
@@ -145,14 +158,7 @@ def test_salt_rounds_say_why(env: Environment) -> None:
 def test_unwise_salt_rounds_are_warned_about(
     settings: Settings, caplog: pytest.LogCaptureFixture, rounds: int, warns: bool
 ) -> None:
-    create_app(
-        Settings(
-            secret_key=settings.secret_key,
-            jwt_secrets=settings.jwt_secrets,
-            database=settings.database,
-            salt_rounds=rounds,
-        )
-    )
+    create_app(dataclasses.replace(settings, salt_rounds=rounds))
 
     assert ("SALT_ROUNDS" in caplog.text) == warns
 
@@ -189,6 +195,34 @@ def test_settings_come_from_a_dotenv_file_too(env: Environment, tmp_path: Path) 
     settings = load_settings()
 
     assert (settings.port, settings.salt_rounds) == (5000, 11)
+
+
+@pytest.mark.parametrize("kind", ["a folder", "no UTF-8"])
+def test_a_dotenv_file_that_can_not_be_read_is_one_line(
+    env: Environment, tmp_path: Path, kind: str
+) -> None:
+    if kind == "a folder":
+        (tmp_path / ".env").mkdir()
+    else:
+        (tmp_path / ".env").write_bytes(b"PORT=\xff")
+
+    [line] = mistakes()
+
+    assert line.startswith(".env can't be read: ")
+
+
+def test_a_token_with_the_longest_issuer_is_taken(
+    settings: Settings, app: Flask, env: Environment
+) -> None:
+    assert app.extensions
+    env.setenv("JWT_ISSUER", "&" * 255)
+    longest = dataclasses.replace(
+        settings, jwt_issuer=load_settings().jwt_issuer, jwt_audience="&" * 255
+    )
+    client = create_app(longest).test_client()
+    token = client.post("/auth", data={"username": "travis", "password": "mypassword"}).text
+
+    assert client.get("/my-pets", headers={"Authorization": f"Bearer {token}"}).status_code == 200
 
 
 def test_secrets_are_not_shown(env: Environment) -> None:
