@@ -10,13 +10,21 @@ import os
 import secrets
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from environs import Env
+from tempfile import TemporaryDirectory
 
 from jwt_server import sqlite
 from jwt_server.accounts import demo
-from jwt_server.config import DEFAULT_DATABASE, INSTANCE, SECRETS, Settings, load_settings
+from jwt_server.config import (
+    DEFAULT_DATABASE,
+    INSTANCE,
+    SECRETS,
+    Settings,
+    environment,
+    load_settings,
+)
 from jwt_server.database import Database
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable
 
@@ -31,16 +39,24 @@ Ctrl+C stops the server.
 """
 
 
+NO_DEMO = """
+Nobody can sign in with the demo password; `make seed` creates the demo user.
+"""
+
+
 def main() -> None:
     """Prepare, say what can be done now, and start the server in this process's place."""
     try:
         make_secrets()
         settings = load_settings()
-        prepare_database(settings)
+        make_database(settings)
+        tell_how_to_sign_in(settings)
     except (ConfigurationError, OSError) as error:
         raise SystemExit(str(error)) from error
     except DatabaseUnavailable as error:
         raise SystemExit(error.cause) from error
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     sys.stdout.flush()
     os.execv(  # noqa: S606 - no shell is wanted
         sys.executable, [sys.executable, "-m", "gunicorn", "wsgi:app"]
@@ -50,47 +66,66 @@ def main() -> None:
 def make_secrets() -> None:
     """Write each secret that is not set anywhere to a file of its own, once.
 
-    Directory 0700, files 0600. A file appears whole or not at all, whenever we are killed.
+    The directory gets mode 0700, the files 0600.
     """
-    env = Env()
-    env.read_env(Path(".env"), recurse=False)
-    INSTANCE.mkdir(mode=0o700, exist_ok=True)
+    env = environment(eager=True)
+    INSTANCE.mkdir(exist_ok=True)
+    INSTANCE.chmod(0o700)
     for name in SECRETS:
         path = INSTANCE / name.lower()
         told = env.str(name, None) is not None or env.str(f"{name}_FILE", None) is not None
         if told or path.exists():
             continue
-        unfinished = path.with_suffix(f".{os.getpid()}")
-        with os.fdopen(
-            os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w"
-        ) as file:
-            file.write(secrets.token_urlsafe(48))
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.rename(path)
-        print(f"Made {path}")
+        with made_once(path) as draft:
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_urlsafe(48))
 
 
-def prepare_database(settings: Settings) -> None:
-    """Create the default database where there is none, with demo data if only this machine
-    can connect; then tell how to sign in, or warn of demo data that others could use.
+def make_database(settings: Settings) -> None:
+    """Make the default database where there is none, with the demo data in it if only this
+    machine can connect.
     """
-    database = Database(settings.database)
-    if settings.database == DEFAULT_DATABASE.absolute() and sqlite.create(settings.database):
-        print(f"Made {DEFAULT_DATABASE}")
+    if settings.database != DEFAULT_DATABASE.absolute() or settings.database.exists():
+        return
+    with made_once(DEFAULT_DATABASE) as draft:
+        sqlite.create(draft.absolute())
+        database = Database(draft.absolute())
         if settings.loopback:
             with database.connection() as db:
                 demo.add_demo_user(db, settings.salt_rounds, int(time.time()))
-    with database.connection() as db:
+        database.close()
+
+
+def tell_how_to_sign_in(settings: Settings) -> None:
+    """Print what to paste, or warn of a demo user that others could use."""
+    with Database(settings.database).connection() as db:
         demo_is_open = demo.demo_user_can_sign_in(db, settings.salt_rounds)
-    if demo_is_open and settings.loopback:
+    if not demo_is_open:
+        print(NO_DEMO)
+    elif settings.loopback:
         print(SIGN_IN.format(address=settings.bind))
-    elif demo_is_open:
+    else:
         print(
             f"WARNING: others can reach {settings.bind}, and anyone can sign in there as"
             f" {demo.USERNAME} with the demo password.",
             file=sys.stderr,
         )
+
+
+@contextmanager
+def made_once(path: Path) -> Iterator[Path]:
+    """Give a place for a draft that then appears at `path`, unless there is something already.
+
+    It appears whole or not at all, whenever we are killed, and one of two processes wins.
+    """
+    with TemporaryDirectory(dir=path.parent, prefix=".draft-") as folder:
+        draft = Path(folder) / path.name
+        yield draft
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            path.hardlink_to(draft)
+            print(f"Made {path}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Final
 import aiosql
 from aiosql.queries import Queries
 
-from jwt_server.sqlite import FileId, Row, file_id, open_database
+from jwt_server.sqlite import FileId, Row, file_id, open_database, outage
 
 __all__ = ["Connection", "Database", "Row"]
 
@@ -88,6 +88,11 @@ class Database:
         connection = self.acquire()
         try:
             yield connection
+        except sqlite3.Error as error:
+            unavailable = outage(error)
+            if unavailable is None:
+                raise
+            raise unavailable from error
         finally:
             self.release(connection)
 
@@ -98,12 +103,22 @@ class Database:
         where nobody reads.
         """
         file = file_id(self.path)
-        while self._idle:
-            connection = self._idle.pop()
+        while connection := self._take_idle():
             if connection.file == file:
                 return connection
             connection.driver.close()
         return Connection(open_database(self.path), self.queries, file)
+
+    def close(self) -> None:
+        """Close the idle connections; the last one to go writes the log into the file."""
+        while connection := self._take_idle():
+            connection.driver.close()
+
+    def _take_idle(self) -> Connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
 
     def release(self, connection: Connection) -> None:
         """Give a connection back; what it had not committed is undone."""

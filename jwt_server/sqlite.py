@@ -18,6 +18,9 @@ from jwt_server.errors import DatabaseUnavailable
 SCHEMA_VERSION: Final = 1
 """What `PRAGMA user_version` must say; a change of schema.sql raises it."""
 
+APPLICATION_ID: Final = int.from_bytes(b"jwts")
+"""What `PRAGMA application_id` must say, so that nobody's other database is taken for ours."""
+
 SCHEMA: Final = Path(__file__).with_name("schema.sql")
 
 BUSY_SECONDS: Final = 2
@@ -46,9 +49,11 @@ Row = dict[str, Any]
 FileId = tuple[int, int]  # device and inode: what a path stands for right now
 
 
-def is_outage(error: sqlite3.Error) -> bool:
-    """Whether the error tells of the database's state rather than of a fault in our code."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in OUTAGES
+def outage(error: sqlite3.Error) -> DatabaseUnavailable | None:
+    """What to raise where the error tells of the database's state; None for a fault of ours."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in OUTAGES:
+        return DatabaseUnavailable(f"The database fails: {error}.")
+    return None
 
 
 def file_id(path: Path) -> FileId:
@@ -69,9 +74,12 @@ def open_database(path: Path) -> sqlite3.Connection:
     """
     file_id(path)
     try:
-        driver, version = _connect(path)
+        driver, application, version = _connect(path)
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"{path} can't be opened: {error}.") from error
+    if application != APPLICATION_ID:
+        driver.close()
+        raise DatabaseUnavailable(f"{path} is not a database of this service.")
     if version != SCHEMA_VERSION:
         driver.close()
         raise DatabaseUnavailable(
@@ -103,7 +111,7 @@ def create(path: Path) -> bool:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        driver, _version = _connect(path)
+        driver, *_ = _connect(path)
         with closing(driver):
             made = _create_tables(driver)
     except (OSError, sqlite3.Error) as error:
@@ -122,6 +130,7 @@ def _create_tables(driver: sqlite3.Connection) -> bool:
             return False
         for statement in _statements(SCHEMA.read_text("utf-8")):
             driver.execute(statement)
+        driver.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     return True
 
@@ -140,8 +149,8 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-def _connect(path: Path) -> tuple[sqlite3.Connection, int]:
-    """A connection, and the schema version that the file says it has (0 for an empty one)."""
+def _connect(path: Path) -> tuple[sqlite3.Connection, int, int]:
+    """A connection, and what the file says of itself: application id and schema version."""
     driver = sqlite3.connect(
         f"{path.as_uri()}?mode=rw",  # never make a file by opening it
         uri=True,
@@ -154,11 +163,12 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, int]:
         driver.execute("PRAGMA foreign_keys = ON")
         driver.execute("PRAGMA synchronous = FULL")  # an answered write survives a power cut
         driver.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+        application = driver.execute("PRAGMA application_id").fetchone()["application_id"]
         version = driver.execute("PRAGMA user_version").fetchone()["user_version"]
     except sqlite3.Error:
         driver.close()
         raise
-    return driver, version
+    return driver, application, version
 
 
 def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:

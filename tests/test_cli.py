@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,14 @@ def test_seed_without_a_database_says_what_to_do(fresh: Flask) -> None:
     assert "flask --app wsgi init-db" in output
 
 
+def test_seed_of_a_locked_database_says_so(fresh: Flask, settings: Settings) -> None:
+    run(fresh, "init-db")
+    with closing(sqlite3.connect(settings.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        assert run(fresh, "seed") == (1, "Error: The database fails: database is locked.\n")
+
+
 def test_init_db_leaves_another_file_alone(fresh: Flask, settings: Settings) -> None:
     settings.database.write_text("letters to my aunt, and some more of them\n" * 30)
 
@@ -84,7 +94,7 @@ def test_a_user_types_them(tmp_path: Path) -> None:
 def test_a_wrong_setting_is_one_line_for_a_command_too(tmp_path: Path) -> None:
     done = flask(tmp_path, {"JWT_SECRET": "short", "SECRET_KEY": "s" * 32}, "init-db")
 
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert done.stderr.splitlines() == [
         "JWT_SECRET has 5 bytes: at least 32 are needed, try `openssl rand -base64 48`."
     ]

@@ -33,6 +33,8 @@ def spoil(path: Path, kind: str) -> bytes:
         path.write_bytes(b"")
     elif kind == "a folder":
         path.mkdir()
+    elif kind == "another":
+        path.write_bytes(good[:68] + b"mine" + good[72:])
     elif kind == "newer":
         path.write_bytes(good[:60] + (99).to_bytes(4, "big") + good[64:])
     elif kind == "not writable":
@@ -46,7 +48,8 @@ def spoil(path: Path, kind: str) -> bytes:
 KINDS = {
     "missing": "No database at",
     "no database": "file is not a database",
-    "empty": "schema version 0",
+    "empty": "is not a database of this service",
+    "another": "is not a database of this service",
     "a folder": "can't be opened",
     "newer": "schema version 99, this release needs 1",
     "not writable": "can't be written",
@@ -200,7 +203,7 @@ def test_two_processes_may_create_at_once(tmp_path: Path) -> None:
     assert sorted(made) == [False] * 7 + [True]
 
 
-@pytest.mark.parametrize("kind", ["no database", "a folder", "newer"])
+@pytest.mark.parametrize("kind", ["no database", "a folder", "newer", "another"])
 def test_creating_does_not_touch_what_is_something_else(
     app: Flask, settings: Settings, kind: str
 ) -> None:

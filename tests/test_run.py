@@ -8,11 +8,13 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from jwt_server.__main__ import main, make_secrets, prepare_database
+from jwt_server.__main__ import main, make_database, make_secrets, tell_how_to_sign_in
 from jwt_server.config import load_settings
 from jwt_server.database import Database
 from jwt_server.security.passwords import hash_password
@@ -55,17 +57,64 @@ def test_a_secret_that_is_set_is_not_made(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_a_fresh_database_has_demo_data_on_loopback(capsys: pytest.CaptureFixture[str]) -> None:
     make_secrets()
     settings = load_settings()
-    prepare_database(settings)
+    make_database(settings)
+    tell_how_to_sign_in(settings)
     first = capsys.readouterr().out
     with Database(settings.database).connection() as db:
         db.driver.execute("DELETE FROM pets")
-    prepare_database(settings)
+    make_database(settings)
+    tell_how_to_sign_in(settings)
 
     with Database(settings.database).connection() as db:
         assert db.driver.execute("SELECT 1 FROM pets").fetchone() is None
     for printed in (first, capsys.readouterr().out):
         assert "username=travis&password=mypassword" in printed
         assert "http://127.0.0.1:3000/my-pets" in printed
+
+
+def test_killed_in_the_middle_it_leaves_nothing_half_made(tmp_path: Path) -> None:
+    """The database appears with its demo data or not at all, so the next run makes it."""
+    for name in ("wsgi.py", "gunicorn.conf.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jwt_server"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SALT_ROUNDS": "31"},
+    )
+    instance = tmp_path / "instance"
+    deadline = time.monotonic() + 20
+    while not list(instance.glob(".draft-*/jwt-server.db-wal")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+
+    assert not (instance / "jwt-server.db").exists()
+    make_secrets()
+    make_database(load_settings())
+    with Database(load_settings().database).connection() as db:
+        assert db.driver.execute("SELECT 1 FROM pets").fetchone()
+
+
+def test_two_at_once_agree_on_the_secrets(tmp_path: Path) -> None:
+    (tmp_path / "instance").mkdir(mode=0o755)
+    barrier = threading.Barrier(6)
+    loaded = []
+
+    def start() -> None:
+        barrier.wait(timeout=10)
+        make_secrets()
+        loaded.append(load_settings())
+
+    threads = [threading.Thread(target=start) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len({settings.jwt_secrets for settings in loaded}) == 1
+    assert len({settings.secret_key for settings in loaded}) == 1
+    assert mode(tmp_path / "instance") == 0o700
 
 
 def test_no_demo_data_where_others_can_connect(
@@ -75,7 +124,8 @@ def test_no_demo_data_where_others_can_connect(
     make_secrets()
     settings = load_settings()
 
-    prepare_database(settings)
+    make_database(settings)
+    tell_how_to_sign_in(settings)
 
     with Database(settings.database).connection() as db:
         assert db.driver.execute("SELECT 1 FROM users").fetchone() is None
@@ -87,17 +137,19 @@ def test_demo_data_that_others_could_use_is_warned_about(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_secrets()
-    prepare_database(load_settings())
+    make_database(load_settings())
     monkeypatch.setenv("HOST", "0.0.0.0")
     settings = load_settings()
     capsys.readouterr()
 
-    prepare_database(settings)
+    make_database(settings)
+    tell_how_to_sign_in(settings)
     assert "WARNING: others can reach 0.0.0.0:3000" in capsys.readouterr().err
 
     with Database(settings.database).connection() as db:
         db.driver.execute("UPDATE users SET password_hash = ?", (hash_password("better", 4),))
-    prepare_database(settings)
+    make_database(settings)
+    tell_how_to_sign_in(settings)
     assert capsys.readouterr().err == ""
 
 
