@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 def loads(text: bytes) -> Any:
     """Read one JSON text (RFC 8259).
 
-    Raises ValueError: not UTF-8, not JSON, a member twice, nested too deeply, or a number
-    of more digits than Python reads.
+    Raises ValueError, in words that a client may see: not in UTF-8, not JSON, a member twice,
+    nested too deeply, or a number of more digits than Python reads.
     """
     try:
         return json.loads(
@@ -24,6 +24,10 @@ def loads(text: bytes) -> Any:
             parse_constant=_refuse_constant,
             parse_int=_integer,
         )
+    except UnicodeDecodeError:
+        raise ValueError("not in UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"look at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -36,7 +40,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is no number there")
 
 
 def _integer(digits: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from flask.testing import FlaskClient
@@ -96,6 +97,18 @@ def test_a_bad_password_is_422_named_and_not_repeated(ask: Ask, password: object
     assert "xx" not in answer.text
 
 
+def test_a_long_username_is_refused_before_it_is_normalized(client: FlaskClient) -> None:
+    """That takes quadratic time in combining marks: seconds of CPU for these."""
+    marks = "a" + "\u0301" * 16_000 + "\u0316" * 16_000
+    body = json.dumps({"username": marks, "password": "x"}, ensure_ascii=False).encode()
+    before = time.thread_time()
+
+    answer = client.post("/auth", data=body, content_type=JSON)
+
+    assert (answer.status_code, answer.text) == (422, "username: Longer than 64 characters.")
+    assert time.thread_time() - before < 0.2
+
+
 def test_the_longest_credentials_are_taken(ask: Ask) -> None:
     longest = credentials(username="\u0065\u0301" * 64, password="x" * 256)
 
@@ -108,6 +121,7 @@ def test_the_longest_credentials_are_taken(ask: Ask) -> None:
         (b"username=a&username=b&password=x", "username"),
         (b"username=a&password=x&password=x", "password"),
         (b"username=%00&password=x", "username"),
+        (b"username=a&password=x&other=1&other=2", "other"),
     ],
 )
 def test_a_bad_form_field_is_422_and_named(ask: Ask, body: bytes, named: str) -> None:

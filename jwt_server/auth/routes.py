@@ -11,7 +11,7 @@ from jwt_server.accounts import usernames
 from jwt_server.auth.sign_in import sign_in
 from jwt_server.errors import CredentialRequired
 from jwt_server.security import passwords
-from jwt_server.web.bodies import BodySchema, Text
+from jwt_server.web.bodies import REPEATED, SEND_ONCE, BodySchema, Text
 from jwt_server.web.problems import prefers_json
 from jwt_server.web.routing import Blueprint
 from jwt_server.web.service import current_service, get_db
@@ -20,8 +20,7 @@ bp = Blueprint("auth", __name__, description="Signing in.")
 
 
 def _within_limit(username: str) -> None:
-    # Sixty-four characters as stored; decomposed, the same name may come as more.
-    if len(usernames.normalized(username)) > usernames.MAX_CHARACTERS:
+    if not usernames.fits(username):
         raise ValidationError(f"Longer than {usernames.MAX_CHARACTERS} characters.")
 
 
@@ -43,6 +42,9 @@ class CredentialsSchema(BodySchema):
             value = data.get(name)
             if value is None or value in ("", 0):  # 0 equals False and 0.0, too
                 raise CredentialRequired(name)
+        repeated = [name for name, value in data.items() if value is REPEATED]
+        if repeated:  # also where the field is not one of ours
+            raise ValidationError({name: [SEND_ONCE] for name in repeated})
         return data
 
 

@@ -24,6 +24,11 @@ MAX_BODY_BYTES: Final = 64 * 1024
 REPEATED: Final = object()
 """Stands in for the value of a form or query field that came more than once."""
 
+SEND_ONCE: Final = "Send this field once."
+
+MOST_FINDINGS: Final = 20
+"""How many fields an answer names at the most, so that it does not echo a body of thousands."""
+
 
 class Text(fields.String):
     """A string that the database can hold: no NUL, no half of a surrogate pair."""
@@ -32,7 +37,7 @@ class Text(fields.String):
         "required": "This field is required.",
         "null": "This field can't be null.",
         "invalid": "Send a string.",
-        "repeated": "Send this field once.",
+        "repeated": SEND_ONCE,
         "characters": "NUL and lone surrogates can't be stored.",
     }
 
@@ -82,7 +87,8 @@ class Parser(FlaskParser):
     ) -> NoReturn:
         """Turn marshmallow's findings into ours, without the location that webargs adds."""
         [found] = error.normalized_messages().values()
-        raise InvalidFields({_printable(name): texts for name, texts in found.items()}) from error
+        named = sorted(found.items())[:MOST_FINDINGS]
+        raise InvalidFields({_printable(name): texts for name, texts in named}) from error
 
 
 def register(app: Flask) -> None:
@@ -114,7 +120,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
     try:
         value = strict_json.loads(body)
     except ValueError as error:
-        raise MalformedBody(f"The body is no JSON that we read: {_reason(error)}.") from error
+        raise MalformedBody(f"The body is no JSON that we read: {error}.") from error
     if not isinstance(value, dict):
         raise MalformedBody("The body is JSON, but no object: send {...}.")
     return value
@@ -135,11 +141,6 @@ def _once(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
     return found
 
 
-def _reason(error: ValueError) -> str:
-    """Why it can't be read, in words that are ours or the standard library's, not the client's."""
-    return "not in UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-
-
 def _printable(name: str) -> str:
     """A field's name as it may stand in an answer, whatever the client called it."""
-    return name.encode("unicode_escape").decode()[:64]
+    return name.encode("unicode_escape").decode()[:64] or '""'

@@ -8,15 +8,17 @@ logged with its cause, and the client learns only that it did.
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 from typing import Any, Final
 
 from flask import Flask, Response, current_app, request
+from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
-from werkzeug.http import HTTP_STATUS_CODES
+from werkzeug.http import HTTP_STATUS_CODES, parse_accept_header
 
 from jwt_server.errors import DatabaseUnavailable, NotSignedIn, ServiceError
-from jwt_server.sqlite import is_outage
+from jwt_server.sqlite import outage
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,9 @@ log = logging.getLogger(__name__)
 KNOWN_METHODS: Final = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 )
+
+# We write UTF-8 and nothing else, so asking for a charset asks for nothing more.
+CHARSET: Final = re.compile(r';[ \t]*charset[ \t]*=[ \t]*(?:"[^"]*"|[^;,]*)', re.IGNORECASE)
 
 # Code and message for what Flask and Werkzeug raise.
 HTTP_ERRORS: Final = {
@@ -49,7 +54,8 @@ def prefers_json() -> bool:
 
     On a tie, which is what browsers and axios send by default, plain text wins.
     """
-    accepted = request.accept_mimetypes
+    header = CHARSET.sub("", request.headers.get("Accept", ""))
+    accepted = parse_accept_header(header, MIMEAccept)
     json = max(accepted.quality("application/json"), accepted.quality("application/problem+json"))
     return json > accepted.quality("text/plain")
 
@@ -77,9 +83,8 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _database_error(error: sqlite3.Error) -> Response:
-    if is_outage(error):
-        return _service_error(DatabaseUnavailable(f"The database fails: {error}."))
-    return _unexpected(error)
+    unavailable = outage(error)
+    return _service_error(unavailable) if unavailable else _unexpected(error)
 
 
 def _unexpected(error: Exception) -> Response:
