@@ -14,7 +14,7 @@ from flask import Flask
 
 from jwt_server import cli
 from jwt_server.auth import routes as auth
-from jwt_server.config import SALT_ROUNDS_WISE, Settings, load_settings
+from jwt_server.config import Settings, load_settings
 from jwt_server.database import Database
 from jwt_server.ops import health, logs
 from jwt_server.pets import routes as pets
@@ -30,10 +30,8 @@ def create_app(settings: Settings | None = None, clock: Callable[[], float] = ti
     """
     settings = settings or load_settings()
     logs.register()
-    if settings.salt_rounds not in SALT_ROUNDS_WISE:
-        logging.getLogger(__name__).warning(
-            "SALT_ROUNDS is %d: under 10 is weak, over 15 is slow", settings.salt_rounds
-        )
+    for warning in settings.warnings:
+        logging.getLogger(__name__).warning(warning)
     app = Flask(__name__, static_folder=None)
     tokens = AccessTokens(settings.jwt_secrets, settings.jwt_issuer, settings.jwt_audience)
     service.register(app, service.Service(settings, Database(settings.database), tokens, clock))

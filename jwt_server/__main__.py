@@ -68,7 +68,7 @@ def make_secrets() -> None:
 
     The directory gets mode 0700, the files 0600.
     """
-    env = environment(eager=True)
+    env = environment()
     INSTANCE.mkdir(exist_ok=True)
     INSTANCE.chmod(0o700)
     for name in SECRETS:

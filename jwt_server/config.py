@@ -9,41 +9,45 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from environs import Env, EnvValidationError, ValidationError
+from environs import Env, EnvError, EnvValidationError, ValidationError
 from marshmallow.validate import Range, Regexp
 
 from jwt_server.errors import ConfigurationError
 
-INSTANCE = Path("instance")
+T = TypeVar("T")
+
+INSTANCE: Final = Path("instance")
 """Where the database and the generated secrets are, below the working directory."""
 
-DEFAULT_DATABASE = INSTANCE / "jwt-server.db"
+DEFAULT_DATABASE: Final = INSTANCE / "jwt-server.db"
 
-SECRETS = ("SECRET_KEY", "JWT_SECRET")
-SECRET_BYTES = 32
+SECRETS: Final = ("SECRET_KEY", "JWT_SECRET")
+SECRET_BYTES: Final = 32
 """The least a secret must have: RFC 7518 section 3.2 wants the hash's own size for HS256."""
 
-UP_TO_A_YEAR = Range(1, 365 * 24 * 60 * 60)
-
-NAME = Regexp(r"[!-~]{1,255}\Z", error="Use 1 to 255 letters, digits and signs of ASCII.")
-"""What a token calls its issuer and its audience: short, so that every token is."""
-
-HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\Z")
-
-SALT_ROUNDS_WISE = range(10, 16)
+SALT_ROUNDS: Final = Range(4, 31, error="bcrypt's cost (log2) is from {min} to {max}.")
+SALT_ROUNDS_WISE: Final = range(10, 16)
 """Below, a stolen hash falls quickly; above, a sign-in takes seconds of a core."""
 
-SALT_ROUNDS_WHY = "bcrypt's cost (log2) is from {min} to {max}, 12 is the default."
+PORT: Final = Range(1, 65535)
+WORKERS: Final = Range(1, 512)
+TTL: Final = Range(1, 365 * 24 * 60 * 60)
+
+NAME: Final = Regexp(r"[!-~]{1,255}\Z", error="Use 1 to 255 letters, digits and signs of ASCII.")
+"""What a token calls its issuer and its audience: short, so that every token is."""
+
+HOSTNAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\Z")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a running service was told. Times are in seconds."""
+    """How a service is to run. Times are in seconds."""
 
     secret_key: bytes = field(repr=False)
     jwt_secrets: tuple[bytes, ...] = field(repr=False)
@@ -72,41 +76,48 @@ class Settings:
         except ValueError:
             return self.host == "localhost"
 
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What is allowed, but unwise; a line each."""
+        if self.salt_rounds in SALT_ROUNDS_WISE:
+            return ()
+        return (f"SALT_ROUNDS is {self.salt_rounds}: under 10 is weak, over 15 is slow.",)
+
 
 def load_settings() -> Settings:
     """Read and check every setting.
 
     Raises ConfigurationError with one line for each mistake.
     """
-    env = environment(eager=False)
-    mistakes: list[str] = []
-    secrets = {name: _secret(env, name, mistakes) for name in SECRETS}
-    issuer = env.str("JWT_ISSUER", "jwt-server", validate=NAME)
-    values: dict[str, Any] = {
-        "database": _database(env.str("DATABASE_URL", f"sqlite:///{DEFAULT_DATABASE}"), mistakes),
-        "host": env.str("HOST", "127.0.0.1", validate=_host),
-        "port": env.int("PORT", 3000, validate=Range(1, 65535)),
-        "workers": env.int("WORKERS", len(usable_cores()), validate=Range(1, 512)),
-        "salt_rounds": env.int("SALT_ROUNDS", 12, validate=Range(4, 31, error=SALT_ROUNDS_WHY)),
-        "jwt_issuer": issuer,
-        "jwt_audience": env.str("JWT_AUDIENCE", issuer, validate=NAME),
-        "access_token_ttl": env.int("ACCESS_TOKEN_TTL", 15 * 60, validate=UP_TO_A_YEAR),
-        "text_token_ttl": env.int("TEXT_TOKEN_TTL", 12 * 60 * 60, validate=UP_TO_A_YEAR),
-        "cors_origins": _origins(env.str("CORS_ORIGINS", "*"), mistakes),
-        "jwt_secrets": secrets["JWT_SECRET"] + _previous(env, "JWT_SECRET", mistakes),
-    }
-    mistakes = _sealed(env) + mistakes
-    if mistakes:
-        raise ConfigurationError(mistakes)
-    return Settings(secret_key=secrets["SECRET_KEY"][0], **values)
+    reader = _Reader(environment())
+    secret_key = reader.secret("SECRET_KEY")
+    jwt_secret = reader.secret("JWT_SECRET")
+    issuer = reader.text("JWT_ISSUER", Settings.jwt_issuer, NAME)
+    settings = Settings(
+        secret_key=secret_key,
+        jwt_secrets=(jwt_secret, *reader.previous("JWT_SECRET")),
+        database=reader.database(),
+        host=reader.text("HOST", Settings.host, _check_host),
+        port=reader.number("PORT", Settings.port, PORT),
+        workers=reader.number("WORKERS", len(usable_cores()), WORKERS),
+        salt_rounds=reader.number("SALT_ROUNDS", Settings.salt_rounds, SALT_ROUNDS),
+        jwt_issuer=issuer,
+        jwt_audience=reader.text("JWT_AUDIENCE", issuer, NAME),
+        access_token_ttl=reader.number("ACCESS_TOKEN_TTL", Settings.access_token_ttl, TTL),
+        text_token_ttl=reader.number("TEXT_TOKEN_TTL", Settings.text_token_ttl, TTL),
+        cors_origins=reader.origins(),
+    )
+    if reader.mistakes:
+        raise ConfigurationError(reader.mistakes)
+    return settings
 
 
-def environment(*, eager: bool) -> Env:
+def environment() -> Env:
     """The environment, and what the file `.env` in the working directory adds to it.
 
     Raises ConfigurationError where the file can't be read.
     """
-    env = Env(eager=eager)
+    env = Env()
     try:
         env.read_env(Path(".env"), recurse=False)
     except (OSError, ValueError) as error:
@@ -121,32 +132,72 @@ def usable_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def _sealed(env: Env) -> list[str]:
-    try:
-        env.seal()
-    except EnvValidationError as error:
-        found = cast("dict[str, list[str]]", error.error_messages)
-        return [f"{name}: {' '.join(texts)}" for name, texts in found.items()]
-    return []
+@dataclass(frozen=True)
+class _Reader:
+    """Reads settings one by one, and goes on after a mistake with a stand-in for the value."""
 
+    env: Env
+    mistakes: list[str] = field(default_factory=list)
 
-def _secret(env: Env, name: str, mistakes: list[str]) -> tuple[bytes, ...]:
-    """The secret's bytes, from NAME, from the file in NAME_FILE, or from what `make run` made."""
-    made = INSTANCE / name.lower()
-    text = _value_or_file(env, name, mistakes, default=made if made.exists() else None)
-    if text is None:
-        mistakes.append(
-            f"{name} is missing: set {name} or {name}_FILE to a secret of at least"
-            f" {SECRET_BYTES} bytes (`make run` makes one), there is no default."
-        )
-        return ()
-    return _long_enough(name, [text], mistakes)
+    def text(self, name: str, default: str, check: Callable[[str], object]) -> str:
+        return self._read(name, lambda: self.env.str(name, default, validate=check), default)
 
+    def number(self, name: str, default: int, check: Range) -> int:
+        return self._read(name, lambda: self.env.int(name, default, validate=check), default)
 
-def _previous(env: Env, name: str, mistakes: list[str]) -> tuple[bytes, ...]:
-    """The secrets that only verify, separated by commas or line ends."""
-    text = _value_or_file(env, f"{name}_PREVIOUS", mistakes) or ""
-    return _long_enough(f"{name}_PREVIOUS", _listed(text), mistakes)
+    def database(self) -> Path:
+        text = self.env.str("DATABASE_URL", f"sqlite:///{DEFAULT_DATABASE}")
+        return self._read("DATABASE_URL", lambda: _sqlite_path(text), DEFAULT_DATABASE)
+
+    def origins(self) -> tuple[str, ...]:
+        text = self.env.str("CORS_ORIGINS", "*")
+        return self._read("CORS_ORIGINS", lambda: _origins(text), ())
+
+    def secret(self, name: str) -> bytes:
+        """From NAME, from the file that NAME_FILE names, or from the file of `make run`."""
+        made = INSTANCE / name.lower()
+
+        def read() -> bytes:
+            text = self._told(name, made if made.exists() else None)
+            if text is None:
+                raise ValidationError(
+                    f"Missing, and there is no default. Set {name} or {name}_FILE to a secret of"
+                    f" at least {SECRET_BYTES} bytes; `make run` makes one."
+                )
+            return _long_enough(text)
+
+        return self._read(name, read, b"")
+
+    def previous(self, name: str) -> tuple[bytes, ...]:
+        """The secrets that only verify, separated by commas or line ends."""
+        name = f"{name}_PREVIOUS"
+
+        def read() -> tuple[bytes, ...]:
+            return tuple(_long_enough(text) for text in _listed(self._told(name, None) or ""))
+
+        return self._read(name, read, ())
+
+    def _told(self, name: str, default_file: Path | None) -> str | None:
+        value: str | None = self.env.str(name, None)
+        path: str | None = self.env.str(f"{name}_FILE", None)
+        if value is not None and path is not None:
+            raise ValidationError(f"{name}_FILE is set, too: keep one of them.")
+        file = default_file if path is None else Path(path)
+        if value is not None or file is None:
+            return value
+        try:
+            return file.read_text("utf-8", "surrogateescape").rstrip("\r\n")
+        except (OSError, ValueError) as error:
+            raise ValidationError(f"Its file can't be read: {error}.") from error
+
+    def _read(self, name: str, read: Callable[[], T], stand_in: T) -> T:
+        try:
+            return read()
+        except EnvValidationError as error:
+            self.mistakes.append(f"{name}: {' '.join(error.error_messages)}")
+        except (EnvError, ValidationError) as error:
+            self.mistakes.append(f"{name}: {error.args[0]}")
+        return stand_in
 
 
 def _listed(text: str) -> list[str]:
@@ -154,47 +205,24 @@ def _listed(text: str) -> list[str]:
     return [part for part in parts if part]
 
 
-def _long_enough(name: str, texts: list[str], mistakes: list[str]) -> tuple[bytes, ...]:
-    secrets = tuple(text.encode("utf-8", "surrogateescape") for text in texts)
-    shortest = min((len(secret) for secret in secrets), default=SECRET_BYTES)
-    if shortest < SECRET_BYTES:
-        mistakes.append(
-            f"{name} has {shortest} bytes: at least {SECRET_BYTES} are needed,"
+def _long_enough(text: str) -> bytes:
+    secret = text.encode("utf-8", "surrogateescape")
+    if len(secret) < SECRET_BYTES:
+        raise ValidationError(
+            f"{len(secret)} bytes are too few, at least {SECRET_BYTES} are needed:"
             " try `openssl rand -base64 48`."
         )
-    return secrets
+    return secret
 
 
-def _value_or_file(
-    env: Env, name: str, mistakes: list[str], default: Path | None = None
-) -> str | None:
-    value: str | None = env.str(name, None)
-    path: str | None = env.str(f"{name}_FILE", None)
-    if value is not None and path is not None:
-        mistakes.append(f"{name} and {name}_FILE are both set: keep one of them.")
-        return value
-    if value is not None:
-        return value
-    file = default if path is None else Path(path)
-    if file is None:
-        return None
-    try:
-        return file.read_text("utf-8", "surrogateescape").rstrip("\r\n")
-    except (OSError, ValueError) as error:
-        mistakes.append(f"{name}_FILE can't be read: {error}.")
-        return "?" * SECRET_BYTES  # one mistake is enough: no second line about its length
-
-
-def _database(url: str, mistakes: list[str]) -> Path:
-    scheme, separator, path = url.partition(":///")
-    if scheme != "sqlite" or not separator or not path:
-        mistakes.append(
-            "DATABASE_URL must be sqlite:///PATH (four slashes for a path from the root)."
-        )
+def _sqlite_path(url: str) -> Path:
+    scheme, _, path = url.partition(":///")
+    if scheme != "sqlite" or not path:
+        raise ValidationError("Write sqlite:///PATH, with four slashes for a path from the root.")
     return Path(path).absolute()
 
 
-def _host(host: str) -> None:
+def _check_host(host: str) -> None:
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -202,14 +230,13 @@ def _host(host: str) -> None:
             raise ValidationError("Not an IP address, nor the name of a host.") from None
 
 
-def _origins(text: str, mistakes: list[str]) -> tuple[str, ...]:
+def _origins(text: str) -> tuple[str, ...]:
     origins = tuple(_listed(text))
-    if origins != ("*",):
-        mistakes.extend(
-            f"CORS_ORIGINS: {origin!r} is no origin. Write * alone, or a comma-separated list"
-            " of origins like https://app.example.com (lower case, no slash at the end)."
-            for origin in origins or ("",)
-            if not _is_origin(origin)
+    wrong = [origin for origin in origins or ("",) if not _is_origin(origin)]
+    if origins != ("*",) and wrong:
+        raise ValidationError(
+            f"{wrong[0]!r} is no origin. Write * alone, or a comma-separated list of origins"
+            " like https://app.example.com (lower case, no slash at the end)."
         )
     return origins
 

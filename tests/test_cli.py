@@ -96,5 +96,5 @@ def test_a_wrong_setting_is_one_line_for_a_command_too(tmp_path: Path) -> None:
 
     assert done.returncode == 3
     assert done.stderr.splitlines() == [
-        "JWT_SECRET has 5 bytes: at least 32 are needed, try `openssl rand -base64 48`."
+        "JWT_SECRET: 5 bytes are too few, at least 32 are needed: try `openssl rand -base64 48`."
     ]
