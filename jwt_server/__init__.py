@@ -19,7 +19,7 @@ from jwt_server.database import Database
 from jwt_server.ops import health, logs
 from jwt_server.pets import routes as pets
 from jwt_server.security.tokens import AccessTokens
-from jwt_server.web import problems, requests, routing, service
+from jwt_server.web import bodies, problems, requests, responses, routing, service
 
 
 def create_app(settings: Settings | None = None, clock: Callable[[], float] = time.time) -> Flask:
@@ -36,6 +36,8 @@ def create_app(settings: Settings | None = None, clock: Callable[[], float] = ti
     tokens = AccessTokens(settings.jwt_secrets, settings.jwt_issuer, settings.jwt_audience)
     service.register(app, service.Service(settings, Database(settings.database), tokens, clock))
     routing.register(app)
+    bodies.register(app)
+    responses.register(app)
     requests.register(app, settings.cors_origins)
     problems.register(app)
     cli.register(app)

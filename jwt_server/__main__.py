@@ -17,15 +17,9 @@ from tempfile import TemporaryDirectory
 
 from jwt_server import sqlite
 from jwt_server.accounts import demo
-from jwt_server.config import (
-    DEFAULT_DATABASE,
-    INSTANCE,
-    SECRETS,
-    Settings,
-    environment,
-    load_settings,
-)
+from jwt_server.config import DEFAULT_DATABASE, SECRETS, Settings, load_settings
 from jwt_server.database import Database
+from jwt_server.environment import INSTANCE, environment
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable
 
 SIGN_IN = f"""\

@@ -15,21 +15,26 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Final
+from typing import Any, Final
 
 import aiosql
+from aiosql.adapters.sqlite3 import SQLite3Adapter
 from aiosql.queries import Queries
+from aiosql.types import QueryFn
 
-from jwt_server.sqlite import FileId, Row, file_id, open_database, outage
+from jwt_server.sqlite import FileId, Row, failures_named, file_id, open_database
 
 __all__ = ["Connection", "Database", "Row"]
 
 PACKAGE: Final = Path(__file__).parent
-FEATURES: Final = ("accounts", "pets")
 
 
 class Connection:
-    """One connection and the named queries, bound to it: `db.queries.pets.insert(...)`."""
+    """One connection and the named queries, bound to it: `db.queries.pets.insert(...)`.
+
+    A query that gives several rows gives a list. Where the database fails, query and
+    transaction raise DatabaseUnavailable.
+    """
 
     def __init__(self, driver: sqlite3.Connection, queries: Queries, file: FileId) -> None:
         self.driver = driver
@@ -40,35 +45,44 @@ class Connection:
     def transaction(self) -> Iterator[None]:
         """All or nothing of what is written inside; takes the write lock at once.
 
-        Raises sqlite3.OperationalError where another writer keeps the lock for too long.
+        Inside of another transaction it is a part of that one.
         """
-        self.driver.execute("BEGIN IMMEDIATE")
-        with self.driver:  # commits, or rolls back where the block raises
+        if self.driver.in_transaction:
             yield
+            return
+        with failures_named():
+            self.driver.execute("BEGIN IMMEDIATE")
+            with self.driver:  # commits, or rolls back where the block raises
+                yield
 
 
 def load_queries() -> Queries:
-    """Read and check every `queries.sql`, a namespace for each feature, and seed.sql.
+    """Read and check every feature's `queries.sql`, and seed.sql, a namespace for each.
 
     Raises aiosql's SQLParseException where one is malformed.
     """
-    queries: Queries = aiosql.from_path(PACKAGE / "seed.sql", "sqlite3")
-    for feature in FEATURES:
-        queries.add_child_queries(
-            feature, aiosql.from_path(PACKAGE / feature / "queries.sql", "sqlite3")
-        )
+    queries = Queries(SQLite3Adapter())
+    for path in sorted(PACKAGE.glob("*/queries.sql")):
+        queries.add_child_queries(path.parent.name, aiosql.from_path(path, "sqlite3"))
+    queries.add_child_queries("seed", aiosql.from_path(PACKAGE / "seed.sql", "sqlite3"))
     return queries
 
 
 def _bound(queries: Queries, driver: sqlite3.Connection) -> SimpleNamespace:
     bound = SimpleNamespace()
     for dotted in queries.available_queries:
-        feature, _, name = dotted.rpartition(".")
-        query = getattr(getattr(queries, feature) if feature else queries, name)
-        if feature and not hasattr(bound, feature):
+        feature, _, name = dotted.partition(".")
+        if not hasattr(bound, feature):
             setattr(bound, feature, SimpleNamespace())
-        setattr(getattr(bound, feature) if feature else bound, name, partial(query, driver))
+        query = getattr(getattr(queries, feature), name)
+        setattr(getattr(bound, feature), name, partial(_run, query, driver))
     return bound
+
+
+def _run(query: QueryFn, driver: sqlite3.Connection, **parameters: Any) -> Any:
+    with failures_named():
+        result = query(driver, **parameters)
+        return list(result) if isinstance(result, Iterator) else result
 
 
 @dataclass(frozen=True)
@@ -88,11 +102,6 @@ class Database:
         connection = self.acquire()
         try:
             yield connection
-        except sqlite3.Error as error:
-            unavailable = outage(error)
-            if unavailable is None:
-                raise
-            raise unavailable from error
         finally:
             self.release(connection)
 

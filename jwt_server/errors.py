@@ -1,5 +1,5 @@
-"""Every error that the service raises on purpose: one root, each with its HTTP status,
-a stable code for programs and a sentence for people.
+"""Every error that the service raises on purpose: what a client is told has one root, an HTTP
+status, a stable code for programs and a sentence for people.
 
 Nothing here knows HTTP beyond the number; `web.problems` turns them into responses.
 """
@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Final
+
+MAX_BODY_BYTES: Final = 64 * 1024
+"""The largest body that any route takes."""
 
 FieldErrors = Mapping[str, Sequence[str]]
 
 
 class ConfigurationError(Exception):
-    """The settings can't be used. `mistakes` holds one line for each, in reading order."""
+    """The settings can't be used. `mistakes` holds one line for each."""
 
     def __init__(self, mistakes: Sequence[str]) -> None:
         super().__init__("\n".join(mistakes))
@@ -67,6 +71,14 @@ class MalformedBody(ServiceError):
     status = 400
     code = "malformed_body"
     message = "The body can't be read. Send a JSON object, or a form in UTF-8."
+
+
+class BodyTooLarge(ServiceError):
+    """The body is over MAX_BODY_BYTES."""
+
+    status = 413
+    code = "body_too_large"
+    message = f"The body is too large: {MAX_BODY_BYTES // 1024} KiB is the limit."
 
 
 class UnsupportedBody(ServiceError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,11 +49,18 @@ Row = dict[str, Any]
 FileId = tuple[int, int]  # device and inode: what a path stands for right now
 
 
-def outage(error: sqlite3.Error) -> DatabaseUnavailable | None:
-    """What to raise where the error tells of the database's state; None for a fault of ours."""
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF in OUTAGES:
-        return DatabaseUnavailable(f"The database fails: {error}.")
-    return None
+@contextmanager
+def failures_named() -> Iterator[None]:
+    """Raise DatabaseUnavailable for an error that tells of the database's state.
+
+    An error that tells of a fault of ours goes on as it is.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in OUTAGES:
+            raise
+        raise DatabaseUnavailable(f"The database fails: {error}.") from error
 
 
 def file_id(path: Path) -> FileId:
@@ -83,7 +90,8 @@ def open_database(path: Path) -> sqlite3.Connection:
     if version != SCHEMA_VERSION:
         driver.close()
         raise DatabaseUnavailable(
-            f"{path} has schema version {version}, this release needs {SCHEMA_VERSION}."
+            f"{path} has schema version {version}, this release needs {SCHEMA_VERSION}:"
+            " run the release that fits, or make a new database with `flask --app wsgi init-db`."
         )
     return driver
 
@@ -161,7 +169,8 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, int, int]:
     try:
         driver.row_factory = _as_dict
         driver.execute("PRAGMA foreign_keys = ON")
-        driver.execute("PRAGMA synchronous = FULL")  # an answered write survives a power cut
+        # What was answered survives a power cut.
+        driver.execute("PRAGMA synchronous = FULL")
         driver.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         application = driver.execute("PRAGMA application_id").fetchone()["application_id"]
         version = driver.execute("PRAGMA user_version").fetchone()["user_version"]

@@ -18,9 +18,9 @@ def add_demo_user(db: Connection, rounds: int, now: int) -> bool:
         return False
     password_hash = hash_password(PASSWORD, rounds)
     with db.transaction():
-        user: Row | None = db.queries.insert_demo_user(password_hash=password_hash, now=now)
+        user: Row | None = db.queries.seed.insert_demo_user(password_hash=password_hash, now=now)
         if user is not None:
-            db.queries.insert_demo_pets(user_id=user["id"], now=now)
+            db.queries.seed.insert_demo_pets(user_id=user["id"], now=now)
     return user is not None
 
 

@@ -27,5 +27,5 @@ def fits(username: str) -> bool:
 
 
 def username_key(username: str) -> str:
-    """The name as it is compared: without case (Unicode's toNFKC_Casefold, in short)."""
+    """The name as it is compared: without case, and composed again, as folding may decompose."""
     return normalized(normalized(username).casefold())

@@ -11,7 +11,8 @@ from jwt_server.accounts import usernames
 from jwt_server.auth.sign_in import sign_in
 from jwt_server.errors import CredentialRequired
 from jwt_server.security import passwords
-from jwt_server.web.bodies import REPEATED, SEND_ONCE, BodySchema, Text
+from jwt_server.web.bodies import BodySchema
+from jwt_server.web.fields import REPEATED, SEND_ONCE, Text
 from jwt_server.web.problems import prefers_json
 from jwt_server.web.routing import Blueprint
 from jwt_server.web.service import current_service, get_db

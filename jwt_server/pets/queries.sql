@@ -3,9 +3,9 @@
 -- name: names_of_user(user_id)
 SELECT name, species FROM pets WHERE user_id = :user_id ORDER BY id;
 
--- name: page_of_user(user_id, after, rows)
+-- name: page_of_user(user_id, after, most)
 SELECT id, name, species, created_at FROM pets
-WHERE user_id = :user_id AND id > :after ORDER BY id LIMIT :rows;
+WHERE user_id = :user_id AND id > :after ORDER BY id LIMIT :most;
 
 -- name: find(user_id, id)^
 SELECT id, name, species, created_at FROM pets WHERE user_id = :user_id AND id = :id;

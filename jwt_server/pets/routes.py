@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, current_app, jsonify, url_for
+from flask import Response, current_app, url_for
 from marshmallow import Schema, fields, post_load
 from marshmallow.validate import Length
 
 from jwt_server.auth.guard import Caller, login_required
 from jwt_server.database import Row
 from jwt_server.errors import NotFound, TokenOfNobody
-from jwt_server.web.bodies import BodySchema, Text
+from jwt_server.web.bodies import BodySchema
+from jwt_server.web.fields import Text, Timestamp
 from jwt_server.web.paging import Page, PageSchema, page_of
-from jwt_server.web.routing import Blueprint, Timestamp
+from jwt_server.web.routing import Blueprint
 from jwt_server.web.service import current_service, get_db
 
 bp = Blueprint("pets", __name__, description="The caller's own pets.")
 
 
-class PetFields(BodySchema):
+class PetFieldsSchema(BodySchema):
     """What a client may set."""
 
     name = Text(required=True, validate=Length(1, 100, error="Send 1 to 100 characters."))
@@ -55,9 +56,10 @@ class PetSchema(MyPetSchema):
 @bp.route("/my-pets")
 @login_required(refuse_with=403)
 @bp.response(200, MyPetSchema(many=True))
-def list_my_pets(caller: Caller) -> Response:
+def list_my_pets(caller: Caller) -> list[Row]:
     """All of the caller's pets, names and species."""
-    return jsonify(list(get_db().queries.pets.names_of_user(user_id=caller.id)))
+    pets: list[Row] = get_db().queries.pets.names_of_user(user_id=caller.id)
+    return pets
 
 
 @bp.route("/pets")
@@ -66,13 +68,15 @@ def list_my_pets(caller: Caller) -> Response:
 @bp.response(200, PetSchema(many=True))
 def list_pets(caller: Caller, page: Page) -> tuple[list[Row], dict[str, str]]:
     """A page of the caller's pets, oldest first."""
-    rows = get_db().queries.pets.page_of_user(user_id=caller.id, after=page.after, rows=page.rows)
-    return page_of(list(rows), page)
+    pets = get_db().queries.pets.page_of_user(
+        user_id=caller.id, after=page.after, most=page.limit + 1
+    )
+    return page_of(pets, page)
 
 
 @bp.route("/pets", methods=["POST"])
 @login_required
-@bp.arguments(PetFields)
+@bp.arguments(PetFieldsSchema)
 @bp.response(201, PetSchema)
 def add_pet(caller: Caller, pet: dict[str, Any]) -> tuple[Row, dict[str, str]]:
     """Add a pet."""
@@ -94,7 +98,7 @@ def show_pet(caller: Caller, pet_id: int) -> Row:
 
 @bp.route("/pets/<id:pet_id>", methods=["PUT"])
 @login_required
-@bp.arguments(PetFields)
+@bp.arguments(PetFieldsSchema)
 @bp.response(200, PetSchema)
 def replace_pet(caller: Caller, pet: dict[str, Any], pet_id: int) -> Row:
     """Replace a pet's name and species."""

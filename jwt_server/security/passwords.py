@@ -6,12 +6,12 @@ cut at 72 bytes). Plain bcrypt from older databases verifies by its first 72 byt
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
 from passlib.hash import bcrypt, bcrypt_sha256
 
-log = logging.getLogger(__name__)
+NO_HASH: Final = ""
+"""A stored hash that no password has."""
 
 MAX_CHARACTERS: Final = 256
 """The longest password taken, so that nobody makes us hash a novel."""
@@ -28,16 +28,14 @@ def hash_password(password: str, rounds: int) -> str:
     return str(bcrypt_sha256.using(rounds=rounds).hash(password))
 
 
-def verify_password(password: str, stored: str | None, rounds: int) -> bool:
-    """Whether `stored` is a hash of `password`; None stands for a user who does not exist.
+def verify_password(password: str, stored: str, rounds: int) -> bool:
+    """Whether `stored` is a hash of `password`; NO_HASH stands for a user who does not exist.
 
     A failure costs what hashing at `rounds` costs: it is made with a dummy where there is no
-    hash or an unusable one, and topped up where the stored hash is cheaper.
+    usable hash, and topped up where the stored one is cheaper.
     """
-    cost = hash_cost(stored) if stored is not None else None
-    if stored is None or cost is None:
-        if stored is not None:
-            log.error("a stored password hash is unusable: that user can't sign in")
+    cost = hash_cost(stored)
+    if cost is None:
         _spend(password, rounds)
         return False
     if _matches(password, stored):

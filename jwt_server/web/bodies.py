@@ -12,42 +12,22 @@ from typing import Any, ClassVar, Final, NoReturn
 from urllib.parse import parse_qsl
 
 from flask import Flask, Request
-from marshmallow import RAISE, Schema, ValidationError, fields
+from marshmallow import RAISE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException
 
 from jwt_server import strict_json
-from jwt_server.errors import InvalidFields, MalformedBody, UnsupportedBody
-
-MAX_BODY_BYTES: Final = 64 * 1024
-
-REPEATED: Final = object()
-"""Stands in for the value of a form or query field that came more than once."""
-
-SEND_ONCE: Final = "Send this field once."
+from jwt_server.errors import (
+    MAX_BODY_BYTES,
+    BodyTooLarge,
+    InvalidFields,
+    MalformedBody,
+    UnsupportedBody,
+)
+from jwt_server.web.fields import REPEATED
 
 MOST_FINDINGS: Final = 20
 """How many fields an answer names at the most, so that it does not echo a body of thousands."""
-
-
-class Text(fields.String):
-    """A string that the database can hold: no NUL, no half of a surrogate pair."""
-
-    default_error_messages = {  # noqa: RUF012 - marshmallow declares it so
-        "required": "This field is required.",
-        "null": "This field can't be null.",
-        "invalid": "Send a string.",
-        "repeated": SEND_ONCE,
-        "characters": "NUL and lone surrogates can't be stored.",
-    }
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        if value is REPEATED:
-            raise self.make_error("repeated")
-        text: str = super()._deserialize(value, attr, data, **kwargs)
-        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-            raise self.make_error("characters")
-        return text
 
 
 class BodySchema(Schema):
@@ -64,8 +44,6 @@ class BodySchema(Schema):
 
 class Parser(FlaskParser):
     """webargs' parser for Flask, with our own reading of bodies and our own errors."""
-
-    DEFAULT_LOCATION = "json_or_form"
 
     def load_json_or_form(self, req: Request, schema: Schema) -> Any:
         """The fields of the body, by its content type; no body at all has no fields."""
@@ -108,7 +86,7 @@ def _read(req: Request) -> bytes:
         # Broken chunks, or a client that left: each server has its own exceptions for it.
         raise MalformedBody from error
     if len(body) > MAX_BODY_BYTES:
-        raise RequestEntityTooLarge
+        raise BodyTooLarge
     if req.content_length not in (None, len(body)):
         raise MalformedBody("The body ends early.")  # gunicorn hands on what has come
     return body

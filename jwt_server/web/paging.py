@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from flask import request, url_for
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load
+from marshmallow.validate import Range
 
 from jwt_server import ids
 from jwt_server.database import Row
-from jwt_server.web.bodies import REPEATED
+from jwt_server.web.fields import REPEATED
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 100
 
+LIMIT_WANTED: Final = f"Send one number from 1 to {MAX_LIMIT}."
+
 
 @dataclass(frozen=True)
 class Page:
-    """Which part of a list is asked for: at most `limit` rows with an id above `after`."""
+    """Which part of a list is asked for: at most `limit` rows with an id above `after`.
+
+    A route reads one row more than that, which tells `page_of` whether there is a next page.
+    """
 
     limit: int
     after: int
 
-    @property
-    def rows(self) -> int:
-        """How many rows to read: one more than asked for tells whether there is a next page."""
-        return self.limit + 1
-
 
 class Limit(fields.Integer):
-    """1 to 100, in plain digits."""
+    """A number in plain digits, where Python's own `int` takes signs, spaces and underscores."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        limit = None if value is REPEATED else ids.parse(value)
-        if limit is None or limit > MAX_LIMIT:
-            raise ValidationError(f"Send one number from 1 to {MAX_LIMIT}.")
-        return limit
+        if value is REPEATED or not re.fullmatch("[1-9][0-9]{0,2}", value, re.ASCII):
+            raise ValidationError(LIMIT_WANTED)
+        return int(value)
 
 
 class Cursor(fields.String):
@@ -59,13 +61,13 @@ class PageSchema(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    limit = Limit(load_default=DEFAULT_LIMIT)
-    after = Cursor(load_default=0)
+    limit = Limit(load_default=DEFAULT_LIMIT, validate=Range(1, MAX_LIMIT, error=LIMIT_WANTED))
+    after = Cursor()
 
     @post_load
     def page(self, data: dict[str, int], **_kwargs: Any) -> Page:
-        """What a route gets."""
-        return Page(**data)
+        """Give a route the two as one."""
+        return Page(limit=data["limit"], after=data.get("after", 0))
 
 
 def cursor(row_id: int) -> str:
@@ -74,9 +76,15 @@ def cursor(row_id: int) -> str:
 
 
 def page_of(rows: list[Row], page: Page) -> tuple[list[Row], dict[str, str]]:
-    """The rows to answer with and the headers beside them, from `page.rows` rows read."""
+    """The rows to answer with and the headers beside them, from up to `page.limit + 1` rows.
+
+    The next page is asked for as this one was, but for the cursor.
+    """
     if len(rows) <= page.limit:
         return rows, {}
     shown = rows[: page.limit]
-    following = url_for(str(request.endpoint), limit=page.limit, after=cursor(shown[-1]["id"]))
-    return shown, {"Link": f'<{following}>; rel="next"'}
+    path = url_for(str(request.endpoint), **(request.view_args or {}))
+    query = urlencode(
+        request.args.to_dict() | {"limit": page.limit, "after": cursor(shown[-1]["id"])}
+    )
+    return shown, {"Link": f'<{path}?{query}>; rel="next"'}

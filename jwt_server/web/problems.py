@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import logging
 import re
-import sqlite3
-from typing import Any, Final
+from typing import Final
 
 from flask import Flask, Response, current_app, request
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.http import HTTP_STATUS_CODES, parse_accept_header
 
-from jwt_server.errors import DatabaseUnavailable, NotSignedIn, ServiceError
-from jwt_server.sqlite import outage
+from jwt_server.errors import (
+    BodyTooLarge,
+    DatabaseUnavailable,
+    FieldErrors,
+    NotFound,
+    NotSignedIn,
+    ServiceError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +38,9 @@ CHARSET: Final = re.compile(r';[ \t]*charset[ \t]*=[ \t]*(?:"[^"]*"|[^;,]*)', re
 # Code and message for what Flask and Werkzeug raise.
 HTTP_ERRORS: Final = {
     400: ("bad_request", "The request can't be read."),
-    404: ("not_found", "There is nothing here."),
+    404: (NotFound.code, NotFound.message),
     405: ("method_not_allowed", "This path does not take that method."),
-    413: ("body_too_large", "The body is too large: 64 KiB is the limit."),
+    413: (BodyTooLarge.code, BodyTooLarge.message),
     500: (ServiceError.code, ServiceError.message),
     501: ("method_not_implemented", "No path takes that method."),
 }
@@ -45,7 +50,6 @@ def register(app: Flask) -> None:
     """Hook the error handlers into the app."""
     app.register_error_handler(ServiceError, _service_error)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(sqlite3.Error, _database_error)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -63,7 +67,7 @@ def prefers_json() -> bool:
 def _service_error(error: ServiceError) -> Response:
     if isinstance(error, DatabaseUnavailable):
         log.error("%s", error.cause)
-    response = _problem(error.status, error.code, error.message, errors=error.errors)
+    response = _problem(error.status, error.code, error.message, error.errors)
     if isinstance(error, NotSignedIn):
         response.headers["WWW-Authenticate"] = error.challenge
     if error.retry_after is not None:
@@ -82,25 +86,22 @@ def _http_error(error: HTTPException) -> Response:
     return response
 
 
-def _database_error(error: sqlite3.Error) -> Response:
-    unavailable = outage(error)
-    return _service_error(unavailable) if unavailable else _unexpected(error)
-
-
 def _unexpected(error: Exception) -> Response:
     log.error("unexpected error", exc_info=error)
     return _problem(ServiceError.status, ServiceError.code, ServiceError.message)
 
 
-def _problem(status: int, code: str, message: str, **members: Any) -> Response:
+def _problem(status: int, code: str, message: str, errors: FieldErrors | None = None) -> Response:
     if prefers_json():
-        problem = {
+        problem: dict[str, object] = {
             "type": "about:blank",
             "title": HTTP_STATUS_CODES[status],
             "status": status,
             "detail": message,
             "code": code,
-        } | {name: value for name, value in members.items() if value}
+        }
+        if errors:
+            problem["errors"] = errors
         text, mimetype = current_app.json.dumps(problem), "application/problem+json"
     else:
         text, mimetype = message, "text/plain"

@@ -11,6 +11,8 @@ from uuid import uuid4
 from flask import Flask, Response, g, request
 from flask_cors import CORS
 
+from jwt_server.web.responses import PlainResponse
+
 log = logging.getLogger("jwt_server.access")
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
@@ -30,15 +32,8 @@ METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 A_DAY: Final = 24 * 60 * 60
 
 
-class PlainResponse(Response):
-    """A response that claims no content type where nobody set one; Flask's own says HTML."""
-
-    default_mimetype = None
-
-
 def register(app: Flask, origins: tuple[str, ...]) -> None:
     """Hook all of it into the app. `origins` are those of `CORS_ORIGINS`."""
-    app.response_class = PlainResponse
     any_origin = origins == ("*",)
     app.before_request(_begin)
     app.before_request(_answer_preflight)

@@ -1,17 +1,14 @@
-"""How routes are declared: the blueprint with our parser, ids in paths, JSON as we write it."""
+"""How routes are declared: the blueprint with our parser, ids in paths."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from flask import Flask
-from flask.json.provider import DefaultJSONProvider
 from flask_smorest import Blueprint as SmorestBlueprint
-from marshmallow import Schema, fields
+from marshmallow import Schema
 from werkzeug.routing import IntegerConverter
-from werkzeug.sansio.response import Response
 
 from jwt_server import ids
 from jwt_server.web import bodies
@@ -52,33 +49,8 @@ class IdConverter(IntegerConverter):
     regex = ids.PATTERN
 
 
-class Timestamp(fields.Field[int]):
-    """A Unix time in the database, ISO 8601 in UTC outside."""
-
-    def _serialize(self, value: int | None, attr: str | None, obj: Any, **kwargs: Any) -> str:
-        return datetime.fromtimestamp(cast("int", value), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-class CompactJSON(DefaultJSONProvider):
-    """JSON in UTF-8 without spaces, in the order given, and without a newline at the end."""
-
-    ensure_ascii = False
-    sort_keys = False
-
-    def dumps(self, obj: Any, **kwargs: Any) -> str:
-        """One compact JSON text."""
-        return super().dumps(obj, **{"separators": (",", ":")} | kwargs)
-
-    def response(self, *args: Any, **kwargs: Any) -> Response:
-        """The text as a response."""
-        text = self.dumps(self._prepare_response_obj(args, kwargs))
-        return self._app.response_class(text, mimetype="application/json")
-
-
 def register(app: Flask) -> None:
-    """Set the app's rules for paths, bodies and JSON; comes before the blueprints."""
-    app.json = CompactJSON(app)
-    bodies.register(app)
+    """Set the app's rules for paths; comes before the blueprints."""
     app.url_map.converters["id"] = IdConverter
     app.url_map.strict_slashes = False  # a trailing slash matches, without a redirect
     app.url_map.merge_slashes = False
