@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+LOCK = $(BIN)/python -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--no-annotate --no-header setup.cfg
 
 .DEFAULT_GOAL := help
@@ -13,16 +13,16 @@ run: $(VENV)/run ## Start the service on 127.0.0.1:$PORT (3000), with a demo use
 	@$(BIN)/python -m jwt_server
 
 seed: $(VENV)/run ## Create the demo user travis again, where missing
-	@$(BIN)/flask --app wsgi seed
+	@$(BIN)/python -m flask --app wsgi seed
 
-test: $(VENV)/dev ## Run the tests; make test ARGS='-k pets' runs some
-	@$(BIN)/pytest $(ARGS)
+test: $(VENV)/dev ## Run the tests with their coverage; make test ARGS="-k pets" runs some
+	@$(BIN)/python -m pytest $(or $(ARGS),--cov)
 
 check: $(VENV)/dev ## Run the linter, the type checker and the check of the floors
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m mypy
+	@$(BIN)/python -c "from importlinter.cli import lint_imports_command as check; check()"
 
 lock: $(VENV)/dev ## Resolve the newest allowed dependencies into requirements*.txt
 	$(LOCK) --output-file requirements.txt
@@ -39,7 +39,7 @@ $(VENV)/run $(VENV)/dev:
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "python3 comes without venv here: sudo apt install python3-venv" >&2; exit 1; }
-	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing $< into $(VENV), a minute the first time ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement $<
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@

@@ -11,14 +11,14 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from jwt_server import sqlite
 from jwt_server.accounts import demo
 from jwt_server.config import DEFAULT_DATABASE, SECRETS, Settings, load_settings
-from jwt_server.database import Database
+from jwt_server.database import Connection, Database
 from jwt_server.environment import INSTANCE, environment
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable
 
@@ -83,16 +83,14 @@ def make_database(settings: Settings) -> None:
         return
     with made_once(DEFAULT_DATABASE) as draft:
         sqlite.create(draft.absolute())
-        database = Database(draft.absolute())
         if settings.loopback:
-            with database.connection() as db:
+            with opened(draft.absolute()) as db:
                 demo.add_demo_user(db, settings.salt_rounds, int(time.time()))
-        database.close()
 
 
 def tell_how_to_sign_in(settings: Settings) -> None:
     """Print what to paste, or warn of a demo user that others could use."""
-    with Database(settings.database).connection() as db:
+    with opened(settings.database) as db:
         demo_is_open = demo.demo_user_can_sign_in(db, settings.salt_rounds)
     if not demo_is_open:
         print(NO_DEMO)
@@ -104,6 +102,13 @@ def tell_how_to_sign_in(settings: Settings) -> None:
             f" {demo.USERNAME} with the demo password.",
             file=sys.stderr,
         )
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Connection]:
+    """A connection to a database, and the end of it, which leaves one file and no log beside it."""
+    with closing(Database(path)) as database, database.connection() as db:
+        yield db
 
 
 @contextmanager

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import http.client
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ from werkzeug.datastructures import Headers
 from jwt_server import create_app, sqlite
 from jwt_server.accounts import demo
 from jwt_server.config import Settings
-from jwt_server.database import Connection
+from jwt_server.database import Connection, Database
 from jwt_server.web.service import EXTENSION, Service
-from tests.factories import JWT_SECRET, SECRET_KEY, bearer, token
+from tests.factories import JWT_SECRET, SECRET_KEY, SETTINGS, bearer, token
 from tests.server import Server, running
 
 BASE_ENVIRONMENT = {"SECRET_KEY": SECRET_KEY.decode(), "JWT_SECRET": JWT_SECRET.decode()}
@@ -54,6 +53,7 @@ class Answer:
 
 
 Ask = Callable[..., Answer]
+MakeApp = Callable[..., Flask]
 
 
 @pytest.fixture
@@ -72,14 +72,34 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def app(settings: Settings, clock: Clock) -> Flask:
-    """The app with the demo user in its database, as after `flask init-db` and `flask seed`."""
-    app = create_app(settings, clock)
-    service: Service = app.extensions[EXTENSION]
+def database(settings: Settings, clock: Clock) -> Iterator[Database]:
+    """The database with the demo user in it, as after `flask init-db` and `flask seed`."""
     sqlite.create(settings.database)
-    with service.database.connection() as db:
-        demo.add_demo_user(db, settings.salt_rounds, service.now())
-    return app
+    with closing(Database(settings.database)) as database:
+        with database.connection() as db:
+            demo.add_demo_user(db, settings.salt_rounds, int(clock()))
+        yield database
+
+
+@pytest.fixture
+def make_app(settings: Settings, clock: Clock) -> Iterator[MakeApp]:
+    """Makes an app of the tests' settings but for some; its connections end with the test."""
+    made: list[Flask] = []
+
+    def make(**changes: Any) -> Flask:
+        made.append(create_app(replace(settings, **changes), clock))
+        return made[-1]
+
+    yield make
+    for app in made:
+        service: Service = app.extensions[EXTENSION]
+        service.database.close()
+
+
+@pytest.fixture
+def app(make_app: MakeApp, database: Database) -> Flask:
+    """The app, with the demo user in its database."""
+    return make_app()
 
 
 @pytest.fixture
@@ -88,9 +108,9 @@ def client(app: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def db(app: Flask) -> Iterator[Connection]:
-    service: Service = app.extensions[EXTENSION]
-    with service.database.connection() as connection:
+def db(database: Database) -> Iterator[Connection]:
+    """A connection of the test's own to the app's database."""
+    with database.connection() as connection:
         yield connection
 
 
@@ -153,8 +173,5 @@ def ask_server(
 def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees the settings or the instance folder of whoever runs it."""
     monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith(("JWT_", "SECRET_KEY", "SALT_", "CORS_", "DATABASE_")):
-            monkeypatch.delenv(name)
-    for name in ("HOST", "PORT", "WORKERS", "ACCESS_TOKEN_TTL", "TEXT_TOKEN_TTL"):
+    for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)

@@ -6,7 +6,10 @@ import base64
 import hashlib
 import hmac
 import json
+import sqlite3
 import time
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from jwt_server.accounts.usernames import normalized, username_key
@@ -15,6 +18,14 @@ from jwt_server.security.passwords import hash_password
 
 SECRET_KEY = b"a secret key for the tests, 32 bytes and more"
 JWT_SECRET = b"a JWT secret for the tests, 32 bytes and more"
+
+CREDENTIALS = {"username": "travis", "password": "mypassword"}
+
+SETTINGS = (
+    "ACCESS_TOKEN_TTL", "CORS_ORIGINS", "DATABASE_URL", "HOST", "JWT_AUDIENCE", "JWT_ISSUER",
+    "JWT_SECRET", "JWT_SECRET_FILE", "JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_FILE", "PORT",
+    "SALT_ROUNDS", "SECRET_KEY", "SECRET_KEY_FILE", "TEXT_TOKEN_TTL", "WORKERS",
+)  # fmt: skip
 
 HEADER = {"alg": "HS256", "typ": "JWT"}
 ABSENT = object()
@@ -79,3 +90,38 @@ def add_user(
     )
     user_id: int = cursor.fetchone()["id"]
     return user_id
+
+
+def spoil(path: Path, kind: str) -> bytes:
+    """Replace the database file by something that the service can't use; what it was."""
+    with closing(sqlite3.connect(path)) as driver:
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    good = path.read_bytes()
+    path.unlink()
+    if kind == "no database":
+        path.write_bytes(b"this is no database, but longer than a header of one\n" * 100)
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "a folder":
+        path.mkdir()
+    elif kind == "another":
+        path.write_bytes(good[:68] + b"mine" + good[72:])
+    elif kind == "newer":
+        path.write_bytes(good[:60] + (99).to_bytes(4, "big") + good[64:])
+    elif kind == "not writable":
+        # Root may write any file, so the file itself says no: SQLite opens a header with a
+        # write version that it does not know for reading only.
+        path.write_bytes(good[:18] + b"\3" + good[19:])
+    return good
+
+
+# What is wrong, and what the operator is told.
+KINDS = {
+    "missing": "No database at",
+    "no database": "file is not a database",
+    "empty": "is not a database of this service",
+    "another": "is not a database of this service",
+    "a folder": "can't be opened",
+    "newer": "schema version 99, this release needs 1",
+    "not writable": "can't be written",
+}

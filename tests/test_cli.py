@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from jwt_server import create_app
 from jwt_server.config import Settings
-from jwt_server.database import Connection
-from tests.conftest import BASE_ENVIRONMENT
+from jwt_server.database import Connection, Database
+from tests.conftest import BASE_ENVIRONMENT, MakeApp
+from tests.factories import CREDENTIALS
 from tests.server import flask
 
 
 @pytest.fixture
-def fresh(settings: Settings) -> Flask:
+def fresh(make_app: MakeApp) -> Flask:
     """An app whose database is still to be made."""
-    return create_app(settings)
+    return make_app()
 
 
 def run(app: Flask, *command: str) -> tuple[int, str]:
@@ -41,15 +41,14 @@ def test_seed_makes_a_deleted_demo_user_again(app: Flask, db: Connection) -> Non
     db.driver.execute("DELETE FROM users")
 
     assert run(app, "seed") == (0, "Created: user travis\n")
-    data = {"username": "travis", "password": "mypassword"}
-    assert app.test_client().post("/auth", data=data).status_code == 200
+    assert app.test_client().post("/auth", data=CREDENTIALS).status_code == 200
 
 
 def test_seed_hashes_at_the_cost_in_force(fresh: Flask, settings: Settings) -> None:
     run(fresh, "init-db")
     run(fresh, "seed")
 
-    with fresh.extensions["jwt-server"].database.connection() as db:
+    with closing(Database(settings.database)) as database, database.connection() as db:
         user = db.queries.accounts.find_by_key(username_key="travis")
     assert ",r=4$" in user["password_hash"]
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
-from flask import Flask
 
-from jwt_server import create_app
-from jwt_server.config import Settings, load_settings
+from jwt_server.config import load_settings
 from jwt_server.errors import ConfigurationError
-from tests.conftest import BASE_ENVIRONMENT
+from tests.conftest import BASE_ENVIRONMENT, MakeApp
+from tests.factories import CREDENTIALS, bearer
 
 Environment = pytest.MonkeyPatch
 
@@ -156,9 +154,9 @@ def test_salt_rounds_say_why(env: Environment) -> None:
 
 @pytest.mark.parametrize(("rounds", "warns"), [(9, True), (10, False), (15, False), (16, True)])
 def test_unwise_salt_rounds_are_warned_about(
-    settings: Settings, caplog: pytest.LogCaptureFixture, rounds: int, warns: bool
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture, rounds: int, warns: bool
 ) -> None:
-    create_app(dataclasses.replace(settings, salt_rounds=rounds))
+    make_app(salt_rounds=rounds)
 
     assert ("SALT_ROUNDS" in caplog.text) == warns
 
@@ -211,18 +209,14 @@ def test_a_dotenv_file_that_can_not_be_read_is_one_line(
     assert line.startswith(".env can't be read: ")
 
 
-def test_a_token_with_the_longest_issuer_is_taken(
-    settings: Settings, app: Flask, env: Environment
-) -> None:
-    assert app.extensions
+@pytest.mark.usefixtures("database")
+def test_a_token_with_the_longest_names_is_taken(env: Environment, make_app: MakeApp) -> None:
     env.setenv("JWT_ISSUER", "&" * 255)
-    longest = dataclasses.replace(
-        settings, jwt_issuer=load_settings().jwt_issuer, jwt_audience="&" * 255
-    )
-    client = create_app(longest).test_client()
-    token = client.post("/auth", data={"username": "travis", "password": "mypassword"}).text
+    longest = load_settings().jwt_issuer
+    client = make_app(jwt_issuer=longest, jwt_audience=longest).test_client()
+    token = client.post("/auth", data=CREDENTIALS).text
 
-    assert client.get("/my-pets", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+    assert client.get("/my-pets", headers=bearer(token)).status_code == 200
 
 
 def test_secrets_are_not_shown(env: Environment) -> None:

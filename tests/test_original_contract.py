@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from flask.testing import FlaskClient
 
 from jwt_server.database import Connection
-from tests.conftest import BASE_ENVIRONMENT, Ask, ask_server
-from tests.factories import add_user, bearer, token
+from tests.conftest import BASE_ENVIRONMENT, Ask, Clock, ask_server
+from tests.factories import CREDENTIALS, add_user, bearer, token
 from tests.server import Server, running
 
 FORM = "application/x-www-form-urlencoded"
 TEXT = "text/plain; charset=utf-8"
-GOOD = {"username": "travis", "password": "mypassword"}
 PETS = b'[{"name":"Bunny","species":"dog"},{"name":"Ru","species":"cat"}]'
 WRONG = b"Incorrect username and/or password."
 
 
 @pytest.mark.parametrize(
     ("body", "content_type"),
-    [(urlencode(GOOD), FORM), (json.dumps(GOOD), "application/json")],
+    [(urlencode(CREDENTIALS), FORM), (json.dumps(CREDENTIALS), "application/json")],
     ids=["form", "json"],
 )
 def test_signing_in_gives_the_bare_token_which_reads_the_pets(
@@ -149,14 +148,14 @@ def test_an_unknown_path_is_404(ask: Ask, method: str, path: str) -> None:
 
 
 def test_a_trailing_slash_matches_without_a_redirect(ask: Ask) -> None:
-    signed_in = ask("POST", "/auth/", data=urlencode(GOOD), content_type=FORM)
+    signed_in = ask("POST", "/auth/", data=urlencode(CREDENTIALS), content_type=FORM)
 
     assert signed_in.status == 200
     assert ask("GET", "/my-pets/", headers=bearer(signed_in.text)).body == PETS
 
 
 def test_pets_are_only_the_callers_own_in_id_order_and_in_utf8(
-    client: FlaskClient, db: Connection, clock: Any
+    client: FlaskClient, db: Connection, clock: Clock
 ) -> None:
     other = add_user(db, "Ünal")
     db.driver.execute(
@@ -184,7 +183,7 @@ def test_an_unexpected_error_is_a_generic_500_and_goes_to_the_log(tmp_path: Path
 
 
 def _break(path: Path) -> None:
-    with sqlite3.connect(path) as driver:
+    with closing(sqlite3.connect(path)) as driver:
         driver.execute("DROP TABLE pets")
 
 

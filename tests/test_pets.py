@@ -167,19 +167,30 @@ def test_a_bad_page_is_422_and_named(
     assert answer.text.startswith(f"{named}: ")
 
 
+def test_the_next_page_is_asked_for_as_this_one_was(client: FlaskClient, travis: Headers) -> None:
+    query = "limit=1&search=a%26b&_external=1&endpoint=x"
+
+    answer = client.get(f"/pets?{query}", headers=travis)
+
+    assert answer.headers["Link"] == f'</pets?{query}&after=MQ>; rel="next"'
+
+
 def test_the_next_page_is_found_behind_a_prefix(client: FlaskClient, travis: Headers) -> None:
     answer = client.get("/pets?limit=1", headers=travis, base_url="http://localhost/api/")
 
     assert answer.headers["Link"] == '</api/pets?limit=1&after=MQ>; rel="next"'
 
 
-def test_a_pet_of_a_user_deleted_meanwhile_is_not_added(app: Flask, travis: Headers) -> None:
-    """Between the guard's look and the insert: the write waits for the deletion's lock."""
-    service = app.extensions["jwt-server"]
-    answers = []
+def test_a_pet_of_nobody_is_not_added(db: Connection) -> None:
+    assert db.queries.pets.insert(user_id=99, name="late", species=None, now=0) is None
 
-    with service.database.connection() as db:
-        db.driver.execute("BEGIN IMMEDIATE")
+
+def test_a_pet_of_a_user_deleted_meanwhile_is_not_added(
+    app: Flask, db: Connection, travis: Headers
+) -> None:
+    """Between the guard's look and the insert: the write waits for the deletion's lock."""
+    answers = []
+    with db.transaction():
         db.driver.execute("DELETE FROM users WHERE id = 1")
         adding = threading.Thread(
             target=lambda: answers.append(
@@ -189,7 +200,6 @@ def test_a_pet_of_a_user_deleted_meanwhile_is_not_added(app: Flask, travis: Head
         adding.start()
         adding.join(0.3)  # the guard has read the old user; the insert waits
         assert not answers
-        db.driver.execute("COMMIT")
     adding.join()
 
     assert (answers[0].status_code, answers[0].text) == (401, "Token of a user who is gone.")

@@ -14,9 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from jwt_server.__main__ import main, make_database, make_secrets, tell_how_to_sign_in
+from jwt_server.__main__ import (
+    main,
+    make_database,
+    make_secrets,
+    opened,
+    tell_how_to_sign_in,
+)
 from jwt_server.config import load_settings
-from jwt_server.database import Database
 from jwt_server.security.passwords import hash_password
 from tests.server import ROOT, free_port, wait_for
 
@@ -60,12 +65,12 @@ def test_a_fresh_database_has_demo_data_on_loopback(capsys: pytest.CaptureFixtur
     make_database(settings)
     tell_how_to_sign_in(settings)
     first = capsys.readouterr().out
-    with Database(settings.database).connection() as db:
+    with opened(settings.database) as db:
         db.driver.execute("DELETE FROM pets")
     make_database(settings)
     tell_how_to_sign_in(settings)
 
-    with Database(settings.database).connection() as db:
+    with opened(settings.database) as db:
         assert db.driver.execute("SELECT 1 FROM pets").fetchone() is None
     for printed in (first, capsys.readouterr().out):
         assert "username=travis&password=mypassword" in printed
@@ -92,7 +97,7 @@ def test_killed_in_the_middle_it_leaves_nothing_half_made(tmp_path: Path) -> Non
     assert not (instance / "jwt-server.db").exists()
     make_secrets()
     make_database(load_settings())
-    with Database(load_settings().database).connection() as db:
+    with opened(load_settings().database) as db:
         assert db.driver.execute("SELECT 1 FROM pets").fetchone()
 
 
@@ -127,7 +132,7 @@ def test_no_demo_data_where_others_can_connect(
     make_database(settings)
     tell_how_to_sign_in(settings)
 
-    with Database(settings.database).connection() as db:
+    with opened(settings.database) as db:
         assert db.driver.execute("SELECT 1 FROM users").fetchone() is None
     printed = capsys.readouterr()
     assert "travis" not in printed.out + printed.err
@@ -146,7 +151,7 @@ def test_demo_data_that_others_could_use_is_warned_about(
     tell_how_to_sign_in(settings)
     assert "WARNING: others can reach 0.0.0.0:3000" in capsys.readouterr().err
 
-    with Database(settings.database).connection() as db:
+    with opened(settings.database) as db:
         db.driver.execute("UPDATE users SET password_hash = ?", (hash_password("better", 4),))
     make_database(settings)
     tell_how_to_sign_in(settings)

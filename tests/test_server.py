@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import BASE_ENVIRONMENT, ask_server
-from tests.factories import bearer, token
+from tests.factories import KINDS, bearer, spoil, token
 from tests.server import Server, flask, free_port, gunicorn, running
-from tests.test_database import KINDS, spoil
 
 
 def failed_start(folder: Path, extra: dict[str, str]) -> list[str]:
@@ -120,9 +119,10 @@ def wait_for_workers(server: Server, count: int, gone: Sequence[int] = ()) -> li
         try:
             pinned = all(len(os.sched_getaffinity(worker)) == 1 for worker in workers)
         except ProcessLookupError:  # it died just now
-            continue
+            pinned = False
         if len(workers) == count and pinned and not set(workers) & set(gone):
             return workers
+        time.sleep(0.02)
     raise AssertionError("the workers did not come")
 
 

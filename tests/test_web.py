@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from jwt_server import create_app
-from jwt_server.config import Settings
-from tests.conftest import Ask
-from tests.factories import bearer, token
+from tests.conftest import Ask, MakeApp
+from tests.factories import CREDENTIALS, bearer, token
 
 PUBLIC = {"auth.authenticate", "health.alive", "health.ready"}
 
@@ -116,7 +113,7 @@ def test_every_problem_has_its_code(
 def test_a_client_that_asks_for_json_gets_a_token_object(client: FlaskClient) -> None:
     answer = client.post(
         "/auth",
-        json={"username": "travis", "password": "mypassword"},
+        json=CREDENTIALS,
         headers={"Accept": "application/json"},
     )
 
@@ -225,10 +222,9 @@ ORIGINS = ("https://app.example.com", "http://[::1]:5173")
 
 
 @pytest.fixture
-def strict_client(settings: Settings, app: Flask) -> FlaskClient:
+def strict_client(make_app: MakeApp) -> FlaskClient:
     """A client of the service when CORS_ORIGINS names two origins."""
-    assert app.extensions  # the database is made
-    return create_app(dataclasses.replace(settings, cors_origins=ORIGINS)).test_client()
+    return make_app(cors_origins=ORIGINS).test_client()
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
