@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from jwt_server.config import Settings
+from jwt_server.database import Connection
+from jwt_server.errors import InvalidToken, NotSignedIn, ServiceError
+from jwt_server.web.problems import HTTP_ERRORS
 from tests.conftest import Ask, MakeApp
-from tests.factories import CREDENTIALS, bearer, token
+from tests.factories import CREDENTIALS, bearer, spoil, token
 
 PUBLIC = {"auth.authenticate", "health.alive", "health.ready"}
 
@@ -92,22 +98,70 @@ def test_a_problem_names_the_fields(client: FlaskClient, travis: dict[str, str])
     }
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
-    [
-        ("GET", "/nowhere", 404, "not_found"),
-        ("PUT", "/auth", 405, "method_not_allowed"),
-        ("BREW", "/auth", 501, "method_not_implemented"),
-        ("POST", "/auth", 422, "credential_required"),
-        ("GET", "/pets", 401, "token_missing"),
-    ],
-)
-def test_every_problem_has_its_code(
-    client: FlaskClient, method: str, path: str, status: int, code: str
-) -> None:
-    problem = client.open(path, method=method, headers={"Accept": "application/json"}).get_json()
+FORGED = bearer(token(key=b"another secret of thirty-two bytes and more"))
+JSON_BODY = {"content_type": "application/json"}
 
-    assert (problem["status"], problem["code"]) == (status, code)
+# For each code the status, and what to ask: method, path, and more of the request.
+CODES: dict[str, tuple[int, str, str, dict[str, Any]]] = {
+    "bad_request": (400, "GET", "/pets", {"headers": {"Host": "a" * 300}}),
+    "body_too_large": (413, "POST", "/auth", {"data": b"x" * 65537}),
+    "credential_required": (422, "POST", "/auth", {}),
+    "invalid_fields": (422, "POST", "/auth", {"json": {"username": 1, "password": "x"}}),
+    "malformed_body": (400, "POST", "/auth", JSON_BODY | {"data": b"{"}),
+    "method_not_allowed": (405, "PUT", "/auth", {}),
+    "method_not_implemented": (501, "BREW", "/auth", {}),
+    "not_found": (404, "GET", "/nowhere", {}),
+    "token_expired": (401, "GET", "/pets", {"headers": bearer(token(exp=1))}),
+    "token_forged": (401, "GET", "/pets", {"headers": FORGED}),
+    "token_malformed": (401, "GET", "/pets", {"headers": bearer("x")}),
+    "token_missing": (401, "GET", "/pets", {}),
+    "token_user_gone": (401, "GET", "/pets", {"headers": bearer(token(sub="99", exp=2**40))}),
+    "unsupported_media_type": (
+        415, "POST", "/pets",
+        {"headers": bearer(token(exp=2**40)), "data": b"x", "content_type": "text/plain"},
+    ),
+    "wrong_credentials": (401, "POST", "/auth", {"json": {"username": "x", "password": "x"}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_problem_has_its_code(client: FlaskClient, code: str) -> None:
+    status, method, path, kwargs = CODES[code]
+    headers = {"Accept": "application/json"} | kwargs.get("headers", {})
+
+    answer = client.open(path, method=method, **kwargs | {"headers": headers})
+
+    problem = answer.get_json()
+    assert answer.status_code == problem["status"] == status
+    assert problem["code"] == code
+
+
+def test_a_failing_database_and_a_fault_of_ours_have_their_codes(
+    client: FlaskClient, db: Connection, settings: Settings, travis: dict[str, str]
+) -> None:
+    headers = travis | {"Accept": "application/json"}
+    db.driver.execute("DROP TABLE pets")
+    fault = client.get("/pets", headers=headers)
+    spoil(settings.database, "missing")
+    failing = client.get("/pets", headers=headers)
+
+    assert (fault.status_code, fault.get_json()["code"]) == (500, "internal_error")
+    assert (failing.status_code, failing.get_json()["code"]) == (503, "database_unavailable")
+
+
+def test_no_code_is_untested() -> None:
+    errors = [ServiceError, *every_subclass(ServiceError)]
+    raised = {error.code for error in errors}
+    roots = {NotSignedIn.code, InvalidToken.code}  # of their own they are never raised
+
+    named = raised - roots | {code for code, _ in HTTP_ERRORS.values()}
+    assert named - {"database_unavailable", "internal_error"} == set(CODES)
+
+
+def every_subclass(root: type[ServiceError]) -> Iterator[type[ServiceError]]:
+    for child in root.__subclasses__():
+        yield child
+        yield from every_subclass(child)
 
 
 def test_a_client_that_asks_for_json_gets_a_token_object(client: FlaskClient) -> None:

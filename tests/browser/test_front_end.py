@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from tests.server import Server
+from tests.server import ROOT, Server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and "CI" not in os.environ,
+    CHROMIUM is None and os.environ.get("CI") != "true",
     reason="there is no Chromium here: sudo apt install chromium",
 )
 
@@ -61,6 +61,18 @@ def test_it_signs_in_by_keyboard_and_shows_the_pets(page: Page, front_end: str) 
     page.get_by_text("2 pets").wait_for()
     assert page.get_by_role("listitem").all_inner_texts() == ["Bunny, a dog", "Ru, a cat"]
     assert errors == []
+
+
+def test_the_readmes_example_reads_the_pets(page: Page, front_end: str, server: Server) -> None:
+    example = (ROOT / "README.md").read_text().split("```js\n")[1].split("```")[0]
+    example = example.replace("http://127.0.0.1:3000", server.url)
+    page.goto(front_end)
+
+    pets = page.evaluate(
+        f"async () => {{ {example}; return myPets(await signIn('travis', 'mypassword')); }}"
+    )
+
+    assert pets == [{"name": "Bunny", "species": "dog"}, {"name": "Ru", "species": "cat"}]
 
 
 def test_it_shows_what_the_service_says_when_it_refuses(page: Page, front_end: str) -> None:
