@@ -150,7 +150,7 @@ def test_a_failing_database_and_a_fault_of_ours_have_their_codes(
 
 
 def test_no_code_is_untested() -> None:
-    errors = [ServiceError, *every_subclass(ServiceError)]
+    errors: list[type[ServiceError]] = [ServiceError, *every_subclass(ServiceError)]
     raised = {error.code for error in errors}
     roots = {NotSignedIn.code, InvalidToken.code}  # of their own they are never raised
 
