@@ -92,11 +92,9 @@ def tell_how_to_sign_in(settings: Settings) -> None:
     """Print what to paste, or warn of a demo user that others could use."""
     with opened(settings.database) as db:
         demo_is_open = demo.demo_user_can_sign_in(db, settings.salt_rounds)
-    if not demo_is_open:
-        print(NO_DEMO)
-    elif settings.loopback:
-        print(SIGN_IN.format(address=settings.bind))
-    else:
+    if settings.loopback:
+        print(SIGN_IN.format(address=settings.bind) if demo_is_open else NO_DEMO)
+    elif demo_is_open:
         print(
             f"WARNING: others can reach {settings.bind}, and anyone can sign in there as"
             f" {demo.USERNAME} with the demo password.",

@@ -112,7 +112,9 @@ def check(path: Path) -> None:
 
 
 def create(path: Path) -> bool:
-    """Make the database and its tables, readable by its owner alone; whether there was none.
+    """Make the database and its tables, readable by its owner alone.
+
+    Returns whether there was none before.
 
     Raises DatabaseUnavailable where it can't be made, or the file is something else already.
     """

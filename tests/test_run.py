@@ -155,7 +155,10 @@ def test_demo_data_that_others_could_use_is_warned_about(
         db.driver.execute("UPDATE users SET password_hash = ?", (hash_password("better", 4),))
     make_database(settings)
     tell_how_to_sign_in(settings)
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.delenv("HOST")
+    tell_how_to_sign_in(load_settings())
+    assert "make seed" in capsys.readouterr().out
 
 
 def test_another_database_is_not_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

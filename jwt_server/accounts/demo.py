@@ -13,7 +13,7 @@ PASSWORD: Final = "mypassword"  # noqa: S105 - published on purpose
 
 
 def add_demo_user(db: Connection, rounds: int, now: int) -> bool:
-    """Create the demo user and the two pets where the user is missing; whether it was."""
+    """Create the demo user and the two pets where the user is missing; tells whether they were."""
     if store.find_by_name(db, USERNAME):
         return False
     password_hash = hash_password(PASSWORD, rounds)

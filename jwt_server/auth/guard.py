@@ -11,7 +11,7 @@ from flask import request
 
 from jwt_server.accounts import store
 from jwt_server.errors import NotSignedIn, TokenMissing, TokenOfNobody
-from jwt_server.web.service import Service, current_service, get_db
+from jwt_server.web.service import current_service, get_db
 
 View = Callable[..., Any]
 
@@ -36,7 +36,7 @@ def login_required(view: View | None = None, *, refuse_with: int = 401) -> View:
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
-            caller = authenticate(request.headers.get("Authorization"), current_service())
+            caller = authenticate(request.headers.get("Authorization"))
         except NotSignedIn as refusal:
             refusal.status = refuse_with
             raise
@@ -45,11 +45,12 @@ def login_required(view: View | None = None, *, refuse_with: int = 401) -> View:
     return guarded
 
 
-def authenticate(authorization: str | None, service: Service) -> Caller:
+def authenticate(authorization: str | None) -> Caller:
     """The caller that an Authorization header stands for (RFC 6750 section 2.1).
 
     Raises a NotSignedIn that says what is wrong with it.
     """
+    service = current_service()
     user_id = service.tokens.verify(bearer_token(authorization), service.clock())
     user = store.find_by_id(get_db(), user_id)
     if user is None:

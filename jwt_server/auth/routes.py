@@ -51,11 +51,11 @@ class CredentialsSchema(BodySchema):
 
 @bp.route("/auth", methods=["POST"])
 @bp.arguments(CredentialsSchema)
-def authenticate(credentials: dict[str, str]) -> Response:
+def issue_token(credentials: dict[str, str]) -> Response:
     """Sign in: the bare token as text, or a token object for a client that prefers JSON."""
     service = current_service()
     settings = service.settings
-    user = sign_in(get_db(), credentials["username"], credentials["password"], settings.salt_rounds)
+    user = sign_in(get_db(), **credentials, rounds=settings.salt_rounds)
     as_json = prefers_json()
     ttl = settings.access_token_ttl if as_json else settings.text_token_ttl
     token = service.tokens.issue(user["id"], admin=bool(user["admin"]), now=service.now(), ttl=ttl)

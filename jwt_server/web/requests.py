@@ -50,18 +50,19 @@ def register(app: Flask, origins: tuple[str, ...]) -> None:
 
     CORS(
         app,
-        # flask-cors takes text with a special character, such as an IPv6 address's bracket,
-        # for a regular expression, so it gets expressions that match just the origin.
-        origins="*"
-        if any_origin
-        else [re.compile(re.escape(origin) + r"\Z") for origin in origins],
+        origins="*" if any_origin else [_exactly(origin) for origin in origins],
         send_wildcard=any_origin,
         always_send=False,
-        vary_header=False,
+        vary_header=False,  # `finish` adds it, also where the request had no Origin
         methods=METHODS,
         expose_headers=EXPOSED_HEADERS,
         max_age=A_DAY,
     )
+
+
+def _exactly(origin: str) -> re.Pattern[str]:
+    """Match just this origin: flask-cors takes text with an IPv6 bracket for an expression."""
+    return re.compile(re.escape(origin) + r"\Z")
 
 
 def request_id() -> str:
@@ -89,7 +90,7 @@ def _answer_preflight() -> Response | None:
 def _log(response: Response) -> None:
     # The route, not the path: what a client put into the path stays out of the log.
     route = request.url_rule.rule if request.url_rule else "-"
-    started = g.get("started", time.perf_counter())
+    started = g.get("started", time.perf_counter())  # missing where a hook before ours failed
     milliseconds = (time.perf_counter() - started) * 1000
     method = request.method if request.method in METHODS else "-"
     log.info("%s %s %d %.1f ms", method, route, response.status_code, milliseconds)
