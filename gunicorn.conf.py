@@ -1,6 +1,7 @@
 """How gunicorn runs the service: `gunicorn wsgi:app` finds this file in its directory."""
 
 import os
+import signal
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
@@ -57,10 +58,15 @@ def pre_fork(server: Arbiter, worker: Any) -> None:
 
 
 def post_fork(server: Arbiter, worker: Any) -> None:
-    """Pin the worker to its core, where the system can.
+    """Pin the worker to its core, where the system can, and let it be stopped from now on.
 
     Unpinned, the threads of a busy worker fight over the interpreter lock across cores:
     measured on two cores, 1,100 reads a second instead of 6,000 to 6,900.
+
+    A new worker has the arbiter's signal handlers until it sets its own, and they would swallow
+    a stop: the arbiter then waits for its whole graceful timeout, 30 seconds.
     """
+    for number in (signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {worker.core})

@@ -109,7 +109,7 @@ def running(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
         yield Server("127.0.0.1", port, process, log_file)
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=60)  # twice gunicorn's own patience with its workers
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], log_file: Path) -> None:
