@@ -21,7 +21,8 @@ bind = settings.bind
 workers = settings.workers
 
 # Threads, because a sign-in hashes for a fraction of a second outside the interpreter lock,
-# and the worker's other threads answer the cheap requests meanwhile.
+# and the worker's other threads answer the cheap requests meanwhile. Measured on two cores with
+# 8 sign-ins under way: 4 threads answered 158 reads a second, 16 did 565, and 64 did 435.
 worker_class = "gthread"
 threads = 16
 
