@@ -11,10 +11,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import IO, Final, TypeVar
 from urllib.parse import urlsplit
 
+from dotenv.parser import parse_stream
 from environs import Env, EnvError, EnvValidationError, ValidationError
+from jwt import InvalidKeyError
+from jwt.algorithms import HMACAlgorithm
 from marshmallow.validate import Range
 
 from jwt_server.errors import ConfigurationError
@@ -27,7 +30,12 @@ INSTANCE: Final = Path("instance")
 SECRET_BYTES: Final = 32
 """The least a secret must have: RFC 7518 section 3.2 wants the hash's own size for HS256."""
 
-HOSTNAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\Z")
+LABEL: Final = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+HOSTNAME: Final = re.compile(rf"(?!(unix|fd)\Z)({LABEL}\.)*(?=[A-Za-z]){LABEL}\Z")
+"""Names, but for the two that gunicorn takes for something else; no number at the end."""
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+"""What a browser leaves out of an origin."""
 
 
 def environment() -> Env:
@@ -35,12 +43,28 @@ def environment() -> Env:
 
     Raises ConfigurationError where the file can't be read.
     """
+    path = Path(".env")
     env = Env()
+    if not path.exists():
+        return env
     try:
-        env.read_env(Path(".env"), recurse=False)
+        with path.open(encoding="utf-8") as file:
+            wrong = [f".env: Line {line} is not NAME=value." for line in _wrong_lines(file)]
+        env.read_env(path, recurse=False)
     except (OSError, ValueError) as error:
-        raise ConfigurationError([f".env can't be read: {error}"]) from error
+        raise ConfigurationError([f".env can't be read: {error}."]) from error
+    if wrong:
+        raise ConfigurationError(wrong)
     return env
+
+
+def _wrong_lines(file: IO[str]) -> list[int]:
+    """The numbers of the lines that python-dotenv would pass over with a warning at the most."""
+    return [
+        binding.original.line
+        for binding in parse_stream(file)
+        if binding.error or (binding.key is not None and binding.value is None)
+    ]
 
 
 @dataclass(frozen=True)
@@ -56,7 +80,8 @@ class Reader:
 
     def number(self, name: str, default: int, check: Range) -> int:
         """A whole number within the range."""
-        return self._read(name, lambda: self.env.int(name, default, validate=check), default)
+        text = self.env.str(name, str(default))
+        return self._read(name, lambda: _whole_number(text, check), default)
 
     def database(self, default: Path) -> Path:
         """The path of DATABASE_URL, from the root."""
@@ -70,10 +95,9 @@ class Reader:
 
     def secret(self, name: str) -> bytes:
         """A secret from NAME, from the file that NAME_FILE names, or from what `make run` made."""
-        made = INSTANCE / name.lower()
 
         def read() -> bytes:
-            text = self._told(name, made if made.exists() else None)
+            text = self._told(name, INSTANCE / name.lower())
             if text is None:
                 raise ValidationError(
                     f"Missing, and there is no default. Set {name} or {name}_FILE to a secret of"
@@ -103,6 +127,8 @@ class Reader:
         try:
             return file.read_text("utf-8", "surrogateescape").rstrip("\r\n")
         except (OSError, ValueError) as error:
+            if path is None and isinstance(error, FileNotFoundError):
+                return None
             raise ValidationError(f"Its file can't be read: {error}.") from error
 
     def _read(self, name: str, read: Callable[[], T], stand_in: T) -> T:
@@ -122,6 +148,10 @@ def _listed(text: str) -> list[str]:
 
 def _long_enough(text: str) -> bytes:
     secret = text.encode("utf-8", "surrogateescape")
+    try:
+        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+    except InvalidKeyError:
+        raise ValidationError("A key pair's file is no secret: use random bytes.") from None
     if len(secret) < SECRET_BYTES:
         raise ValidationError(
             f"{len(secret)} bytes are too few, at least {SECRET_BYTES} are needed:"
@@ -132,18 +162,29 @@ def _long_enough(text: str) -> bytes:
 
 def _sqlite_path(url: str) -> Path:
     scheme, _, path = url.partition(":///")
-    if scheme != "sqlite" or not path:
+    if scheme != "sqlite" or not path or path == ":memory:" or "?" in path:
         raise ValidationError("Write sqlite:///PATH, with four slashes for a path from the root.")
     return Path(path).absolute()
 
 
 def check_host(host: str) -> None:
     """Raise ValidationError for what is neither an IP address nor the name of a host."""
+    if not _is_host(host):
+        raise ValidationError("Not an IP address, nor the name of a host.")
+
+
+def _is_host(text: str) -> bool:
     try:
-        ipaddress.ip_address(host)
+        ipaddress.ip_address(text)
     except ValueError:
-        if not HOSTNAME.match(host):
-            raise ValidationError("Not an IP address, nor the name of a host.") from None
+        return HOSTNAME.match(text) is not None
+    return True
+
+
+def _whole_number(text: str, check: Range) -> int:
+    if not re.fullmatch("[0-9]{1,12}", text, re.ASCII):
+        raise ValidationError("Not a whole number.")
+    return int(check(int(text)))
 
 
 def _origins(text: str) -> tuple[str, ...]:
@@ -161,7 +202,14 @@ def _is_origin(text: str) -> bool:
     """Whether this is how a browser writes an origin (RFC 6454 section 6.2)."""
     try:
         parts = urlsplit(text)
-        host, _port = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
     except ValueError:
         return False
-    return bool(host) and "@" not in text and text == f"{parts.scheme}://{parts.netloc}".lower()
+    return (
+        host is not None
+        and _is_host(host)
+        and port not in (0, DEFAULT_PORTS.get(parts.scheme))
+        and text
+        == f"{parts.scheme}://{'[' + host + ']' if ':' in host else host}"
+        + ("" if port is None else f":{port}")
+    )

@@ -52,7 +52,7 @@ def test_what_is_set_is_taken(env: Environment, tmp_path: Path) -> None:
         "JWT_ISSUER": "https://login.example.com",
         "ACCESS_TOKEN_TTL": "60",
         "TEXT_TOKEN_TTL": "3600",
-        "CORS_ORIGINS": "https://app.example.com,http://localhost:5173",
+        "CORS_ORIGINS": "https://app.example.com, http://localhost:5173, http://[::1]:8080",
         "JWT_SECRET_PREVIOUS": f"{'p' * 32}, {'q' * 32}\n",
     }.items():
         env.setenv(name, value)
@@ -66,7 +66,11 @@ def test_what_is_set_is_taken(env: Environment, tmp_path: Path) -> None:
     assert settings.database == Path("/var/lib/x.db")
     assert settings.jwt_audience == settings.jwt_issuer == "https://login.example.com"
     assert (settings.access_token_ttl, settings.text_token_ttl) == (60, 3600)
-    assert settings.cors_origins == ("https://app.example.com", "http://localhost:5173")
+    assert settings.cors_origins == (
+        "https://app.example.com",
+        "http://localhost:5173",
+        "http://[::1]:8080",
+    )
     assert settings.jwt_secrets[1:] == (b"p" * 32, b"q" * 32)
 
 
@@ -113,6 +117,24 @@ def test_without_secrets_there_is_no_start(tmp_path: Path) -> None:
         ("HOST", "127.0.0.1:80"),
         ("HOST", "exa mple"),
         ("HOST", "unix:/run/x"),
+        ("HOST", "unix"),
+        ("HOST", "a..b"),
+        ("HOST", "999.999.999.999"),
+        ("PORT", "3_000"),
+        ("PORT", "+3000"),
+        ("PORT", " 3000"),
+        ("PORT", "٣٠٠٠"),
+        ("DATABASE_URL", "sqlite:///x.db?mode=ro"),
+        ("DATABASE_URL", "sqlite:///:memory:"),
+        ("CORS_ORIGINS", "https://*.example.com"),
+        ("CORS_ORIGINS", "https://app.example.com:443"),
+        ("CORS_ORIGINS", "https://app.example.com:"),
+        ("CORS_ORIGINS", "https://app.example.com:08443"),
+        ("CORS_ORIGINS", "https://exa mple.com"),
+        ("CORS_ORIGINS", "https://münchen.de"),
+        ("CORS_ORIGINS", "http://a\\b"),
+        ("JWT_SECRET", f"-----BEGIN PUBLIC KEY-----\n{'x' * 64}\n-----END PUBLIC KEY-----"),
+        ("JWT_SECRET_PREVIOUS", f"ssh-rsa {'x' * 64}"),
         ("JWT_ISSUER", "é"),
         ("JWT_ISSUER", "x" * 256),
         ("JWT_SECRET_FILE", ""),
@@ -193,6 +215,26 @@ def test_settings_come_from_a_dotenv_file_too(env: Environment, tmp_path: Path) 
     settings = load_settings()
 
     assert (settings.port, settings.salt_rounds) == (5000, 11)
+
+
+@pytest.mark.parametrize("line", ["PORT: 4000", "PORT 4000", 'PORT="4000', "=x", "PORT"])
+def test_a_dotenv_line_that_can_not_be_read_is_not_passed_over(
+    env: Environment, tmp_path: Path, line: str
+) -> None:
+    (tmp_path / ".env").write_text(f"# a comment\n\nexport HOST=::1\n{line}\n")
+
+    assert mistakes() == (".env: Line 4 is not NAME=value.",)
+
+
+def test_what_make_run_made_is_not_looked_at_where_a_secret_is_told(
+    env: Environment, tmp_path: Path
+) -> None:
+    (tmp_path / "instance").write_text("no folder")
+
+    assert load_settings().jwt_secrets == (BASE_ENVIRONMENT["JWT_SECRET"].encode(),)
+    env.delenv("JWT_SECRET")
+    [line] = mistakes()
+    assert line.startswith("JWT_SECRET: Its file can't be read: ")
 
 
 @pytest.mark.parametrize("kind", ["a folder", "no UTF-8"])
