@@ -25,8 +25,12 @@ USABLE = [
     bcrypt.using(rounds=4, ident="2a").hash("correct horse"),
     bcrypt.using(rounds=4, ident="2y").hash("correct horse"),
 ]
-UNUSABLE = ["", "!", "plain", "$1$abc$def", "$2b$04$short", "$2b$99$" + "." * 53,
-            "$2x$04$" + "." * 53, "$2b$04$" + "." * 53 + "\n", "$2b$04$" + "é" * 53]  # fmt: skip
+UNUSABLE = [
+    "", "!", "plain", "$1$abc$def",
+    "$2b$04$short", "$2b$99$" + "." * 53, "$2x$04$" + "." * 53,
+    "$2b$04$" + "." * 53 + "\n", "$2b$04$" + "é" * 53,
+    "$2b$04$" + "." * 22, "$bcrypt-sha256$v=2,t=2b,r=4$" + "." * 22,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("stored", USABLE)

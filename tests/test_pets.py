@@ -167,12 +167,12 @@ def test_a_bad_page_is_422_and_named(
     assert answer.text.startswith(f"{named}: ")
 
 
-def test_the_next_page_is_asked_for_as_this_one_was(client: FlaskClient, travis: Headers) -> None:
-    query = "limit=1&search=a%26b&_external=1&endpoint=x"
+def test_the_link_holds_nothing_that_the_client_made_up(
+    client: FlaskClient, travis: Headers
+) -> None:
+    answer = client.get("/pets?limit=1&x=%3E&_external=1&endpoint=x", headers=travis)
 
-    answer = client.get(f"/pets?{query}", headers=travis)
-
-    assert answer.headers["Link"] == f'</pets?{query}&after=MQ>; rel="next"'
+    assert answer.headers["Link"] == '</pets?limit=1&after=MQ>; rel="next"'
 
 
 def test_the_next_page_is_found_behind_a_prefix(client: FlaskClient, travis: Headers) -> None:

@@ -42,6 +42,8 @@ PUBLIC = {"auth.issue_token", "health.alive", "health.ready"}
         ("application/json", True),
         ("APPLICATION/JSON", True),
         ("application/json; charset=utf-8", True),
+        ('text/plain;profile="a;charset=b", application/json', True),
+        ('application/problem+json;x="y\\";charset=z", application/json', True),
         ("application/problem+json", True),
         ("application/*", True),
         ("application/json, */*;q=0.5", True),

@@ -50,9 +50,11 @@ def hash_cost(stored: str) -> int | None:
     """The cost of a hash (log2), or None for what is not a usable one."""
     handler = bcrypt_sha256 if bcrypt_sha256.identify(stored) else bcrypt
     try:
-        return int(handler.from_string(stored).rounds)
+        parsed = handler.from_string(stored)
     except ValueError:
         return None
+    # Of a hash that was cut after its salt, passlib reads the cost, but can't verify with it.
+    return int(parsed.rounds) if parsed.checksum else None
 
 
 def needs_rehash(stored: str, rounds: int) -> bool:

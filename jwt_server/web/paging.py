@@ -78,13 +78,11 @@ def cursor(row_id: int) -> str:
 def page_of(rows: list[Row], page: Page) -> tuple[list[Row], dict[str, str]]:
     """The rows to answer with and the headers beside them, from up to `page.limit + 1` rows.
 
-    The next page is asked for as this one was, but for the cursor.
+    The link holds nothing that the client made up.
     """
     if len(rows) <= page.limit:
         return rows, {}
     shown = rows[: page.limit]
     path = url_for(str(request.endpoint), **(request.view_args or {}))
-    query = urlencode(
-        request.args.to_dict() | {"limit": page.limit, "after": cursor(shown[-1]["id"])}
-    )
+    query = urlencode({"limit": page.limit, "after": cursor(shown[-1]["id"])})
     return shown, {"Link": f'<{path}?{query}>; rel="next"'}

@@ -33,7 +33,11 @@ KNOWN_METHODS: Final = frozenset(
 )
 
 # We write UTF-8 and nothing else, so asking for a charset asks for nothing more.
-CHARSET: Final = re.compile(r';[ \t]*charset[ \t]*=[ \t]*(?:"[^"]*"|[^;,]*)', re.IGNORECASE)
+# Strings in quotes are matched first, to be left alone.
+QUOTED: Final = r'"(?:\\.|[^"\\])*"'
+CHARSET: Final = re.compile(
+    rf"({QUOTED})|;[ \t]*charset[ \t]*=[ \t]*(?:{QUOTED}|[^;,\"]*)", re.IGNORECASE
+)
 
 # Code and message for what Flask and Werkzeug raise.
 HTTP_ERRORS: Final = {
@@ -58,7 +62,7 @@ def prefers_json() -> bool:
 
     On a tie, which is what browsers and axios send by default, plain text wins.
     """
-    header = CHARSET.sub("", request.headers.get("Accept", ""))
+    header = CHARSET.sub(r"\1", request.headers.get("Accept", ""))
     accepted = parse_accept_header(header, MIMEAccept)
     json = max(accepted.quality("application/json"), accepted.quality("application/problem+json"))
     return json > accepted.quality("text/plain")
