@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NoReturn
 
 from jwt_server import sqlite
 from jwt_server.accounts import demo
@@ -21,6 +24,8 @@ from jwt_server.config import DEFAULT_DATABASE, SECRETS, Settings, load_settings
 from jwt_server.database import Connection, Database
 from jwt_server.environment import INSTANCE, environment
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable
+
+DRAFT = ".draft-"
 
 SIGN_IN = f"""\
 
@@ -40,6 +45,8 @@ Nobody can sign in with the demo password; `make seed` creates the demo user.
 
 def main() -> None:
     """Prepare, say what can be done now, and start the server in this process's place."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)  # so that drafts are cleared away
     try:
         make_secrets()
         settings = load_settings()
@@ -57,6 +64,10 @@ def main() -> None:
     )
 
 
+def _leave(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
 def make_secrets() -> None:
     """Write each secret that is not set anywhere to a file of its own, once.
 
@@ -65,6 +76,7 @@ def make_secrets() -> None:
     env = environment()
     INSTANCE.mkdir(exist_ok=True)
     INSTANCE.chmod(0o700)
+    clear_away_drafts()
     for name in SECRETS:
         path = INSTANCE / name.lower()
         told = env.str(name, None) is not None or env.str(f"{name}_FILE", None) is not None
@@ -102,6 +114,14 @@ def tell_how_to_sign_in(settings: Settings) -> None:
         )
 
 
+def clear_away_drafts() -> None:
+    """Remove what a killed run left; an hour old, so that it is not one under way."""
+    for draft in INSTANCE.glob(f"{DRAFT}*"):
+        with suppress(FileNotFoundError):  # another run has cleared it away
+            if draft.stat().st_mtime < time.time() - 3600:
+                shutil.rmtree(draft)
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Connection]:
     """A connection to a database, and the end of it, which leaves one file and no log beside it."""
@@ -115,7 +135,7 @@ def made_once(path: Path) -> Iterator[Path]:
 
     It appears whole or not at all, whenever we are killed, and one of two processes wins.
     """
-    with TemporaryDirectory(dir=path.parent, prefix=".draft-") as folder:
+    with TemporaryDirectory(dir=path.parent, prefix=DRAFT) as folder:
         draft = Path(folder) / path.name
         yield draft
         with draft.open("rb") as file:

@@ -26,6 +26,10 @@ from jwt_server.sqlite import FileId, Row, failures_named, file_id, open_databas
 
 __all__ = ["Connection", "Database", "Row"]
 
+# How a transaction begins, ends and is undone.
+OUTERMOST: Final = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
+NESTED: Final = ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "RELEASE part"))
+
 PACKAGE: Final = Path(__file__).parent
 
 
@@ -45,15 +49,19 @@ class Connection:
     def transaction(self) -> Iterator[None]:
         """All or nothing of what is written inside; takes the write lock at once.
 
-        Inside of another transaction it is a part of that one.
+        Inside of another transaction it is a part of that one, which can be undone alone.
         """
-        if self.driver.in_transaction:
-            yield
-            return
+        begin, end, undo = NESTED if self.driver.in_transaction else OUTERMOST
         with failures_named():
-            self.driver.execute("BEGIN IMMEDIATE")
-            with self.driver:  # commits, or rolls back where the block raises
+            self.driver.execute(begin)
+            try:
                 yield
+                self.driver.execute(end)
+            except BaseException:
+                if self.driver.in_transaction:  # SQLite ends it itself where the disk is full
+                    for statement in undo:
+                        self.driver.execute(statement)
+                raise
 
 
 def load_queries() -> Queries:

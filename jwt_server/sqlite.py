@@ -121,9 +121,10 @@ def create(path: Path) -> bool:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        driver, *_ = _connect(path)
+        driver, *marks = _connect(path)
         with closing(driver):
-            made = _create_tables(driver)
+            # What has marks but not ours is another program's, even without a table.
+            made = marks in ([0, 0], [APPLICATION_ID, SCHEMA_VERSION]) and _create_tables(driver)
     except (OSError, sqlite3.Error) as error:
         raise DatabaseUnavailable(f"{path} can't be made: {error}.") from error
     check(path)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import stat
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -95,11 +97,24 @@ def test_a_transaction_inside_of_another_is_a_part_of_it(db: Connection) -> None
         with db.transaction():
             add_user(db, "inner")
         raise ZeroDivisionError
-    with db.transaction(), db.transaction():
-        add_user(db, "kept")
+    with db.transaction():
+        with pytest.raises(ZeroDivisionError), db.transaction():
+            add_user(db, "undone")
+            raise ZeroDivisionError
+        with db.transaction():
+            add_user(db, "kept")
 
-    assert db.queries.accounts.find_by_key(username_key="inner") is None
-    assert db.queries.accounts.find_by_key(username_key="kept") is not None
+    for name, found in {"inner": False, "undone": False, "kept": True}.items():
+        assert (db.queries.accounts.find_by_key(username_key=name) is not None) is found
+
+
+def test_a_transaction_that_can_not_be_committed_is_undone(db: Connection) -> None:
+    with pytest.raises(sqlite3.IntegrityError), db.transaction():
+        db.driver.execute("PRAGMA defer_foreign_keys = ON")
+        db.driver.execute("INSERT INTO pets (user_id, name, created_at) VALUES (99, 'x', 0)")
+
+    assert not db.driver.in_transaction
+    assert len(db.queries.pets.names_of_user(user_id=99)) == 0
 
 
 def test_a_full_database_is_unavailable_and_loses_nothing(
@@ -207,6 +222,19 @@ def test_creating_does_not_touch_what_is_something_else(settings: Settings, kind
         sqlite.create(settings.database)
 
     assert (settings.database.read_bytes() if settings.database.is_file() else b"") == before
+
+
+def test_creating_does_not_touch_another_programs_empty_database(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    with closing(sqlite3.connect(path)) as driver:
+        driver.execute("PRAGMA user_version = 7")
+    before = path.read_bytes()
+
+    with pytest.raises(DatabaseUnavailable) as caught:
+        sqlite.create(path)
+
+    assert "is not a database of this service" in caught.value.cause
+    assert path.read_bytes() == before
 
 
 def test_deleting_a_user_deletes_the_pets(db: Connection) -> None:

@@ -77,28 +77,54 @@ def test_a_fresh_database_has_demo_data_on_loopback(capsys: pytest.CaptureFixtur
         assert "http://127.0.0.1:3000/my-pets" in printed
 
 
-def test_killed_in_the_middle_it_leaves_nothing_half_made(tmp_path: Path) -> None:
-    """The database appears with its demo data or not at all, so the next run makes it."""
-    for name in ("wsgi.py", "gunicorn.conf.py"):
-        shutil.copy(ROOT / name, tmp_path)
+def started(folder: Path, **settings: str) -> subprocess.Popen[bytes]:
+    """`make run`, as far as hashing the demo user's password, which takes long at these costs."""
     process = subprocess.Popen(
         [sys.executable, "-m", "jwt_server"],
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SALT_ROUNDS": "31"},
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **settings},
     )
-    instance = tmp_path / "instance"
     deadline = time.monotonic() + 20
-    while not list(instance.glob(".draft-*/jwt-server.db-wal")):
+    while not list((folder / "instance").glob(".draft-*/jwt-server.db-wal")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    return process
+
+
+def test_killed_in_the_middle_it_leaves_nothing_half_made(tmp_path: Path) -> None:
+    """The database appears with its demo data or not at all, so the next run makes it."""
+    process = started(tmp_path, SALT_ROUNDS="31")
     process.kill()
     process.wait()
+    instance = tmp_path / "instance"
 
     assert not (instance / "jwt-server.db").exists()
     make_secrets()
     make_database(load_settings())
     with opened(load_settings().database) as db:
         assert db.driver.execute("SELECT 1 FROM pets").fetchone()
+
+
+def test_stopped_in_the_middle_it_clears_its_drafts_away(tmp_path: Path) -> None:
+    process = started(tmp_path, SALT_ROUNDS="14")
+    process.terminate()
+    process.wait(timeout=60)
+
+    assert sorted(path.name for path in (tmp_path / "instance").iterdir()) == [
+        "jwt_secret",
+        "secret_key",
+    ]
+
+
+def test_what_a_killed_run_left_goes_when_it_is_old(tmp_path: Path) -> None:
+    for name in (".draft-old", ".draft-new"):
+        (tmp_path / "instance" / name).mkdir(parents=True)
+    os.utime(tmp_path / "instance" / ".draft-old", (0, 0))
+
+    make_secrets()
+
+    assert not (tmp_path / "instance" / ".draft-old").exists()
+    assert (tmp_path / "instance" / ".draft-new").exists()
 
 
 def test_two_at_once_agree_on_the_secrets(tmp_path: Path) -> None:
@@ -173,7 +199,7 @@ def test_another_database_is_not_made(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_a_wrong_setting_stops_it_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "http")
 
-    with pytest.raises(SystemExit, match=r"^PORT: Not a valid integer\.$"):
+    with pytest.raises(SystemExit, match=r"^PORT: Not a whole number\.$"):
         main()
 
 
