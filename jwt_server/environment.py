@@ -45,9 +45,9 @@ def environment() -> Env:
     """
     path = Path(".env")
     env = Env()
-    if not path.exists():
-        return env
     try:
+        if not path.exists():
+            return env
         with path.open(encoding="utf-8") as file:
             wrong = [f".env: Line {line} is not NAME=value." for line in _wrong_lines(file)]
         env.read_env(path, recurse=False)
@@ -103,7 +103,7 @@ class Reader:
                     f"Missing, and there is no default. Set {name} or {name}_FILE to a secret of"
                     f" at least {SECRET_BYTES} bytes; `make run` makes one."
                 )
-            return _long_enough(text)
+            return _secret_bytes(text)
 
         return self._read(name, read, b"")
 
@@ -112,7 +112,7 @@ class Reader:
         name = f"{name}_PREVIOUS"
 
         def read() -> tuple[bytes, ...]:
-            return tuple(_long_enough(text) for text in _listed(self._told(name, None) or ""))
+            return tuple(_secret_bytes(text) for text in _listed(self._told(name, None) or ""))
 
         return self._read(name, read, ())
 
@@ -146,7 +146,7 @@ def _listed(text: str) -> list[str]:
     return [part for part in parts if part]
 
 
-def _long_enough(text: str) -> bytes:
+def _secret_bytes(text: str) -> bytes:
     secret = text.encode("utf-8", "surrogateescape")
     try:
         HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
@@ -202,14 +202,10 @@ def _is_origin(text: str) -> bool:
     """Whether this is how a browser writes an origin (RFC 6454 section 6.2)."""
     try:
         parts = urlsplit(text)
-        host, port = parts.hostname, parts.port
+        host, port = parts.hostname or "", parts.port
     except ValueError:
         return False
-    return (
-        host is not None
-        and _is_host(host)
-        and port not in (0, DEFAULT_PORTS.get(parts.scheme))
-        and text
-        == f"{parts.scheme}://{'[' + host + ']' if ':' in host else host}"
-        + ("" if port is None else f":{port}")
-    )
+    written = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}"
+    if port is not None:
+        written += f":{port}"
+    return text == written and _is_host(host) and port not in (0, DEFAULT_PORTS.get(parts.scheme))
