@@ -91,7 +91,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         driver.close()
         raise DatabaseUnavailable(
             f"{path} has schema version {version}, this release needs {SCHEMA_VERSION}:"
-            " run the release that fits, or make a new database with `flask --app wsgi init-db`."
+            " run the release that made it."
         )
     return driver
 
@@ -114,9 +114,8 @@ def check(path: Path) -> None:
 def create(path: Path) -> bool:
     """Make the database and its tables, readable by its owner alone.
 
-    Returns whether there was none before.
-
-    Raises DatabaseUnavailable where it can't be made, or the file is something else already.
+    Returns whether there was none before. Raises DatabaseUnavailable where it can't be made, or
+    the file is something else already.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
