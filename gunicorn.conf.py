@@ -2,18 +2,27 @@
 
 import os
 import signal
+import sys
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
 
 from jwt_server import sqlite
-from jwt_server.config import load_settings, usable_cores
+from jwt_server.config import load_settings, process_settings, usable_cores
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable
 
+# At a reload (SIGHUP) this file is read anew. Settings with a mistake then stop nothing: the
+# service goes on with those it has, as a web server does with a broken configuration.
+is_reload = process_settings.cache_info().currsize > 0
 try:
-    settings = load_settings()
+    load_settings()
 except ConfigurationError as error:
-    raise SystemExit(str(error)) from error
+    if not is_reload:
+        raise SystemExit(str(error)) from error
+    print(f"{error}\nThe service goes on with its old settings.", file=sys.stderr)
+else:
+    process_settings.cache_clear()
+settings = process_settings()
 
 bind = settings.bind
 

@@ -8,7 +8,7 @@ from jwt_server.errors import ConfigurationError
 try:
     app = create_app()
 except ConfigurationError as error:
-    # One line per mistake and no traceback, whatever the server. Of a worker, gunicorn takes
-    # exit code 3 for "can't boot" and stops; any other would have it try again without end.
+    # One line per mistake and no traceback, whatever the server. gunicorn takes a worker's exit
+    # code 3 for "can't boot" and stops; after any other it would try again without end.
     print(error, file=sys.stderr)
     raise SystemExit(3) from error

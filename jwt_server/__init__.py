@@ -14,7 +14,7 @@ from flask import Flask
 
 from jwt_server import cli
 from jwt_server.auth import routes as auth
-from jwt_server.config import Settings, load_settings
+from jwt_server.config import Settings, process_settings
 from jwt_server.database import Database
 from jwt_server.ops import health, logs
 from jwt_server.pets import routes as pets
@@ -25,10 +25,10 @@ from jwt_server.web import bodies, problems, requests, responses, routing, servi
 def create_app(settings: Settings | None = None, clock: Callable[[], float] = time.time) -> Flask:
     """Make the WSGI application.
 
-    Settings are read from the environment where none are given; the clock tells Unix time in
-    seconds. Raises ConfigurationError with one line for each mistake in the settings.
+    Without settings it takes those of the process; the clock tells Unix time in seconds.
+    Raises ConfigurationError with one line for each mistake in the settings.
     """
-    settings = settings or load_settings()
+    settings = settings or process_settings()
     logs.register()
     for warning in settings.warnings:
         logging.getLogger(__name__).warning(warning)

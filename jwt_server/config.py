@@ -10,6 +10,7 @@ import ipaddress
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -98,6 +99,16 @@ def load_settings() -> Settings:
     if reader.mistakes:
         raise ConfigurationError(reader.mistakes)
     return settings
+
+
+@cache
+def process_settings() -> Settings:
+    """The settings of this process, read when they are first asked for.
+
+    A forked worker has those of its parent, so that all agree on a secret whatever has become
+    of the file that it came from. Raises ConfigurationError.
+    """
+    return load_settings()
 
 
 def usable_cores() -> list[int]:

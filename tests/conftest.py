@@ -17,7 +17,7 @@ from werkzeug.datastructures import Headers
 
 from jwt_server import create_app, sqlite
 from jwt_server.accounts import demo
-from jwt_server.config import Settings
+from jwt_server.config import Settings, process_settings
 from jwt_server.database import Connection, Database
 from jwt_server.web.service import EXTENSION, Service
 from tests.factories import JWT_SECRET, SECRET_KEY, SETTINGS, bearer, token
@@ -175,3 +175,4 @@ def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
+    process_settings.cache_clear()

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -89,17 +89,49 @@ def test_a_reload_replaces_the_workers_and_pins_the_new_ones(tmp_path: Path) -> 
         assert len(after) == len(cores)
 
 
-def test_a_worker_that_can_not_boot_stops_the_server_instead_of_a_loop(tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
-    secret.write_text("s" * 32)
-    environment = {"SECRET_KEY": "s" * 32, "JWT_SECRET_FILE": str(secret), "WORKERS": "1"}
-    with running(tmp_path, environment) as server:
-        [worker] = wait_for_workers(server, 1)
-        secret.unlink()
-        os.kill(worker, signal.SIGKILL)
-        server.process.wait(timeout=20)
+@pytest.fixture
+def dotenv_server(tmp_path: Path) -> Iterator[Server]:
+    """A server whose secrets stand in a `.env` file beside it."""
+    lines = [f"{name}={value!r}" for name, value in BASE_ENVIRONMENT.items()]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    with running(tmp_path, {}) as server:
+        yield server
 
-    assert server.log().count("JWT_SECRET: Its file can't be read") == 1
+
+def test_a_replaced_worker_has_the_settings_of_the_others(
+    dotenv_server: Server, tmp_path: Path
+) -> None:
+    before = wait_for_workers(dotenv_server, 2)
+    (tmp_path / ".env").unlink()
+
+    os.kill(before[0], signal.SIGKILL)
+    os.kill(before[1], signal.SIGKILL)
+    wait_for_workers(dotenv_server, 2, gone=before)
+
+    assert ask_server(dotenv_server, "GET", "/my-pets", bearer(token())).status == 200
+
+
+def test_a_reload_takes_new_settings_and_goes_on_with_the_old_at_a_mistake(
+    dotenv_server: Server, tmp_path: Path
+) -> None:
+    good = (tmp_path / ".env").read_text()
+    first = wait_for_workers(dotenv_server, 2)
+
+    (tmp_path / ".env").write_text(f"{good}\nTEXT_TOKEN_TTL=soon\n")
+    dotenv_server.process.send_signal(signal.SIGHUP)
+    second = wait_for_workers(dotenv_server, 2, gone=first)
+    assert ask_server(dotenv_server, "GET", "/my-pets", bearer(token())).status == 200
+    assert "TEXT_TOKEN_TTL: Not a whole number." in dotenv_server.log()
+    assert "The service goes on with its old settings." in dotenv_server.log()
+
+    (tmp_path / ".env").write_text(f"{good}\nJWT_ISSUER=new\n")
+    dotenv_server.process.send_signal(signal.SIGHUP)
+    wait_for_workers(dotenv_server, 2, gone=second)
+    assert (
+        ask_server(dotenv_server, "GET", "/my-pets", bearer(token(iss="new", aud="new"))).status
+        == 200
+    )
+    assert ask_server(dotenv_server, "GET", "/my-pets", bearer(token())).text == "Forged token."
 
 
 def test_no_header_moves_the_service(server: Server) -> None:
