@@ -4,10 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK = $(BIN)/python -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-	--no-annotate --no-header setup.cfg
+	--no-annotate --no-header --no-strip-extras --generate-hashes setup.cfg
 
 .DEFAULT_GOAL := help
-.PHONY: run seed test check lock help
+.PHONY: run seed test check wheel hooks lock help
 
 run: $(VENV)/run ## Start the service on 127.0.0.1:$PORT (3000), with a demo user on a fresh clone
 	@$(BIN)/python -m jwt_server
@@ -24,7 +24,15 @@ check: $(VENV)/dev ## Run the linter, the type checker and the check of the floo
 	@$(BIN)/python -m mypy
 	@$(BIN)/python -c "from importlinter.cli import lint_imports_command as check; check()"
 
-lock: $(VENV)/dev ## Resolve the newest allowed dependencies into requirements*.txt
+wheel: $(VENV)/dev ## Build dist/jwt_server-*.whl, what a server installs
+	@rm -rf build *.egg-info   # what was deleted since lives on in there
+	@$(BIN)/python -m uv build --quiet --wheel --no-build-isolation --clear
+	@ls dist/*.whl
+
+hooks: $(VENV)/dev ## Have git run `make check` before each commit, `make test` before each push
+	@$(BIN)/python -m pre_commit install --hook-type pre-commit --hook-type pre-push
+
+lock: $(VENV)/dev ## Resolve the newest allowed dependencies, with hashes, into requirements*.txt
 	$(LOCK) --output-file requirements.txt
 	$(LOCK) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
 
