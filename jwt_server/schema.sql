@@ -1,15 +1,47 @@
--- What a new SQLite database gets, run once by `flask init-db` in one transaction.
+-- What a new SQLite database gets, run once by `flask init-db` in one transaction. An older
+-- one gets there by migrations/*.sql: a change is made in both places, and a test compares.
 -- Times are whole seconds since 1970 in UTC. AUTOINCREMENT: an id is never handed
 -- out again, so a token of a deleted user can not become someone else's.
 
 CREATE TABLE users (
-    id            INTEGER PRIMARY KEY AUTOINCREMENT,
-    username      TEXT    NOT NULL,         -- as shown: NFKC
-    username_key  TEXT    NOT NULL UNIQUE,  -- as compared: casefolded
-    password_hash TEXT    NOT NULL,
-    admin         INTEGER NOT NULL DEFAULT 0 CHECK (admin IN (0, 1)),
-    created_at    INTEGER NOT NULL
+    id              INTEGER PRIMARY KEY AUTOINCREMENT,
+    username        TEXT    NOT NULL,         -- as shown: NFKC
+    username_key    TEXT    NOT NULL UNIQUE,  -- as compared: casefolded
+    password_hash   TEXT    NOT NULL,
+    admin           INTEGER NOT NULL DEFAULT 0 CHECK (admin IN (0, 1)),
+    created_at      INTEGER NOT NULL,
+    disabled        INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1)),
+    last_sign_in_at INTEGER
 ) STRICT;
+
+-- Whether there is another enabled admin is asked before one goes.
+CREATE INDEX enabled_admins ON users (admin) WHERE admin = 1 AND disabled = 0;
+
+-- Signing in opens a session, which every token names and which can be ended. Its refresh
+-- tokens are made of the generation and the nonce, and of a secret that is not in here.
+CREATE TABLE sessions (
+    number           INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order in which they were opened
+    id               TEXT    NOT NULL UNIQUE,            -- random: what tokens name
+    user_id          INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    nonce            BLOB    NOT NULL,
+    generation       INTEGER NOT NULL,  -- of the newest refresh token
+    refreshable      INTEGER NOT NULL CHECK (refreshable IN (0, 1)),
+    created_at       INTEGER NOT NULL,
+    rotated_at       INTEGER NOT NULL,  -- when that token was made
+    last_used_at     INTEGER NOT NULL,
+    authenticated_at INTEGER NOT NULL,  -- when a password was given
+    expires_at       INTEGER NOT NULL,  -- unless it is refreshed; when it ended, where it has
+    ends_at          INTEGER NOT NULL,  -- whatever happens
+    ended_at         INTEGER,
+    address          TEXT    NOT NULL,
+    user_agent       TEXT    NOT NULL
+) STRICT;
+
+-- A user's live sessions are found past the dead ones, however many these are.
+CREATE INDEX sessions_of_user ON sessions (user_id, expires_at);
+
+-- Dead sessions are cleared away by their age.
+CREATE INDEX sessions_by_expiry ON sessions (expires_at);
 
 CREATE TABLE pets (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,

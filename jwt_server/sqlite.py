@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from jwt_server.errors import DatabaseUnavailable
 
-SCHEMA_VERSION: Final = 1
-"""What `PRAGMA user_version` must say; a change of schema.sql raises it."""
+SCHEMA_VERSION: Final = 3
+"""What `PRAGMA user_version` must say: the number of the newest of migrations/*.sql."""
 
 APPLICATION_ID: Final = int.from_bytes(b"jwts")
 """What `PRAGMA application_id` must say, so that nobody's other database is taken for ours."""
@@ -69,7 +69,7 @@ def file_id(path: Path) -> FileId:
         status = path.stat()
     except OSError as error:
         raise DatabaseUnavailable(
-            f"No database at {path} ({error.strerror}): `flask --app wsgi init-db` makes one."
+            f"No database at {path} ({error.strerror}): the command `init-db` makes one."
         ) from error
     return status.st_dev, status.st_ino
 
@@ -79,6 +79,27 @@ def open_database(path: Path) -> sqlite3.Connection:
 
     Raises DatabaseUnavailable where there is none, or something else.
     """
+    driver, version = _open_ours(path)
+    if version != SCHEMA_VERSION:
+        driver.close()
+        raise DatabaseUnavailable(
+            f"{path} has schema version {version}, this release needs {SCHEMA_VERSION}: stop the"
+            " service, keep a copy, and run the command `db upgrade`."
+        )
+    return driver
+
+
+def schema_version(path: Path) -> int:
+    """The schema version of a database of ours, from the first to this release's.
+
+    Raises DatabaseUnavailable where there is none, or something else, or a newer one.
+    """
+    driver, version = _open_ours(path)
+    driver.close()
+    return version
+
+
+def _open_ours(path: Path) -> tuple[sqlite3.Connection, int]:
     file_id(path)
     try:
         driver, application, version = _connect(path)
@@ -87,13 +108,13 @@ def open_database(path: Path) -> sqlite3.Connection:
     if application != APPLICATION_ID:
         driver.close()
         raise DatabaseUnavailable(f"{path} is not a database of this service.")
-    if version != SCHEMA_VERSION:
+    if version > SCHEMA_VERSION:
         driver.close()
         raise DatabaseUnavailable(
-            f"{path} has schema version {version}, this release needs {SCHEMA_VERSION}:"
-            " run the release that made it."
+            f"{path} has schema version {version}, this release knows {SCHEMA_VERSION} and"
+            " no newer one: run the release that made it."
         )
-    return driver
+    return driver, version
 
 
 def check(path: Path) -> None:
@@ -102,13 +123,24 @@ def check(path: Path) -> None:
     Raises DatabaseUnavailable.
     """
     with closing(open_database(path)) as driver:
-        try:
-            driver.execute("BEGIN IMMEDIATE")
-            # The lock alone is given for a file that can't be written, too.
-            driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            driver.rollback()
-        except sqlite3.Error as error:
-            raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
+        _check_writable(path, driver)
+
+
+def check_writable(path: Path) -> None:
+    """The same for a database of any schema version up to this one's."""
+    driver, _ = _open_ours(path)
+    with closing(driver):
+        _check_writable(path, driver)
+
+
+def _check_writable(path: Path, driver: sqlite3.Connection) -> None:
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+        # The lock alone is given for a file that can't be written, too.
+        driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        driver.rollback()
+    except sqlite3.Error as error:
+        raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
 
 
 def create(path: Path) -> bool:
@@ -169,7 +201,7 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, int, int]:
         check_same_thread=False,  # the pool hands a connection from one thread to another
     )
     try:
-        driver.row_factory = _as_dict
+        driver.row_factory = as_dict
         driver.execute("PRAGMA foreign_keys = ON")
         # What was answered survives a power cut.
         driver.execute("PRAGMA synchronous = FULL")
@@ -182,5 +214,6 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, int, int]:
     return driver, application, version
 
 
-def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
+def as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
+    """A row as queries hand it out: values by the names of their columns."""
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}

@@ -176,7 +176,7 @@ def test_threads_do_not_share_a_connection(database: Database) -> None:
 @pytest.mark.parametrize(
     ("pragma", "value"),
     [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 2000),
-     ("journal_size_limit", 67108864), ("user_version", 1)],
+     ("journal_size_limit", 67108864), ("user_version", 3)],
 )  # fmt: skip
 def test_every_connection_has_the_settings_that_keep_data(
     db: Connection, pragma: str, value: object
@@ -213,7 +213,7 @@ def test_several_may_create_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("database")
-@pytest.mark.parametrize("kind", ["no database", "a folder", "newer", "another"])
+@pytest.mark.parametrize("kind", ["no database", "a folder", "newer", "older", "another"])
 def test_creating_does_not_touch_what_is_something_else(settings: Settings, kind: str) -> None:
     spoil(settings.database, kind)
     before = settings.database.read_bytes() if settings.database.is_file() else b""
