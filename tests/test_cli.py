@@ -58,7 +58,7 @@ def test_seed_without_a_database_says_what_to_do(fresh: Flask) -> None:
 
     assert code == 1
     assert output.startswith("Error: No database at ")
-    assert "flask --app wsgi init-db" in output
+    assert "the command `init-db` makes one" in output
 
 
 def test_seed_of_a_locked_database_says_so(fresh: Flask, settings: Settings) -> None:

@@ -2,25 +2,146 @@
 
 from __future__ import annotations
 
-from jwt_server.accounts.usernames import username_key
+from collections.abc import Iterator
+from typing import Final
+
+from jwt_server.accounts.usernames import checked, complaint, fits, username_key
 from jwt_server.database import Connection, Row
+from jwt_server.errors import LastAdmin, NotFound, UsernameTaken
+
+PAGE: Final = 1000
+"""How many users are read at a time where all are asked for."""
+
+FIRST_CHARACTER: Final = "\0"
+LAST_CHARACTER: Final = "\U0010ffff"
+"""Come before and after every other: no key has them, as no name may."""
 
 
 def find_by_name(db: Connection, username: str) -> Row | None:
     """The user of that name, however it is spelled, with the password's hash; or None."""
+    if complaint(username) is not None:
+        return None  # nobody can have it, and some such take long to normalize
     row: Row | None = db.queries.accounts.find_by_key(username_key=username_key(username))
     return row
 
 
+def get_by_name(db: Connection, username: str) -> Row:
+    """The user of that name, with the password's hash; raises NotFound."""
+    user = find_by_name(db, username)
+    if user is None:
+        raise NotFound(f"There is no user {username!r:.80}.")
+    return user
+
+
 def find_by_id(db: Connection, user_id: int) -> Row | None:
-    """The user with that id, without the password's hash; or None."""
+    """The user with that id, with the password's hash; or None."""
     row: Row | None = db.queries.accounts.find_by_id(id=user_id)
     return row
 
 
-def replace_hash(db: Connection, user: Row, new_hash: str) -> None:
-    """Store a better hash of the same password, unless the password has changed since."""
+def get_by_id(db: Connection, user_id: int) -> Row:
+    """The user with that id, with the password's hash; raises NotFound."""
+    user = find_by_id(db, user_id)
+    if user is None:
+        raise NotFound(f"There is no user {user_id}.")
+    return user
+
+
+def each_by_name(db: Connection, prefix: str = "") -> Iterator[Row]:
+    """The users whose names begin with `prefix`, however it is spelled, in their order."""
+    if not fits(prefix) or not prefix.isprintable():
+        return  # no name begins so
+    first = username_key(prefix)
+    end = first + LAST_CHARACTER
+    while page := db.queries.accounts.page_by_key(first=first, end=end, most=PAGE):
+        yield from page
+        first = page[-1]["username_key"] + FIRST_CHARACTER
+
+
+def add(db: Connection, username: str, password_hash: str, *, admin: bool, now: int) -> int:
+    """Make a user; the id. Raises InvalidFields for a name that can't be one, UsernameTaken."""
+    name = checked(username)
     with db.transaction():
-        db.queries.accounts.replace_hash(
-            id=user["id"], old_hash=user["password_hash"], new_hash=new_hash
+        row: Row | None = db.queries.accounts.insert(
+            username=name,
+            username_key=username_key(name),
+            password_hash=password_hash,
+            admin=admin,
+            now=now,
         )
+    if row is None:
+        raise UsernameTaken
+    return int(row["id"])
+
+
+def note_sign_in(db: Connection, user: Row, new_hash: str, now: int) -> Row | None:
+    """Keep when a user last signed in, and the hash to store from now on; id and admin, as of now.
+
+    None where the user, as verified, is so no longer: disabled, gone, or of another password.
+    """
+    row: Row | None = db.queries.accounts.note_sign_in(
+        id=user["id"], verified_hash=user["password_hash"], new_hash=new_hash, now=now
+    )
+    return row
+
+
+def change_hash(db: Connection, user: Row, new_hash: str) -> Row | None:
+    """Give a user another password; id and admin, as of now.
+
+    None where the user, as verified, is so no longer.
+    """
+    row: Row | None = db.queries.accounts.change_hash(
+        id=user["id"], verified_hash=user["password_hash"], new_hash=new_hash
+    )
+    return row
+
+
+def set_hash(db: Connection, user_id: int, password_hash: str) -> None:
+    """Give a user another password, whatever it was. Raises NotFound."""
+    with db.transaction():
+        db.queries.accounts.set_hash(id=get_by_id(db, user_id)["id"], password_hash=password_hash)
+
+
+def rename(db: Connection, user_id: int, username: str) -> None:
+    """Give a user another name. Raises NotFound, InvalidFields, UsernameTaken."""
+    name = checked(username)
+    with db.transaction():
+        renamed: int = db.queries.accounts.rename(
+            id=get_by_id(db, user_id)["id"], username=name, username_key=username_key(name)
+        )
+    if not renamed:
+        raise UsernameTaken
+
+
+def set_admin(db: Connection, user_id: int, *, admin: bool) -> Row:
+    """Make a user an admin, or one no longer; the user as it was. Raises NotFound, LastAdmin."""
+    with db.transaction():
+        user = get_by_id(db, user_id)
+        if not admin:
+            _keep_an_admin(db, user)
+        db.queries.accounts.set_admin(id=user_id, admin=admin)
+    return user
+
+
+def set_disabled(db: Connection, user_id: int, *, disabled: bool) -> Row:
+    """Shut a user out, or let one in again; the user as it was. Raises NotFound, LastAdmin."""
+    with db.transaction():
+        user = get_by_id(db, user_id)
+        if disabled:
+            _keep_an_admin(db, user)
+        db.queries.accounts.set_disabled(id=user_id, disabled=disabled)
+    return user
+
+
+def remove(db: Connection, user_id: int) -> None:
+    """Delete a user with all that is the user's. Raises NotFound, LastAdmin."""
+    with db.transaction():
+        _keep_an_admin(db, get_by_id(db, user_id))
+        db.queries.accounts.remove(id=user_id)
+
+
+def _keep_an_admin(db: Connection, user: Row) -> None:
+    if not user["admin"] or user["disabled"]:
+        return
+    if db.queries.accounts.another_admin(id=user["id"]) is None:
+        raise LastAdmin

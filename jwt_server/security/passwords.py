@@ -6,8 +6,10 @@ cut at 72 bytes). Plain bcrypt from older databases verifies by its first 72 byt
 
 from __future__ import annotations
 
+import warnings
 from typing import Final
 
+from passlib.exc import PasslibHashWarning
 from passlib.hash import bcrypt, bcrypt_sha256
 
 NO_HASH: Final = ""
@@ -17,6 +19,9 @@ MAX_CHARACTERS: Final = 256
 """The longest password taken, so that nobody makes us hash a novel."""
 
 BCRYPT_BYTES: Final = 72
+
+# Of hashes with stray bits it warns on standard error; they verify all the same.
+warnings.filterwarnings("ignore", category=PasslibHashWarning)
 
 # bcrypt's backend tests itself when it is first used; do it now, before there are threads.
 bcrypt.set_backend("bcrypt")

@@ -1,0 +1,54 @@
+"""`flask sessions` and `flask prune`: signing people out, and clearing away what is over."""
+
+from __future__ import annotations
+
+import click
+
+from jwt_server.accounts import store
+from jwt_server.auth import sessions as auth_sessions
+from jwt_server.cli.base import Group, opened
+from jwt_server.web.service import current_service
+
+top = Group()
+
+BATCH = 1000
+"""So many dead sessions go in one transaction, so that others get their turn to write."""
+
+
+@top.group(cls=Group)
+def sessions() -> None:
+    """Sign people out."""
+
+
+@sessions.command()
+@click.option("--user", "name", metavar="NAME", help="The sessions of this user.")
+@click.option("--all", "everyones", is_flag=True, help="Everyone's.")
+def end(name: str | None, *, everyones: bool) -> None:
+    """End sessions: those of one user, or everyone's.
+
+    Their tokens are refused by this service from now on; a service that verifies tokens by itself
+    takes them until they expire.
+    """
+    if everyones == (name is not None):
+        raise click.UsageError("Say either --user NAME or --all.")
+    now = current_service().now()
+    with opened() as db:
+        if name is None:
+            ended = auth_sessions.end_everyones(db, now)
+        else:
+            ended = auth_sessions.end_all(db, store.get_by_name(db, name)["id"], now)
+    click.echo(f"Ended: {ended} {'session' if ended == 1 else 'sessions'}")
+
+
+@top.command()
+def prune() -> None:
+    """Delete sessions that are long over.
+
+    Those that ended or expired more than a day ago. The service does so by and by; this does it at
+    once, while it runs.
+    """
+    cleared = 0
+    with opened() as db:
+        while some := auth_sessions.clear_away(db, current_service().now(), BATCH):
+            cleared += some
+    click.echo(f"Deleted: {cleared} dead {'session' if cleared == 1 else 'sessions'}")

@@ -1,0 +1,46 @@
+"""Which passwords may be new: long enough, and not what an attacker tries first.
+
+No composition rules: they make passwords worse (NIST SP 800-63B section 3.1.1.2).
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+from jwt_server.security.passwords import MAX_CHARACTERS
+
+COMMON: Final = frozenset(FREQUENCY_LISTS["passwords"])
+
+LITTLE: Final = 4
+"""So many characters beside the username make it no password yet."""
+
+# Without the letters and digits that are taken for each other; 5 bits a character.
+ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"
+GROUPS: Final = 5
+
+
+def complaint(password: str, username: str, min_length: int) -> str | None:
+    """What keeps this from being the user's new password, as a sentence; or None.
+
+    Lengths are in characters, as sent.
+    """
+    if len(password) < min_length:
+        return f"Use at least {min_length} characters."
+    if len(password) > MAX_CHARACTERS:
+        return f"Use at most {MAX_CHARACTERS} characters."
+    if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in password):
+        return "Leave out NUL, and what is no UTF-8."
+    if password.casefold() in COMMON:
+        return "This is one of the most common passwords, and tried first. Choose another."
+    if len(password.casefold().replace(username.casefold(), "", 1)) <= LITTLE:
+        return f"This is little more than the username. Add more than {LITTLE} characters."
+    return None
+
+
+def generated() -> str:
+    """A fresh random password of 100 bits, in groups that can be read out."""
+    groups = ("".join(secrets.choice(ALPHABET) for _ in range(4)) for _ in range(GROUPS))
+    return "-".join(groups)
