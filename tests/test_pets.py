@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from jwt_server.database import Connection
 from tests.conftest import Clock
-from tests.factories import add_user, bearer, token
+from tests.factories import add_user, bearer_of
 
 Headers = dict[str, str]
 
@@ -23,7 +23,7 @@ RU = {"id": 2, "name": "Ru", "species": "cat", "created_at": "2023-11-14T22:13:2
 @pytest.fixture
 def stranger(db: Connection, clock: Clock) -> Headers:
     """Another user, who has no pets."""
-    return bearer(token(int(clock()), sub=str(add_user(db, "stranger"))))
+    return bearer_of(db, add_user(db, "stranger"), int(clock()))
 
 
 def test_the_list_holds_whole_pets(client: FlaskClient, travis: Headers) -> None:

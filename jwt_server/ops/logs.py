@@ -25,3 +25,5 @@ def register() -> None:
         RequestFormatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s")
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # `db upgrade` says itself what it ran; yoyo would tell every statement.
+    logging.getLogger("yoyo.migrations").setLevel(logging.WARNING)

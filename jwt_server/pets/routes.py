@@ -13,6 +13,7 @@ from jwt_server.database import Row
 from jwt_server.errors import NotFound, TokenOfNobody
 from jwt_server.web.bodies import BodySchema
 from jwt_server.web.fields import Text, Timestamp
+from jwt_server.web.openapi import refuses
 from jwt_server.web.paging import Page, PageSchema, page_of
 from jwt_server.web.routing import Blueprint
 from jwt_server.web.service import current_service, get_db
@@ -64,8 +65,8 @@ def list_my_pets(caller: Caller) -> list[Row]:
 
 @bp.route("/pets")
 @login_required
-@bp.arguments(PageSchema, location="query")
-@bp.response(200, PetSchema(many=True))
+@bp.arguments(PageSchema, query=True)
+@bp.response(200, PetSchema(many=True), headers=["Link"])
 def list_pets(caller: Caller, page: Page) -> tuple[list[Row], dict[str, str]]:
     """A page of the caller's pets, oldest first."""
     pets = get_db().queries.pets.page_of_user(
@@ -77,7 +78,7 @@ def list_pets(caller: Caller, page: Page) -> tuple[list[Row], dict[str, str]]:
 @bp.route("/pets", methods=["POST"])
 @login_required
 @bp.arguments(PetFieldsSchema)
-@bp.response(201, PetSchema)
+@bp.response(201, PetSchema, headers=["Location"])
 def add_pet(caller: Caller, pet: dict[str, Any]) -> tuple[Row, dict[str, str]]:
     """Add a pet."""
     db = get_db()
@@ -90,6 +91,7 @@ def add_pet(caller: Caller, pet: dict[str, Any]) -> tuple[Row, dict[str, str]]:
 
 @bp.route("/pets/<id:pet_id>")
 @login_required
+@refuses(NotFound)
 @bp.response(200, PetSchema)
 def show_pet(caller: Caller, pet_id: int) -> Row:
     """One pet."""
@@ -98,6 +100,7 @@ def show_pet(caller: Caller, pet_id: int) -> Row:
 
 @bp.route("/pets/<id:pet_id>", methods=["PUT"])
 @login_required
+@refuses(NotFound)
 @bp.arguments(PetFieldsSchema)
 @bp.response(200, PetSchema)
 def replace_pet(caller: Caller, pet: dict[str, Any], pet_id: int) -> Row:
@@ -110,6 +113,7 @@ def replace_pet(caller: Caller, pet: dict[str, Any], pet_id: int) -> Row:
 
 @bp.route("/pets/<id:pet_id>", methods=["DELETE"])
 @login_required
+@refuses(NotFound)
 @bp.response(204)
 def remove_pet(caller: Caller, pet_id: int) -> Response:
     """Remove a pet."""

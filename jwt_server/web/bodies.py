@@ -26,6 +26,9 @@ from jwt_server.errors import (
 )
 from jwt_server.web.fields import REPEATED
 
+LOCATION: Final = "json_or_form"
+"""What webargs calls a body that comes in either form."""
+
 MOST_FINDINGS: Final = 20
 """How many fields an answer names at the most, so that it does not echo a body of thousands."""
 
@@ -52,7 +55,7 @@ class Parser(FlaskParser):
             return _json_object(body)
         if req.mimetype == "application/x-www-form-urlencoded":
             return _form(body)
-        if getattr(schema, "any_content_type", False) or not (body or req.mimetype):
+        if takes_any_content_type(schema) or not (body or req.mimetype):
             return {}
         raise UnsupportedBody
 
@@ -67,6 +70,11 @@ class Parser(FlaskParser):
         [found] = error.normalized_messages().values()
         named = sorted(found.items())[:MOST_FINDINGS]
         raise InvalidFields({_printable(name): texts for name, texts in named}) from error
+
+
+def takes_any_content_type(schema: Schema | type[Schema]) -> bool:
+    """Whether a body that we don't read counts as one without fields."""
+    return getattr(schema, "any_content_type", False)
 
 
 def register(app: Flask) -> None:

@@ -12,6 +12,9 @@ REPEATED: Final = object()
 
 SEND_ONCE: Final = "Send this field once."
 
+STORABLE: Final = "^[^\\u0000]*$"
+"""What a Text takes, as a pattern of JSON Schema, where a lone surrogate is no character anyway."""
+
 
 class Text(fields.String):
     """A string that the database can hold: no NUL, no half of a surrogate pair."""
@@ -24,6 +27,9 @@ class Text(fields.String):
         "characters": "NUL and lone surrogates can't be stored.",
     }
 
+    def __init__(self, *, metadata: dict[str, Any] | None = None, **options: Any) -> None:
+        super().__init__(metadata={"pattern": STORABLE} | (metadata or {}), **options)
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if value is REPEATED:
             raise self.make_error("repeated")
@@ -33,8 +39,23 @@ class Text(fields.String):
         return text
 
 
+class Flag(fields.Boolean):
+    """A number in the database, true or false outside."""
+
+    def _serialize(self, value: int | None, attr: str | None, obj: Any, **kwargs: Any) -> bool:
+        return bool(value)
+
+
 class Timestamp(fields.Field[int]):
     """A Unix time in the database, ISO 8601 in UTC outside."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(metadata={"type": "string", "format": "date-time"}, **options)
+
     def _serialize(self, value: int | None, attr: str | None, obj: Any, **kwargs: Any) -> str:
-        return datetime.fromtimestamp(cast("int", value), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return iso(cast("int", value))
+
+
+def iso(seconds: int) -> str:
+    """A Unix time as people and programs read it: ISO 8601 in UTC, whole seconds."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

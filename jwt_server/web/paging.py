@@ -62,7 +62,7 @@ class PageSchema(Schema):
         unknown = EXCLUDE
 
     limit = Limit(load_default=DEFAULT_LIMIT, validate=Range(1, MAX_LIMIT, error=LIMIT_WANTED))
-    after = Cursor()
+    after = Cursor(metadata={"format": "cursor", "description": "As the `Link` header gave it."})
 
     @post_load
     def page(self, data: dict[str, int], **_kwargs: Any) -> Page:

@@ -20,6 +20,7 @@ from jwt_server.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
     FieldErrors,
+    KeysUnavailable,
     NotFound,
     NotSignedIn,
     ServiceError,
@@ -69,7 +70,7 @@ def prefers_json() -> bool:
 
 
 def _service_error(error: ServiceError) -> Response:
-    if isinstance(error, DatabaseUnavailable):
+    if isinstance(error, DatabaseUnavailable | KeysUnavailable):
         log.error("%s", error.cause)
     response = _problem(error.status, error.code, error.message, error.errors)
     if isinstance(error, NotSignedIn):

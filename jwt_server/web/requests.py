@@ -29,6 +29,7 @@ SECURITY_HEADERS: Final = {
 
 EXPOSED_HEADERS: Final = ("Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID")
 METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+MAX_USER_AGENT: Final = 200
 A_DAY: Final = 24 * 60 * 60
 
 
@@ -71,6 +72,17 @@ def request_id() -> str:
         offered = request.headers.get("X-Request-ID", "")
         g.request_id = offered if REQUEST_ID.fullmatch(offered) else uuid4().hex
     return str(g.request_id)
+
+
+def client_address() -> str:
+    """The address that the request came from."""
+    return request.remote_addr or ""
+
+
+def user_agent() -> str:
+    """What the client calls itself, as far as it fits and can be stored."""
+    told = request.headers.get("User-Agent", "")[:MAX_USER_AGENT]
+    return "".join(each if each.isprintable() else "?" for each in told)
 
 
 def _begin() -> None:

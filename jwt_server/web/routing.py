@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from flask import Flask
 from flask_smorest import Blueprint as SmorestBlueprint
 from marshmallow import Schema
-from werkzeug.routing import IntegerConverter
+from werkzeug.routing import BaseConverter, IntegerConverter
 
 from jwt_server import ids
-from jwt_server.web import bodies
+from jwt_server.errors import (
+    BodyTooLarge,
+    InvalidFields,
+    MalformedBody,
+    ServiceError,
+    UnsupportedBody,
+)
+from jwt_server.security import refresh_tokens
+from jwt_server.web import bodies, openapi
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -23,24 +31,61 @@ class Blueprint(SmorestBlueprint):  # type: ignore[misc]  # flask-smorest is not
 
     ARGUMENTS_PARSER = bodies.Parser()
 
+    def __init__(self, name: str, import_name: str, *, description: str) -> None:
+        super().__init__(name, import_name, description=description)
+        # Ours describes what is ours; pages and ETags of flask-smorest are not used.
+        self._prepare_doc_cbks = [self._describe_request, self._prepare_response_doc, _describe]
+
     def route(self, rule: str, **options: Any) -> Callable[[View], View]:
         """Register a view for a path."""
         decorator: Callable[[View], View] = super().route(rule, **options)
-        return decorator
+        return lambda view: decorator(openapi.named(view))
 
-    def arguments(
-        self, schema: type[Schema], *, location: str = "json_or_form", **options: Any
-    ) -> Callable[[View], View]:
-        """Hand what the client sent, checked by the schema, to the view as an argument."""
-        decorator: Callable[[View], View] = super().arguments(schema, location=location, **options)
-        return decorator
+    def arguments(self, schema: type[Schema], *, query: bool = False) -> Callable[[View], View]:
+        """Hand the body, or the query string, checked by the schema, to the view."""
+        parse = super().arguments(schema, location="query" if query else bodies.LOCATION)
+        refusals: list[type[ServiceError]] = [InvalidFields]
+        if not query:
+            refusals += [BodyTooLarge, MalformedBody]
+        if not query and not bodies.takes_any_content_type(schema):
+            refusals += [UnsupportedBody]
+        note = openapi.refuses(*refusals)
+        return lambda view: note(parse(view))
 
     def response(
-        self, status_code: int, schema: Schema | type[Schema] | None = None, **options: Any
+        self,
+        status_code: int,
+        schema: Schema | type[Schema] | openapi.Json | None = None,
+        *,
+        content_type: str | None = None,
+        headers: Iterable[str] = (),
     ) -> Callable[[View], View]:
-        """Shape what the view returns by the schema; a Response goes out as it is."""
-        decorator: Callable[[View], View] = super().response(status_code, schema, **options)
+        """Shape what the view returns by the schema; a Response goes out as it is.
+
+        `headers` are those of openapi.HEADERS that come along.
+        """
+        described = {name: openapi.header_doc(name) for name in ("X-Request-ID", *headers)}
+        decorator: Callable[[View], View] = super().response(
+            status_code, schema, content_type=content_type, headers=described
+        )
         return decorator
+
+    def _describe_request(
+        self, doc: openapi.Json, facts: openapi.Json, **_kwargs: Any
+    ) -> openapi.Json:
+        for argument in facts.get("arguments", {}).get("parameters", ()):
+            if argument["in"] == bodies.LOCATION:
+                doc["requestBody"] = openapi.body_doc(argument["schema"])
+            else:
+                doc.setdefault("parameters", []).append(argument)
+        return doc
+
+
+def _describe(doc: openapi.Json, facts: openapi.Json, **_kwargs: Any) -> openapi.Json:
+    doc["operationId"] = facts["name"]
+    doc["responses"] |= openapi.refusals_doc(facts.get("refusals", ()))
+    doc["security"] = facts.get("security", [])
+    return doc
 
 
 class IdConverter(IntegerConverter):
@@ -49,8 +94,15 @@ class IdConverter(IntegerConverter):
     regex = ids.PATTERN
 
 
+class SessionConverter(BaseConverter):
+    """The id of a session in a path."""
+
+    regex = refresh_tokens.SESSION_ID
+
+
 def register(app: Flask) -> None:
     """Set the app's rules for paths; comes before the blueprints."""
     app.url_map.converters["id"] = IdConverter
+    app.url_map.converters["session"] = SessionConverter
     app.url_map.strict_slashes = False  # a trailing slash matches, without a redirect
     app.url_map.merge_slashes = False

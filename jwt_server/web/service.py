@@ -10,6 +10,10 @@ from flask import Flask, current_app, g
 
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
+from jwt_server.errors import ConfigurationError
+from jwt_server.security.key_files import KeyFiles
+from jwt_server.security.keys import KeyRing, Secrets
+from jwt_server.security.refresh_tokens import RefreshTokens
 from jwt_server.security.tokens import AccessTokens
 
 EXTENSION: Final = "jwt-server"
@@ -22,12 +26,38 @@ class Service:
     settings: Settings
     database: Database
     tokens: AccessTokens
+    refresh_tokens: RefreshTokens
     clock: Callable[[], float]
     """Unix time in seconds; tests move it."""
 
     def now(self) -> int:
         """The whole second that is now."""
         return int(self.clock())
+
+
+def made_of(settings: Settings, clock: Callable[[], float]) -> Service:
+    """The parts that these settings ask for. Raises ConfigurationError, as `key_ring`."""
+    keys = key_ring(settings)
+    return Service(
+        settings,
+        Database(settings.database),
+        AccessTokens(keys, settings.jwt_issuer, settings.jwt_audience),
+        RefreshTokens.from_secrets(settings.secret_keys),
+        clock,
+    )
+
+
+def key_ring(settings: Settings) -> KeyRing:
+    """Where access tokens get their keys from.
+
+    Raises ConfigurationError with a line for each key that can't be used.
+    """
+    if settings.jwt_algorithm == Secrets.algorithm:
+        return Secrets(settings.jwt_secrets)
+    ring = KeyFiles(settings.jwt_keys_dir, settings.jwt_algorithm)
+    if mistakes := ring.mistakes():
+        raise ConfigurationError(mistakes)
+    return ring
 
 
 def current_service() -> Service:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -11,16 +9,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from tests.server import ROOT, Server
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and os.environ.get("CI") != "true",
-    reason="there is no Chromium here: sudo apt install chromium",
-)
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -38,16 +29,6 @@ def front_end(server: Server) -> Iterator[str]:
         threading.Thread(target=pages.serve_forever, daemon=True).start()
         yield f"http://localhost:{pages.server_port}/front-end.html?api={server.url}"
         pages.shutdown()
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    assert CHROMIUM, "CI must have Chromium: apt-get install chromium"
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser.new_page()
-        browser.close()
 
 
 def test_it_signs_in_by_keyboard_and_shows_the_pets(page: Page, front_end: str) -> None:

@@ -1,0 +1,250 @@
+"""The API's description: true, valid, and the same as what the README says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_smorest.spec.plugins import FlaskPlugin
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from jwt_server import __version__
+from jwt_server.accounts import usernames
+from jwt_server.config import Settings
+from jwt_server.database import Database
+from jwt_server.security import passwords
+from tests.conftest import BASE_ENVIRONMENT, Ask, MakeApp, ask_app, documented
+from tests.factories import open_session, spoil, token
+from tests.server import ROOT, Server, running
+
+METHODS = {"delete", "get", "patch", "post", "put"}
+
+
+@pytest.fixture
+def description(client: FlaskClient) -> dict[str, Any]:
+    found: dict[str, Any] = client.get("/openapi.json").get_json()
+    return found
+
+
+def operations(description: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, item in description["paths"].items():
+        for method in METHODS & set(item):
+            yield f"{method.upper()} {path}", item[method]
+
+
+def test_it_passes_a_validator(description: dict[str, Any]) -> None:
+    assert description["openapi"] == "3.1.0"
+    assert description["info"]["version"] == __version__
+    assert list(OpenAPIV31SpecValidator(description).iter_errors()) == []
+
+
+def test_it_describes_every_route_and_no_other(app: Flask, description: dict[str, Any]) -> None:
+    routes = {
+        f"{method} {FlaskPlugin.flaskpath2openapi(rule.rule)}"
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+
+    assert {name for name, _ in operations(description)} == routes
+
+
+def test_every_route_has_a_summary_a_name_of_its_own_and_a_header(
+    description: dict[str, Any],
+) -> None:
+    named = dict(operations(description))
+
+    assert len({operation["operationId"] for operation in named.values()}) == len(named)
+    for operation in named.values():
+        assert operation["summary"].endswith(".")
+        for response in operation["responses"].values():
+            assert "X-Request-ID" in response["headers"]
+
+
+BODIES = {
+    "issue_token": {"username": "travis", "password": "mypassword"},
+    "refresh": {"refresh_token": f"r1.{'x' * 22}.1.{'x' * 43}"},
+    "reauthenticate": {"password": "mypassword"},
+    "sign_up": {"username": "ada", "password": "correct horse battery"},
+    "rename_account": {"username": "ada"},
+    "delete_account": {"password": "mypassword"},
+    "change_password": {"current_password": "mypassword", "new_password": "correct horse battery"},
+    "add_pet": {"name": "Tom"},
+    "replace_pet": {"name": "Tom"},
+}
+NEED_NO_DATABASE = {"alive", "show_description", "show_docs", "show_asset", "show_keys"}
+
+
+def test_a_failing_database_is_told_of_where_it_can_be_met(
+    make_app: MakeApp, database: Database, settings: Settings, travis: dict[str, str],
+    description: dict[str, Any],
+) -> None:  # fmt: skip
+    app = make_app(signup="open")
+    spoil(settings.database, "missing")
+
+    for name, operation in operations(description):
+        method, path = name.split()
+        path = path.replace("{pet_id}", "1").replace("{session_id}", "x" * 22)
+        answer = documented(app, partial(ask_app, app.test_client()))(
+            method, path.replace("{asset}", "docs.js"),
+            headers=travis, json=BODIES.get(operation["operationId"]),
+        )  # fmt: skip
+        needs_none = operation["operationId"] in NEED_NO_DATABASE
+        assert answer.status == (200 if needs_none else 503), name
+        assert ("database_unavailable" in str(operation["responses"].get("503"))) != needs_none
+
+
+def test_the_longest_names_and_passwords_are_those_that_are_checked(
+    description: dict[str, Any],
+) -> None:
+    schemas = description["components"]["schemas"]
+
+    for schema, name, longest in (
+        ("Credentials", "username", usernames.MAX_CHARACTERS),
+        ("Credentials", "password", passwords.MAX_CHARACTERS),
+        ("Signup", "username", usernames.MAX_CHARACTERS),
+        ("Signup", "password", passwords.MAX_CHARACTERS),
+        ("PasswordChange", "new_password", passwords.MAX_CHARACTERS),
+    ):
+        assert schemas[schema]["properties"][name]["maxLength"] == longest
+
+
+def test_bodies_are_json_or_a_form(description: dict[str, Any]) -> None:
+    bodies = [
+        set(operation["requestBody"]["content"])
+        for _, operation in operations(description)
+        if "requestBody" in operation
+    ]
+
+    assert len(bodies) >= 10
+    assert all(each == {"application/json", "application/x-www-form-urlencoded"} for each in bodies)
+
+
+def test_what_needs_a_token_says_so_and_refuses_without(
+    client: FlaskClient, description: dict[str, Any]
+) -> None:
+    for name, operation in operations(description):
+        method, path = name.split()
+        path = path.replace("{pet_id}", "1").replace("{session_id}", "x" * 22)
+        answer = client.open(path, method=method)
+        needs_token = operation["security"] != []
+        assert (answer.text == "No token.") is needs_token
+        assert ("token_missing" in str(operation["responses"])) is needs_token
+
+
+def test_the_errors_of_a_status_are_told_with_their_codes(description: dict[str, Any]) -> None:
+    refused = description["paths"]["/my-pets"]["get"]["responses"]["403"]
+
+    assert set(refused["content"]) == {"text/plain", "application/problem+json"}
+    problem = refused["content"]["application/problem+json"]["schema"]
+    assert set(problem["properties"]["code"]["enum"]) == {
+        "token_expired", "token_forged", "token_malformed", "token_missing", "token_revoked",
+        "token_user_disabled", "token_user_gone",
+    }  # fmt: skip
+    assert "`token_missing`: No token." in refused["description"]
+    assert "WWW-Authenticate" in refused["headers"]
+    assert "`cause`" not in str(description)  # what a docstring says to us is not for clients
+
+
+def test_nothing_of_flask_smorest_is_left_in_it(description: dict[str, Any]) -> None:
+    schemas = set(description["components"]["schemas"])
+
+    assert not schemas & {"Error", "PaginationMetadata"}
+    assert schemas == set(re.findall(r"#/components/schemas/(\w+)", str(description)))
+
+
+def test_the_page_may_run_what_comes_from_here_and_nothing_else(ask: Ask) -> None:
+    page = ask("GET", "/docs")
+    policy = page.headers["Content-Security-Policy"]
+
+    assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+    assert "unsafe" not in policy
+    assert "Set-Cookie" not in page.headers
+    linked = re.findall(r'(?:src|href)="(?!data:)([^"]+)"', page.text)
+    assert sorted(linked) == [
+        "/docs/docs.css", "/docs/docs.js", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css",
+        "/openapi.json",
+    ]  # fmt: skip
+    for path in linked:
+        assert ask("GET", path).status == 200
+
+
+@pytest.mark.parametrize("asset", ["nothing.js", "../__init__.py", "..%2f__init__.py", "docs.html"])
+def test_there_is_no_other_file(ask: Ask, asset: str) -> None:
+    assert ask("GET", f"/docs/{asset}").status == 404
+
+
+@pytest.mark.parametrize(
+    "header",
+    [{"Range": "bytes=0-9"}, {"Range": "bytes=999999-"}, {"If-Match": '"x"'},
+     {"If-Modified-Since": "Tue, 01 Jan 2099 00:00:00 GMT"}],
+    ids=str,
+)  # fmt: skip
+def test_an_asset_comes_whole_whatever_is_asked_for(ask: Ask, header: dict[str, str]) -> None:
+    assert ask("GET", "/docs/docs.js", headers=header).status == 200
+
+
+def test_below_a_prefix_the_page_asks_there(client: FlaskClient) -> None:
+    prefixed = client.get("/openapi.json", environ_overrides={"SCRIPT_NAME": "/api"}).get_json()
+
+    assert prefixed["servers"] == [{"url": "/api"}]
+    assert client.get("/openapi.json").get_json()["servers"] == [{"url": "/"}]
+
+
+def test_an_asset_is_asked_for_again_only_whether_it_changed(ask: Ask) -> None:
+    first = ask("GET", "/docs/swagger-ui.css")
+    again = ask("GET", "/docs/swagger-ui.css", headers={"If-None-Match": first.headers["ETag"]})
+
+    assert first.headers["Cache-Control"] == "no-cache"
+    assert (again.status, again.body) == (304, b"")
+
+
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that may be filled with nonsense."""
+    with running(
+        tmp_path_factory.mktemp("openapi"), BASE_ENVIRONMENT | {"SIGNUP": "open"}
+    ) as server:
+        yield server
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "application/json"])
+@pytest.mark.parametrize("signed_in", [True, False], ids=["signed in", "signed out"])
+def test_schemathesis_finds_nothing(
+    own_server: Server, description: dict[str, Any], tmp_path: Path, accept: str, *, signed_in: bool
+) -> None:
+    options = ["--header", f"Accept: {accept}"]
+    if signed_in:
+        sid = f"session-{accept}".ljust(22, "-")[:22].replace("/", "-")
+        open_session(own_server.log_file.parent / "server.db", sid=sid)
+        options += ["--header", f"Authorization: Bearer {token(sid=sid)}"]
+        options += ["--exclude-path", "/auth/logout"]  # it would end the session
+
+    done = subprocess.run(  # noqa: S603 - our own command
+        [
+            sys.executable, "-m", "schemathesis.cli",
+            "--config-file", str(ROOT / "tests" / "schemathesis" / "schemathesis.toml"),
+            "--no-color", "run", f"{own_server.url}/openapi.json", *options,
+            "--max-examples", "30", "--generation-deterministic",
+        ],
+        cwd=tmp_path, env={"PATH": "", "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout
+    asked = len(dict(operations(description))) - 1 - signed_in  # not the description itself
+    assert f"Tested: {asked}" in done.stdout
+    refused = re.search(r"Authentication failed: (\d+) operation", done.stdout)
+    # Of these nothing but refreshing, as no refresh token is at hand.
+    assert refused
+    assert (int(refused[1]) == 1) is signed_in
+    assert "Traceback" not in own_server.log()
+    assert not re.search(r" 5\d\d \d", own_server.log())
