@@ -212,7 +212,7 @@ def test_the_claims_are_those_of_the_contract(client: FlaskClient, clock: Clock)
 
     assert jwt.get_unverified_header(text) == HEADER
     found = jwt.decode(text, JWT_SECRET, ["HS256"], options={"verify_signature": False})
-    jti = found.pop("jti")
+    jti, sid = found.pop("jti"), found.pop("sid")
     now = int(clock())
     assert found == {
         "iss": "jwt-server",
@@ -223,6 +223,7 @@ def test_the_claims_are_those_of_the_contract(client: FlaskClient, clock: Clock)
         "admin": False,
     }
     assert len(jti) >= 22
+    assert len(sid) == 22
 
 
 def test_two_tokens_are_never_the_same(client: FlaskClient) -> None:

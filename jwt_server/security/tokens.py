@@ -11,19 +11,19 @@ import base64
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import jwt
 
 from jwt_server import ids, strict_json
 from jwt_server.errors import TokenExpired, TokenForged, TokenMalformed
-
-ALGORITHM: Final = "HS256"
-HEADER: Final = {"alg": ALGORITHM, "typ": "JWT"}
+from jwt_server.security.keys import ALGORITHMS, KeyRing
 
 MAX_CHARACTERS: Final = 4096
-"""Ours have some 400; what is longer is not worth decoding."""
+"""Ours have some 450, under RS256 900; what is longer is not worth decoding."""
+
+_jws = jwt.PyJWS(algorithms=list(ALGORITHMS))
 
 FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 
@@ -35,54 +35,66 @@ CLAIMS: Final[Mapping[str, type]] = {
     "iat": int,
     "exp": int,
     "jti": str,
+    "sid": str,
     "admin": bool,
 }
 
-_jws = jwt.PyJWS(algorithms=[ALGORITHM])
+
+@dataclass(frozen=True)
+class Bearer:
+    """Whom a verified token was issued to, and in which session."""
+
+    user_id: int
+    session_id: str
 
 
 @dataclass(frozen=True)
 class AccessTokens:
     """What it takes to make and to verify the service's access tokens."""
 
-    keys: tuple[bytes, ...] = field(repr=False)
-    """HMAC secrets of 32 bytes and more: the first signs, all verify."""
+    keys: KeyRing
     issuer: str
     audience: str
 
-    def issue(self, user_id: int, *, admin: bool, now: int, ttl: int) -> str:
-        """A signed token for the user, good from `now` (Unix time) for `ttl` seconds."""
+    def issue(self, bearer: Bearer, *, admin: bool, now: int, ttl: int) -> str:
+        """A signed token for the user, good from `now` (Unix time) for `ttl` seconds.
+
+        Raises KeysUnavailable.
+        """
+        key = self.keys.signing_key(now)
         claims = {
             "iss": self.issuer,
             "aud": self.audience,
-            "sub": str(user_id),
+            "sub": str(bearer.user_id),
             "iat": now,
             "exp": now + ttl,
             "jti": secrets.token_urlsafe(16),
+            "sid": bearer.session_id,
             "admin": admin,
         }
-        return jwt.encode(claims, self.keys[0], ALGORITHM)
+        return jwt.encode(claims, key.signing, self.keys.algorithm, dict(key.header))
 
-    def verify(self, token: str, now: float) -> int:
-        """The id of the user that the token was issued to.
+    def verify(self, token: str, now: float) -> Bearer:
+        """Whom the token was issued to.
 
-        Raises TokenMalformed, TokenForged or TokenExpired; a token is expired from the second
-        of its `exp` on, without leeway.
+        Raises TokenMalformed, TokenForged or TokenExpired, or KeysUnavailable; a token is expired
+        from the second of its `exp` on, without leeway.
         """
         header, payload = _decoded(token)
-        if header != HEADER or not self._signed(token):
+        if not self._signed(token, header):
             raise TokenForged
         claims = _checked(payload)
         if claims["iss"] != self.issuer or claims["aud"] != self.audience:
             raise TokenForged
         if claims["exp"] <= now:
             raise TokenExpired
-        return int(claims["sub"])
+        return Bearer(int(claims["sub"]), claims["sid"])
 
-    def _signed(self, token: str) -> bool:
-        for key in self.keys:
+    def _signed(self, token: str, header: Any) -> bool:
+        key = self.keys.verifying_key(header)
+        for verifying in key.verifying if key else ():
             try:
-                _jws.decode(token, key, [ALGORITHM])
+                _jws.decode(token, verifying, [self.keys.algorithm])
             except jwt.InvalidTokenError:
                 continue
             return True

@@ -1,0 +1,223 @@
+"""Keys rotated under load: two gunicorn workers, a second process that knows just the JWKS URL.
+
+All algorithms at once, each with a server of its own, as it is real time that goes by: keys are
+published for four seconds before they sign, and tokens live three.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from tests.conftest import BASE_ENVIRONMENT, ask_server
+from tests.factories import CREDENTIALS, bearer
+from tests.server import ROOT, Server, flask, started
+from tests.test_server import failed_start
+
+ALGORITHMS = ["EdDSA", "ES256", "RS256"]
+MAX_AGE = 2
+TTL = 3
+
+# What another service does: tokens on standard input, a line each, and a verdict for each.
+VERIFIER = """
+import sys, jwt
+url, algorithm = sys.argv[1:]
+client = jwt.PyJWKClient(url, lifespan=1, cache_keys=False)
+for line in sys.stdin:
+    try:
+        key = client.get_signing_key_from_jwt(line.strip())
+        claims = jwt.decode(line.strip(), key, [algorithm], audience="jwt-server",
+                            issuer="jwt-server", options={"require": ["exp", "iss", "aud", "sub"]})
+        print("good", claims["sub"], flush=True)
+    except jwt.ExpiredSignatureError:
+        print("expired", flush=True)
+    except Exception as error:
+        print("bad", repr(error), flush=True)
+"""
+
+
+@dataclass
+class Load:
+    """Clients that sign in and read as long as the load lasts, and what went wrong."""
+
+    server: Server
+    kids: list[str] = field(default_factory=list)
+    unpublished: list[str] = field(default_factory=list)
+    """Keys that signed a token which a client had not seen in the JWKS just before."""
+    mistakes: list[str] = field(default_factory=list)
+    verified: list[str] = field(default_factory=list)
+    asked: int = 0
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def client(self, verifier: subprocess.Popen[str] | None) -> None:
+        while not self.over.is_set():
+            known = ask_server(self.server, "GET", "/.well-known/jwks.json").text
+            signed_in = ask_server(
+                self.server, "POST", "/auth", {}, json.dumps(CREDENTIALS), "application/json"
+            )
+            read = ask_server(self.server, "GET", "/pets", bearer(signed_in.text))
+            self.asked += 1
+            if (signed_in.status, read.status) != (200, 200):
+                self.mistakes.append(f"{signed_in.text[:40]} {read.status} {read.text[:40]}")
+                continue
+            kid = jwt.get_unverified_header(signed_in.text)["kid"]
+            if kid not in self.kids:
+                self.kids.append(kid)
+            if kid not in known:
+                self.unpublished.append(kid)
+            if verifier is not None:
+                self.verify(verifier, signed_in.text)
+
+    def verify(self, verifier: subprocess.Popen[str], token: str) -> None:
+        assert verifier.stdin is not None
+        assert verifier.stdout is not None
+        verifier.stdin.write(f"{token}\n")
+        verifier.stdin.flush()
+        self.verified.append(verifier.stdout.readline().strip())
+
+
+@contextmanager
+def loaded(server: Server, algorithm: str) -> Iterator[Load]:
+    load = Load(server)
+    verifier = subprocess.Popen(  # noqa: S603 - our own command
+        [sys.executable, "-c", VERIFIER, f"{server.url}/.well-known/jwks.json", algorithm],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    clients = [threading.Thread(target=load.client, args=[each]) for each in (verifier, None, None)]
+    for client in clients:
+        client.start()
+    try:
+        yield load
+    finally:
+        load.over.set()
+        for client in clients:
+            client.join()
+        verifier.communicate(timeout=10)
+
+
+def published(server: Server) -> set[str]:
+    """The keys that every worker publishes; it must be the same set in each."""
+    answers = {
+        frozenset(key["kid"] for key in json.loads(answer.body)["keys"])
+        for answer in (ask_server(server, "GET", "/.well-known/jwks.json") for _ in range(12))
+    }
+    [keys] = answers
+    return set(keys)
+
+
+def wait_until(happened: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def rotate_under_load(folder: Path, algorithm: str) -> None:
+    settings = BASE_ENVIRONMENT | {
+        "JWT_ALGORITHM": algorithm, "JWT_KEYS_DIR": str(folder / "keys"), "WORKERS": "2",
+        "JWKS_MAX_AGE": str(MAX_AGE), "TEXT_TOKEN_TTL": str(TTL), "ACCESS_TOKEN_TTL": str(TTL),
+    }  # fmt: skip
+
+    def command(*words: str) -> str:
+        done = flask(folder, settings, *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    for words in (("init-db",), ("seed",), ("keys", "rotate")):
+        command(*words)
+    with started(folder, settings) as server, loaded(server, algorithm) as load:
+        [first] = published(server)
+        wait_until(lambda: first in load.kids)
+
+        command("keys", "rotate")
+        [second] = published(server) - {first}
+        old = ask_server(server, "POST", "/auth", {}, json.dumps(CREDENTIALS), "application/json")
+        wait_until(lambda: second in load.kids)
+        assert ask_server(server, "GET", "/pets", bearer(old.text)).status in (200, 401)
+
+        wait_until(lambda: "Removed" in command("keys", "prune"))
+        assert published(server) == {second}
+        assert load.unpublished == []  # published before it signs
+        assert load.mistakes == []
+        assert set(load.verified) == {"good 1"}  # the other service follows all along
+
+        command("keys", "revoke", second)
+        [third] = published(server)
+        wait_until(lambda: third in load.kids)
+        wait_until(lambda: load.verified[-1:] == ["good 1"])
+    assert load.kids == [first, second, third]
+    # Only tokens of the revoked key may be refused, at the moment of it. The other service asks
+    # for the keys again within their age.
+    assert all("Forged token." in mistake for mistake in load.mistakes), load.mistakes
+    assert len(load.mistakes) <= 3
+    assert load.asked > 100
+
+
+def test_keys_rotate_without_a_failed_request(tmp_path: Path) -> None:
+    failures: list[BaseException] = []
+
+    def run(algorithm: str) -> None:
+        folder = tmp_path / algorithm
+        folder.mkdir()
+        try:
+            rotate_under_load(folder, algorithm)
+        except BaseException as error:  # noqa: BLE001 - told below, with the algorithm's name
+            error.add_note(algorithm)
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=[algorithm]) for algorithm in ALGORITHMS]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    for failure in failures:
+        raise failure
+
+
+def test_the_documented_verifier_takes_our_tokens_and_no_others(tmp_path: Path) -> None:
+    code = (ROOT / "docs" / "tokens.md").read_text().split("```python\n")[1].split("```")[0]
+    settings = BASE_ENVIRONMENT | {"JWT_ALGORITHM": "EdDSA", "JWT_KEYS_DIR": f"{tmp_path}/keys"}
+    for words in (("init-db",), ("seed",), ("keys", "rotate")):
+        assert flask(tmp_path, settings, *words).returncode == 0
+    other = settings | {"JWT_AUDIENCE": "another"}
+    names: dict[str, Any] = {}
+
+    def signed_in(server: Server) -> str:
+        body = json.dumps(CREDENTIALS)
+        return ask_server(server, "POST", "/auth", {}, body, "application/json").text
+
+    with started(tmp_path, settings) as server:
+        exec(code.replace("http://127.0.0.1:3000", server.url), names)  # noqa: S102 - the document's
+        assert names["user_of"](signed_in(server)) == 1
+        with started(tmp_path, other) as elsewhere, pytest.raises(jwt.InvalidAudienceError):
+            names["user_of"](signed_in(elsewhere))
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [(None, "There is no usable key in"), ("1-x.pem", "Its name is not <activation>-<kid>.pem.")],
+)
+def test_gunicorn_does_not_start_without_a_good_key(
+    tmp_path: Path, file: str | None, why: str
+) -> None:
+    settings = BASE_ENVIRONMENT | {"JWT_ALGORITHM": "EdDSA", "JWT_KEYS_DIR": f"{tmp_path}/keys"}
+    assert flask(tmp_path, settings, "init-db").returncode == 0
+    (tmp_path / "keys").mkdir()
+    if file is not None:
+        (tmp_path / "keys" / file).write_text("x")
+
+    [line] = failed_start(tmp_path, settings)
+
+    assert why in line
