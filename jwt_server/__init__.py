@@ -14,12 +14,15 @@ from flask import Flask
 
 from jwt_server import cli
 from jwt_server.auth import routes as auth
+from jwt_server.auth import session_routes as sessions
+from jwt_server.auth import verify
 from jwt_server.config import Settings, process_settings
-from jwt_server.database import Database
-from jwt_server.ops import health, logs
+from jwt_server.me import routes as me
+from jwt_server.ops import docs, health, logs
 from jwt_server.pets import routes as pets
-from jwt_server.security.tokens import AccessTokens
-from jwt_server.web import bodies, problems, requests, responses, routing, service
+from jwt_server.web import bodies, openapi, problems, requests, responses, routing, service
+
+__version__ = "0.1.0"
 
 
 def create_app(settings: Settings | None = None, clock: Callable[[], float] = time.time) -> Flask:
@@ -33,14 +36,14 @@ def create_app(settings: Settings | None = None, clock: Callable[[], float] = ti
     for warning in settings.warnings:
         logging.getLogger(__name__).warning(warning)
     app = Flask(__name__, static_folder=None)
-    tokens = AccessTokens(settings.jwt_secrets, settings.jwt_issuer, settings.jwt_audience)
-    service.register(app, service.Service(settings, Database(settings.database), tokens, clock))
+    service.register(app, service.made_of(settings, clock))
     routing.register(app)
     bodies.register(app)
     responses.register(app)
     requests.register(app, settings.cors_origins)
     problems.register(app)
     cli.register(app)
-    for bp in (auth.bp, pets.bp, health.bp):
-        app.register_blueprint(bp)
+    api = openapi.register(app, __version__)
+    for bp in (auth.bp, sessions.bp, verify.bp, me.bp, pets.bp, health.bp, docs.bp):
+        api.register_blueprint(bp)
     return app

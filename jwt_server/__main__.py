@@ -1,4 +1,5 @@
-"""What `make run` does: make what is missing below instance/, then become gunicorn.
+"""What `make run` does, `python -m jwt_server`: make what is missing below instance/, then become
+gunicorn. The command `jwt-server` of a wheel just becomes gunicorn.
 
 Only here are secrets made up; a server started any other way must be told them, or finds
 those that were made here.
@@ -23,9 +24,15 @@ from jwt_server.accounts import demo
 from jwt_server.config import DEFAULT_DATABASE, SECRETS, Settings, load_settings
 from jwt_server.database import Connection, Database
 from jwt_server.environment import INSTANCE, environment
-from jwt_server.errors import ConfigurationError, DatabaseUnavailable
+from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
+from jwt_server.security import key_files
+from jwt_server.security.key_files import KeyFiles
+from jwt_server.web.service import key_ring
 
 DRAFT = ".draft-"
+
+# By its path: gunicorn would read a configuration named as a module only once, and not at a reload.
+CONFIGURATION = Path(__file__).with_name("gunicorn_conf.py")
 
 SIGN_IN = f"""\
 
@@ -50,18 +57,23 @@ def main() -> None:
     try:
         make_secrets()
         settings = load_settings()
+        make_key(settings)
         make_database(settings)
         tell_how_to_sign_in(settings)
     except (ConfigurationError, OSError) as error:
         raise SystemExit(str(error)) from error
-    except DatabaseUnavailable as error:
+    except (DatabaseUnavailable, KeysUnavailable) as error:
         raise SystemExit(error.cause) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     sys.stdout.flush()
-    os.execv(  # noqa: S606 - no shell is wanted
-        sys.executable, [sys.executable, "-m", "gunicorn", "wsgi:app"]
-    )
+    serve()
+
+
+def serve() -> NoReturn:
+    """Become gunicorn with the house's configuration; what was typed behind goes to gunicorn."""
+    command = [sys.executable, "-m", "gunicorn", "-c", str(CONFIGURATION), *sys.argv[1:]]
+    os.execv(sys.executable, [*command, "jwt_server.wsgi:app"])  # noqa: S606 - no shell is wanted
 
 
 def _leave(number: int, _frame: object) -> NoReturn:
@@ -85,6 +97,13 @@ def make_secrets() -> None:
         with made_once(path) as draft:
             draft.touch(mode=0o600)
             draft.write_text(secrets.token_urlsafe(48))
+
+
+def make_key(settings: Settings) -> None:
+    """Make the first key pair, where the algorithm wants one and there is none."""
+    ring = key_ring(settings)
+    if isinstance(ring, KeyFiles) and not (ring.folder.exists() and ring.names()):
+        print(f"Made {key_files.rotate(ring, int(time.time()), lead=0).path}")
 
 
 def make_database(settings: Settings) -> None:

@@ -107,6 +107,14 @@ class Reader:
 
         return self._read(name, read, b"")
 
+    def secrets(self, name: str) -> tuple[bytes, ...]:
+        """The secret of that name, and those of NAME_PREVIOUS, which only verify."""
+        return (self.secret(name), *self.previous(name))
+
+    def folder(self, name: str, default: Path) -> Path:
+        """The path of a folder, from the root."""
+        return Path(self.text(name, str(default), _not_empty)).absolute()
+
     def previous(self, name: str) -> tuple[bytes, ...]:
         """The secrets that only verify, separated by commas or line ends."""
         name = f"{name}_PREVIOUS"
@@ -141,9 +149,20 @@ class Reader:
         return stand_in
 
 
+def _not_empty(text: str) -> None:
+    if not text:
+        raise ValidationError("Empty.")
+
+
 def _listed(text: str) -> list[str]:
     parts = (part.strip() for line in text.splitlines() for part in line.split(","))
     return [part for part in parts if part]
+
+
+def can_be_listed(secret: bytes) -> bool:
+    """Whether a secret is itself again where it stands in a list of previous ones."""
+    text = secret.decode("utf-8", "surrogateescape")
+    return _listed(text) == [text]
 
 
 def _secret_bytes(text: str) -> bytes:

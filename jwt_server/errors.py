@@ -57,6 +57,22 @@ class DatabaseUnavailable(ServiceError):
         self.cause = cause
 
 
+class KeysUnavailable(ServiceError):
+    """No token can be signed or verified, for want of a usable key.
+
+    `cause` is for the log and the operator.
+    """
+
+    status = 503
+    code = "keys_unavailable"
+    message = "Tokens can't be signed or verified now. Try again in a moment."
+    retry_after = 2
+
+    def __init__(self, cause: str) -> None:
+        super().__init__()
+        self.cause = cause
+
+
 class NotFound(ServiceError):
     """There is no such thing, or it is somebody else's."""
 
@@ -109,6 +125,22 @@ class CredentialRequired(ServiceError):
     def __init__(self, field: str) -> None:
         super().__init__(f"{field.capitalize()} required.")
         self.errors = {field: [self.message]}
+
+
+class UsernameTaken(ServiceError):
+    """Another user has that name, however either is spelled."""
+
+    status = 409
+    code = "username_taken"
+    message = "That name is taken. Choose another."
+
+
+class LastAdmin(ServiceError):
+    """The last enabled admin stays one: else nobody could make another."""
+
+    status = 409
+    code = "last_admin"
+    message = "This is the last enabled admin. Make another one first."
 
 
 class NotSignedIn(ServiceError):
@@ -168,3 +200,75 @@ class TokenOfNobody(InvalidToken):
 
     code = "token_user_gone"
     message = "Token of a user who is gone."
+
+
+class TokenOfDisabled(InvalidToken):
+    """The user it was made for has been shut out."""
+
+    code = "token_user_disabled"
+    message = "Token of a disabled user."
+
+
+class TokenRevoked(InvalidToken):
+    """Its session has ended: signed out, or ended by the user, an admin, or a theft."""
+
+    code = "token_revoked"
+    message = "Revoked token. Sign in again."
+
+
+class PasswordTooOld(NotSignedIn):
+    """What was asked for needs a password given a short while ago (RFC 9470 section 3)."""
+
+    code = "insufficient_user_authentication"
+    message = "Give your password again: POST /auth/reauth, then repeat this request."
+    max_age = 900
+    challenge = f'Bearer error="insufficient_user_authentication", max_age={max_age}'
+
+
+class RefreshRefused(NotSignedIn):
+    """Root of the refusals of a refresh token."""
+
+    code = "refresh_token_invalid"
+
+
+class RefreshTokenInvalid(RefreshRefused):
+    """Not a refresh token of this service, or of a session that is long over."""
+
+    message = "This is no refresh token of ours. Sign in again."
+
+
+class RefreshTokenReused(RefreshRefused):
+    """The token was replaced a while ago, so two have it: the session ends for both."""
+
+    code = "refresh_token_reused"
+    message = "This refresh token was used before, so the session has ended. Sign in again."
+
+
+class SessionExpired(RefreshRefused):
+    """The session was not refreshed in time, or has reached its greatest age."""
+
+    code = "session_expired"
+    message = "The session has expired. Sign in again."
+
+
+class SessionEnded(RefreshRefused):
+    """The session was signed out, or ended by the user, an admin, or a theft."""
+
+    code = "session_ended"
+    message = "The session has ended. Sign in again."
+
+
+class WrongPassword(ServiceError):
+    """A signed-in user's password is not the one that was sent along."""
+
+    status = 403
+    code = "wrong_password"
+    message = "Wrong password."
+
+
+class SignupClosed(ServiceError):
+    """New users are made by an admin here."""
+
+    status = 403
+    code = "signup_closed"
+    message = "Sign-up is closed here. Ask the people who run this service for an account."

@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 PATTERN: Final = "[1-9][0-9]{0,17}"
+LARGEST: Final = 10**18 - 1
 
 _ID: Final = re.compile(PATTERN, re.ASCII)
 

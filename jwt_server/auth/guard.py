@@ -5,24 +5,52 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, wraps
-from typing import Any
+from typing import Any, Final
 
 from flask import request
 
 from jwt_server.accounts import store
-from jwt_server.errors import NotSignedIn, TokenMissing, TokenOfNobody
+from jwt_server.database import Connection, Row
+from jwt_server.errors import (
+    DatabaseUnavailable,
+    KeysUnavailable,
+    NotSignedIn,
+    PasswordTooOld,
+    TokenExpired,
+    TokenForged,
+    TokenMalformed,
+    TokenMissing,
+    TokenOfDisabled,
+    TokenOfNobody,
+    TokenRevoked,
+)
+from jwt_server.security.tokens import Bearer
+from jwt_server.web.openapi import perhaps_signed_in, refuses, signed_in
 from jwt_server.web.service import current_service, get_db
 
 View = Callable[..., Any]
 
+REFUSALS: Final = (
+    TokenMissing,
+    TokenMalformed,
+    TokenForged,
+    TokenExpired,
+    TokenOfNobody,
+    TokenOfDisabled,
+    TokenRevoked,
+)
+
 
 @dataclass(frozen=True)
 class Caller:
-    """The signed-in user, as of this request."""
+    """The signed-in user, as of this request, and the session."""
 
     id: int
     username: str
     admin: bool
+    session_id: str
+    authenticated_at: int
+    """When the password was last given in this session; Unix time."""
 
 
 def login_required(view: View | None = None, *, refuse_with: int = 401) -> View:
@@ -33,6 +61,9 @@ def login_required(view: View | None = None, *, refuse_with: int = 401) -> View:
     if view is None:
         return partial(login_required, refuse_with=refuse_with)
 
+    @signed_in
+    @refuses(DatabaseUnavailable, KeysUnavailable)
+    @refuses(*REFUSALS, status=refuse_with)
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -45,17 +76,75 @@ def login_required(view: View | None = None, *, refuse_with: int = 401) -> View:
     return guarded
 
 
+def may_be_signed_in(view: View) -> View:
+    """Call the view with the Caller, or None where no Bearer token came; or refuse."""
+
+    @perhaps_signed_in
+    @refuses(DatabaseUnavailable, KeysUnavailable)
+    @refuses(*REFUSALS)
+    @wraps(view)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            caller = authenticate(request.headers.get("Authorization"))
+        except TokenMissing:
+            return view(None, *args, **kwargs)
+        return view(caller, *args, **kwargs)
+
+    return guarded
+
+
 def authenticate(authorization: str | None) -> Caller:
     """The caller that an Authorization header stands for (RFC 6750 section 2.1).
 
     Raises a NotSignedIn that says what is wrong with it.
     """
     service = current_service()
-    user_id = service.tokens.verify(bearer_token(authorization), service.clock())
-    user = store.find_by_id(get_db(), user_id)
-    if user is None:
-        raise TokenOfNobody
-    return Caller(user["id"], user["username"], bool(user["admin"]))
+    bearer = service.tokens.verify(bearer_token(authorization), service.clock())
+    return caller_of(get_db(), bearer)
+
+
+def caller_of(db: Connection, bearer: Bearer) -> Caller:
+    """Whom a verified token stands for, as of now. Raises a NotSignedIn where that is nobody.
+
+    To be asked again inside of a transaction that must not come after a sign-out.
+    """
+    row: Row | None = db.queries.auth.guarded(id=bearer.session_id)
+    if row is None or row["user_id"] != bearer.user_id:
+        raise TokenRevoked if store.find_by_id(db, bearer.user_id) else TokenOfNobody
+    if row["disabled"]:
+        raise TokenOfDisabled
+    if row["ended_at"] is not None or row["expires_at"] <= current_service().clock():
+        raise TokenRevoked
+    return Caller(
+        id=bearer.user_id,
+        username=row["username"],
+        admin=bool(row["admin"]),
+        session_id=bearer.session_id,
+        authenticated_at=row["authenticated_at"],
+    )
+
+
+def require_still_signed_in(db: Connection, caller: Caller) -> None:
+    """Refuse where the caller has been signed out since the request began."""
+    caller_of(db, Bearer(caller.id, caller.session_id))
+
+
+def recent_password_required(view: View) -> View:
+    """Call the view, whose first argument is the Caller, only after a recent password."""
+
+    @refuses(PasswordTooOld)
+    @wraps(view)
+    def guarded(caller: Caller, *args: Any, **kwargs: Any) -> Any:
+        require_recent_password(caller)
+        return view(caller, *args, **kwargs)
+
+    return guarded
+
+
+def require_recent_password(caller: Caller) -> None:
+    """Refuse with PasswordTooOld (RFC 9470) unless a password was given a short while ago."""
+    if caller.authenticated_at + PasswordTooOld.max_age <= current_service().clock():
+        raise PasswordTooOld
 
 
 def bearer_token(authorization: str | None) -> str:

@@ -1,28 +1,56 @@
-"""`POST /auth`: username and password in, access token out."""
+"""Signing in and out, and staying so: passwords and refresh tokens in, tokens out."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from flask import Response, current_app, jsonify
-from marshmallow import EXCLUDE, ValidationError, pre_load, validate
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validate
 
 from jwt_server.accounts import usernames
+from jwt_server.auth import sessions
+from jwt_server.auth.guard import Caller, may_be_signed_in
 from jwt_server.auth.sign_in import sign_in
-from jwt_server.errors import CredentialRequired
+from jwt_server.auth.token_responses import (
+    COMPACT,
+    TokenSchema,
+    access_token_of,
+    lasting_terms,
+    require_key,
+    text_terms,
+    this_device,
+    token_object,
+)
+from jwt_server.errors import (
+    CredentialRequired,
+    DatabaseUnavailable,
+    KeysUnavailable,
+    RefreshTokenInvalid,
+    RefreshTokenReused,
+    SessionEnded,
+    SessionExpired,
+    TokenMissing,
+    WrongCredentials,
+)
 from jwt_server.security import passwords
 from jwt_server.web.bodies import BodySchema
 from jwt_server.web.fields import REPEATED, SEND_ONCE, Text
+from jwt_server.web.openapi import refuses
 from jwt_server.web.problems import prefers_json
 from jwt_server.web.routing import Blueprint
 from jwt_server.web.service import current_service, get_db
 
-bp = Blueprint("auth", __name__, description="Signing in.")
+bp = Blueprint("auth", __name__, description="Signing in and out, and staying so.")
+
+MAX_REFRESH_TOKEN: Final = 200
+"""Ours have some 80 characters."""
+
+SCOPES: Final = ("local", "others", "global")
 
 
 def _within_limit(username: str) -> None:
     if not usernames.fits(username):
-        raise ValidationError(f"Longer than {usernames.MAX_CHARACTERS} characters.")
+        raise ValidationError(usernames.TOO_LONG)
 
 
 class CredentialsSchema(BodySchema):
@@ -33,8 +61,16 @@ class CredentialsSchema(BodySchema):
     class Meta:
         unknown = EXCLUDE
 
-    username = Text(required=True, validate=_within_limit)
-    password = Text(required=True, validate=validate.Length(max=passwords.MAX_CHARACTERS))
+    username = Text(
+        required=True,
+        validate=[validate.Length(1), _within_limit],
+        metadata={
+            "format": "username",
+            "maxLength": usernames.MAX_CHARACTERS,
+            "description": "In any case; the length is that of its NFKC.",
+        },
+    )
+    password = Text(required=True, validate=validate.Length(1, passwords.MAX_CHARACTERS))
 
     @pre_load
     def require_both(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
@@ -49,19 +85,98 @@ class CredentialsSchema(BodySchema):
         return data
 
 
+class RefreshSchema(BodySchema):
+    """The refresh token that is to be used up."""
+
+    refresh_token = Text(required=True, validate=validate.Length(1, MAX_REFRESH_TOKEN))
+
+
+class LogoutSchema(BodySchema):
+    """For a client that has no access token any more."""
+
+    refresh_token = Text()
+
+
+class ScopeSchema(Schema):
+    """Which of the user's sessions end."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    scope = fields.String(load_default="local", validate=validate.OneOf(SCOPES))
+
+
 @bp.route("/auth", methods=["POST"])
+@refuses(CredentialRequired, WrongCredentials, DatabaseUnavailable, KeysUnavailable)
 @bp.arguments(CredentialsSchema)
+@bp.response(200, TokenSchema)
+@bp.response(200, {"type": "string", "pattern": COMPACT}, content_type="text/plain")
 def issue_token(credentials: dict[str, str]) -> Response:
     """Sign in: the bare token as text, or a token object for a client that prefers JSON."""
     service = current_service()
-    settings = service.settings
-    user = sign_in(get_db(), **credentials, rounds=settings.salt_rounds)
+    require_key()
     as_json = prefers_json()
-    ttl = settings.access_token_ttl if as_json else settings.text_token_ttl
-    token = service.tokens.issue(user["id"], admin=bool(user["admin"]), now=service.now(), ttl=ttl)
+    session = sign_in(
+        get_db(),
+        **credentials,
+        rounds=service.settings.salt_rounds,
+        terms=lasting_terms() if as_json else text_terms(),
+        device=this_device(),
+        now=service.now(),
+    )
     if as_json:
-        response = jsonify(access_token=token, token_type="Bearer", expires_in=ttl)  # noqa: S106 - the type's name
+        response = jsonify(token_object(session))
     else:
+        token, _ = access_token_of(session, service.settings.text_token_ttl)
         response = current_app.response_class(token, mimetype="text/plain")
     response.vary.add("Accept")
     return response
+
+
+@bp.route("/auth/refresh", methods=["POST"])
+@refuses(RefreshTokenInvalid, RefreshTokenReused, SessionExpired, SessionEnded)
+@refuses(DatabaseUnavailable, KeysUnavailable)
+@bp.arguments(RefreshSchema)
+@bp.response(200, TokenSchema)
+def refresh(body: dict[str, str]) -> dict[str, Any]:
+    """Fresh tokens for a refresh token, which is used up.
+
+    Sent again within `REFRESH_GRACE` seconds it gets the same successor; later it was stolen from
+    somebody, and the session ends.
+    """
+    service = current_service()
+    require_key()
+    session = sessions.rotate(
+        get_db(),
+        service.refresh_tokens,
+        body["refresh_token"],
+        idle=service.settings.refresh_token_idle_ttl,
+        grace=service.settings.refresh_grace,
+        now=service.now(),
+    )
+    return token_object(session)
+
+
+@bp.route("/auth/logout", methods=["POST"])
+@may_be_signed_in
+@bp.arguments(LogoutSchema)
+@bp.arguments(ScopeSchema, query=True)
+@bp.response(204)
+def logout(caller: Caller | None, body: dict[str, str], scope: dict[str, str]) -> Response:
+    """Sign out: this session, the user's others, or all of them.
+
+    With a refresh token in place of an access token, its session. Signing out never asks for a
+    password.
+    """
+    service = current_service()
+    db, now = get_db(), service.now()
+    if caller is None and "refresh_token" not in body:
+        raise TokenMissing
+    if caller is None:
+        sessions.end_by_token(db, service.refresh_tokens, body["refresh_token"], now)
+    elif scope["scope"] == "local":
+        sessions.end(db, caller.id, caller.session_id, now)
+    else:
+        spared = caller.session_id if scope["scope"] == "others" else ""
+        sessions.end_all(db, caller.id, now, spared)
+    return current_app.response_class(status=204)

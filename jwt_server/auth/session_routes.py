@@ -1,0 +1,80 @@
+"""The caller's sessions: which there are, ending one, and giving the password once more."""
+
+from __future__ import annotations
+
+from flask import Response, current_app
+from marshmallow import Schema, fields, validate
+
+from jwt_server.auth import sessions
+from jwt_server.auth.guard import (
+    Caller,
+    login_required,
+    require_recent_password,
+    require_still_signed_in,
+)
+from jwt_server.auth.sign_in import confirm_password
+from jwt_server.database import Row
+from jwt_server.errors import NotFound, PasswordTooOld, WrongPassword
+from jwt_server.security import passwords
+from jwt_server.web.bodies import BodySchema
+from jwt_server.web.fields import Text, Timestamp
+from jwt_server.web.openapi import refuses
+from jwt_server.web.routing import Blueprint
+from jwt_server.web.service import current_service, get_db
+
+bp = Blueprint("sessions", __name__, description="Where the caller is signed in.")
+
+
+class PasswordSchema(BodySchema):
+    """The caller's own password."""
+
+    password = Text(required=True, validate=validate.Length(1, passwords.MAX_CHARACTERS))
+
+
+class SessionSchema(Schema):
+    """A session, as its user sees it."""
+
+    id = fields.String(required=True)
+    created_at = Timestamp(required=True)
+    last_used_at = Timestamp(required=True)
+    address = fields.String(required=True)
+    user_agent = fields.String(required=True)
+    current = fields.Boolean(required=True)
+
+
+@bp.route("/auth/reauth", methods=["POST"])
+@login_required
+@refuses(WrongPassword)
+@bp.arguments(PasswordSchema)
+@bp.response(204)
+def reauthenticate(caller: Caller, body: dict[str, str]) -> Response:
+    """Give the password once more, for what asks for a recent one."""
+    service = current_service()
+    db = get_db()
+    confirm_password(db, caller.id, body["password"], service.settings.salt_rounds)
+    with db.transaction():
+        require_still_signed_in(db, caller)
+        db.queries.auth.authenticate(id=caller.session_id, now=service.now())
+    return current_app.response_class(status=204)
+
+
+@bp.route("/auth/sessions")
+@login_required
+@bp.response(200, SessionSchema(many=True))
+def list_sessions(caller: Caller) -> list[Row]:
+    """The caller's live sessions, oldest first; 50 at the most."""
+    rows = sessions.live(get_db(), caller.id, current_service().now())
+    return [row | {"current": row["id"] == caller.session_id} for row in rows]
+
+
+@bp.route("/auth/sessions/<session:session_id>", methods=["DELETE"])
+@login_required
+@refuses(NotFound, PasswordTooOld)
+@bp.response(204)
+def end_session(caller: Caller, session_id: str) -> Response:
+    """End one of the caller's sessions; another than this one needs a recent password."""
+    if session_id != caller.session_id:
+        require_recent_password(caller)
+    if not sessions.end(get_db(), caller.id, session_id, current_service().now()):
+        raise NotFound
+    return current_app.response_class(status=204)

@@ -1,0 +1,45 @@
+"""What other services verify tokens with: nginx by asking here, the rest by the public keys."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from flask import Response, current_app, jsonify
+from marshmallow import Schema, fields
+
+from jwt_server.auth.guard import Caller, login_required
+from jwt_server.errors import KeysUnavailable
+from jwt_server.web.openapi import refuses
+from jwt_server.web.routing import Blueprint
+from jwt_server.web.service import current_service
+
+bp = Blueprint("verify", __name__, description="For other services.")
+
+
+class KeySetSchema(Schema):
+    """Public keys (RFC 7517 section 5)."""
+
+    keys = fields.List(fields.Dict(), required=True)
+
+
+@bp.route("/auth/verify")
+@login_required
+@bp.response(204, headers=["X-Auth-User-Id", "X-Auth-Username", "X-Auth-Admin"])
+def verify(caller: Caller) -> Response:
+    """Whose token it is, for nginx's `auth_request`; the name is percent-encoded UTF-8."""
+    response = current_app.response_class(status=204)
+    response.headers["X-Auth-User-Id"] = str(caller.id)
+    response.headers["X-Auth-Username"] = quote(caller.username, safe="")
+    response.headers["X-Auth-Admin"] = "true" if caller.admin else "false"
+    return response
+
+
+@bp.route("/.well-known/jwks.json")
+@refuses(KeysUnavailable)
+@bp.response(200, KeySetSchema, headers=["Cache-Control"])
+def show_keys() -> Response:
+    """The public keys that access tokens are verified with; none under HS256."""
+    service = current_service()
+    response = jsonify(keys=service.tokens.keys.jwks())
+    response.headers["Cache-Control"] = f"public, max-age={service.settings.jwks_max_age}"
+    return response

@@ -1,0 +1,1 @@
+"""Accounts over HTTP: sign-up, and what people do with their own."""

@@ -1,0 +1,170 @@
+"""deploy/nginx-auth-request.conf, in a real nginx before a real service and an application."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import BASE_ENVIRONMENT, Answer, ask_server
+from tests.factories import bearer, token
+from tests.server import ROOT, Server, free_port, running, wait_until_open
+
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+
+pytestmark = pytest.mark.skipif(
+    NGINX is None and os.environ.get("CI") != "true",
+    reason="there is no nginx here: sudo apt install nginx-light",
+)
+
+AROUND = """
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log off;
+    client_body_buffer_size 1m;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    {site}
+}}
+"""
+
+
+class Application(BaseHTTPRequestHandler):
+    """Answers with the request that has reached it."""
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        seen = {"headers": dict(self.headers.items()), "body": body.decode()}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(seen).encode())
+
+    do_GET = do_POST = answer  # noqa: N815 - http.server's names
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+        pass
+
+
+@contextmanager
+def application() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Application) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+@contextmanager
+def nginx(folder: Path, login: int, behind: int) -> Iterator[Server]:
+    assert NGINX, "CI must have nginx: apt-get install nginx-light"
+    port = free_port()
+    site = (ROOT / "deploy" / "nginx-auth-request.conf").read_text()
+    for written, real in (("3000", login), ("8000", behind), ("8080", port)):
+        assert f"127.0.0.1:{written};" in site
+        site = site.replace(f"127.0.0.1:{written};", f"127.0.0.1:{real};")
+    configuration = folder / "nginx.conf"
+    configuration.write_text(AROUND.format(folder=folder, site=site))
+    log = folder / "nginx.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [NGINX, "-c", str(configuration), "-p", str(folder), "-e", str(folder / "error.log")],
+            stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        wait_until_open(port, process, log)
+        yield Server("127.0.0.1", port, process, log)
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("login"), BASE_ENVIRONMENT) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def site(login: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("nginx")
+    with application() as behind, nginx(folder, login.port, behind) as server:
+        yield server
+
+
+def seen(answer: Answer) -> dict[str, str]:
+    headers: dict[str, str] = json.loads(answer.body)["headers"]
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def test_the_application_learns_who_it_is_and_no_token(site: Server) -> None:
+    answer = ask_server(site, "GET", "/any/page", bearer(token()))
+
+    headers = seen(answer)
+    assert answer.status == 200
+    assert headers["x-auth-user-id"] == "1"
+    assert headers["x-auth-username"] == "travis"
+    assert headers["x-auth-admin"] == "false"
+    assert "authorization" not in headers
+
+
+@pytest.mark.parametrize("name", ["X-Auth-User-Id", "x-auth-username", "X-AUTH-ADMIN"])
+def test_what_the_client_says_of_itself_is_overwritten(site: Server, name: str) -> None:
+    answer = ask_server(site, "GET", "/", bearer(token()) | {name: "true"})
+
+    assert seen(answer)[name.lower()] in {"1", "travis", "false"}
+
+
+def test_a_body_reaches_the_application_and_not_the_login_service(site: Server) -> None:
+    body = "x" * 100_000  # the login service takes 64 KiB at the most
+
+    answer = ask_server(site, "POST", "/", bearer(token()), body, "text/plain")
+
+    assert answer.status == 200
+    assert json.loads(answer.body)["body"] == body
+
+
+@pytest.mark.parametrize("headers", [{}, bearer("x"), {"X-Auth-User-Id": "1"}])
+def test_without_a_good_token_nobody_gets_through(site: Server, headers: dict[str, str]) -> None:
+    answer = ask_server(site, "GET", "/", headers)
+
+    assert answer.status == 401
+    challenge = 'Bearer error="invalid_token"' if "Authorization" in headers else "Bearer"
+    assert answer.headers["WWW-Authenticate"] == challenge
+
+
+def test_what_gunicorn_can_not_read_is_no_token(site: Server) -> None:
+    assert ask_server(site, "GET", "/", {"Authorization": "Bearer \x7f"}).status == 401
+
+
+def test_the_subrequest_can_not_be_made_from_outside(site: Server) -> None:
+    assert ask_server(site, "GET", "/_verify", bearer(token())).status == 404
+
+
+def test_a_login_service_that_is_away_or_in_trouble_is_a_503(login: Server, tmp_path: Path) -> None:
+    with application() as behind, nginx(tmp_path, free_port(), behind) as site:
+        away = ask_server(site, "GET", "/", bearer(token()))
+    database = login.log_file.parent / "server.db"
+    moved = database.rename(database.with_suffix(".away"))
+    try:
+        with application() as behind, nginx(tmp_path, login.port, behind) as site:
+            trouble = ask_server(site, "GET", "/", bearer(token()))
+    finally:
+        moved.rename(database)
+
+    for answer in (away, trouble):
+        assert answer.status == 503
+        assert answer.headers["Retry-After"] == "2"
+        assert "travis" not in answer.text
