@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import http.client
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from flask_smorest.spec.plugins import FlaskPlugin
 from werkzeug.datastructures import Headers
+from werkzeug.exceptions import HTTPException
 
 from jwt_server import create_app, sqlite
 from jwt_server.accounts import demo
 from jwt_server.config import Settings, process_settings
 from jwt_server.database import Connection, Database
 from jwt_server.web.service import EXTENSION, Service
-from tests.factories import JWT_SECRET, SECRET_KEY, SETTINGS, bearer, token
+from tests.factories import JWT_SECRET, SECRET_KEY, SETTINGS, bearer, open_session, token
 from tests.server import Server, running
 
 BASE_ENVIRONMENT = {"SECRET_KEY": SECRET_KEY.decode(), "JWT_SECRET": JWT_SECRET.decode()}
@@ -64,7 +69,7 @@ def clock() -> Clock:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(
-        secret_key=SECRET_KEY,
+        secret_keys=(SECRET_KEY,),
         jwt_secrets=(JWT_SECRET,),
         database=tmp_path / "test.db",
         salt_rounds=4,
@@ -73,11 +78,14 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def database(settings: Settings, clock: Clock) -> Iterator[Database]:
-    """The database with the demo user in it, as after `flask init-db` and `flask seed`."""
+    """The database with the demo user in it, as after `flask init-db` and `flask seed`, and signed
+    in with the session of `token`.
+    """
     sqlite.create(settings.database)
     with closing(Database(settings.database)) as database:
         with database.connection() as db:
             demo.add_demo_user(db, settings.salt_rounds, int(clock()))
+        open_session(settings.database, int(clock()))
         yield database
 
 
@@ -131,25 +139,48 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def ask(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[Ask]:
     """Ask the app in this process, and once more gunicorn through a real socket.
 
-    Nothing that is asked through here may leave a stack trace in the log.
+    Nothing that is asked through here may leave a stack trace in the log, and every answer must
+    be one that the API's description tells of.
     """
+    app: Flask = request.getfixturevalue("app")
     if request.param == "app":
         # The same real clock as the server's, so that one token is good for both.
-        app: Flask = request.getfixturevalue("app")
         request.getfixturevalue("clock").time = time.time()
-        yield lambda *args, **kwargs: ask_app(app.test_client(), *args, **kwargs)
+        yield documented(app, partial(ask_app, app.test_client()))
         assert "Traceback" not in caplog.text
         assert not any(record.exc_info for record in caplog.records)
     else:
         server: Server = request.getfixturevalue("server")
         before = len(server.log())
-        yield lambda *args, **kwargs: ask_server(server, *args, **kwargs)
+        yield documented(app, partial(ask_server, server))
         assert "Traceback" not in server.log()[before:]
 
 
+def documented(app: Flask, ask: Ask) -> Ask:
+    """Ask, and compare the answer with what the description says of the route."""
+    described = json.loads(app.test_client().get("/openapi.json").data)["paths"]
+
+    def asked(method: str, path: str, **kwargs: Any) -> Answer:
+        answer = ask(method, path, **kwargs)
+        try:
+            rule, _ = app.url_map.bind("").match(urlsplit(path).path, method, return_rule=True)
+        except HTTPException:
+            return answer  # no such path or method: what holds for all is in the introduction
+        operation = described[FlaskPlugin.flaskpath2openapi(rule.rule)].get(method.lower())
+        if operation is not None and answer.status not in (400, 501):
+            response = operation["responses"][str(answer.status)]
+            media = answer.headers.get("Content-Type", "").partition(";")[0]
+            assert media in response.get("content", {"": {}})
+            told = {name for name in response["headers"] if name != "Link"}  # not on a last page
+            assert told <= set(answer.headers.keys())
+        return answer
+
+    return asked
+
+
 def ask_app(client: FlaskClient, method: str, path: str, **kwargs: Any) -> Answer:
-    response = client.open(path, method=method, **kwargs)
-    return Answer(response.status_code, response.headers, response.data)
+    with client.open(path, method=method, **kwargs) as response:
+        return Answer(response.status_code, response.headers, response.data)
 
 
 def ask_server(

@@ -22,13 +22,20 @@ JWT_SECRET = b"a JWT secret for the tests, 32 bytes and more"
 CREDENTIALS = {"username": "travis", "password": "mypassword"}
 
 SETTINGS = (
-    "ACCESS_TOKEN_TTL", "CORS_ORIGINS", "DATABASE_URL", "HOST", "JWT_AUDIENCE", "JWT_ISSUER",
-    "JWT_SECRET", "JWT_SECRET_FILE", "JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_FILE", "PORT",
-    "SALT_ROUNDS", "SECRET_KEY", "SECRET_KEY_FILE", "TEXT_TOKEN_TTL", "WORKERS",
+    "ACCESS_TOKEN_TTL", "CORS_ORIGINS", "DATABASE_URL", "HOST", "JWKS_MAX_AGE", "JWT_ALGORITHM",
+    "JWT_AUDIENCE", "JWT_ISSUER", "JWT_KEYS_DIR", "JWT_SECRET", "JWT_SECRET_FILE",
+    "JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_FILE",
+    "PASSWORD_MIN_LENGTH", "PORT",
+    "REFRESH_GRACE", "REFRESH_TOKEN_IDLE_TTL", "REFRESH_TOKEN_TTL", "SALT_ROUNDS", "SECRET_KEY",
+    "SECRET_KEY_FILE", "SECRET_KEY_PREVIOUS", "SECRET_KEY_PREVIOUS_FILE", "SIGNUP",
+    "TEXT_TOKEN_TTL", "WORKERS",
 )  # fmt: skip
 
 HEADER = {"alg": "HS256", "typ": "JWT"}
 ABSENT = object()
+
+SESSION = "travis-session-of-test"
+"""The id of the session that `token` names; `open_session` puts it into a database."""
 
 
 def base64url(data: bytes) -> str:
@@ -52,6 +59,7 @@ def claims(now: int | None = None, **changes: Any) -> dict[str, Any]:
         "iat": issued,
         "exp": issued + 900,
         "jti": "test",
+        "sid": SESSION,
         "admin": False,
     }
     return {name: value for name, value in (good | changes).items() if value is not ABSENT}
@@ -73,6 +81,27 @@ def token(
 
 def bearer(access_token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {access_token}"}
+
+
+def open_session(path: Path, now: int | None = None, user_id: int = 1, sid: str = SESSION) -> None:
+    """Have a user be signed in, in a session of a known id that lasts."""
+    opened = int(time.time()) if now is None else now
+    with closing(sqlite3.connect(path)) as driver, driver:
+        driver.execute(INSERT_SESSION, session_row(user_id, sid, opened))
+
+
+INSERT_SESSION = "INSERT INTO sessions VALUES (NULL, ?, ?, ?, 1, 1, ?, ?, ?, ?, ?, ?, NULL, '', '')"
+
+
+def session_row(user_id: int, sid: str, opened: int) -> tuple[object, ...]:
+    return (sid, user_id, b"n" * 16, opened, opened, opened, opened, 2**33, 2**33)
+
+
+def bearer_of(db: Connection, user_id: int, now: int) -> dict[str, str]:
+    """The Authorization header of another user, signed in just now."""
+    sid = f"session-of-user-{user_id:06}"
+    db.driver.execute(INSERT_SESSION, session_row(user_id, sid, now))
+    return bearer(token(now, sub=str(user_id), sid=sid))
 
 
 def add_user(
@@ -108,6 +137,8 @@ def spoil(path: Path, kind: str) -> bytes:
         path.write_bytes(good[:68] + b"mine" + good[72:])
     elif kind == "newer":
         path.write_bytes(good[:60] + (99).to_bytes(4, "big") + good[64:])
+    elif kind == "older":
+        path.write_bytes(good[:60] + (1).to_bytes(4, "big") + good[64:])
     elif kind == "not writable":
         # Root may write any file, so the file itself says no: SQLite opens a header with a
         # write version that it does not know for reading only.
@@ -122,6 +153,7 @@ KINDS = {
     "empty": "is not a database of this service",
     "another": "is not a database of this service",
     "a folder": "can't be opened",
-    "newer": "schema version 99, this release needs 1",
+    "newer": "schema version 99, this release knows 3 and no newer one",
+    "older": "schema version 1, this release needs 3",
     "not writable": "can't be written",
 }

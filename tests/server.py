@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.factories import open_session
+
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 20
 
@@ -96,20 +98,42 @@ def free_port() -> int:
 
 @contextmanager
 def running(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
-    """A server with a fresh database and the demo user, for the length of a `with` block."""
-    port = free_port()
-    extra = {**extra, "PORT": str(port)}
+    """A server with a fresh database and the demo user, signed in as `token` says, for the length
+    of a `with` block.
+    """
     for command in ("init-db", "seed"):
         done = flask(folder, extra, command)
         assert done.returncode == 0, done.stderr
+    open_session(folder / "server.db")
+    with started(folder, extra) as server:
+        yield server
+
+
+@contextmanager
+def started(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
+    """A server with the database that is there."""
+    port = free_port()
     log_file = folder / "server.log"
-    process = gunicorn(folder, extra, log_file)
+    process = gunicorn(folder, {**extra, "PORT": str(port)}, log_file)
     try:
         wait_for(port, process, log_file)
         yield Server("127.0.0.1", port, process, log_file)
     finally:
         process.terminate()
         process.wait(timeout=60)  # twice gunicorn's own patience with its workers
+
+
+def wait_until_open(port: int, process: subprocess.Popen[bytes], log_file: Path) -> None:
+    """Wait until somebody takes connections."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError(f"nothing has started:\n{log_file.read_text()}")
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], log_file: Path) -> None:

@@ -183,6 +183,17 @@ def test_unwise_salt_rounds_are_warned_about(
     assert ("SALT_ROUNDS" in caplog.text) == warns
 
 
+@pytest.mark.parametrize("odd", [b", ", b"\n x", b" "])
+def test_a_secret_that_no_list_can_hold_is_warned_about(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture, odd: bytes
+) -> None:
+    make_app(secret_keys=(b"k" * 32,), jwt_secrets=(b"s" * 32 + odd,))
+
+    assert "JWT_SECRET has a comma, a line end, or a space at its end" in caplog.text
+    assert "SECRET_KEY has" not in caplog.text
+    assert "sss" not in caplog.text
+
+
 def test_a_secret_may_come_from_a_file(env: Environment, tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text(f"{'s' * 32}\n")

@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 
 from jwt_server.database import Connection
 from tests.conftest import BASE_ENVIRONMENT, Ask, Clock, ask_server
-from tests.factories import CREDENTIALS, add_user, bearer, token
+from tests.factories import CREDENTIALS, add_user, bearer, bearer_of, token
 from tests.server import Server, running
 
 FORM = "application/x-www-form-urlencoded"
@@ -164,7 +164,7 @@ def test_pets_are_only_the_callers_own_in_id_order_and_in_utf8(
         (other, other),
     )
 
-    answer = client.get("/my-pets", headers=bearer(token(int(clock()), sub=str(other))))
+    answer = client.get("/my-pets", headers=bearer_of(db, other, int(clock())))
 
     assert answer.data == '[{"name":"Zoë","species":null},{"name":"Ab","species":"犬"}]'.encode()
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+import click
 import pytest
 from flask import Flask
 
 from jwt_server.__main__ import SIGN_IN
-from jwt_server.config import Settings, load_settings
+from jwt_server.config import DEFAULT_KEYS, Settings, load_settings
 from jwt_server.errors import ConfigurationError
 from tests.factories import SETTINGS
 from tests.server import ROOT
 
 README = (ROOT / "README.md").read_text()
+TEXTS = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")]
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -26,15 +29,50 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
 
 
+def shown(rule: str) -> str:
+    """A route's path, as the README writes it."""
+    return re.sub(r"<(id|session):\w+>", "<id>", re.sub(r"<any.*:", "<", rule))
+
+
 def test_the_routes_are_those_of_the_app(app: Flask) -> None:
     documented = {row[0].strip("`") for row in rows("Routes")}
     found = {
-        f"{method} {re.sub('<id:.*>', '<id>', rule.rule)}"
+        f"{method} {shown(rule.rule)}"
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
 
     assert documented == found
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_no_route_is_told_of_that_is_not_there(app: Flask, path: Path) -> None:
+    told = re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (/[^`?\s]*)", path.read_text())
+
+    for method, route in told:
+        ids = "x" * 22 if "sessions" in route else "1"
+        there = str(route).replace("<asset>", "docs.js").replace("<id>", ids)
+        app.url_map.bind("").match(there, method=method)
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_no_path_is_told_of_that_is_not_there(app: Flask, path: Path) -> None:
+    paths = {shown(rule.rule) for rule in app.url_map.iter_rules()}
+
+    for told in re.findall(r"`(/[^` ]*)`", path.read_text()):
+        assert told in paths
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_no_setting_is_told_of_that_is_not_there(path: Path) -> None:
+    told = re.findall(r"\b[A-Z]+_[A-Z_]+[A-Z]\b", path.read_text())
+    code = "".join(each.read_text() for each in (ROOT / "jwt_server").rglob("*.py"))
+
+    for name in [
+        *told,
+        *re.findall(r"`([A-Z]{4,})`", path.read_text()),
+    ]:  # a setting, or one of the code's constants
+        assert name in SETTINGS or f"\n{name}: Final" in code
 
 
 class Recorder(dict[str, str]):
@@ -73,17 +111,60 @@ def test_the_defaults_are_those_of_the_code(row: list[str]) -> None:
         assert default == "sqlite:///instance/jwt-server.db"
     elif default in {"none", "one per core", "the issuer"}:
         assert name in {
-            "jwt_secret", "jwt_secret_previous", "secret_key", "workers", "jwt_audience"
+            "jwt_secret", "jwt_secret_previous", "secret_key", "secret_key_previous", "workers",
+            "jwt_audience",
         }  # fmt: skip
     else:
-        expected = ("*",) if default == "*" else default
+        expected = {"*": ("*",), "instance/jwt_keys": DEFAULT_KEYS}.get(default, default)
         assert fields[name].default == (int(default) if default.isdigit() else expected)
 
 
-def test_the_commands_are_those_of_the_app(app: Flask) -> None:
-    documented = set(re.findall(r"flask --app wsgi ([a-z-]+)", README))
+def names(commands: Mapping[str, click.Command], parents: str = "") -> Iterator[str]:
+    """Each command as it is typed, those of groups with the group's name."""
+    for name, command in commands.items():
+        if isinstance(command, click.Group):
+            yield from names(command.commands, f"{parents}{name} ")
+        else:
+            yield parents + name
 
-    assert documented == {*app.cli.commands, "run"}
+
+def test_the_commands_are_those_of_the_app(app: Flask) -> None:
+    documented = {re.sub(" [A-Z].*", "", row[0].strip("`")) for row in rows("Commands")}
+
+    assert documented == set(names(app.cli.commands))
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_no_command_is_told_of_that_is_not_there(app: Flask, path: Path) -> None:
+    there = {*names(app.cli.commands), "run"}
+    told = re.findall(r"flask (?:--app \S+ )?((?:[a-z][a-z-]*[ \n`:,])+)", path.read_text())
+
+    groups = {name.partition(" ")[0] for name in there}
+    for words in (re.sub("[`:,]", " ", found).split() for found in told):
+        assert words[0] in there | groups
+        assert words[0] in there or len(words) == 1 or " ".join(words[:2]) in there
+
+
+def test_the_options_are_those_of_the_commands(app: Flask) -> None:
+    told = set(re.findall(r"`(?:[a-z].*? )?(--[a-z-]+)", README.split("## Commands")[1]))
+    there = {
+        option
+        for name in names(app.cli.commands)
+        for parameter in command_of(app, name).params
+        for option in parameter.opts
+        if option.startswith("--")
+    }
+
+    assert there - {"--help"} <= told
+    assert told <= there | {"--help", "--app"}
+
+
+def command_of(app: Flask, name: str) -> click.Command:
+    command: click.Command = app.cli
+    for word in name.split():
+        assert isinstance(command, click.Group)
+        command = command.commands[word]
+    return command
 
 
 def test_the_targets_are_those_of_the_makefile() -> None:

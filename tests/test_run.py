@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 from jwt_server.__main__ import (
     main,
     make_database,
+    make_key,
     make_secrets,
     opened,
     tell_how_to_sign_in,
@@ -144,7 +144,7 @@ def test_two_at_once_agree_on_the_secrets(tmp_path: Path) -> None:
         thread.join()
 
     assert len({settings.jwt_secrets for settings in loaded}) == 1
-    assert len({settings.secret_key for settings in loaded}) == 1
+    assert len({settings.secret_keys[0] for settings in loaded}) == 1
     assert mode(tmp_path / "instance") == 0o700
 
 
@@ -204,8 +204,6 @@ def test_a_wrong_setting_stops_it_with_one_line(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_it_becomes_the_server_and_serves_again_after_a_restart(tmp_path: Path) -> None:
-    for name in ("wsgi.py", "gunicorn.conf.py"):
-        shutil.copy(ROOT / name, tmp_path)
     token = ""
     for _ in range(2):
         port = free_port()
@@ -234,3 +232,17 @@ def test_it_becomes_the_server_and_serves_again_after_a_restart(tmp_path: Path) 
             process.wait(timeout=30)
         pets, token = pasted.stdout.split()
         assert pets == '[{"name":"Bunny","species":"dog"},{"name":"Ru","species":"cat"}]'
+
+
+@pytest.mark.parametrize("algorithm", ["EdDSA", "HS256"])
+def test_a_first_key_is_made_where_there_must_be_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, algorithm: str
+) -> None:
+    monkeypatch.setenv("JWT_ALGORITHM", algorithm)
+    make_secrets()
+
+    for _ in range(2):
+        make_key(load_settings())
+
+    keys = list((tmp_path / "instance").glob("jwt_keys/*.pem"))
+    assert len(keys) == (1 if algorithm == "EdDSA" else 0)

@@ -1,0 +1,85 @@
+"""How SQLite answers each named query: by an index, never by reading a whole table."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosql.queries import Queries
+
+from jwt_server import sqlite as our_sqlite
+from jwt_server.database import load_queries
+from jwt_server.koa import original
+
+
+def named(queries: Queries) -> dict[str, str]:
+    """The SQL of each query by its dotted name."""
+    return {
+        name: attrgetter(name)(queries).sql
+        for name in queries.available_queries
+        if not name.endswith("_cursor")  # aiosql's second form of the same query
+    }
+
+
+OURS = named(load_queries())
+THEIRS = named(original.QUERIES)
+
+# What lists whole tables, on purpose: the import reads all that the original's file has.
+WHOLE_TABLES = {"count", "users", "pets"}
+
+
+class Anything(dict[str, object]):
+    """A value for each parameter, whatever its name; the plan depends on none."""
+
+    def __missing__(self, name: str) -> int:
+        return 1
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    our_sqlite.create(tmp_path / "x.db")
+    with closing(sqlite3.connect(tmp_path / "x.db")) as driver:
+        yield driver
+
+
+def plan(driver: sqlite3.Connection, sql: str) -> list[str]:
+    """What SQLite says that it will do, a line each."""
+    rows: list[tuple[Any, ...]] = driver.execute(f"EXPLAIN QUERY PLAN {sql}", Anything()).fetchall()
+    return [row[3] for row in rows]
+
+
+def wasteful(steps: list[str]) -> list[str]:
+    """The steps that take longer the more rows there are: table scans, and sorting."""
+    table_scan = re.compile(r"SCAN (?!(\d+ )?CONSTANT ROWS?$)|.*TEMP B-TREE")
+    return [step for step in steps if table_scan.match(step)]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_query_reads_no_whole_table(ours: sqlite3.Connection, name: str) -> None:
+    assert wasteful(plan(ours, OURS[name])) == []
+
+
+def test_the_imports_queries_are_the_only_ones_that_read_whole_tables() -> None:
+    with closing(sqlite3.connect(":memory:")) as driver:
+        driver.executescript(
+            "CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT, passwordHash TEXT);"
+            "CREATE TABLE pets (id INTEGER PRIMARY KEY, user_id INTEGER, name TEXT, species TEXT);"
+        )
+        reading = {name for name, sql in THEIRS.items() if wasteful(plan(driver, sql))}
+
+    assert reading == WHOLE_TABLES
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT id FROM users WHERE password_hash = :x", "SELECT id FROM users ORDER BY created_at",
+     "DELETE FROM pets WHERE name = :x"],
+)  # fmt: skip
+def test_the_test_would_see_one(ours: sqlite3.Connection, sql: str) -> None:
+    assert wasteful(plan(ours, sql))
