@@ -20,7 +20,8 @@ from jwt_server.config import Settings, process_settings
 from jwt_server.me import routes as me
 from jwt_server.ops import docs, health, logs
 from jwt_server.pets import routes as pets
-from jwt_server.web import bodies, openapi, problems, requests, responses, routing, service
+from jwt_server.web import bodies, envelope, openapi, problems, requests, routing, service
+from jwt_server.web.responses import App
 
 __version__ = "0.1.0"
 
@@ -35,12 +36,12 @@ def create_app(settings: Settings | None = None, clock: Callable[[], float] = ti
     logs.register()
     for warning in settings.warnings:
         logging.getLogger(__name__).warning(warning)
-    app = Flask(__name__, static_folder=None)
+    app = App(__name__, static_folder=None)
     service.register(app, service.made_of(settings, clock))
     routing.register(app)
     bodies.register(app)
-    responses.register(app)
     requests.register(app, settings.cors_origins)
+    envelope.register(app)
     problems.register(app)
     cli.register(app)
     api = openapi.register(app, __version__)

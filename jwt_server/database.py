@@ -22,7 +22,7 @@ from aiosql.adapters.sqlite3 import SQLite3Adapter
 from aiosql.queries import Queries
 from aiosql.types import QueryFn
 
-from jwt_server.sqlite import FileId, Row, failures_named, file_id, open_database
+from jwt_server.sqlite import FileId, Row, failures_named, file_id, open_database, outage
 
 __all__ = ["Connection", "Database", "Row"]
 
@@ -88,9 +88,13 @@ def _bound(queries: Queries, driver: sqlite3.Connection) -> SimpleNamespace:
 
 
 def _run(query: QueryFn, driver: sqlite3.Connection, **parameters: Any) -> Any:
-    with failures_named():
+    try:
         result = query(driver, **parameters)
         return list(result) if isinstance(result, Iterator) else result
+    except sqlite3.Error as error:
+        if unavailable := outage(error):  # as failures_named, which costs more, each time
+            raise unavailable from error
+        raise
 
 
 @dataclass(frozen=True)

@@ -49,18 +49,22 @@ Row = dict[str, Any]
 FileId = tuple[int, int]  # device and inode: what a path stands for right now
 
 
+def outage(error: sqlite3.Error) -> DatabaseUnavailable | None:
+    """What to raise for an error that tells of the database's state; None for a fault of ours."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF not in OUTAGES:
+        return None
+    return DatabaseUnavailable(f"The database fails: {error}.")
+
+
 @contextmanager
 def failures_named() -> Iterator[None]:
-    """Raise DatabaseUnavailable for an error that tells of the database's state.
-
-    An error that tells of a fault of ours goes on as it is.
-    """
+    """Raise DatabaseUnavailable for an `outage`; another error goes on as it is."""
     try:
         yield
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in OUTAGES:
-            raise
-        raise DatabaseUnavailable(f"The database fails: {error}.") from error
+        if unavailable := outage(error):
+            raise unavailable from error
+        raise
 
 
 def file_id(path: Path) -> FileId:

@@ -99,11 +99,11 @@ def authenticate(authorization: str | None) -> Caller:
     Raises a NotSignedIn that says what is wrong with it.
     """
     service = current_service()
-    bearer = service.tokens.verify(bearer_token(authorization), service.clock())
-    return caller_of(get_db(), bearer)
+    now = service.clock()
+    return caller_of(get_db(), service.tokens.verify(bearer_token(authorization), now), now)
 
 
-def caller_of(db: Connection, bearer: Bearer) -> Caller:
+def caller_of(db: Connection, bearer: Bearer, now: float) -> Caller:
     """Whom a verified token stands for, as of now. Raises a NotSignedIn where that is nobody.
 
     To be asked again inside of a transaction that must not come after a sign-out.
@@ -113,7 +113,7 @@ def caller_of(db: Connection, bearer: Bearer) -> Caller:
         raise TokenRevoked if store.find_by_id(db, bearer.user_id) else TokenOfNobody
     if row["disabled"]:
         raise TokenOfDisabled
-    if row["ended_at"] is not None or row["expires_at"] <= current_service().clock():
+    if row["ended_at"] is not None or row["expires_at"] <= now:
         raise TokenRevoked
     return Caller(
         id=bearer.user_id,
@@ -126,7 +126,7 @@ def caller_of(db: Connection, bearer: Bearer) -> Caller:
 
 def require_still_signed_in(db: Connection, caller: Caller) -> None:
     """Refuse where the caller has been signed out since the request began."""
-    caller_of(db, Bearer(caller.id, caller.session_id))
+    caller_of(db, Bearer(caller.id, caller.session_id), current_service().clock())
 
 
 def recent_password_required(view: View) -> View:

@@ -6,7 +6,7 @@ import logging
 
 from flask import has_request_context
 
-from jwt_server.web.requests import request_id
+from jwt_server.web.envelope import request_id
 
 
 class RequestFormatter(logging.Formatter):
@@ -14,7 +14,8 @@ class RequestFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, with `%(request_id)s` filled in."""
-        record.request_id = request_id() if has_request_context() else "-"
+        if not hasattr(record, "request_id"):
+            record.request_id = request_id() if has_request_context() else "-"
         return super().format(record)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, current_app, url_for
+from flask import Response, current_app, jsonify, url_for
 from marshmallow import Schema, fields, post_load
 from marshmallow.validate import Length
 
@@ -57,10 +57,10 @@ class PetSchema(MyPetSchema):
 @bp.route("/my-pets")
 @login_required(refuse_with=403)
 @bp.response(200, MyPetSchema(many=True))
-def list_my_pets(caller: Caller) -> list[Row]:
+def list_my_pets(caller: Caller) -> Response:
     """All of the caller's pets, names and species."""
-    pets: list[Row] = get_db().queries.pets.names_of_user(user_id=caller.id)
-    return pets
+    # As the rows come: they have just the two fields, and this is the route that is asked most.
+    return jsonify(get_db().queries.pets.names_of_user(user_id=caller.id))
 
 
 @bp.route("/pets")

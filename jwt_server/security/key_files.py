@@ -63,6 +63,10 @@ class KeyFiles:
         """The key whose header this is, exactly."""
         return next((f.pair.key for f in self.files() if f.pair.key.header == header), None)
 
+    def holds(self, key: Key) -> bool:
+        """Whether the file of a key is still there."""
+        return any(file.pair.key is key for file in self.files())
+
     def jwks(self) -> list[Jwk]:
         """The public half of every key."""
         return [file.pair.jwk for file in self.files()]

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -50,6 +51,9 @@ class KeyRing(Protocol):
     def verifying_key(self, header: Mapping[str, Any]) -> Key | None:
         """The key whose header this is, exactly; or None. Raises KeysUnavailable."""
 
+    def holds(self, key: Key) -> bool:
+        """Whether a key that was here is so still. Raises KeysUnavailable."""
+
     def jwks(self) -> list[Jwk]:
         """The public keys, for others to verify with (RFC 7517). Raises KeysUnavailable."""
 
@@ -70,6 +74,10 @@ class Secrets:
         key = self.signing_key(0)
         return key if header == key.header else None
 
+    def holds(self, key: Key) -> bool:
+        """Always: the secrets are those of the process."""
+        return True
+
     def jwks(self) -> list[Jwk]:
         """Nothing: a secret is not to be shared."""
         return []
@@ -89,7 +97,7 @@ class KeyPair:
         """The key id: the thumbprint."""
         return self.jwk["kid"]
 
-    @property
+    @cached_property
     def key(self) -> Key:
         """What tokens are signed and verified with."""
         header = {"alg": self.algorithm, "kid": self.kid, "typ": "JWT"}

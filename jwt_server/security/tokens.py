@@ -11,17 +11,20 @@ import base64
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import jwt
 
 from jwt_server import ids, strict_json
 from jwt_server.errors import TokenExpired, TokenForged, TokenMalformed
-from jwt_server.security.keys import ALGORITHMS, KeyRing
+from jwt_server.security.keys import ALGORITHMS, Key, KeyRing
 
 MAX_CHARACTERS: Final = 4096
 """Ours have some 450, under RS256 900; what is longer is not worth decoding."""
+
+MOST_REMEMBERED: Final = 4096
+"""So many verified tokens are remembered, which takes some 4 MB."""
 
 _jws = jwt.PyJWS(algorithms=list(ALGORITHMS))
 
@@ -49,12 +52,26 @@ class Bearer:
 
 
 @dataclass(frozen=True)
+class _Verified:
+    """A token that was found good: whose, by which key, and until when."""
+
+    bearer: Bearer
+    key: Key
+    expires_at: int
+
+
+@dataclass(frozen=True)
 class AccessTokens:
-    """What it takes to make and to verify the service's access tokens."""
+    """What it takes to make and to verify the service's access tokens.
+
+    A token that was found good is remembered by its whole text, so that a client that asks often
+    is not decoded each time; its key and its `exp` are looked at each time all the same.
+    """
 
     keys: KeyRing
     issuer: str
     audience: str
+    _remembered: dict[str, _Verified] = field(default_factory=dict, repr=False, compare=False)
 
     def issue(self, bearer: Bearer, *, admin: bool, now: int, ttl: int) -> str:
         """A signed token for the user, good from `now` (Unix time) for `ttl` seconds.
@@ -80,25 +97,39 @@ class AccessTokens:
         Raises TokenMalformed, TokenForged or TokenExpired, or KeysUnavailable; a token is expired
         from the second of its `exp` on, without leeway.
         """
+        verified = self._remembered.get(token)
+        if verified is None or not self.keys.holds(verified.key):
+            verified = self._verified(token)
+            self._remember(token, verified)
+        if verified.expires_at <= now:
+            self._remembered.pop(token, None)
+            raise TokenExpired
+        return verified.bearer
+
+    def _remember(self, token: str, verified: _Verified) -> None:
+        if len(self._remembered) >= MOST_REMEMBERED:
+            self._remembered.clear()  # one step, whatever other threads do; they verify again
+        self._remembered[token] = verified
+
+    def _verified(self, token: str) -> _Verified:
         header, payload = _decoded(token)
-        if not self._signed(token, header):
+        key = self._signed_by(token, header)
+        if key is None:
             raise TokenForged
         claims = _checked(payload)
         if claims["iss"] != self.issuer or claims["aud"] != self.audience:
             raise TokenForged
-        if claims["exp"] <= now:
-            raise TokenExpired
-        return Bearer(int(claims["sub"]), claims["sid"])
+        return _Verified(Bearer(int(claims["sub"]), claims["sid"]), key, claims["exp"])
 
-    def _signed(self, token: str, header: Any) -> bool:
+    def _signed_by(self, token: str, header: Any) -> Key | None:
         key = self.keys.verifying_key(header)
         for verifying in key.verifying if key else ():
             try:
                 _jws.decode(token, verifying, [self.keys.algorithm])
             except jwt.InvalidTokenError:
                 continue
-            return True
-        return False
+            return key
+        return None
 
 
 def _decoded(token: str) -> tuple[Any, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
-from flask import Flask
+from flask import Flask, Response, jsonify
 from flask_smorest import Blueprint as SmorestBlueprint
 from marshmallow import Schema
 from werkzeug.routing import BaseConverter, IntegerConverter
@@ -65,9 +66,26 @@ class Blueprint(SmorestBlueprint):  # type: ignore[misc]  # flask-smorest is not
         `headers` are those of openapi.HEADERS that come along.
         """
         described = {name: openapi.header_doc(name) for name in ("X-Request-ID", *headers)}
-        decorator: Callable[[View], View] = super().response(
+        describe = super().response(
             status_code, schema, content_type=content_type, headers=described
         )
+        dump = _dump_of(schema)
+
+        def decorator(view: View) -> View:
+            # Of flask-smorest's own wrapper just the facts are kept: what it does takes 20 µs.
+            @wraps(describe(view))
+            def shaped(*args: Any, **kwargs: Any) -> Response:
+                given = view(*args, **kwargs)
+                if isinstance(given, Response):
+                    return given
+                content, more = given if isinstance(given, tuple) else (given, {})
+                response = jsonify(dump(content))
+                response.status_code = status_code
+                response.headers.extend(more)
+                return response
+
+            return cast("View", shaped)
+
         return decorator
 
     def _describe_request(
@@ -79,6 +97,13 @@ class Blueprint(SmorestBlueprint):  # type: ignore[misc]  # flask-smorest is not
             else:
                 doc.setdefault("parameters", []).append(argument)
         return doc
+
+
+def _dump_of(schema: Schema | type[Schema] | openapi.Json | None) -> Callable[[Any], Any]:
+    """What makes JSON's values of what a view returns."""
+    if isinstance(schema, type):
+        schema = schema()
+    return schema.dump if isinstance(schema, Schema) else lambda content: content
 
 
 def _describe(doc: openapi.Json, facts: openapi.Json, **_kwargs: Any) -> openapi.Json:
