@@ -70,7 +70,7 @@ def failures_named() -> Iterator[None]:
 def file_id(path: Path) -> FileId:
     """What the path stands for right now; raises DatabaseUnavailable where that is nothing."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 - half the time of pathlib's, and it is spent at each request
     except OSError as error:
         raise DatabaseUnavailable(
             f"No database at {path} ({error.strerror}): the command `init-db` makes one."

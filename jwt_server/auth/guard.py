@@ -67,7 +67,7 @@ def login_required(view: View | None = None, *, refuse_with: int = 401) -> View:
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
-            caller = authenticate(request.headers.get("Authorization"))
+            caller = authenticate(request.environ.get("HTTP_AUTHORIZATION"))
         except NotSignedIn as refusal:
             refusal.status = refuse_with
             raise
@@ -85,7 +85,7 @@ def may_be_signed_in(view: View) -> View:
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
-            caller = authenticate(request.headers.get("Authorization"))
+            caller = authenticate(request.environ.get("HTTP_AUTHORIZATION"))
         except TokenMissing:
             return view(None, *args, **kwargs)
         return view(caller, *args, **kwargs)

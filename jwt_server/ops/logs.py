@@ -8,6 +8,9 @@ from flask import has_request_context
 
 from jwt_server.web.envelope import request_id
 
+# What no line of ours tells is not looked up for each.
+logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
 
 class RequestFormatter(logging.Formatter):
     """Adds the request's id, or a dash outside of requests."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, current_app, jsonify, url_for
+from flask import Response, current_app, url_for
 from marshmallow import Schema, fields, post_load
 from marshmallow.validate import Length
 
@@ -15,6 +15,7 @@ from jwt_server.web.bodies import BodySchema
 from jwt_server.web.fields import Text, Timestamp
 from jwt_server.web.openapi import refuses
 from jwt_server.web.paging import Page, PageSchema, page_of
+from jwt_server.web.responses import json_response
 from jwt_server.web.routing import Blueprint
 from jwt_server.web.service import current_service, get_db
 
@@ -60,7 +61,7 @@ class PetSchema(MyPetSchema):
 def list_my_pets(caller: Caller) -> Response:
     """All of the caller's pets, names and species."""
     # As the rows come: they have just the two fields, and this is the route that is asked most.
-    return jsonify(get_db().queries.pets.names_of_user(user_id=caller.id))
+    return json_response(get_db().queries.pets.names_of_user(user_id=caller.id))
 
 
 @bp.route("/pets")

@@ -9,7 +9,7 @@ from typing import Final, cast
 from flask import Flask, Response, request
 from flask_cors import CORS
 
-from jwt_server.web.envelope import METHODS, note_rule
+from jwt_server.web.envelope import METHODS, RULE
 from jwt_server.web.responses import PlainResponse
 
 EXPOSED_HEADERS: Final = ("Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID")
@@ -68,8 +68,8 @@ def user_agent() -> str:
 
 def _begin() -> Response | None:
     """Note the route, and answer a CORS preflight on any path; flask-cors adds the headers."""
-    note_rule()
     environ = request.environ
+    environ[RULE] = request.url_rule
     is_preflight = (
         environ["REQUEST_METHOD"] == "OPTIONS"
         and "HTTP_ORIGIN" in environ

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response
 from flask_smorest import Blueprint as SmorestBlueprint
 from marshmallow import Schema
 from werkzeug.routing import BaseConverter, IntegerConverter
@@ -21,6 +21,7 @@ from jwt_server.errors import (
 )
 from jwt_server.security import refresh_tokens
 from jwt_server.web import bodies, openapi
+from jwt_server.web.responses import json_response
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -79,7 +80,7 @@ class Blueprint(SmorestBlueprint):  # type: ignore[misc]  # flask-smorest is not
                 if isinstance(given, Response):
                     return given
                 content, more = given if isinstance(given, tuple) else (given, {})
-                response = jsonify(dump(content))
+                response = json_response(dump(content))
                 response.status_code = status_code
                 response.headers.extend(more)
                 return response

@@ -68,9 +68,9 @@ def current_service() -> Service:
 
 def get_db() -> Connection:
     """This request's connection, taken from the pool when it is first asked for."""
-    if "db" not in g:
-        g.db = current_service().database.acquire()
-    connection: Connection = g.db
+    connection: Connection | None = g.get("db")
+    if connection is None:
+        connection = g.db = current_service().database.acquire()
     return connection
 
 
