@@ -8,30 +8,47 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from marshmallow.validate import OneOf, Range, Regexp
 
-from jwt_server.environment import INSTANCE, Reader, can_be_listed, check_host, environment
+from jwt_server.environment import INSTANCE, SOCKET, Reader, can_be_listed, check_host, environment
 from jwt_server.errors import ConfigurationError
 
 DEFAULT_DATABASE: Final = INSTANCE / "jwt-server.db"
 DEFAULT_KEYS: Final = INSTANCE / "jwt_keys"
 
 SECRETS: Final = ("SECRET_KEY", "JWT_SECRET")
-SALT_ROUNDS: Final = Range(4, 31, error="bcrypt's cost (log2) is from {min} to {max}.")
 SALT_ROUNDS_WISE: Final = range(10, 16)
 """Below, a stolen hash falls quickly; above, a sign-in takes seconds of a core."""
 
-PASSWORD_MIN_LENGTH: Final = Range(1, 64)  # what NIST SP 800-63B wants to be possible at least
-PORT: Final = Range(1, 65535)
-WORKERS: Final = Range(1, 512)
+LIGHT_THREADS: Final = 32
+"""A worker's threads beside those that hash or wait to: for the requests that take a moment."""
+
 TTL: Final = Range(1, 365 * 24 * 60 * 60)
-GRACE: Final = Range(0, 5 * 60)  # as long as a stolen token may be used beside its owner's
+
+NUMBERS: Final[Mapping[str, Range]] = {
+    "ACCESS_TOKEN_TTL": TTL,
+    "HASH_QUEUE": Range(0, 1024),
+    "HASH_WAIT": Range(0, 300),
+    "JWKS_MAX_AGE": TTL,
+    "PASSWORD_MIN_LENGTH": Range(1, 64),  # what NIST SP 800-63B wants to be possible at least
+    "PORT": Range(1, 65535),
+    "REFRESH_GRACE": Range(0, 5 * 60),  # so long a stolen token may be used beside its owner's
+    "REFRESH_TOKEN_IDLE_TTL": TTL,
+    "REFRESH_TOKEN_TTL": TTL,
+    "SALT_ROUNDS": Range(4, 31, error="bcrypt's cost (log2) is from {min} to {max}."),
+    "TEXT_TOKEN_TTL": TTL,
+    "TRUSTED_PROXIES": Range(0, 10),
+}
+"""The settings that are whole numbers, with what they may be; their defaults are in Settings."""
+
+WORKERS: Final = Range(1, 512)
+HASH_CONCURRENCY: Final = Range(1, 1024)
 ALGORITHMS: Final = OneOf(("HS256", "EdDSA", "ES256", "RS256"), error="One of {choices}.")
 SIGNUP: Final = OneOf(("open", "closed"), error="One of {choices}.")
 
@@ -53,9 +70,16 @@ class Settings:
     """The key pairs, under the other algorithms."""
     jwks_max_age: int = 10 * 60
     host: str = "127.0.0.1"
+    """An address, a name, or `unix:` and the path of a socket."""
+    trusted_proxies: int = 0
+    """How many proxies are believed for the client's address."""
     port: int = 3000
     workers: int = 1
     salt_rounds: int = 12
+    hash_concurrency: int = 1
+    """How many passwords a worker hashes at once, how many wait, and how long."""
+    hash_queue: int = 32
+    hash_wait: int = 10
     password_min_length: int = 8
     """In characters; for new passwords."""
     jwt_issuer: str = "jwt-server"
@@ -70,12 +94,24 @@ class Settings:
 
     @property
     def bind(self) -> str:
-        """Host and port as gunicorn takes them, an IPv6 address in brackets."""
+        """Where to listen, as gunicorn takes it: an IPv6 address in brackets."""
+        if self.is_socket:
+            return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def is_socket(self) -> bool:
+        """Whether to listen on a Unix socket."""
+        return self.host.startswith(SOCKET)
+
+    @property
+    def threads(self) -> int:
+        """A worker's threads: a full lane leaves enough for the rest."""
+        return self.hash_concurrency + self.hash_queue + LIGHT_THREADS
+
+    @property
     def loopback(self) -> bool:
-        """Whether only this machine can connect."""
+        """Whether only this machine can connect; who is behind a socket's proxy is not known."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -109,35 +145,40 @@ def load_settings() -> Settings:
     reader = Reader(environment())
     algorithm = reader.text("JWT_ALGORITHM", Settings.jwt_algorithm, ALGORITHMS)
     issuer = reader.text("JWT_ISSUER", Settings.jwt_issuer, NAME)
+    cores = len(usable_cores())
+    workers = reader.number("WORKERS", cores, WORKERS)
     settings = Settings(
         secret_keys=reader.secrets("SECRET_KEY"),
         jwt_secrets=reader.secrets("JWT_SECRET") if algorithm == "HS256" else (),
         jwt_algorithm=algorithm,
         jwt_keys_dir=reader.folder("JWT_KEYS_DIR", Settings.jwt_keys_dir),
-        jwks_max_age=reader.number("JWKS_MAX_AGE", Settings.jwks_max_age, TTL),
-        database=reader.database(DEFAULT_DATABASE),
-        host=reader.text("HOST", Settings.host, check_host),
-        port=reader.number("PORT", Settings.port, PORT),
-        workers=reader.number("WORKERS", len(usable_cores()), WORKERS),
-        salt_rounds=reader.number("SALT_ROUNDS", Settings.salt_rounds, SALT_ROUNDS),
-        password_min_length=reader.number(
-            "PASSWORD_MIN_LENGTH", Settings.password_min_length, PASSWORD_MIN_LENGTH
-        ),
         jwt_issuer=issuer,
         jwt_audience=reader.text("JWT_AUDIENCE", issuer, NAME),
-        access_token_ttl=reader.number("ACCESS_TOKEN_TTL", Settings.access_token_ttl, TTL),
-        text_token_ttl=reader.number("TEXT_TOKEN_TTL", Settings.text_token_ttl, TTL),
-        refresh_token_idle_ttl=reader.number(
-            "REFRESH_TOKEN_IDLE_TTL", Settings.refresh_token_idle_ttl, TTL
+        database=reader.database(DEFAULT_DATABASE),
+        host=reader.text("HOST", Settings.host, check_host),
+        workers=workers,
+        hash_concurrency=reader.number(
+            "HASH_CONCURRENCY", max(1, cores // workers), HASH_CONCURRENCY
         ),
-        refresh_token_ttl=reader.number("REFRESH_TOKEN_TTL", Settings.refresh_token_ttl, TTL),
-        refresh_grace=reader.number("REFRESH_GRACE", Settings.refresh_grace, GRACE),
         signup=reader.text("SIGNUP", Settings.signup, SIGNUP),
         cors_origins=reader.origins(),
+        **_numbers(reader),
     )
+    if settings.is_socket and not settings.trusted_proxies:
+        reader.mistakes.append(
+            "TRUSTED_PROXIES: Behind a Unix socket is a proxy, so it must be 1 or more."
+        )
     if reader.mistakes:
         raise ConfigurationError(reader.mistakes)
     return settings
+
+
+def _numbers(reader: Reader) -> dict[str, Any]:
+    found = {}
+    for name, check in NUMBERS.items():
+        field_name = name.lower()
+        found[field_name] = reader.number(name, getattr(Settings, field_name), check)
+    return found
 
 
 @cache

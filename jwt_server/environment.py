@@ -34,6 +34,9 @@ LABEL: Final = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 HOSTNAME: Final = re.compile(rf"(?!(unix|fd)\Z)({LABEL}\.)*(?=[A-Za-z]){LABEL}\Z")
 """Names, but for the two that gunicorn takes for something else; no number at the end."""
 
+SOCKET: Final = "unix:"
+"""Before the path of a Unix socket to listen on."""
+
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 """What a browser leaves out of an origin."""
 
@@ -187,9 +190,11 @@ def _sqlite_path(url: str) -> Path:
 
 
 def check_host(host: str) -> None:
-    """Raise ValidationError for what is neither an IP address nor the name of a host."""
+    """Raise ValidationError for what is no IP address, no name of a host, and no Unix socket."""
+    if host.startswith(f"{SOCKET}/") and host.isprintable():
+        return
     if not _is_host(host):
-        raise ValidationError("Not an IP address, nor the name of a host.")
+        raise ValidationError("Not an IP address, nor the name of a host, nor unix:/path.")
 
 
 def _is_host(text: str) -> bool:

@@ -73,6 +73,15 @@ class KeysUnavailable(ServiceError):
         self.cause = cause
 
 
+class HashingBusy(ServiceError):
+    """More passwords are to be checked than this process can check in time."""
+
+    status = 503
+    code = "hashing_busy"
+    message = "Too many people are signing in right now. Try again in a few seconds."
+    retry_after = 5
+
+
 class NotFound(ServiceError):
     """There is no such thing, or it is somebody else's."""
 

@@ -36,10 +36,10 @@ bind = settings.bind
 workers = settings.workers
 
 # Threads, because a sign-in hashes for a fraction of a second outside the interpreter lock,
-# and the worker's other threads answer the cheap requests meanwhile. Measured on two cores with
-# 8 sign-ins under way: 4 threads answered 158 reads a second, 16 did 565, and 64 did 435.
-worker_class = "gthread"
-threads = 16
+# and the worker's other threads answer the cheap requests meanwhile. As many as hash or stand in
+# line, and some for the rest.
+worker_class = "jwt_server.gunicorn_worker.Worker"
+threads = settings.threads
 
 # The service writes its own line for each request, with the request's id.
 accesslog = None

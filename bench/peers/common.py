@@ -1,4 +1,4 @@
-"""What the peers in plain Python share: the rows, and one connection for each thread."""
+"""What the peers share that have no ORM: the rows, and one connection for each thread."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 DATABASE = os.environ["BENCH_DATABASE"]
 SECRET = os.environ["JWT_SECRET"]
+AUDIENCE = "bench"
 TOKEN_SECONDS = 12 * 60 * 60
 
-USER = "SELECT id, username, disabled, password_hash FROM users WHERE "
+USER_OF_NAME = "SELECT id, disabled, password_hash FROM users WHERE username_key = ?"
+USER_OF_ID = "SELECT id, disabled, password_hash FROM users WHERE id = ?"
 PETS = "SELECT name, species FROM pets WHERE user_id = ? ORDER BY id"
 
 _local = threading.local()
@@ -28,12 +30,12 @@ def connection() -> sqlite3.Connection:
 
 def user_of_name(name: str) -> Any:
     """The row of the user, or None."""
-    return connection().execute(USER + "username_key = ?", (name.casefold(),)).fetchone()
+    return connection().execute(USER_OF_NAME, (name.casefold(),)).fetchone()
 
 
 def user_of_id(user_id: int) -> Any:
     """The row of the user, or None."""
-    return connection().execute(USER + "id = ?", (user_id,)).fetchone()
+    return connection().execute(USER_OF_ID, (user_id,)).fetchone()
 
 
 def pets_of(user_id: int) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from jwt_server.auth.token_responses import (
 from jwt_server.errors import (
     CredentialRequired,
     DatabaseUnavailable,
+    HashingBusy,
     KeysUnavailable,
     RefreshTokenInvalid,
     RefreshTokenReused,
@@ -38,7 +39,7 @@ from jwt_server.web.fields import REPEATED, SEND_ONCE, Text
 from jwt_server.web.openapi import refuses
 from jwt_server.web.problems import prefers_json
 from jwt_server.web.routing import Blueprint
-from jwt_server.web.service import current_service, get_db
+from jwt_server.web.service import current_service, get_db, pool
 
 bp = Blueprint("auth", __name__, description="Signing in and out, and staying so.")
 
@@ -107,7 +108,8 @@ class ScopeSchema(Schema):
 
 
 @bp.route("/auth", methods=["POST"])
-@refuses(CredentialRequired, WrongCredentials, DatabaseUnavailable, KeysUnavailable)
+@refuses(CredentialRequired, WrongCredentials)
+@refuses(DatabaseUnavailable, HashingBusy, KeysUnavailable)
 @bp.arguments(CredentialsSchema)
 @bp.response(200, TokenSchema)
 @bp.response(200, {"type": "string", "pattern": COMPACT}, content_type="text/plain")
@@ -117,9 +119,9 @@ def issue_token(credentials: dict[str, str]) -> Response:
     require_key()
     as_json = prefers_json()
     session = sign_in(
-        get_db(),
+        pool(),
+        service.hasher,
         **credentials,
-        rounds=service.settings.salt_rounds,
         terms=lasting_terms() if as_json else text_terms(),
         device=this_device(),
         now=service.now(),

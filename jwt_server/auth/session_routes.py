@@ -14,13 +14,13 @@ from jwt_server.auth.guard import (
 )
 from jwt_server.auth.sign_in import confirm_password
 from jwt_server.database import Row
-from jwt_server.errors import NotFound, PasswordTooOld, WrongPassword
+from jwt_server.errors import HashingBusy, NotFound, PasswordTooOld, WrongPassword
 from jwt_server.security import passwords
 from jwt_server.web.bodies import BodySchema
 from jwt_server.web.fields import Text, Timestamp
 from jwt_server.web.openapi import refuses
 from jwt_server.web.routing import Blueprint
-from jwt_server.web.service import current_service, get_db
+from jwt_server.web.service import current_service, get_db, pool
 
 bp = Blueprint("sessions", __name__, description="Where the caller is signed in.")
 
@@ -44,14 +44,14 @@ class SessionSchema(Schema):
 
 @bp.route("/auth/reauth", methods=["POST"])
 @login_required
-@refuses(WrongPassword)
+@refuses(WrongPassword, HashingBusy)
 @bp.arguments(PasswordSchema)
 @bp.response(204)
 def reauthenticate(caller: Caller, body: dict[str, str]) -> Response:
     """Give the password once more, for what asks for a recent one."""
     service = current_service()
+    confirm_password(pool(), service.hasher, caller.id, body["password"])
     db = get_db()
-    confirm_password(db, caller.id, body["password"], service.settings.salt_rounds)
     with db.transaction():
         require_still_signed_in(db, caller)
         db.queries.auth.authenticate(id=caller.session_id, now=service.now())

@@ -70,4 +70,5 @@ def text_terms() -> Terms:
 
 def this_device() -> Device:
     """Where this request came from."""
-    return Device(client_address(), user_agent())
+    trusted = current_service().settings.trusted_proxies
+    return Device(client_address(trusted), user_agent())

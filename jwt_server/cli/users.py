@@ -15,7 +15,6 @@ from jwt_server.cli.base import Group, opened
 from jwt_server.cli.new_passwords import new_password, password_options
 from jwt_server.database import Row
 from jwt_server.errors import UsernameTaken
-from jwt_server.security.passwords import hash_password
 from jwt_server.web.fields import iso
 from jwt_server.web.service import current_service
 
@@ -60,7 +59,7 @@ def add(name: str, *, admin: bool, generate: bool, password_stdin: bool) -> None
         if store.find_by_name(db, name):  # before anybody types a password
             raise UsernameTaken
         password = new_password(name, generate=generate, from_stdin=password_stdin)
-        hashed = hash_password(password, service.settings.salt_rounds)
+        hashed = service.hasher.hash(password)
         user_id = store.add(db, name, hashed, admin=admin, now=service.now())
     click.echo(f"Created: {'admin' if admin else 'user'} {name} (id {user_id})")
     if generate:
@@ -113,7 +112,7 @@ def passwd(name: str, *, generate: bool, password_stdin: bool) -> None:
     with opened() as db:
         user = store.get_by_name(db, name)
         password = new_password(user["username"], generate=generate, from_stdin=password_stdin)
-        hashed = hash_password(password, service.settings.salt_rounds)
+        hashed = service.hasher.hash(password)
         with db.transaction():
             store.set_hash(db, user["id"], hashed)
             ended = sessions.end_all(db, user["id"], service.now())

@@ -28,6 +28,7 @@ from jwt_server.auth.token_responses import (
 from jwt_server.database import Connection, Row
 from jwt_server.errors import (
     DatabaseUnavailable,
+    HashingBusy,
     InvalidFields,
     LastAdmin,
     SignupClosed,
@@ -37,12 +38,11 @@ from jwt_server.errors import (
 )
 from jwt_server.me.export import everything_about
 from jwt_server.security import passwords, policy
-from jwt_server.security.passwords import hash_password
 from jwt_server.web.bodies import BodySchema
 from jwt_server.web.fields import Flag, Text, Timestamp
 from jwt_server.web.openapi import refuses
 from jwt_server.web.routing import Blueprint
-from jwt_server.web.service import current_service, get_db
+from jwt_server.web.service import current_service, get_db, pool
 
 bp = Blueprint("me", __name__, description="Sign-up, and the caller's own account.")
 
@@ -122,18 +122,19 @@ def signup_open(view: View) -> View:
 
 @bp.route("/users", methods=["POST"])
 @signup_open
-@refuses(UsernameTaken, DatabaseUnavailable)
+@refuses(UsernameTaken, DatabaseUnavailable, HashingBusy)
 @bp.arguments(SignupSchema)
 @bp.response(201, AccountSchema, headers=["Location"])
 def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
     """Make an account, where sign-up is open."""
     service = current_service()
-    settings, db = service.settings, get_db()
     username = usernames.checked(body["username"])
     check_new_password("password", body["password"], username)
-    if store.find_by_name(db, username):  # before a hash is spent on it
+    if store.find_by_name(get_db(), username):  # before a hash is spent on it
         raise UsernameTaken
-    hashed = hash_password(body["password"], settings.salt_rounds)
+    pool()  # takes the connection back while we hash
+    hashed = service.hasher.hash(body["password"])
+    db = get_db()
     with db.transaction():
         user_id = store.add(db, username, hashed, admin=False, now=service.now())
         return _account(db, user_id), {"Location": "/me"}
@@ -164,13 +165,13 @@ def rename_account(caller: Caller, body: dict[str, str]) -> Row:
 
 @bp.route("/me", methods=["DELETE"])
 @login_required
-@refuses(WrongPassword, LastAdmin)
+@refuses(WrongPassword, LastAdmin, HashingBusy)
 @bp.arguments(DeletionSchema)
 @bp.response(204)
 def delete_account(caller: Caller, body: dict[str, str]) -> Response:
     """Delete the account for ever, with its pets and sessions; refused to the last admin."""
+    confirm_password(pool(), current_service().hasher, caller.id, body["password"])
     db = get_db()
-    confirm_password(db, caller.id, body["password"], current_service().settings.salt_rounds)
     with db.transaction():
         require_still_signed_in(db, caller)  # whoever changed the password has ended the session
         store.remove(db, caller.id)  # which takes all that is the user's along
@@ -187,18 +188,19 @@ def export_account(caller: Caller) -> Response:
 
 @bp.route("/me/password", methods=["PUT"])
 @login_required
-@refuses(WrongPassword)
+@refuses(WrongPassword, HashingBusy)
 @bp.arguments(PasswordChangeSchema)
 @bp.response(200, ChangedPasswordSchema)
 def change_password(caller: Caller, body: dict[str, str]) -> dict[str, Any]:
     """Take another password. Every session ends, and a fresh one replaces this."""
     require_key()
     service = current_service()
-    db, now, rounds = get_db(), service.now(), service.settings.salt_rounds
+    hasher, now = service.hasher, service.now()
     for _ in range(TRIES):  # a sign-in elsewhere may renew an old hash meanwhile
-        user = confirm_password(db, caller.id, body["current_password"], rounds)
+        user = confirm_password(pool(), hasher, caller.id, body["current_password"])
         check_new_password("new_password", body["new_password"], user["username"])
-        new_hash = hash_password(body["new_password"], rounds)
+        new_hash = hasher.hash(body["new_password"])
+        db = get_db()
         with db.transaction():
             require_still_signed_in(db, caller)
             if current := store.change_hash(db, user, new_hash):

@@ -7,10 +7,13 @@ cut at 72 bytes). Plain bcrypt from older databases verifies by its first 72 byt
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import Final
 
 from passlib.exc import PasslibHashWarning
 from passlib.hash import bcrypt, bcrypt_sha256
+
+from jwt_server.security.lane import Lane
 
 NO_HASH: Final = ""
 """A stored hash that no password has."""
@@ -26,6 +29,34 @@ warnings.filterwarnings("ignore", category=PasslibHashWarning)
 # bcrypt's backend tests itself when it is first used; do it now, before there are threads.
 bcrypt.set_backend("bcrypt")
 bcrypt_sha256.set_backend("bcrypt")
+
+
+@dataclass(frozen=True)
+class Hasher:
+    """Hashes and verifies for a server, each time in the lane; raises HashingBusy."""
+
+    rounds: int
+    """bcrypt's cost, as a power of two."""
+    lane: Lane
+
+    def hash(self, password: str) -> str:
+        """A fresh salted hash."""
+        with self.lane.turn():
+            return hash_password(password, self.rounds)
+
+    def verify(self, password: str, stored: str) -> bool:
+        """As `verify_password`."""
+        with self.lane.turn():
+            return verify_password(password, stored, self.rounds)
+
+    def verify_and_renew(self, password: str, stored: str) -> str | None:
+        """The hash to store from now on: the stored one, or a better one; None for a failure."""
+        with self.lane.turn():
+            if not verify_password(password, stored, self.rounds):
+                return None
+            if needs_rehash(stored, self.rounds):
+                return hash_password(password, self.rounds)
+            return stored
 
 
 def hash_password(password: str, rounds: int) -> str:

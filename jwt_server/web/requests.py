@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import socket
 from collections.abc import Callable
 from typing import Final, cast
 
-from flask import Flask, Response, request
+from flask import Flask, Response, has_request_context, request
 from flask_cors import CORS
 
 from jwt_server.web.envelope import METHODS, RULE
@@ -55,15 +57,41 @@ def _exactly(origin: str) -> re.Pattern[str]:
     return re.compile(re.escape(origin) + r"\Z")
 
 
-def client_address() -> str:
-    """The address that the request came from."""
-    return request.remote_addr or ""
+def client_address(trusted: int) -> str:
+    """The address that the request came from, or nothing where that can't be known.
+
+    Each proxy adds to X-Forwarded-For whom it was asked by. So behind `trusted` proxies of ours the
+    one that many places from the end is the client; what stands before it the client made up.
+    """
+    told = request.environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    address = told[-trusted] if 0 < trusted <= len(told) else request.remote_addr or ""
+    try:
+        found = ipaddress.ip_address(address.strip())
+    except ValueError:
+        return ""
+    return str(getattr(found, "ipv4_mapped", None) or found)
 
 
 def user_agent() -> str:
     """What the client calls itself, as far as it fits and can be stored."""
     told = request.headers.get("User-Agent", "")[:MAX_USER_AGENT]
     return "".join(each if each.isprintable() else "?" for each in told)
+
+
+def client_has_left() -> bool:
+    """Whether the client has hung up, as far as can be known: gunicorn hands on its socket.
+
+    One that has only said that it sends no more counts as gone, as it does for nginx.
+    """
+    sock = request.environ.get("gunicorn.socket") if has_request_context() else None
+    if sock is None:
+        return False
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _begin() -> Response | None:

@@ -13,8 +13,11 @@ from jwt_server.database import Connection, Database
 from jwt_server.errors import ConfigurationError
 from jwt_server.security.key_files import KeyFiles
 from jwt_server.security.keys import KeyRing, Secrets
+from jwt_server.security.lane import Lane
+from jwt_server.security.passwords import Hasher
 from jwt_server.security.refresh_tokens import RefreshTokens
 from jwt_server.security.tokens import AccessTokens
+from jwt_server.web.requests import client_has_left
 
 EXTENSION: Final = "jwt-server"
 
@@ -27,6 +30,7 @@ class Service:
     database: Database
     tokens: AccessTokens
     refresh_tokens: RefreshTokens
+    hasher: Hasher
     clock: Callable[[], float]
     """Unix time in seconds; tests move it."""
 
@@ -43,7 +47,15 @@ def made_of(settings: Settings, clock: Callable[[], float]) -> Service:
         Database(settings.database),
         AccessTokens(keys, settings.jwt_issuer, settings.jwt_audience),
         RefreshTokens.from_secrets(settings.secret_keys),
+        Hasher(settings.salt_rounds, hashing_lane(settings)),
         clock,
+    )
+
+
+def hashing_lane(settings: Settings) -> Lane:
+    """The lane of this process."""
+    return Lane(
+        settings.hash_concurrency, settings.hash_queue, settings.hash_wait, gone=client_has_left
     )
 
 
@@ -72,6 +84,15 @@ def get_db() -> Connection:
     if connection is None:
         connection = g.db = current_service().database.acquire()
     return connection
+
+
+def pool() -> Database:
+    """The database, with this request's connection given back: for what takes its time."""
+    database = current_service().database
+    connection: Connection | None = g.pop("db", None)
+    if connection is not None:
+        database.release(connection)
+    return database
 
 
 def register(app: Flask, service: Service) -> None:

@@ -1,0 +1,161 @@
+"""The load: wrk for the cheap requests, threads for those that wait long."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import multiprocessing
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+import bcrypt
+
+from bench.services import CORES, PASSWORD, ROUNDS, Running
+
+UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What wrk tells; times in milliseconds."""
+
+    rate: float
+    median: float
+    p99: float
+    errors: int
+
+
+@dataclass(frozen=True)
+class SignIns:
+    """What came of sign-ins."""
+
+    rate: float
+    statuses: dict[str, int]
+
+
+def require_wrk() -> str:
+    """Where wrk is; ends with a line that says how to get it."""
+    found = shutil.which("wrk")
+    if found is None:
+        raise SystemExit("The load comes from wrk: sudo apt install wrk")
+    return found
+
+
+def reads(url: str, token: str, connections: int, seconds: int) -> Reads:
+    """GET /my-pets, over so many kept-alive connections, for so long."""
+    done = subprocess.run(
+        [require_wrk(), "-t", str(min(2, connections)), "-c", str(connections),
+         "-d", str(seconds), "--latency", "-H", f"Authorization: Bearer {token}", f"{url}/my-pets"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", done)
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", done)
+    lost = re.search(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", done)
+    errors = int(bad[1]) if bad else 0
+    errors += sum(map(int, lost.groups())) if lost else 0
+    return Reads(float(rate[1]) if rate else 0, _latency(done, 50), _latency(done, 99), errors)
+
+
+def _latency(text: str, percent: int) -> float:
+    found = re.search(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s)$", text, re.MULTILINE)
+    return float(found[1]) * UNITS[found[2]] if found else 0.0
+
+
+def sign_ins(running: Running, clients: int, seconds: float) -> SignIns:
+    """So many people who sign in again and again, each with an account of their own."""
+    statuses: Counter[str] = Counter()
+    deadline = time.perf_counter() + seconds
+    threads = [
+        threading.Thread(target=_sign_in_until, args=(running, f"user{n}", deadline, statuses))
+        for n in range(clients)
+    ]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took = time.perf_counter() - started
+    return SignIns(statuses["200"] / took, dict(statuses))
+
+
+def _sign_in_until(running: Running, name: str, deadline: float, statuses: Counter[str]) -> None:
+    form = urlencode({"username": name, "password": PASSWORD})
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=120)
+    while time.perf_counter() < deadline:
+        try:
+            connection.request("POST", "/auth", form, headers)
+            answer = connection.getresponse()
+            answer.read()
+        except OSError as error:
+            statuses[type(error).__name__] += 1
+            connection.close()
+            continue
+        if answer.status == 503 and "Retry-After" in answer.headers:
+            statuses["503 with Retry-After"] += 1
+            left = deadline - time.perf_counter()
+            time.sleep(max(0, min(float(answer.headers["Retry-After"]), left)))
+        else:
+            statuses[str(answer.status)] += 1
+    connection.close()
+
+
+def bcrypt_rate(seconds: float) -> float:
+    """Checks a second that bcrypt alone does on all cores."""
+    with multiprocessing.Pool(CORES) as pool:
+        return sum(pool.map(_bcrypt_alone, [seconds] * CORES))
+
+
+def _bcrypt_alone(seconds: float) -> float:
+    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(ROUNDS))
+    count, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        bcrypt.checkpw(PASSWORD.encode(), hashed)
+        count += 1
+    return count / (time.perf_counter() - started)
+
+
+def refreshes(running: Running, clients: int, seconds: float) -> float:
+    """Refreshes a second, each client with a session of its own."""
+    counts: list[int] = []
+    sessions = [_session(running, f"user{n}") for n in range(clients)]
+    deadline = time.perf_counter() + seconds
+    threads = [
+        threading.Thread(target=_refresh_until, args=(running, token, deadline, counts))
+        for token in sessions
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / seconds
+
+
+def _session(running: Running, name: str) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
+    return str(_post(connection, "/auth", {"username": name, "password": PASSWORD}))
+
+
+def _refresh_until(running: Running, token: str, deadline: float, counts: list[int]) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
+    count = 0
+    while time.perf_counter() < deadline:
+        token = _post(connection, "/auth/refresh", {"refresh_token": token})
+        count += 1
+    counts.append(count)
+
+
+def _post(connection: http.client.HTTPConnection, path: str, body: dict[str, str]) -> str:
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    connection.request("POST", path, json.dumps(body), headers)
+    answer = connection.getresponse()
+    text = answer.read()
+    if answer.status != 200:
+        raise SystemExit(f"{path} answers {answer.status}: {text[:200]!r}")
+    return str(json.loads(text)["refresh_token"])

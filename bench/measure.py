@@ -1,0 +1,97 @@
+"""The rows of the table, one function each: what is done to a running service, and what comes out.
+
+Each gives figures by the name of its row; a round of a service is all of its rows.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from bench import load
+from bench.proxy import nginx
+from bench.services import SERVICES, Running, make_database, running
+
+CONNECTIONS = (4, 16, 64)
+STORM = 64
+Figures = dict[str, float]
+
+
+def reads(running: Running, seconds: int) -> Figures:
+    """GET /my-pets, direct and behind nginx; the median of the latencies beside each rate."""
+    token = running.sign_in()
+    load.reads(running.url, token, 8, 1)  # so that each worker has seen it
+    found: Figures = {}
+    for connections in CONNECTIONS:
+        found |= _named(f"reads {connections}", running.url, token, connections, seconds)
+    with nginx(running.folder, f"127.0.0.1:{running.port}") as url:
+        for connections in CONNECTIONS:
+            found |= _named(f"reads nginx {connections}", url, token, connections, seconds)
+    return found
+
+
+def _named(name: str, url: str, token: str, connections: int, seconds: int) -> Figures:
+    seen = load.reads(url, token, connections, seconds)
+    return {f"{name}/s": seen.rate, f"{name} p99 ms": seen.p99, f"{name} errors": seen.errors}
+
+
+def sign_ins(running: Running, seconds: float) -> Figures:
+    """POST /auth, 8 people at a time."""
+    seen = load.sign_ins(running, 8, seconds)
+    return {
+        "sign-ins/s": seen.rate,
+        "sign-ins errors": sum(seen.statuses.values()) - seen.statuses.get("200", 0),
+    }
+
+
+def storm(running: Running, seconds: int) -> Figures:
+    """Reads on 4 connections while 64 people sign in, each with an account of their own."""
+    token = running.sign_in()
+    seen: list[load.SignIns] = []
+    crowd = threading.Thread(target=lambda: seen.append(load.sign_ins(running, STORM, seconds + 1)))
+    crowd.start()
+    time.sleep(1)
+    cheap = load.reads(running.url, token, 4, seconds)
+    crowd.join()
+    busy = seen[0].statuses.get("503 with Retry-After", 0)
+    good = seen[0].statuses.get("200", 0)
+    return {
+        "storm reads/s": cheap.rate,
+        "storm reads median ms": cheap.median,
+        "storm reads p99 ms": cheap.p99,
+        "storm reads errors": cheap.errors,
+        "storm sign-ins/s": seen[0].rate,
+        "storm sent away": busy,
+        "storm errors": sum(seen[0].statuses.values()) - good - busy,
+    }
+
+
+def refreshes(running: Running, seconds: float) -> Figures:
+    """POST /auth/refresh, 16 sessions at a time."""
+    return {"refreshes/s": load.refreshes(running, 16, seconds)}
+
+
+def footprint(running: Running) -> Figures:
+    """What it takes to run: the time to the first answer, and memory (PSS) of a worker."""
+    sizes = [_pss(pid) for pid in running.workers()]
+    return {"ready ms": running.ready_after * 1000, "MB a worker": max(sizes)}
+
+
+def _pss(pid: int) -> float:
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("Pss:"))
+    return int(line.split()[1]) / 1000
+
+
+def growth(folder: Path, users: int, seconds: int) -> Figures:
+    """Reads and sign-ins of this service with so many users."""
+    database = folder / f"growth-{users}.db"
+    if not database.exists():
+        make_database("ours", database, users)
+    with running(SERVICES["ours"], folder, database) as service:
+        token = service.sign_in(f"user{users // 2}")
+        load.reads(service.url, token, 8, 1)
+        cheap = load.reads(service.url, token, 16, seconds)
+        signed_in = load.sign_ins(service, 8, seconds)
+    return {f"reads/s, {users} users": cheap.rate, f"sign-ins/s, {users} users": signed_in.rate}

@@ -1,0 +1,197 @@
+"""What is measured: how each service is started, on which database, and how it is asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlencode
+
+import bcrypt
+
+from jwt_server import sqlite
+from jwt_server.config import LIGHT_THREADS, Settings, usable_cores
+from jwt_server.security.passwords import hash_password
+
+ROOT = Path(__file__).parent.parent
+ROUNDS = 12
+PASSWORD = "correct horse battery"  # noqa: S105 - of users that exist for a minute
+CORES = len(usable_cores())
+THREADS = 1 + Settings.hash_queue + LIGHT_THREADS
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service, and the command that starts it on {port}."""
+
+    name: str
+    command: Sequence[str]
+    kind: str = "plain"
+    """Which database it wants: `ours`, `plain` (the same with plain bcrypt), `django`."""
+    json_token: bool = False
+
+
+GUNICORN = ("-m", "gunicorn")
+UVICORN = ("-m", "uvicorn", "--workers", str(CORES), "--port", "{port}")
+OURS = (*GUNICORN, "-c", str(ROOT / "jwt_server" / "gunicorn_conf.py"))
+
+SERVICES = {
+    "ours": Service("jwt-server, gunicorn", (*OURS, "jwt_server.wsgi:app"), "ours"),
+    "granian": Service(
+        "jwt-server, granian",
+        ("-m", "granian", "--interface", "wsgi", "--workers", str(CORES), "--port", "{port}",
+         "--blocking-threads", str(THREADS), "--no-ws", "--log-level", "warning",
+         "jwt_server.wsgi:app"),
+        "ours",
+    ),
+    "bare": Service("bare WSGI, same gunicorn", (*OURS, "bench.peers.bare:app")),
+    "fastapi-def": Service("FastAPI, def", (*UVICORN, "bench.peers.fastapi_app:sync")),
+    "fastapi-async": Service(
+        "FastAPI, async def", (*UVICORN, "bench.peers.fastapi_app:asynchronous")
+    ),
+    "fastapi-blocking": Service(
+        "FastAPI, SQLite in the loop",
+        (*UVICORN, "--no-access-log", "bench.peers.fastapi_app:blocking"),
+    ),
+    "drf": Service(
+        "Django REST, SimpleJWT",
+        (*GUNICORN, "-b", "127.0.0.1:{port}", "-w", str(CORES), "--threads", "8",
+         "bench.peers.drf_app:app"),
+        "django",
+        json_token=True,
+    ),
+    "flask-jwt": Service(
+        "Flask-JWT-Extended",
+        (*GUNICORN, "-b", "127.0.0.1:{port}", "bench.peers.flask_jwt_extended_app:app"),
+    ),
+}  # fmt: skip
+
+
+@dataclass
+class Running:
+    """A service that runs."""
+
+    service: Service
+    port: int
+    folder: Path
+    process: subprocess.Popen[bytes]
+    ready_after: float
+    """Seconds from exec to the first answer."""
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def sign_in(self, name: str = "user0") -> str:
+        """A token; raises where the service refuses."""
+        body = urlencode({"username": name, "password": PASSWORD}).encode()
+        with urllib.request.urlopen(f"{self.url}/auth", body, timeout=60) as answer:  # noqa: S310 - ours
+            text: str = answer.read().decode()
+        return json.loads(text)["access"] if self.service.json_token else text
+
+    def workers(self) -> list[int]:
+        """The process ids of the workers."""
+        pid = self.process.pid
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return [int(child) for child in text.split()] or [pid]
+
+
+def make_database(kind: str, path: Path, users: int) -> None:
+    """A database of that kind with so many users, each with two pets, all with one password."""
+    if kind == "django":
+        digest = hashlib.sha256(PASSWORD.encode()).hexdigest().encode()
+        hashed = bcrypt.hashpw(digest, bcrypt.gensalt(ROUNDS)).decode()
+        code = f"from bench.peers.drf_app import fill; fill({users}, {hashed!r})"
+        subprocess.run(
+            [sys.executable, "-c", code], env=environment(path), cwd=path.parent, check=True
+        )
+        return
+    sqlite.create(path)
+    plain = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(ROUNDS)).decode()
+    hashed = hash_password(PASSWORD, ROUNDS) if kind == "ours" else plain
+    with closing(sqlite3.connect(path)) as driver, driver:
+        driver.execute("PRAGMA synchronous = OFF")
+        driver.executemany(
+            "INSERT INTO users (username, username_key, password_hash, created_at)"
+            " VALUES (?, ?, ?, 0)",
+            ((f"user{n}", f"user{n}", hashed) for n in range(users)),
+        )
+        driver.executescript(
+            "INSERT INTO pets (user_id, name, species, created_at)"
+            " SELECT id, 'Bunny', 'dog', 0 FROM users;"
+            "INSERT INTO pets (user_id, name, species, created_at)"
+            " SELECT id, 'Ru', 'cat', 0 FROM users;"
+        )
+
+
+def environment(database: Path, port: int = 0) -> dict[str, str]:
+    """What a service gets."""
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "BENCH_DATABASE": str(database),
+        "DATABASE_URL": f"sqlite:///{database}",
+        "SECRET_KEY": secrets.token_urlsafe(48),
+        "JWT_SECRET": secrets.token_urlsafe(48),
+        "SALT_ROUNDS": str(ROUNDS),
+        "PORT": str(port),
+    }
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(service: Service, folder: Path, database: Path, **extra: str) -> Iterator[Running]:
+    """The service, from its first answer on, for the length of a `with` block."""
+    port = free_port()
+    command = [part.format(port=port) for part in service.command]
+    with (folder / "log").open("wb") as log:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            env=environment(database, port) | extra,
+            cwd=folder, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        _wait_for(port, process, folder / "log")
+        yield Running(service, port, folder, process, time.perf_counter() - started)
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=40)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+                connection.sendall(b"GET /my-pets HTTP/1.0\r\n\r\n")
+                if connection.recv(64).startswith(b"HTTP/1."):
+                    return
+        except OSError:
+            time.sleep(0.005)
+    raise SystemExit(f"It did not start:\n{log.read_text()[-2000:]}")

@@ -1,0 +1,91 @@
+"""The lane: how many passwords are hashed at once, who waits in line, and who is sent away.
+
+A hash holds a core for a good fraction of a second. So only as many are under way as there are
+cores for it, and the others wait without taking anything from the cheap requests: first come,
+first served, so many at the most, and not for ever.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Lock
+from typing import Final
+
+from jwt_server.errors import HashingBusy
+
+LOOK_SECONDS: Final = 0.5
+"""How often somebody in line is asked for: who has hung up makes room."""
+
+
+def nobody_leaves() -> bool:
+    """Stands in for a look at the client, where there is none."""
+    return False
+
+
+@dataclass
+class Lane:
+    """Lets `places` of a process's threads hash at once; others wait in line.
+
+    At most `queue` of them, each `wait` seconds. `gone` tells a waiting thread whether its client
+    has hung up.
+    """
+
+    places: int
+    queue: int
+    wait: float
+    gone: Callable[[], bool] = nobody_leaves
+    _lock: Lock = field(default_factory=Lock, repr=False)
+    _taken: int = 0
+    _line: deque[Event] = field(default_factory=deque, repr=False)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The thread's turn to hash. Raises HashingBusy where there is none to be had."""
+        called = self._stand_in_line()
+        if called is not None:
+            self._wait(called)
+        try:
+            yield
+        finally:
+            self._hand_on()
+
+    @property
+    def waiting(self) -> int:
+        """How many are in line."""
+        return len(self._line)
+
+    def _stand_in_line(self) -> Event | None:
+        """None where a place was free; else what is set when it is this thread's turn."""
+        with self._lock:
+            if self._taken < self.places:  # nobody is in line: a place goes from hand to hand
+                self._taken += 1
+                return None
+            if len(self._line) >= self.queue:
+                raise HashingBusy
+            called = Event()
+            self._line.append(called)
+            return called
+
+    def _wait(self, called: Event) -> None:
+        deadline = time.monotonic() + self.wait
+        while not called.wait(min(LOOK_SECONDS, max(0, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline or self.gone():
+                self._leave(called)
+                return
+
+    def _leave(self, called: Event) -> None:
+        with self._lock:
+            if called in self._line:  # else it was called this very moment, and has its turn
+                self._line.remove(called)
+                raise HashingBusy
+
+    def _hand_on(self) -> None:
+        with self._lock:
+            if self._line:
+                self._line.popleft().set()
+            else:
+                self._taken -= 1
