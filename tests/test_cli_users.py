@@ -467,6 +467,8 @@ def at_a_terminal(folder: Path, typed: list[str], *command: str) -> tuple[int, s
         stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
     ) as process:  # fmt: skip
         os.close(terminal)
+        patience = threading.Timer(60, process.kill)  # it may wait for what nobody types
+        patience.start()
         seen = ""
         while True:
             try:
@@ -475,6 +477,7 @@ def at_a_terminal(folder: Path, typed: list[str], *command: str) -> tuple[int, s
                 break
             if seen.rstrip(" ").endswith(":") and typed:
                 os.write(person, f"{typed.pop(0)}\n".encode())
+        patience.cancel()
     os.close(person)
     return process.returncode, seen
 
