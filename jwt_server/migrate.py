@@ -34,7 +34,10 @@ def upgrade(path: Path, *, break_lock: bool = False) -> list[str]:
 
     `break_lock` lets go of what an upgrade that was killed still holds. Raises
     DatabaseUnavailable; migrations that are named in no answer then have left nothing behind.
+    What is up to date is not written at all, unless there is a lock to let go of.
     """
+    if sqlite.schema_version(path) == sqlite.SCHEMA_VERSION and not break_lock:
+        return []
     sqlite.check_writable(path)  # else yoyo takes any trouble for a lock of its own
     _have_a_name()
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -11,20 +10,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from flask_smorest.spec.plugins import FlaskPlugin
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import HTTPException
 
 from jwt_server import create_app, sqlite
 from jwt_server.accounts import demo
 from jwt_server.config import Settings, process_settings
 from jwt_server.database import Connection, Database
 from jwt_server.web.service import EXTENSION, Service
+from tests.description import documented
 from tests.factories import JWT_SECRET, SECRET_KEY, SETTINGS, bearer, open_session, token
 from tests.server import Server, running
 
@@ -154,28 +151,6 @@ def ask(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Ite
         before = len(server.log())
         yield documented(app, partial(ask_server, server))
         assert "Traceback" not in server.log()[before:]
-
-
-def documented(app: Flask, ask: Ask) -> Ask:
-    """Ask, and compare the answer with what the description says of the route."""
-    described = json.loads(app.test_client().get("/openapi.json").data)["paths"]
-
-    def asked(method: str, path: str, **kwargs: Any) -> Answer:
-        answer = ask(method, path, **kwargs)
-        try:
-            rule, _ = app.url_map.bind("").match(urlsplit(path).path, method, return_rule=True)
-        except HTTPException:
-            return answer  # no such path or method: what holds for all is in the introduction
-        operation = described[FlaskPlugin.flaskpath2openapi(rule.rule)].get(method.lower())
-        if operation is not None and answer.status not in (400, 501):
-            response = operation["responses"][str(answer.status)]
-            media = answer.headers.get("Content-Type", "").partition(";")[0]
-            assert media in response.get("content", {"": {}})
-            told = {name for name in response["headers"] if name != "Link"}  # not on a last page
-            assert told <= set(answer.headers.keys())
-        return answer
-
-    return asked
 
 
 def ask_app(client: FlaskClient, method: str, path: str, **kwargs: Any) -> Answer:

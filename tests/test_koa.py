@@ -20,6 +20,7 @@ from passlib.hash import bcrypt
 from jwt_server import sqlite as our_sqlite
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
+from jwt_server.koa.bring import PET_CHARACTERS
 from tests.conftest import BASE_ENVIRONMENT
 from tests.factories import add_user
 from tests.server import environment, flask
@@ -143,6 +144,11 @@ BAD_PETS = {
     "no owner": ((4, None, "x", "y"), "Pet 4 ('x'): its owner, user None, is not in the file."),
     "an owner of ours": ((4, 1, "x", "y"), "Pet 4 ('x'): its owner, user 1, is not in the file."),
     "no name": ((4, 3, None, "y"), "Pet 4 (None): the name is no text."),
+    "an empty name": ((4, 3, "", "y"), "Pet 4 (''): the name is empty."),
+    "a long name": ((4, 3, "x" * 101, "y"), "the name is longer than 100 characters."),
+    "NUL in a name": ((4, 3, "x\0", "y"), "Pet 4 ('x\\x00'): the name has a NUL in it."),
+    "a long species": ((4, 3, "x", "y" * 101), "the species is longer than 100 characters."),
+    "NUL in a species": ((4, 3, "x", "y\0"), "Pet 4 ('x'): the species has a NUL in it."),
     "bytes for a species": ((4, 3, "x", b"y"), "Pet 4 ('x'): the species is no text."),
     "an id of nothing": ((0, 3, "x", "y"), "Pet 0 ('x'): the id is no whole number of"),
     "a taken id": ((2, 3, "x", "y"), "Pet 2 ('x'): another pet has that id already."),
@@ -186,6 +192,20 @@ def test_one_bad_pet_and_nothing_comes_over(
     assert said in done.output
     assert "reasons above (1)" in done.output
     assert everything(db) == before
+
+
+def test_pets_up_to_the_limits_come_over(import_koa: Import, file: Path) -> None:
+    pets = [(1, 3, "x" * 100, "y" * 100), (2, 3, "🐈" * 100, None)]
+
+    assert import_koa(original(file, USERS, pets)).exit_code == 0
+
+
+def test_the_limits_are_the_apis(client: FlaskClient) -> None:
+    schemas = client.get("/openapi.json").get_json()["components"]["schemas"]
+    fields = schemas["PetFields"]["properties"]
+
+    assert (fields["name"]["minLength"], fields["name"]["maxLength"]) == (1, PET_CHARACTERS)
+    assert fields["species"]["maxLength"] == PET_CHARACTERS
 
 
 @pytest.mark.usefixtures("ada")
@@ -283,13 +303,17 @@ def test_text_that_is_no_utf_8_is_named(import_koa: Import, file: Path) -> None:
     original(file)
     with closing(sqlite3.connect(file)) as driver, driver:
         driver.execute("UPDATE users SET username = CAST(x'ff' AS TEXT) WHERE id = 7")
+        driver.execute("UPDATE users SET passwordHash = passwordHash || CAST(x'ff' AS TEXT)")
         driver.execute("UPDATE pets SET name = CAST(x'ff' AS TEXT) WHERE id = 1")
 
     done = import_koa(file)
 
     assert done.exit_code == 1
+    assert "User 3 ('travis'): the password hash is unusable." in done.output
     assert "User 7 ('\\udcff'): the name can't be one here." in done.output
+    assert "User 7 ('\\udcff'): the password hash is unusable." in done.output
     assert "Pet 1 ('\\udcff'): the name is no text." in done.output
+    assert "reasons above (4)" in done.output
 
 
 @pytest.mark.parametrize(

@@ -152,17 +152,27 @@ def test_there_must_be_a_database_and_ours(app: Flask, settings: Settings) -> No
 
 
 @pytest.fixture
-def noted(old: Path) -> Path:
-    """An upgraded database in which yoyo has not yet noted the last step: a kill came first."""
-    migrate.upgrade(old)
-    make(old, "DELETE FROM _yoyo_migration WHERE migration_id LIKE '0002.%'")
+def unnoted(old: Path) -> Path:
+    """A database whose second step yoyo has not noted: a kill came first."""
+    make(old, STEPS[1].read_text())
     return old
 
 
-def test_a_step_that_was_done_but_not_noted_is_not_done_twice(noted: Path) -> None:
-    assert migrate.upgrade(noted) == []
+def test_a_step_that_was_done_but_not_noted_is_not_done_twice(unnoted: Path) -> None:
+    assert migrate.upgrade(unnoted) == MISSING[1:]
 
-    assert asked(noted, "SELECT count(*) FROM _yoyo_migration") == [(SCHEMA_VERSION,)]
+    assert asked(unnoted, "SELECT count(*) FROM _yoyo_migration") == [(SCHEMA_VERSION,)]
+
+
+def test_what_is_up_to_date_is_not_written(app: Flask, tmp_path: Path) -> None:
+    fresh = tmp_path / "test.db"
+    our_sqlite.create(fresh)
+    before = fresh.read_bytes()
+
+    done = app.test_cli_runner().invoke(args=["db", "upgrade"])
+
+    assert (done.exit_code, done.output.count("\n")) == (0, 1)
+    assert fresh.read_bytes() == before
 
 
 def test_a_step_that_fails_leaves_nothing_behind(old: Path) -> None:
@@ -178,11 +188,12 @@ def test_a_step_that_fails_leaves_nothing_behind(old: Path) -> None:
     assert migrate.upgrade(old) == MISSING
 
 
-def test_the_version_in_the_file_is_believed_and_not_what_was_noted(noted: Path) -> None:
-    make(noted, "PRAGMA user_version = 1")
+def test_the_version_in_the_file_is_believed_and_not_what_was_noted(old: Path) -> None:
+    migrate.upgrade(old)
+    make(old, "PRAGMA user_version = 1")
 
     with pytest.raises(DatabaseUnavailable, match="unavailable") as caught:
-        migrate.upgrade(noted)
+        migrate.upgrade(old)
 
     assert "can't be upgraded: duplicate column name: disabled" in caught.value.cause
 
@@ -205,9 +216,15 @@ def test_it_runs_under_a_user_without_a_name(old: Path, monkeypatch: pytest.Monk
 
 
 def test_a_killed_upgrades_lock_can_be_broken(
-    app: Flask, noted: Path, monkeypatch: pytest.MonkeyPatch
+    app: Flask, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make(noted, "INSERT INTO yoyo_lock VALUES (1, '2026-01-01', 4711)")
+    migrate.upgrade(old)
+    make(
+        old,
+        "PRAGMA user_version = 2",
+        "DROP TABLE sessions",
+        "INSERT INTO yoyo_lock VALUES (1, '2026-01-01', 4711)",
+    )
     monkeypatch.setattr(migrate, "LOCK_SECONDS", 0.1)
     run = app.test_cli_runner().invoke
 
@@ -218,7 +235,7 @@ def test_a_killed_upgrades_lock_can_be_broken(
     assert "is being upgraded by another process" in held.output
     assert "--break-lock" in held.output
     assert broken.exit_code == 0
-    assert asked(noted, "SELECT count(*) FROM yoyo_lock") == [(0,)]
+    assert asked(old, "SELECT count(*) FROM yoyo_lock") == [(0,)]
 
 
 @pytest.mark.parametrize("name", ["a b.db", "100%.db", "%20.db", "ü#1.db"])

@@ -14,18 +14,19 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_smorest.spec.plugins import FlaskPlugin
+from jsonschema import ValidationError
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from werkzeug.datastructures import Headers
 
 from jwt_server import __version__
 from jwt_server.accounts import usernames
 from jwt_server.config import Settings
 from jwt_server.database import Database
 from jwt_server.security import passwords
-from tests.conftest import BASE_ENVIRONMENT, Ask, MakeApp, ask_app, documented
+from tests.conftest import BASE_ENVIRONMENT, Answer, Ask, MakeApp, ask_app
+from tests.description import METHODS, compare, documented, resolved
 from tests.factories import open_session, spoil, token
 from tests.server import ROOT, Server, running
-
-METHODS = {"delete", "get", "patch", "post", "put"}
 
 
 @pytest.fixture
@@ -36,8 +37,8 @@ def description(client: FlaskClient) -> dict[str, Any]:
 
 def operations(description: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for path, item in description["paths"].items():
-        for method in METHODS & set(item):
-            yield f"{method.upper()} {path}", item[method]
+        for method in METHODS & {each.upper() for each in item}:
+            yield f"{method} {path}", item[method.lower()]
 
 
 def test_it_passes_a_validator(description: dict[str, Any]) -> None:
@@ -65,7 +66,39 @@ def test_every_route_has_a_summary_a_name_of_its_own_and_a_header(
     for operation in named.values():
         assert operation["summary"].endswith(".")
         for response in operation["responses"].values():
-            assert "X-Request-ID" in response["headers"]
+            assert "X-Request-ID" in resolved(description, response)["headers"]
+
+
+JSON = "application/json"
+ID = {"X-Request-ID": "x" * 8}
+PETS = ID | {"Content-Type": JSON}
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [(PETS, b'[{"name":"Bunny"}]'), (PETS, b'[{"name":1,"species":"dog"}]'), (PETS, b"{}"),
+     (ID, b"[]"), (ID | {"Content-Type": "text/plain"}, b"[]"), ({"Content-Type": JSON}, b"[]")],
+    ids=str,
+)  # fmt: skip
+def test_an_answer_of_another_shape_is_seen(
+    description: dict[str, Any], headers: dict[str, str], body: bytes
+) -> None:
+    response = description["paths"]["/my-pets"]["get"]["responses"]["200"]
+    compare(description, response, Answer(200, Headers(PETS), b'[{"name":"x","species":null}]'))
+
+    with pytest.raises((AssertionError, ValidationError)):
+        compare(description, response, Answer(200, Headers(headers), body))
+
+
+def test_every_operation_tells_of_what_may_happen_anywhere(description: dict[str, Any]) -> None:
+    for _, operation in operations(description):
+        assert {"400", "405", "500", "501"} <= set(operation["responses"])
+        # It would stand for every status, so that none that is missing would be found.
+        assert "default" not in operation["responses"]
+        for status, code in (("400", "bad_request"), ("500", "internal_error")):
+            told = resolved(description, operation["responses"][status])
+            assert code in told["description"]
+            assert set(told["content"]) == {"text/plain", "application/problem+json"}
 
 
 BODIES = {

@@ -6,20 +6,21 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 
 from jwt_server.__main__ import SIGN_IN
 from jwt_server.config import DEFAULT_KEYS, Settings, load_settings
 from jwt_server.errors import ConfigurationError
+from tests.description import METHODS
 from tests.factories import SETTINGS
 from tests.server import ROOT
 
 README = (ROOT / "README.md").read_text()
-TEXTS = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")]
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -30,8 +31,8 @@ def rows(heading: str) -> list[list[str]]:
 
 
 def shown(rule: str) -> str:
-    """A route's path, as the README writes it."""
-    return re.sub(r"<(id|session):\w+>", "<id>", re.sub(r"<any.*:", "<", rule))
+    """A path of Flask's, or of the API's description, as the README writes it."""
+    return re.sub(r"[<{](?:.*:)?(?:\w+_)?(\w+)[>}]", r"<\1>", rule)
 
 
 def test_the_routes_are_those_of_the_app(app: Flask) -> None:
@@ -45,34 +46,43 @@ def test_the_routes_are_those_of_the_app(app: Flask) -> None:
     assert documented == found
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
-def test_no_route_is_told_of_that_is_not_there(app: Flask, path: Path) -> None:
-    told = re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (/[^`?\s]*)", path.read_text())
-
-    for method, route in told:
-        ids = "x" * 22 if "sessions" in route else "1"
-        there = str(route).replace("<asset>", "docs.js").replace("<id>", ids)
-        app.url_map.bind("").match(there, method=method)
+TAKEN_FROM_THE_QUERY = re.compile(r"`\?(\w+)=`(?: \(([^)]*)\))?")
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
-def test_no_path_is_told_of_that_is_not_there(app: Flask, path: Path) -> None:
-    paths = {shown(rule.rule) for rule in app.url_map.iter_rules()}
+def test_what_a_route_takes_is_what_its_operation_takes(client: FlaskClient) -> None:
+    description = client.get("/openapi.json").get_json()
+    taken = {
+        f"{method} {shown(path)}": (parameters(operation), fields(description, operation))
+        for path, item in description["paths"].items()
+        for method, operation in ((each.upper(), item[each]) for each in item)
+        if method in METHODS
+    }
 
-    for told in re.findall(r"`(/[^` ]*)`", path.read_text()):
-        assert told in paths
+    for route, takes, _ in rows("Routes"):
+        query = TAKEN_FROM_THE_QUERY.findall(takes)
+        body = re.findall(r"`(\w+)`( \(optional)?", TAKEN_FROM_THE_QUERY.sub("", takes))
+        assert taken.pop(route.strip("`")) == (
+            {name: set(re.findall(r"`(\w+)`", values)) for name, values in query},
+            {name: not optional for name, optional in body},
+        ), route
+    assert not taken
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
-def test_no_setting_is_told_of_that_is_not_there(path: Path) -> None:
-    told = re.findall(r"\b[A-Z]+_[A-Z_]+[A-Z]\b", path.read_text())
-    code = "".join(each.read_text() for each in (ROOT / "jwt_server").rglob("*.py"))
+def parameters(operation: dict[str, Any]) -> dict[str, set[str]]:
+    """An operation's query parameters, with the values that each may have where they are listed."""
+    return {
+        each["name"]: set(each["schema"].get("enum", ()))
+        for each in operation.get("parameters", ())
+    }
 
-    for name in [
-        *told,
-        *re.findall(r"`([A-Z]{4,})`", path.read_text()),
-    ]:  # a setting, or one of the code's constants
-        assert name in SETTINGS or f"\n{name}: Final" in code
+
+def fields(description: dict[str, Any], operation: dict[str, Any]) -> dict[str, bool]:
+    """The fields of an operation's body, and whether each is required."""
+    if "requestBody" not in operation:
+        return {}
+    reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    schema = description["components"]["schemas"][reference.rpartition("/")[2]]
+    return {name: name in schema.get("required", ()) for name in schema["properties"]}
 
 
 class Recorder(dict[str, str]):
@@ -132,17 +142,6 @@ def test_the_commands_are_those_of_the_app(app: Flask) -> None:
     documented = {re.sub(" [A-Z].*", "", row[0].strip("`")) for row in rows("Commands")}
 
     assert documented == set(names(app.cli.commands))
-
-
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
-def test_no_command_is_told_of_that_is_not_there(app: Flask, path: Path) -> None:
-    there = {*names(app.cli.commands), "run"}
-    told = re.findall(r"flask (?:--app \S+ )?((?:[a-z][a-z-]*[ \n`:,])+)", path.read_text())
-
-    groups = {name.partition(" ")[0] for name in there}
-    for words in (re.sub("[`:,]", " ", found).split() for found in told):
-        assert words[0] in there | groups
-        assert words[0] in there or len(words) == 1 or " ".join(words[:2]) in there
 
 
 def test_the_options_are_those_of_the_commands(app: Flask) -> None:

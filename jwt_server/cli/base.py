@@ -10,7 +10,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from io import TextIOWrapper
+from typing import Any, Final
 
 import click
 from flask.cli import AppGroup
@@ -19,28 +20,32 @@ from jwt_server.database import Connection
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable, ServiceError
 from jwt_server.web.service import current_service
 
+LOST: Final = " The password that was made up is lost, so give another with `users passwd`."
+
 
 class Command(click.Command):
     """A command that ends with 1 and the reason where the service refuses."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; what is raised for a client becomes a line for the operator."""
+        _let_anything_be_written()
         try:
             return super().invoke(ctx)
         except (DatabaseUnavailable, KeysUnavailable) as error:
             raise click.ClickException(error.cause) from error
         except ServiceError as error:
             raise click.ClickException(error.message) from error
-        except BrokenPipeError:  # whoever reads has had enough, as `head` has
-            raise
         except OSError as error:
             if error.filename is not None:
                 raise click.ClickException(f"{error}.") from error
+            made_up = bool(ctx.params.get("generate"))
+            if isinstance(error, BrokenPipeError) and not made_up:
+                raise  # whoever reads has had enough, as `head` has
             # What is left in the buffer would be tried again as Python ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.ClickException(
-                f"The answer can't be written: {error.strerror}. What was asked for may be done;"
-                " a password that was made up is lost, so give another with `users passwd`."
+                f"The answer can't be written: {error.strerror}. What was asked for may be done."
+                + (LOST if made_up else "")
             ) from error
 
 
@@ -55,3 +60,10 @@ def opened() -> Iterator[Connection]:
     """A connection to the service's database."""
     with current_service().database.connection() as db:
         yield db
+
+
+def _let_anything_be_written() -> None:
+    """Write a name that the terminal's encoding lacks as escapes, rather than fail half way."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # None where it is closed
+            stream.reconfigure(errors="backslashreplace")

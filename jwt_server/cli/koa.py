@@ -22,7 +22,8 @@ def import_koa(file: Path) -> None:
 
     FILE is its SQLite database. Ids, names and password hashes are kept, so that everybody signs in
     as before. Nothing is brought over, and every reason listed, where one row can't be: its id or
-    name is taken (names are compared without case), its hash is unusable or costs more than 15.
+    name is taken (names are compared without case), its hash is unusable or costs more than 15, a
+    pet's name is empty or over 100 characters.
 
     Nobody can sign in meanwhile, so stop the service; and best start with a new database, without
     the demo user.

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from jwt_server.errors import InvalidFields
 from jwt_server.security import policy
+from jwt_server.security.passwords import MAX_CHARACTERS
 from jwt_server.web.service import current_service
+
+MOST_BYTES: Final = 4 * MAX_CHARACTERS + len("\r\n")
+"""What the longest password may take on standard input, in UTF-8; what has more is too long."""
 
 
 def password_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -30,8 +34,11 @@ def new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
     """
     if generate and from_stdin:
         raise click.UsageError("--generate and --password-stdin exclude each other.")
+    least = current_service().settings.password_min_length
+    if generate and sys.stdout is None:
+        raise click.UsageError("There is no standard output to show the password on.")
     if generate:
-        return policy.generated()
+        return policy.generated(least)
     if from_stdin:
         password = _read_password()
     elif sys.stdin is not None and sys.stdin.isatty():
@@ -40,7 +47,7 @@ def new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
         raise click.UsageError(
             "There is no terminal to ask at: use --password-stdin or --generate."
         )
-    wrong = policy.complaint(password, username, current_service().settings.password_min_length)
+    wrong = policy.complaint(password, username, least)
     if wrong is not None:
         raise InvalidFields({"password": [wrong]})
     return str(password)
@@ -50,8 +57,8 @@ def _read_password() -> str:
     """Standard input without the line end that `echo` and editors put there."""
     if sys.stdin is None:
         raise click.UsageError("There is no standard input to read the password from.")
-    try:
-        text = sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidFields({"password": ["Send it in UTF-8."]}) from error
+    if sys.stdin.isatty():  # it would be shown as it is typed
+        raise click.UsageError("To type the password, leave out --password-stdin.")
+    # What is no UTF-8, or was cut here, is refused by the policy.
+    text = sys.stdin.buffer.read(MOST_BYTES + 1).decode("utf-8", "surrogateescape")
     return text.removesuffix("\n").removesuffix("\r")

@@ -10,11 +10,13 @@ from jwt_server import ids
 from jwt_server.accounts import usernames
 from jwt_server.database import Connection, Row
 from jwt_server.koa.original import Original
-from jwt_server.security.passwords import hash_cost
+from jwt_server.security.passwords import NO_HASH, hash_cost
 
 MAX_COST: Final = 15
 """A hash that is costlier (log2) would hold a core for seconds at every sign-in."""
 
+PET_CHARACTERS: Final = 100
+"""The longest name, and the longest species, that the API takes for a pet."""
 
 NO_ID: Final = "the id is no whole number of 1 to 18 digits (text in quotes is none)."
 
@@ -72,7 +74,7 @@ def _wrong_with_user(user: Row) -> Iterator[str]:
         yield "the name is no text."
     elif complaint := usernames.complaint(user["username"]):
         yield f"the name can't be one here. {complaint}"
-    cost = hash_cost(user["password_hash"]) if isinstance(user["password_hash"], str) else None
+    cost = hash_cost(user["password_hash"]) if _is_text(user["password_hash"]) else None
     if cost is None:
         yield "the password hash is unusable."
     elif cost > MAX_COST:
@@ -89,7 +91,7 @@ def _insert_user(work: _Import, user: Row) -> Iterator[str]:
         id=row_id,
         username=username,
         username_key=key,
-        password_hash=user["password_hash"] if isinstance(user["password_hash"], str) else "",
+        password_hash=user["password_hash"] if _is_text(user["password_hash"]) else NO_HASH,
         now=work.now,
     ):
         return
@@ -112,10 +114,21 @@ def _wrong_with_pet(pet: Row) -> Iterator[str]:
         yield NO_ID
     if pet["owner"] is None:
         yield f"its owner, user {pet['user_id']!r:.40}, is not in the file."
-    if not _is_text(pet["name"]):
-        yield "the name is no text."
-    if pet["species"] is not None and not _is_text(pet["species"]):
-        yield "the species is no text."
+    if complaint := _complaint(pet["name"], least=1):
+        yield f"the name {complaint}."
+    if pet["species"] is not None and (complaint := _complaint(pet["species"], least=0)):
+        yield f"the species {complaint}."
+
+
+def _complaint(text: Any, *, least: int) -> str | None:
+    """What keeps this from being a pet's name or species here; or None."""
+    if not _is_text(text):
+        return "is no text"
+    if len(text) < least:
+        return "is empty"
+    if len(text) > PET_CHARACTERS:
+        return f"is longer than {PET_CHARACTERS} characters"
+    return "has a NUL in it" if "\0" in text else None
 
 
 def _insert_pet(work: _Import, pet: Row) -> Iterator[str]:

@@ -19,6 +19,7 @@ LITTLE: Final = 4
 
 # Without the letters and digits that are taken for each other; 5 bits a character.
 ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"
+GROUP: Final = 4
 GROUPS: Final = 5
 
 
@@ -40,7 +41,8 @@ def complaint(password: str, username: str, min_length: int) -> str | None:
     return None
 
 
-def generated() -> str:
-    """A fresh random password of 100 bits, in groups that can be read out."""
-    groups = ("".join(secrets.choice(ALPHABET) for _ in range(4)) for _ in range(GROUPS))
+def generated(min_length: int) -> str:
+    """A fresh random password of 100 bits or more, in groups that can be read out."""
+    count = max(GROUPS, min_length // (GROUP + len("-")) + 1)
+    groups = ("".join(secrets.choice(ALPHABET) for _ in range(GROUP)) for _ in range(count))
     return "-".join(groups)

@@ -19,6 +19,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from jwt_server import ids
 from jwt_server.errors import NotSignedIn, ServiceError
 from jwt_server.security import refresh_tokens
+from jwt_server.web.problems import HTTP_ERRORS
 
 View = TypeVar("View", bound=Callable[..., Any])
 Refusal = tuple[int, type[ServiceError]]
@@ -54,6 +55,7 @@ HEADERS: Final[Mapping[str, Json]] = {
     ),
     "WWW-Authenticate": _header("What is missing (RFC 6750 section 3).", pattern="^Bearer"),
     "Retry-After": _header("Seconds after which to try again.", pattern="^[0-9]+$"),
+    "Allow": _header("The methods that the path takes."),
     "Cache-Control": _header("How long it may be kept."),
     "Location": _header("Where the new thing is.", format="uri-reference"),
     "Link": _header(
@@ -65,6 +67,11 @@ HEADERS: Final[Mapping[str, Json]] = {
     ),
     "X-Auth-Admin": _header("Whether the token's user is an admin.", enum=["true", "false"]),
 }
+
+ANYWHERE: Final[Mapping[int, list[str]]] = {400: [], 405: ["Allow"], 500: [], 501: ["Allow"]}
+"""What every operation may answer beside its own refusals, as the request or the service may be
+broken, and which headers come along. Listed one by one: a `default` would cover every status, and
+no test would notice one that nobody has written down."""
 
 PROBLEM: Final[Json] = {
     "description": "Problem details (RFC 9457).",
@@ -114,6 +121,8 @@ def register(app: Flask, version: str) -> Description:
     components.schema("Problem", PROBLEM)
     for name, header in HEADERS.items():
         components.header(name, header)
+    for status, headers in ANYWHERE.items():
+        components.response(_shared(status), _refusal(status, dict([HTTP_ERRORS[status]]), headers))
     return api
 
 
@@ -162,14 +171,14 @@ def body_doc(schema: type[Schema]) -> Json:
 
 
 def refusals_doc(refusals: Iterable[Refusal]) -> Json:
-    """A response for each status that a view refuses with, and in it each code."""
+    """A response for each status that a view may refuse with, and in it each code."""
     by_status: dict[int, set[type[ServiceError]]] = defaultdict(set)
     for status, error in refusals:
         by_status[status].add(error)
-    return {
-        str(status): _refusal(status, sorted(errors, key=lambda error: error.code))
-        for status, errors in sorted(by_status.items())
-    }
+    answers = {
+        status: {"$ref": f"#/components/responses/{_shared(status)}"} for status in ANYWHERE
+    } | {status: _own_refusal(status, errors) for status, errors in by_status.items()}
+    return {str(status): answer for status, answer in sorted(answers.items())}
 
 
 def header_doc(name: str) -> Json:
@@ -186,24 +195,36 @@ def description() -> str:
     )
 
 
-def _refusal(status: int, errors: list[type[ServiceError]]) -> Json:
-    told = [f"- `{error.code}`: {_meaning(error)}" for error in errors]
-    headers = ["X-Request-ID"]
+def _shared(status: int) -> str:
+    """What the answer of a status is called that is the same for every operation."""
+    return HTTP_STATUS_CODES[status].replace(" ", "")
+
+
+def _own_refusal(status: int, errors: set[type[ServiceError]]) -> Json:
+    codes = {error.code: _meaning(error) for error in errors}
+    if status in ANYWHERE:
+        codes |= dict([HTTP_ERRORS[status]])
+    headers = []
     if any(issubclass(error, NotSignedIn) for error in errors):
         headers.append("WWW-Authenticate")
     if any(error.retry_after is not None for error in errors):
         headers.append("Retry-After")
+    return _refusal(status, codes, headers)
+
+
+def _refusal(status: int, codes: Mapping[str, str], headers: Iterable[str]) -> Json:
+    """An answer that says no: as text, or as problem details with one of the codes."""
     problem = {
         "allOf": [{"$ref": "#/components/schemas/Problem"}],
         "properties": {
             "title": {"const": HTTP_STATUS_CODES[status]},
             "status": {"const": status},
-            "code": {"enum": [error.code for error in errors]},
+            "code": {"enum": sorted(codes)},
         },
     }
     return {
-        "description": "\n".join(told),
-        "headers": {name: header_doc(name) for name in headers},
+        "description": "\n".join(f"- `{code}`: {codes[code]}" for code in sorted(codes)),
+        "headers": {name: header_doc(name) for name in ("X-Request-ID", *headers)},
         "content": {
             "text/plain": {"schema": {"type": "string"}},
             "application/problem+json": {"schema": problem},

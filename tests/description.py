@@ -1,0 +1,71 @@
+"""Asking with a second look: is the answer one that the API's description tells of?"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from flask import Flask
+from flask_smorest.spec.plugins import FlaskPlugin
+from jsonschema import Draft202012Validator
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+if TYPE_CHECKING:
+    from tests.conftest import Answer, Ask
+
+METHODS = {"DELETE", "GET", "PATCH", "POST", "PUT"}
+
+
+def documented(app: Flask, ask: Ask) -> Ask:
+    """Ask, and compare the answer with what the description says of the route."""
+    description = json.loads(app.test_client().get("/openapi.json").data)
+
+    def asked(method: str, path: str, **kwargs: Any) -> Answer:
+        answer = ask(method, path, **kwargs)
+        operation = operation_of(app, description, method, urlsplit(path).path)
+        if operation is not None:
+            compare(description, operation["responses"][str(answer.status)], answer)
+        return answer
+
+    return asked
+
+
+def operation_of(
+    app: Flask, description: dict[str, Any], method: str, path: str
+) -> dict[str, Any] | None:
+    """What the description says of a request; of HEAD, OPTIONS and unknown paths it only says
+    something in its introduction.
+    """
+    routes = app.url_map.bind("")
+    try:
+        rule, _ = routes.match(path, method, return_rule=True)
+    except MethodNotAllowed as refused:  # which each operation of the path tells of
+        [method, *_] = METHODS & set(refused.valid_methods or ())
+        rule, _ = routes.match(path, method, return_rule=True)
+    except HTTPException:
+        return None
+    found: dict[str, Any] = description["paths"][FlaskPlugin.flaskpath2openapi(rule.rule)]
+    return found.get(method.lower())
+
+
+def compare(description: dict[str, Any], response: dict[str, Any], answer: Answer) -> None:
+    """See that content type, headers and body are what the response is said to have."""
+    response = resolved(description, response)
+    told = {name for name in response["headers"] if name != "Link"}  # not on a last page
+    assert told <= set(answer.headers.keys())
+    media = answer.headers.get("Content-Type", "").partition(";")[0]
+    content = response.get("content", {"": {}})
+    assert media in content
+    if media:
+        body = json.loads(answer.body) if media.endswith("json") else answer.text
+        whole = Draft202012Validator(description)  # so that references are found
+        whole.evolve(schema=content[media]["schema"]).validate(body)
+
+
+def resolved(description: dict[str, Any], response: dict[str, Any]) -> dict[str, Any]:
+    """A response that is told of in place, or among those that operations share."""
+    if "$ref" not in response:
+        return response
+    shared: dict[str, Any] = description["components"]["responses"]
+    return shared[response["$ref"].removeprefix("#/components/responses/")]  # type: ignore[no-any-return]
