@@ -49,9 +49,9 @@ def import_koa(folder: Path, users: int) -> tuple[float, float]:
     }
     init, run = [*FLASK, "init-db"], [*FLASK, "import-koa", str(source)]
     quiet = subprocess.DEVNULL
-    subprocess.run(init, env=environment, stdout=quiet, check=True)  # noqa: S603 - our own command
+    subprocess.run(init, env=environment, stdout=quiet, check=True)
     start = time.perf_counter()
-    process = subprocess.Popen(run, env=environment, stdout=quiet)  # noqa: S603 - our own command
+    process = subprocess.Popen(run, env=environment, stdout=quiet)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)  # Popen can't ask for it any more

@@ -38,7 +38,7 @@ workers = settings.workers
 # Threads, because a sign-in hashes for a fraction of a second outside the interpreter lock,
 # and the worker's other threads answer the cheap requests meanwhile. As many as hash or stand in
 # line, and some for the rest.
-worker_class = "jwt_server.gunicorn_worker.Worker"
+worker_class = "jwt_server.ops.worker.Worker"
 threads = settings.threads
 
 # The service writes its own line for each request, with the request's id.
