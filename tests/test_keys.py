@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,9 @@ def sign_in(client: FlaskClient) -> str:
 def published(client: FlaskClient) -> dict[str, dict[str, str]]:
     answer = client.get("/.well-known/jwks.json")
     assert answer.headers["Cache-Control"] == "public, max-age=600"
-    return {key["kid"]: key for key in answer.get_json()["keys"]}
+    keys = {key["kid"]: key for key in answer.get_json()["keys"]}
+    assert len(keys) == len(answer.get_json()["keys"])
+    return keys
 
 
 def kid_of(token: str) -> str:
@@ -159,6 +162,67 @@ def test_revoke_of_a_key_to_come_leaves_the_one_that_signs(client: FlaskClient, 
 
     assert set(published(client)) == {first}
     assert client.get("/pets", headers=bearer(token)).status_code == 200
+
+
+def pem_files(folder: Path, kid: str) -> list[Path]:
+    return sorted(folder.glob(f"*-{kid}.pem"))
+
+
+@pytest.mark.parametrize("seconds", [-60, 60], ids=["an earlier", "a later"])
+def test_revoke_takes_every_copy_of_the_key(
+    client: FlaskClient, app: Flask, folder: Path, clock: Clock, seconds: int
+) -> None:
+    """Under another activation, as an operator may have copied it."""
+    stolen = sign_in(client)
+    [first] = published(client)
+    [path] = pem_files(folder, first)
+    shutil.copy2(path, folder / f"{int(clock()) + seconds}-{first}.pem")
+    assert set(published(client)) == {first}
+
+    done = run(app, "revoke", first)
+
+    [second] = published(client)
+    assert done.output == f"Revoked: {first}\nAdded: {second} signs from now on\n"
+    assert pem_files(folder, first) == []
+    clock.advance(120)
+    assert kid_of(sign_in(client)) == second
+    assert client.get("/pets", headers=bearer(stolen)).text == "Forged token."
+
+
+def test_a_copy_that_signs_is_replaced_though_another_key_is_there(
+    client: FlaskClient, app: Flask, folder: Path, clock: Clock
+) -> None:
+    [first] = published(client)
+    run(app, "rotate")
+    [second] = set(published(client)) - {first}
+    clock.advance(2 * 600 + 1)
+    [path] = pem_files(folder, first)
+    shutil.copy2(path, folder / f"{int(clock())}-{first}.pem")
+    assert kid_of(sign_in(client)) == first
+
+    run(app, "revoke", first)
+
+    [third] = set(published(client)) - {second}
+    assert kid_of(sign_in(client)) == third
+
+
+def test_the_new_key_is_there_before_the_stolen_one_goes(
+    client: FlaskClient, app: Flask, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever a worker looks, there is a key that signs."""
+    [first] = published(client)
+    left: list[set[str]] = []
+    unlink = Path.unlink
+
+    def unlinked(path: Path, *, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok=missing_ok)
+        left.append(set(published(client)))
+
+    monkeypatch.setattr(Path, "unlink", unlinked)
+    run(app, "revoke", first)
+
+    [second] = published(client)
+    assert left == [{first, second}, {second}]  # after the draft, after the stolen key
 
 
 def test_list_tells_which_key_signs(client: FlaskClient, app: Flask, clock: Clock) -> None:
