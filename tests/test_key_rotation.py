@@ -207,15 +207,18 @@ def test_the_documented_verifier_takes_our_tokens_and_no_others(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("file", "why"),
-    [(None, "There is no usable key in"), ("1-x.pem", "Its name is not <activation>-<kid>.pem.")],
+    [
+        ("", "There is no folder"),
+        (".", "There is no usable key in"),
+        ("./1-x.pem", "Its name is not <activation>-<kid>.pem."),
+    ],
 )
-def test_gunicorn_does_not_start_without_a_good_key(
-    tmp_path: Path, file: str | None, why: str
-) -> None:
+def test_gunicorn_does_not_start_without_a_good_key(tmp_path: Path, file: str, why: str) -> None:
     settings = BASE_ENVIRONMENT | {"JWT_ALGORITHM": "EdDSA", "JWT_KEYS_DIR": f"{tmp_path}/keys"}
     assert flask(tmp_path, settings, "init-db").returncode == 0
-    (tmp_path / "keys").mkdir()
-    if file is not None:
+    if file:
+        (tmp_path / "keys").mkdir()
+    if file.endswith(".pem"):
         (tmp_path / "keys" / file).write_text("x")
 
     [line] = failed_start(tmp_path, settings)

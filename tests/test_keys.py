@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -319,6 +321,25 @@ def test_a_key_that_others_may_read_is_refused(
         make_app(jwt_algorithm=algorithm, jwt_keys_dir=folder)
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(
+    make_app: MakeApp, folder: Path, make: Callable[[Path, int], None]
+) -> None:
+    folder.mkdir(mode=0o700)
+    path = folder / f"0-{'x' * 43}.pem"
+    make(path, 0o600)
+    other_end = os.open(path, os.O_RDWR | os.O_NONBLOCK) if path.is_fifo() else os.dup(0)
+    end_of_file = threading.Timer(5, os.close, [other_end])  # for who reads it all the same
+    end_of_file.start()
+
+    with pytest.raises(ConfigurationError, match=r"can't be used: It is no regular file\."):
+        make_app(jwt_algorithm="EdDSA", jwt_keys_dir=folder)
+
+    assert end_of_file.is_alive()
+    end_of_file.cancel()
+    os.close(other_end)
+
+
 def test_a_key_of_another_name_is_refused(
     app: Flask, make_app: MakeApp, folder: Path, algorithm: str
 ) -> None:
@@ -337,7 +358,7 @@ def test_without_a_key_nothing_is_signed_and_the_command_says_what_to_do(
     for answer in (client.post("/auth", data=CREDENTIALS), client.get("/readyz")):
         assert answer.status_code == 503
         assert answer.headers["Retry-After"] == "2"
-    assert f"{folder} can't be read" in caplog.text
+    assert f"There is no folder {folder}: the command `keys rotate` makes it" in caplog.text
     folder.mkdir()
     assert client.get("/.well-known/jwks.json").status_code == 503
     assert "the command `keys rotate` makes one" in caplog.text

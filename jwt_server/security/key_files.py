@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -107,6 +108,10 @@ class KeyFiles:
         """The files that are there. Raises KeysUnavailable where the folder can't be read."""
         try:
             return tuple(sorted(name for name in os.listdir(self.folder) if name.endswith(".pem")))  # noqa: PTH208 - half the time of pathlib's, and it is spent at each request
+        except FileNotFoundError as error:
+            raise KeysUnavailable(
+                f"There is no folder {self.folder}: the command `keys rotate` makes it, and a key."
+            ) from error
         except OSError as error:
             raise KeysUnavailable(f"{self.folder} can't be read: {error.strerror}.") from error
 
@@ -126,7 +131,10 @@ class KeyFiles:
         named = NAME.fullmatch(path.name)
         if named is None:
             raise UnusableKey("Its name is not <activation>-<kid>.pem.")
-        if path.stat().st_mode & 0o077:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise UnusableKey("It is no regular file.")  # a pipe would be waited for, for ever
+        if mode & 0o077:
             raise UnusableKey(f"Others may read it: chmod 600 {path}.")
         pair = keys.load(self.algorithm, path.read_bytes())
         if pair.kid != named[2]:
