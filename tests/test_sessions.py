@@ -115,6 +115,7 @@ def test_within_the_grace_the_replaced_token_gets_the_same_successor(
     client: FlaskClient, clock: Clock, seconds: int
 ) -> None:
     first = sign_in(client)
+    clock.advance(60)  # the grace counts from the rotation
     second = refresh(client, first["refresh_token"])
     clock.advance(seconds)
 
@@ -130,6 +131,7 @@ def test_the_grace_runs_from_the_rotation_and_is_not_extended(
     client: FlaskClient, clock: Clock
 ) -> None:
     first = sign_in(client)
+    clock.advance(60)
     refresh(client, first["refresh_token"])
     for _ in range(2):
         clock.advance(5)
@@ -450,6 +452,19 @@ def test_a_deleted_users_refresh_token_is_nobodys(client: FlaskClient, db: Conne
     assert refresh(client, tokens["refresh_token"])["code"] == "refresh_token_invalid"
     answer = client.get("/pets", headers=bearer(tokens["access_token"]))
     assert answer.text == "Token of a user who is gone."
+
+
+def test_a_disabled_users_refresh_token_is_of_an_ended_session(
+    client: FlaskClient, db: Connection
+) -> None:
+    """Also where nobody has ended the session itself."""
+    tokens = sign_in(client)
+    store.set_disabled(db, 1, disabled=True)
+
+    assert refresh(client, tokens["refresh_token"])["code"] == "session_ended"
+
+    store.set_disabled(db, 1, disabled=False)
+    assert "access_token" in refresh(client, tokens["refresh_token"])  # nothing was used up
 
 
 def test_a_token_of_anothers_session_is_revoked(
