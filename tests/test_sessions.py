@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -530,9 +531,34 @@ def test_logout_by_refresh_token_takes_any_header_that_is_no_bearers(
     assert access(client, tokens) == 401
 
 
-@pytest.mark.parametrize("token", ["", "x" * 10_000])
+@pytest.mark.parametrize("token", ["", "x" * 10_000, "\0", "x\0", "\ud800", "é", "r1.x"], ids=ascii)
 def test_logout_by_any_text_is_204(client: FlaskClient, token: str) -> None:
-    assert client.post("/auth/logout", json={"refresh_token": token}).status_code == 204
+    data = json.dumps({"refresh_token": token})
+
+    answer = client.post("/auth/logout", data=data, content_type="application/json")
+
+    assert (answer.status_code, answer.data) == (204, b"")
+
+
+@pytest.mark.parametrize("data", ["refresh_token=", "refresh_token=%00", "refresh_token=x"])
+def test_logout_by_any_text_in_a_form_is_204(client: FlaskClient, data: str) -> None:
+    form = "application/x-www-form-urlencoded"
+    assert client.post("/auth/logout", data=data, content_type=form).status_code == 204
+
+
+@pytest.mark.parametrize("token", [1, True, [], {}, None])
+def test_logout_by_what_is_no_text_is_told_so(client: FlaskClient, token: Any) -> None:
+    answer = client.post("/auth/logout", json={"refresh_token": token}, headers=JSON)
+
+    assert (answer.status_code, set(answer.get_json()["errors"])) == (422, {"refresh_token"})
+
+
+def test_logout_by_a_refresh_token_of_another_scope_is_refused(client: FlaskClient) -> None:
+    tokens = sign_in(client)
+    body = {"refresh_token": tokens["refresh_token"]}
+
+    assert client.post("/auth/logout?scope=x", json=body).status_code == 422
+    assert access(client, tokens) == 200
 
 
 @pytest.mark.parametrize(
