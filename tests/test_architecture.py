@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from configparser import ConfigParser
 
@@ -10,6 +11,8 @@ from tests.server import ROOT
 PACKAGE = ROOT / "jwt_server"
 TEXT = (ROOT / "docs" / "architecture.md").read_text()
 PICTURE = (ROOT / "docs" / "architecture.svg").read_text()
+LONGEST = 40
+"""lines of a function"""
 
 
 def children() -> set[str]:
@@ -42,6 +45,14 @@ def test_the_text_has_no_file_that_is_not_there() -> None:
 
     for name in re.findall(r"[\w.]+\.(?:py|sql)", rooms):
         assert name in there, name
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                assert lines <= LONGEST, f"{path}: {node.name} has {lines} lines"
 
 
 def test_every_library_has_its_reason() -> None:
