@@ -102,6 +102,17 @@ def test_under_hs256_nothing_is_published(make_app: MakeApp, database: Database)
     assert "JWT_ALGORITHM is HS256" in done.output
 
 
+def test_the_public_keys_are_kept_for_as_long_as_is_set(
+    make_app: MakeApp, database: Database, folder: Path
+) -> None:
+    app = make_app(jwt_algorithm="EdDSA", jwt_keys_dir=folder, jwks_max_age=77)
+    run(app, "rotate")
+
+    answer = app.test_client().get("/.well-known/jwks.json")
+
+    assert answer.headers["Cache-Control"] == "public, max-age=77"
+
+
 def test_a_new_key_is_published_at_once_and_signs_after_two_max_ages(
     client: FlaskClient, app: Flask, clock: Clock
 ) -> None:

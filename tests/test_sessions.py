@@ -418,6 +418,22 @@ def test_dead_sessions_are_cleared_away_as_new_ones_come(
     assert parse(dead["refresh_token"]).session_id not in ids
 
 
+def test_the_oldest_dead_sessions_go_first_and_not_all_at_once(
+    client: FlaskClient, db: Connection
+) -> None:
+    """Twenty for each new one; here the later a session was opened, the sooner it has died."""
+    db.driver.execute(
+        "INSERT INTO sessions WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+        " WHERE i < 45) SELECT NULL, 'dead' || i, 1, x'00', 1, 1, 0, 0, 0, 0, 100 - i, 0, NULL,"
+        " '', '' FROM n"
+    )
+
+    for left in (25, 5, 0):
+        sign_in(client)
+        rows = db.driver.execute("SELECT id FROM sessions WHERE id LIKE 'dead%'").fetchall()
+        assert {row["id"] for row in rows} == {f"dead{number}" for number in range(1, left + 1)}
+
+
 def test_prune_clears_all_of_them_away(client: FlaskClient, clock: Clock, db: Connection) -> None:
     db.driver.execute(
         "INSERT INTO sessions WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
