@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,9 +26,12 @@ from jwt_server.sqlite import FileId, Row, failures_named, file_id, open_databas
 
 __all__ = ["Connection", "Database", "Row"]
 
+Steps = tuple[str, str, tuple[str, ...]]
+
 # How a transaction begins, ends and is undone.
-OUTERMOST: Final = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
-NESTED: Final = ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "RELEASE part"))
+WRITING: Final[Steps] = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
+READING: Final[Steps] = ("BEGIN", "COMMIT", ("ROLLBACK",))
+NESTED: Final[Steps] = ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "RELEASE part"))
 
 PACKAGE: Final = Path(__file__).parent
 
@@ -45,13 +48,20 @@ class Connection:
         self.queries = _bound(queries, driver)
         self.file = file
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """All or nothing of what is written inside; takes the write lock at once.
 
         Inside of another transaction it is a part of that one, which can be undone alone.
         """
-        begin, end, undo = NESTED if self.driver.in_transaction else OUTERMOST
+        return self._block(WRITING)
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """What is read inside is of one moment. Waits for no writer, and is not for writing."""
+        return self._block(READING)
+
+    @contextmanager
+    def _block(self, steps: Steps) -> Iterator[None]:
+        begin, end, undo = NESTED if self.driver.in_transaction else steps
         with failures_named():
             self.driver.execute(begin)
             try:

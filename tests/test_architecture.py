@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from configparser import ConfigParser
@@ -13,6 +14,8 @@ from tests.server import ROOT
 PACKAGE = ROOT / "jwt_server"
 TEXT = (ROOT / "docs" / "architecture.md").read_text()
 PICTURE = (ROOT / "docs" / "architecture.svg").read_text()
+LONGEST = 40
+"""lines of a function"""
 
 
 def children() -> set[str]:
@@ -56,6 +59,14 @@ def test_the_text_has_every_file_in_its_folder_and_no_other() -> None:
 
     assert {path for path in told() if path.is_relative_to(PACKAGE)} == there
     assert [path for path in told() if not path.exists()] == []
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                assert lines <= LONGEST, f"{path}: {node.name} has {lines} lines"
 
 
 def test_every_library_has_its_reason_and_no_other_is_told_of() -> None:

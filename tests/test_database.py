@@ -83,6 +83,32 @@ def test_a_write_waits_two_seconds_for_the_lock_and_then_gives_up(
     assert client.post("/pets", json={"name": "x"}, headers=travis).status_code == 201
 
 
+def test_an_export_waits_for_no_writer(
+    client: FlaskClient, db: Connection, travis: dict[str, str]
+) -> None:
+    db.driver.execute("BEGIN IMMEDIATE")
+    add_user(db, "under way")
+
+    answer = client.get("/me/export", headers=travis)
+
+    assert answer.status_code == 200
+    assert [pet["name"] for pet in answer.get_json()["pets"]] == ["Bunny", "Ru"]
+
+
+def test_a_snapshot_is_of_one_moment(database: Database) -> None:
+    with database.connection() as reader, database.connection() as writer:
+        with reader.snapshot():
+            before = reader.queries.pets.names_of_user(user_id=1)
+            with writer.transaction():
+                writer.driver.execute("DELETE FROM pets")
+            assert reader.queries.pets.names_of_user(user_id=1) == before
+        assert reader.queries.pets.names_of_user(user_id=1) == []
+        with writer.transaction(), writer.snapshot():  # as a part of it
+            writer.driver.execute("DELETE FROM users")
+        with reader.snapshot():
+            assert reader.queries.accounts.find_by_id(id=1) is None
+
+
 def test_a_transaction_is_all_or_nothing(db: Connection) -> None:
     with pytest.raises(ZeroDivisionError), db.transaction():
         add_user(db, "half")

@@ -1,7 +1,8 @@
 """Keys rotated under load: two gunicorn workers, a second process that knows just the JWKS URL.
 
 All algorithms at once, each with a server of its own, as it is real time that goes by: keys are
-published for four seconds before they sign, and tokens live three.
+published for six seconds before they sign, and tokens live twelve. On a machine that is so busy
+that a client takes longer than that for one round, what came too late is not counted.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,18 @@ from typing import Any
 import jwt
 import pytest
 
-from tests.conftest import BASE_ENVIRONMENT, ask_server
-from tests.factories import CREDENTIALS, bearer
+from jwt_server.database import Database
+from tests.conftest import BASE_ENVIRONMENT, Answer, ask_server
+from tests.factories import CREDENTIALS, add_user, bearer
 from tests.server import ROOT, Server, flask, started
 from tests.test_server import failed_start
 
 ALGORITHMS = ["EdDSA", "ES256", "RS256"]
-MAX_AGE = 2
-TTL = 3
+MAX_AGE = 3
+LEAD = 2 * MAX_AGE
+TTL = 12
+PAUSE = 0.02
+"""So that the load is a steady one, and not all that the machine can give."""
 
 # What another service does: tokens on standard input, a line each, and a verdict for each.
 VERIFIER = """
@@ -47,9 +52,30 @@ for line in sys.stdin:
 """
 
 
+class Since:
+    """A moment, and whether so many seconds may have gone by since then.
+
+    Token times are whole seconds, so the last one does not count.
+    """
+
+    def __init__(self) -> None:
+        self.moment = time.monotonic()
+
+    def over(self, seconds: int) -> bool:
+        return time.monotonic() - self.moment >= seconds - 1
+
+
+def sign_in(server: Server, username: str = "travis") -> Answer:
+    body = json.dumps(CREDENTIALS | {"username": username})
+    return ask_server(server, "POST", "/auth", {}, body, "application/json")
+
+
 @dataclass
 class Load:
-    """Clients that sign in and read as long as the load lasts, and what went wrong."""
+    """Clients that sign in and read as long as the load lasts, and what went wrong.
+
+    Each is a user of its own: a user has 50 sessions at the most, the oldest ends.
+    """
 
     server: Server
     kids: list[str] = field(default_factory=list)
@@ -60,31 +86,34 @@ class Load:
     asked: int = 0
     over: threading.Event = field(default_factory=threading.Event)
 
-    def client(self, verifier: subprocess.Popen[str] | None) -> None:
-        while not self.over.is_set():
+    def client(self, username: str, verifier: subprocess.Popen[str] | None = None) -> None:
+        while not self.over.wait(PAUSE):
+            since = Since()
             known = ask_server(self.server, "GET", "/.well-known/jwks.json").text
-            signed_in = ask_server(
-                self.server, "POST", "/auth", {}, json.dumps(CREDENTIALS), "application/json"
-            )
+            signed_in = sign_in(self.server, username)
+            in_time = not since.over(LEAD)
             read = ask_server(self.server, "GET", "/pets", bearer(signed_in.text))
             self.asked += 1
             if (signed_in.status, read.status) != (200, 200):
-                self.mistakes.append(f"{signed_in.text[:40]} {read.status} {read.text[:40]}")
+                if signed_in.status != 200 or not since.over(TTL):
+                    self.mistakes.append(f"{signed_in.text[:40]} {read.status} {read.text[:40]}")
                 continue
             kid = jwt.get_unverified_header(signed_in.text)["kid"]
             if kid not in self.kids:
                 self.kids.append(kid)
-            if kid not in known:
+            if kid not in known and in_time:
                 self.unpublished.append(kid)
             if verifier is not None:
-                self.verify(verifier, signed_in.text)
+                self.verify(verifier, signed_in.text, since)
 
-    def verify(self, verifier: subprocess.Popen[str], token: str) -> None:
+    def verify(self, verifier: subprocess.Popen[str], token: str, since: Since) -> None:
         assert verifier.stdin is not None
         assert verifier.stdout is not None
         verifier.stdin.write(f"{token}\n")
         verifier.stdin.flush()
-        self.verified.append(verifier.stdout.readline().strip())
+        verdict = verifier.stdout.readline().strip()
+        if verdict != "expired" or not since.over(TTL):
+            self.verified.append(verdict)
 
 
 @contextmanager
@@ -94,7 +123,10 @@ def loaded(server: Server, algorithm: str) -> Iterator[Load]:
         [sys.executable, "-c", VERIFIER, f"{server.url}/.well-known/jwks.json", algorithm],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    clients = [threading.Thread(target=load.client, args=[each]) for each in (verifier, None, None)]
+    clients = [
+        threading.Thread(target=load.client, args=args)
+        for args in (["travis", verifier], ["second"], ["third"])
+    ]
     for client in clients:
         client.start()
     try:
@@ -116,7 +148,7 @@ def published(server: Server) -> set[str]:
     return set(keys)
 
 
-def wait_until(happened: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(happened: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline
@@ -136,15 +168,19 @@ def rotate_under_load(folder: Path, algorithm: str) -> None:
 
     for words in (("init-db",), ("seed",), ("keys", "rotate")):
         command(*words)
+    with closing(Database(folder / "server.db")) as database, database.connection() as db:
+        for username in ("second", "third", "onlooker"):
+            add_user(db, username, CREDENTIALS["password"])
     with started(folder, settings) as server, loaded(server, algorithm) as load:
         [first] = published(server)
         wait_until(lambda: first in load.kids)
 
         command("keys", "rotate")
         [second] = published(server) - {first}
-        old = ask_server(server, "POST", "/auth", {}, json.dumps(CREDENTIALS), "application/json")
+        since, old = Since(), sign_in(server, "onlooker").text
         wait_until(lambda: second in load.kids)
-        assert ask_server(server, "GET", "/pets", bearer(old.text)).status in (200, 401)
+        answer = ask_server(server, "GET", "/pets", bearer(old))
+        assert answer.status == 200 or since.over(TTL)  # old tokens verify to their end
 
         wait_until(lambda: "Removed" in command("keys", "prune"))
         assert published(server) == {second}
@@ -161,7 +197,7 @@ def rotate_under_load(folder: Path, algorithm: str) -> None:
     # for the keys again within their age.
     assert all("Forged token." in mistake for mistake in load.mistakes), load.mistakes
     assert len(load.mistakes) <= 3
-    assert load.asked > 100
+    assert load.asked > 50
 
 
 def test_keys_rotate_without_a_failed_request(tmp_path: Path) -> None:
@@ -194,28 +230,27 @@ def test_the_documented_verifier_takes_our_tokens_and_no_others(tmp_path: Path) 
     other = settings | {"JWT_AUDIENCE": "another"}
     names: dict[str, Any] = {}
 
-    def signed_in(server: Server) -> str:
-        body = json.dumps(CREDENTIALS)
-        return ask_server(server, "POST", "/auth", {}, body, "application/json").text
-
     with started(tmp_path, settings) as server:
         exec(code.replace("http://127.0.0.1:3000", server.url), names)  # noqa: S102 - the document's
-        assert names["user_of"](signed_in(server)) == 1
+        assert names["user_of"](sign_in(server).text) == 1
         with started(tmp_path, other) as elsewhere, pytest.raises(jwt.InvalidAudienceError):
-            names["user_of"](signed_in(elsewhere))
+            names["user_of"](sign_in(elsewhere).text)
 
 
 @pytest.mark.parametrize(
     ("file", "why"),
-    [(None, "There is no usable key in"), ("1-x.pem", "Its name is not <activation>-<kid>.pem.")],
+    [
+        ("", "There is no folder"),
+        (".", "There is no usable key in"),
+        ("./1-x.pem", "Its name is not <activation>-<kid>.pem."),
+    ],
 )
-def test_gunicorn_does_not_start_without_a_good_key(
-    tmp_path: Path, file: str | None, why: str
-) -> None:
+def test_gunicorn_does_not_start_without_a_good_key(tmp_path: Path, file: str, why: str) -> None:
     settings = BASE_ENVIRONMENT | {"JWT_ALGORITHM": "EdDSA", "JWT_KEYS_DIR": f"{tmp_path}/keys"}
     assert flask(tmp_path, settings, "init-db").returncode == 0
-    (tmp_path / "keys").mkdir()
-    if file is not None:
+    if file:
+        (tmp_path / "keys").mkdir()
+    if file.endswith(".pem"):
         (tmp_path / "keys" / file).write_text("x")
 
     [line] = failed_start(tmp_path, settings)

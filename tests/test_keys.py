@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +65,9 @@ def sign_in(client: FlaskClient) -> str:
 def published(client: FlaskClient) -> dict[str, dict[str, str]]:
     answer = client.get("/.well-known/jwks.json")
     assert answer.headers["Cache-Control"] == "public, max-age=600"
-    return {key["kid"]: key for key in answer.get_json()["keys"]}
+    keys = {key["kid"]: key for key in answer.get_json()["keys"]}
+    assert len(keys) == len(answer.get_json()["keys"])
+    return keys
 
 
 def kid_of(token: str) -> str:
@@ -95,6 +100,17 @@ def test_under_hs256_nothing_is_published(make_app: MakeApp, database: Database)
     done = run(make_app(), "rotate")
     assert done.exit_code == 1
     assert "JWT_ALGORITHM is HS256" in done.output
+
+
+def test_the_public_keys_are_kept_for_as_long_as_is_set(
+    make_app: MakeApp, database: Database, folder: Path
+) -> None:
+    app = make_app(jwt_algorithm="EdDSA", jwt_keys_dir=folder, jwks_max_age=77)
+    run(app, "rotate")
+
+    answer = app.test_client().get("/.well-known/jwks.json")
+
+    assert answer.headers["Cache-Control"] == "public, max-age=77"
 
 
 def test_a_new_key_is_published_at_once_and_signs_after_two_max_ages(
@@ -159,6 +175,67 @@ def test_revoke_of_a_key_to_come_leaves_the_one_that_signs(client: FlaskClient, 
 
     assert set(published(client)) == {first}
     assert client.get("/pets", headers=bearer(token)).status_code == 200
+
+
+def pem_files(folder: Path, kid: str) -> list[Path]:
+    return sorted(folder.glob(f"*-{kid}.pem"))
+
+
+@pytest.mark.parametrize("seconds", [-60, 60], ids=["an earlier", "a later"])
+def test_revoke_takes_every_copy_of_the_key(
+    client: FlaskClient, app: Flask, folder: Path, clock: Clock, seconds: int
+) -> None:
+    """Under another activation, as an operator may have copied it."""
+    stolen = sign_in(client)
+    [first] = published(client)
+    [path] = pem_files(folder, first)
+    shutil.copy2(path, folder / f"{int(clock()) + seconds}-{first}.pem")
+    assert set(published(client)) == {first}
+
+    done = run(app, "revoke", first)
+
+    [second] = published(client)
+    assert done.output == f"Revoked: {first}\nAdded: {second} signs from now on\n"
+    assert pem_files(folder, first) == []
+    clock.advance(120)
+    assert kid_of(sign_in(client)) == second
+    assert client.get("/pets", headers=bearer(stolen)).text == "Forged token."
+
+
+def test_a_copy_that_signs_is_replaced_though_another_key_is_there(
+    client: FlaskClient, app: Flask, folder: Path, clock: Clock
+) -> None:
+    [first] = published(client)
+    run(app, "rotate")
+    [second] = set(published(client)) - {first}
+    clock.advance(2 * 600 + 1)
+    [path] = pem_files(folder, first)
+    shutil.copy2(path, folder / f"{int(clock())}-{first}.pem")
+    assert kid_of(sign_in(client)) == first
+
+    run(app, "revoke", first)
+
+    [third] = set(published(client)) - {second}
+    assert kid_of(sign_in(client)) == third
+
+
+def test_the_new_key_is_there_before_the_stolen_one_goes(
+    client: FlaskClient, app: Flask, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever a worker looks, there is a key that signs."""
+    [first] = published(client)
+    left: list[set[str]] = []
+    unlink = Path.unlink
+
+    def unlinked(path: Path, *, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok=missing_ok)
+        left.append(set(published(client)))
+
+    monkeypatch.setattr(Path, "unlink", unlinked)
+    run(app, "revoke", first)
+
+    [second] = published(client)
+    assert left == [{first, second}, {second}]  # after the draft, after the stolen key
 
 
 def test_list_tells_which_key_signs(client: FlaskClient, app: Flask, clock: Clock) -> None:
@@ -255,6 +332,25 @@ def test_a_key_that_others_may_read_is_refused(
         make_app(jwt_algorithm=algorithm, jwt_keys_dir=folder)
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(
+    make_app: MakeApp, folder: Path, make: Callable[[Path, int], None]
+) -> None:
+    folder.mkdir(mode=0o700)
+    path = folder / f"0-{'x' * 43}.pem"
+    make(path, 0o600)
+    other_end = os.open(path, os.O_RDWR | os.O_NONBLOCK) if path.is_fifo() else os.dup(0)
+    end_of_file = threading.Timer(5, os.close, [other_end])  # for who reads it all the same
+    end_of_file.start()
+
+    with pytest.raises(ConfigurationError, match=r"can't be used: It is no regular file\."):
+        make_app(jwt_algorithm="EdDSA", jwt_keys_dir=folder)
+
+    assert end_of_file.is_alive()
+    end_of_file.cancel()
+    os.close(other_end)
+
+
 def test_a_key_of_another_name_is_refused(
     app: Flask, make_app: MakeApp, folder: Path, algorithm: str
 ) -> None:
@@ -273,7 +369,7 @@ def test_without_a_key_nothing_is_signed_and_the_command_says_what_to_do(
     for answer in (client.post("/auth", data=CREDENTIALS), client.get("/readyz")):
         assert answer.status_code == 503
         assert answer.headers["Retry-After"] == "2"
-    assert f"{folder} can't be read" in caplog.text
+    assert f"There is no folder {folder}: the command `keys rotate` makes it" in caplog.text
     folder.mkdir()
     assert client.get("/.well-known/jwks.json").status_code == 503
     assert "the command `keys rotate` makes one" in caplog.text

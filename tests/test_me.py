@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from typing import Any
@@ -14,7 +15,7 @@ from jwt_server.accounts import store
 from jwt_server.config import Settings
 from jwt_server.database import Connection
 from tests.conftest import Clock, MakeApp
-from tests.factories import CREDENTIALS, add_user, bearer, bearer_of
+from tests.factories import CREDENTIALS, add_user, bearer, bearer_of, everything
 from tests.test_sessions import JSON, access, refresh, sign_in
 
 PASSWORD = "correct horse battery"
@@ -40,6 +41,16 @@ def test_sign_up_makes_an_account_that_signs_in(open_client: FlaskClient, clock:
     assert me.get_json() == answer.get_json()
 
 
+@pytest.mark.parametrize("password", ["8 chars.", " 8 chars", "chars 8 ", "\tchars8\n", "x" * 256])
+def test_a_new_password_is_taken_as_it_was_sent(open_client: FlaskClient, password: str) -> None:
+    assert open_client.post("/users", json=NEW | {"password": password}).status_code == 201
+
+    assert sign_in(open_client, username="Ada", password=password)
+    trimmed = {"username": "Ada", "password": password.strip()[:255]}
+    status = open_client.post("/auth", data=trimmed).status_code
+    assert status == (200 if trimmed["password"] == password else 401)
+
+
 def test_sign_up_is_closed_unless_it_is_opened(client: FlaskClient, db: Connection) -> None:
     answer = client.post("/users", json=NEW, headers=JSON)
 
@@ -62,10 +73,11 @@ def test_a_taken_name_is_a_conflict(open_client: FlaskClient, name: str) -> None
         ({"username": " a", "password": PASSWORD}, "username"),
         ({"username": "a\u200b", "password": PASSWORD}, "username"),
         ({"username": "a\tb", "password": PASSWORD}, "username"),
+        ({"username": "a\u115f", "password": PASSWORD}, "username"),
         ({"username": 1, "password": PASSWORD}, "username"),
         ({"password": PASSWORD}, "username"),
         ({"username": "ada"}, "password"),
-        ({"username": "ada", "password": "1234567"}, "password"),
+        ({"username": "ada", "password": "7 chars"}, "password"),
         ({"username": "ada", "password": "x" * 257}, "password"),
         ({"username": "ada", "password": "password1"}, "password"),
         ({"username": "lovelace", "password": "Lovelace1234"}, "password"),
@@ -170,11 +182,13 @@ def test_deletion_takes_everything_along(client: FlaskClient, db: Connection, cl
 def test_the_last_admin_can_not_go(client: FlaskClient, db: Connection) -> None:
     store.set_admin(db, 1, admin=True)
     headers = bearer(sign_in(client)["access_token"]) | JSON
+    before = everything(db)
 
     answer = client.delete("/me", json={"password": "mypassword"}, headers=headers)
 
     assert (answer.status_code, answer.get_json()["code"]) == (409, "last_admin")
     assert client.get("/me", headers=headers).get_json()["admin"] is True
+    assert everything(db) == before  # pets and sessions, too
 
 
 def test_the_export_has_all_that_is_held_and_no_secret(
@@ -202,21 +216,48 @@ def test_the_export_has_all_that_is_held_and_no_secret(
 SECRET_COLUMNS = {"password_hash", "username_key", "nonce", "generation", "user_id", "number"}
 
 
-def test_no_table_that_names_a_user_is_missing_in_the_export(
-    client: FlaskClient, db: Connection, travis: dict[str, str]
-) -> None:
-    exported = client.get("/me/export", headers=travis).get_json()
-    schema: dict[str, set[str]] = {}
+def personal_tables(db: Connection) -> dict[str, set[str]]:
+    """The columns of each table that names a user: by a foreign key, or by a column's name."""
+    personal: dict[str, set[str]] = {}
     for table in db.driver.execute(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
     ).fetchall():
         columns = db.driver.execute(f"PRAGMA table_info({table['name']})").fetchall()
-        schema[table["name"]] = {column["name"] for column in columns}
-    personal = {name for name, columns in schema.items() if "user_id" in columns} | {"users"}
+        names = {column["name"] for column in columns}
+        keys = db.driver.execute(f"PRAGMA foreign_key_list({table['name']})").fetchall()
+        if any(key["table"] == "users" for key in keys) or re.search("user|actor", " ".join(names)):
+            personal[table["name"]] = names
+    return personal
 
-    assert set(exported) == personal
-    for name in personal:
-        assert set(exported[name][0]) == schema[name] - SECRET_COLUMNS
+
+def test_no_table_that_names_a_user_is_missing_in_the_export(
+    client: FlaskClient, db: Connection, travis: dict[str, str]
+) -> None:
+    exported = client.get("/me/export", headers=travis).get_json()
+    personal = personal_tables(db)
+
+    assert set(exported) == set(personal)
+    for name, columns in personal.items():
+        assert set(exported[name][0]) == columns - SECRET_COLUMNS
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        "user_id INTEGER",
+        "owner INTEGER REFERENCES users",
+        "actor_id INTEGER",
+        "by_user INTEGER",
+        "username TEXT",
+    ],
+)
+def test_the_test_would_see_a_table_that_is_missing(db: Connection, column: str) -> None:
+    db.driver.execute("CREATE TABLE things (id INTEGER PRIMARY KEY) STRICT")
+    assert set(personal_tables(db)) == {"users", "sessions", "pets"}
+
+    db.driver.execute(f"CREATE TABLE notes ({column}) STRICT")
+
+    assert set(personal_tables(db)) == {"users", "sessions", "pets", "notes"}
 
 
 def test_a_disabled_users_hash_is_not_even_renewed(client: FlaskClient, db: Connection) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -127,6 +129,38 @@ def test_what_the_client_says_of_itself_is_overwritten(site: Server, name: str) 
     assert seen(answer)[name.lower()] in {"1", "travis", "false"}
 
 
+CONFIGURATION = (ROOT / "deploy" / "nginx-auth-request.conf").read_text()
+BLANKED = re.findall(r'proxy_set_header (\S+) "";', CONFIGURATION.split("location = /_verify")[0])
+
+
+@pytest.mark.parametrize("spelled", [str, str.lower, str.upper], ids=["", "lower", "upper"])
+def test_no_other_name_for_a_user_gets_through(site: Server, spelled: Callable[[str], str]) -> None:
+    claimed = {spelled(name): "root" for name in BLANKED if name.startswith(("X-", "Remote-"))}
+    assert {"X-AUTH-EMAIL", "X-AUTH-REQUEST-USER", "X-FORWARDED-USER", "REMOTE-USER"} <= {
+        name.upper() for name in claimed
+    }
+
+    answer = ask_server(site, "GET", "/", bearer(token()) | claimed)
+
+    assert "root" not in seen(answer).values()
+
+
+@pytest.mark.parametrize(
+    "name", ["X_Auth_User_Id", "X-Auth_Admin", "X-Auth-User.Id", "REMOTE_USER"]
+)
+def test_no_name_that_is_taken_for_another_gets_through(site: Server, name: str) -> None:
+    assert (
+        "root" not in seen(ask_server(site, "GET", "/", bearer(token()) | {name: "root"})).values()
+    )
+
+
+def test_the_document_has_the_names_that_are_blanked_and_those_that_are_set() -> None:
+    told = (ROOT / "docs" / "tokens.md").read_text()
+
+    for name in [*BLANKED, "X-Auth-User-Id", "X-Auth-Username", "X-Auth-Admin"]:
+        assert f"`{name}`" in told or name == "Connection", name
+
+
 def test_a_body_reaches_the_application_and_not_the_login_service(site: Server) -> None:
     body = "x" * 100_000  # the login service takes 64 KiB at the most
 
@@ -142,11 +176,57 @@ def test_without_a_good_token_nobody_gets_through(site: Server, headers: dict[st
 
     assert answer.status == 401
     challenge = 'Bearer error="invalid_token"' if "Authorization" in headers else "Bearer"
-    assert answer.headers["WWW-Authenticate"] == challenge
+    assert answer.headers.getlist("WWW-Authenticate") == [challenge]
 
 
 def test_what_gunicorn_can_not_read_is_no_token(site: Server) -> None:
-    assert ask_server(site, "GET", "/", {"Authorization": "Bearer \x7f"}).status == 401
+    answer = ask_server(site, "GET", "/", {"Authorization": "Bearer \x7f"})
+
+    assert answer.status == 401
+    assert answer.headers.getlist("WWW-Authenticate") == ['Bearer error="invalid_token"']
+    good = ask_server(site, "GET", "/", bearer(token()))
+    assert (good.status, good.headers.getlist("WWW-Authenticate")) == (200, [])
+
+
+@contextmanager
+def recording() -> Iterator[tuple[int, list[bytes]]]:
+    """A login service that lets everybody in, and keeps every byte that it was sent."""
+    received: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with listening.accept()[0] as connection:
+                connection.settimeout(0.5)  # what comes after the request is wanted, too
+                with suppress(TimeoutError):
+                    while chunk := connection.recv(65536):
+                        received.append(chunk)
+                connection.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1], received
+        thread.join(timeout=10)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_the_login_service_gets_the_token_and_nothing_else(tmp_path: Path, method: str) -> None:
+    headers = {
+        "Cookie": "a=b", "User-Agent": "Phone/1", "X-Auth-Admin": "true", "Expect": "",
+        "X-Forwarded-For": "10.0.0.1", "Content-Encoding": "gzip", "Transfer-Id": "1",
+    }  # fmt: skip
+    with (
+        recording() as (login, received),
+        application() as behind,
+        nginx(tmp_path, login, behind) as site,
+    ):
+        body = "the body" if method == "POST" else None
+        answer = ask_server(site, method, "/", bearer("x.y.z") | headers, body, "text/plain")
+
+    assert answer.status == 200
+    asked, *got, end, rest = b"".join(received).decode().split("\r\n")
+    assert asked == "GET /auth/verify HTTP/1.1"
+    assert sorted(got) == ["Authorization: Bearer x.y.z", "Host: 127.0.0.1"]
+    assert (end, rest) == ("", "")
 
 
 def test_the_subrequest_can_not_be_made_from_outside(site: Server) -> None:

@@ -102,6 +102,18 @@ def test_the_grace_gives_the_same_and_extends_nothing(db: Connection, session: S
     assert generation(db, session) == 2
 
 
+def test_a_session_that_can_not_be_refreshed_is_not(db: Connection) -> None:
+    terms = Terms(idle=100, absolute=100, refreshable=False)
+    with db.transaction():
+        session = sessions.open_session(db, store.get_by_id(db, 1), terms, Device("", ""), 1000)
+    before = db.driver.execute("SELECT * FROM sessions").fetchall()
+
+    for number in (1, 2):
+        with pytest.raises(RefreshTokenInvalid):
+            rotate(db, session, number, 1000)
+    assert db.driver.execute("SELECT * FROM sessions").fetchall() == before
+
+
 def test_what_is_not_ours_changes_nothing_and_waits_for_nobody(
     db: Connection, session: Session
 ) -> None:
@@ -112,6 +124,13 @@ def test_what_is_not_ours_changes_nothing_and_waits_for_nobody(
         with pytest.raises(RefreshTokenInvalid):
             sessions.rotate(db, TOKENS, token, idle=100, grace=10, now=1000)
     assert db.driver.execute("SELECT * FROM sessions").fetchall() == before
+
+
+def test_a_token_is_made_as_ever() -> None:
+    """Worked out by hand: HMAC-SHA-256 under HKDF-SHA-256 (RFC 5869, no salt) of the secret."""
+    made = TOKENS.issue("A" * 22, 7, bytes(range(16)))
+
+    assert made == f"r1.{'A' * 22}.7.RMG3sWbeodDMLVEu4WvoxLvffzEq_SJwP7QVD_UdE38"
 
 
 @given(SESSION_IDS, GENERATIONS, NONCES)

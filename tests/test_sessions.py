@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -115,6 +116,7 @@ def test_within_the_grace_the_replaced_token_gets_the_same_successor(
     client: FlaskClient, clock: Clock, seconds: int
 ) -> None:
     first = sign_in(client)
+    clock.advance(60)  # the grace counts from the rotation
     second = refresh(client, first["refresh_token"])
     clock.advance(seconds)
 
@@ -130,6 +132,7 @@ def test_the_grace_runs_from_the_rotation_and_is_not_extended(
     client: FlaskClient, clock: Clock
 ) -> None:
     first = sign_in(client)
+    clock.advance(60)
     refresh(client, first["refresh_token"])
     for _ in range(2):
         clock.advance(5)
@@ -415,6 +418,22 @@ def test_dead_sessions_are_cleared_away_as_new_ones_come(
     assert parse(dead["refresh_token"]).session_id not in ids
 
 
+def test_the_oldest_dead_sessions_go_first_and_not_all_at_once(
+    client: FlaskClient, db: Connection
+) -> None:
+    """Twenty for each new one; here the later a session was opened, the sooner it has died."""
+    db.driver.execute(
+        "INSERT INTO sessions WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+        " WHERE i < 45) SELECT NULL, 'dead' || i, 1, x'00', 1, 1, 0, 0, 0, 0, 100 - i, 0, NULL,"
+        " '', '' FROM n"
+    )
+
+    for left in (25, 5, 0):
+        sign_in(client)
+        rows = db.driver.execute("SELECT id FROM sessions WHERE id LIKE 'dead%'").fetchall()
+        assert {row["id"] for row in rows} == {f"dead{number}" for number in range(1, left + 1)}
+
+
 def test_prune_clears_all_of_them_away(client: FlaskClient, clock: Clock, db: Connection) -> None:
     db.driver.execute(
         "INSERT INTO sessions WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
@@ -450,6 +469,19 @@ def test_a_deleted_users_refresh_token_is_nobodys(client: FlaskClient, db: Conne
     assert refresh(client, tokens["refresh_token"])["code"] == "refresh_token_invalid"
     answer = client.get("/pets", headers=bearer(tokens["access_token"]))
     assert answer.text == "Token of a user who is gone."
+
+
+def test_a_disabled_users_refresh_token_is_of_an_ended_session(
+    client: FlaskClient, db: Connection
+) -> None:
+    """Also where nobody has ended the session itself."""
+    tokens = sign_in(client)
+    store.set_disabled(db, 1, disabled=True)
+
+    assert refresh(client, tokens["refresh_token"])["code"] == "session_ended"
+
+    store.set_disabled(db, 1, disabled=False)
+    assert "access_token" in refresh(client, tokens["refresh_token"])  # nothing was used up
 
 
 def test_a_token_of_anothers_session_is_revoked(
@@ -515,9 +547,34 @@ def test_logout_by_refresh_token_takes_any_header_that_is_no_bearers(
     assert access(client, tokens) == 401
 
 
-@pytest.mark.parametrize("token", ["", "x" * 10_000])
+@pytest.mark.parametrize("token", ["", "x" * 10_000, "\0", "x\0", "\ud800", "é", "r1.x"], ids=ascii)
 def test_logout_by_any_text_is_204(client: FlaskClient, token: str) -> None:
-    assert client.post("/auth/logout", json={"refresh_token": token}).status_code == 204
+    data = json.dumps({"refresh_token": token})
+
+    answer = client.post("/auth/logout", data=data, content_type="application/json")
+
+    assert (answer.status_code, answer.data) == (204, b"")
+
+
+@pytest.mark.parametrize("data", ["refresh_token=", "refresh_token=%00", "refresh_token=x"])
+def test_logout_by_any_text_in_a_form_is_204(client: FlaskClient, data: str) -> None:
+    form = "application/x-www-form-urlencoded"
+    assert client.post("/auth/logout", data=data, content_type=form).status_code == 204
+
+
+@pytest.mark.parametrize("token", [1, True, [], {}, None])
+def test_logout_by_what_is_no_text_is_told_so(client: FlaskClient, token: Any) -> None:
+    answer = client.post("/auth/logout", json={"refresh_token": token}, headers=JSON)
+
+    assert (answer.status_code, set(answer.get_json()["errors"])) == (422, {"refresh_token"})
+
+
+def test_logout_by_a_refresh_token_of_another_scope_is_refused(client: FlaskClient) -> None:
+    tokens = sign_in(client)
+    body = {"refresh_token": tokens["refresh_token"]}
+
+    assert client.post("/auth/logout?scope=x", json=body).status_code == 422
+    assert access(client, tokens) == 200
 
 
 @pytest.mark.parametrize(

@@ -151,8 +151,10 @@ WRONG_TYPES: dict[str, list[Any]] = {
     "iat": [None, "1", 1.5, True, [1]],
     "exp": [None, "9999999999", 9999999999.5, True, [9999999999]],
     "jti": [None, 1, ["x"]],
+    "sid": [None, 1, True, ["x" * 22], "", "x" * 21, "x" * 23, "x" * 21 + "\n", "é" * 22,
+            "x" * 21 + "\ud800", "x" * 21 + "\0", "x" * 21 + "="],
     "admin": [None, 0, 1, "false", []],
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

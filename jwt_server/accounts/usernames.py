@@ -18,6 +18,17 @@ UNSEEN: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 """Categories of what nobody sees in a name, or sees differently everywhere: control and format
 characters, those without a meaning, halves of surrogate pairs, line ends."""
 
+BLANK: Final = frozenset(
+    chr(code)
+    for first, last in [
+        (0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2800, 0x2800),
+        (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xE0100, 0xE01EF),
+    ]
+    for code in range(first, last + 1)
+)  # fmt: skip
+"""Marks, letters and a symbol that nobody sees either: what is left of Default_Ignorable_Code_Point
+(DerivedCoreProperties.txt) beside UNSEEN, and the braille pattern without dots."""
+
 
 def normalized(username: str) -> str:
     """The name as it is stored and shown: NFKC, so that one look has one spelling."""
@@ -51,7 +62,7 @@ def complaint(username: str) -> str | None:
     name = normalized(username)
     if name != name.strip():
         return "Leave out the space at its beginning or end."
-    if any(unicodedata.category(character) in UNSEEN for character in name):
+    if any(unicodedata.category(each) in UNSEEN or each in BLANK for each in name):
         return "Leave out control and format characters, and others that can't be seen."
     return None
 

@@ -35,7 +35,7 @@ from jwt_server.errors import (
 )
 from jwt_server.security import passwords
 from jwt_server.web.bodies import BodySchema
-from jwt_server.web.fields import REPEATED, SEND_ONCE, Text
+from jwt_server.web.fields import REPEATED, SEND_ONCE, AnyText, Text
 from jwt_server.web.openapi import refuses
 from jwt_server.web.problems import prefers_json
 from jwt_server.web.routing import Blueprint
@@ -95,7 +95,7 @@ class RefreshSchema(BodySchema):
 class LogoutSchema(BodySchema):
     """For a client that has no access token any more."""
 
-    refresh_token = Text()
+    refresh_token = AnyText()  # what is none of ours is signed out already
 
 
 class ScopeSchema(Schema):

@@ -135,6 +135,8 @@ def _step(
 ) -> Session | RefreshRefused:
     """What a verified token does to its session; returned, as a refusal may be a change, too."""
     row: Row | None = db.queries.auth.find(id=shown.session_id)
+    if row is not None and not row["refreshable"]:
+        return RefreshTokenInvalid()  # nobody was given one
     if row is None or row["ended_at"] is not None or row["disabled"]:
         return SessionEnded()
     if row["expires_at"] <= now:

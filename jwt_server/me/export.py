@@ -20,7 +20,7 @@ def everything_about(db: Connection, user_id: int) -> dict[str, Any]:
 
     Raises TokenOfNobody where the user is gone.
     """
-    with db.transaction():  # one moment for all of them
+    with db.snapshot():  # one moment for all of them
         account: Row | None = db.queries.me.account(user_id=user_id)
         if account is None:
             raise TokenOfNobody

@@ -53,7 +53,7 @@ NAME = {
     "format": "username",
     "minLength": 1,
     "maxLength": usernames.MAX_CHARACTERS,
-    "description": "As NFKC; no control or format characters, no space at either end.",
+    "description": "As NFKC; nothing that can't be seen, no space at either end.",
 }
 NEW_PASSWORD = {
     "format": "new-password",

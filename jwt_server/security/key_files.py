@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,8 +69,8 @@ class KeyFiles:
         return any(file.pair.key is key for file in self.files())
 
     def jwks(self) -> list[Jwk]:
-        """The public half of every key."""
-        return [file.pair.jwk for file in self.files()]
+        """The public half of every key, once where several files hold it."""
+        return list({file.pair.kid: file.pair.jwk for file in self.files()}.values())
 
     def files(self) -> tuple[KeyFile, ...]:
         """The usable keys by activation. An unusable one is left out, with a line in the log, and
@@ -107,6 +108,10 @@ class KeyFiles:
         """The files that are there. Raises KeysUnavailable where the folder can't be read."""
         try:
             return tuple(sorted(name for name in os.listdir(self.folder) if name.endswith(".pem")))  # noqa: PTH208 - half the time of pathlib's, and it is spent at each request
+        except FileNotFoundError as error:
+            raise KeysUnavailable(
+                f"There is no folder {self.folder}: the command `keys rotate` makes it, and a key."
+            ) from error
         except OSError as error:
             raise KeysUnavailable(f"{self.folder} can't be read: {error.strerror}.") from error
 
@@ -126,7 +131,10 @@ class KeyFiles:
         named = NAME.fullmatch(path.name)
         if named is None:
             raise UnusableKey("Its name is not <activation>-<kid>.pem.")
-        if path.stat().st_mode & 0o077:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise UnusableKey("It is no regular file.")  # a pipe would be waited for, for ever
+        if mode & 0o077:
             raise UnusableKey(f"Others may read it: chmod 600 {path}.")
         pair = keys.load(self.algorithm, path.read_bytes())
         if pair.kid != named[2]:
@@ -150,15 +158,20 @@ def rotate(ring: KeyFiles, now: int, lead: int) -> KeyFile:
 
 
 def revoke(ring: KeyFiles, kid: str, now: int) -> KeyFile | None:
-    """Take a stolen key away. Where it signs, or was to be the only one, a new one that signs at
-    once comes first, and is returned. Raises NotFound.
+    """Take a stolen key away, with every copy of it under another activation. Where it signs, or
+    was to be the only one, a new one that signs at once comes first, and is returned.
+
+    Raises NotFound.
     """
-    stolen = _found(ring.files(), kid)
-    others = tuple(file for file in ring.files() if file != stolen)
+    files = ring.files()
+    stolen = [file for file in files if file.pair.kid == kid]
+    if not stolen:
+        raise NotFound(f"There is no key {kid}.")
     new = None
-    if not others or signing_file(ring.files(), now) == stolen:
+    if len(stolen) == len(files) or signing_file(files, now) in stolen:
         new = _add(ring, now)
-    _remove(stolen)
+    for file in stolen:
+        _remove(file)
     return new
 
 
@@ -177,13 +190,6 @@ def prune(ring: KeyFiles, now: int, longest: int) -> list[KeyFile]:
         if draft.stat().st_mtime < time.time() - 3600:  # not one that is being written
             draft.unlink(missing_ok=True)
     return gone
-
-
-def _found(files: tuple[KeyFile, ...], kid: str) -> KeyFile:
-    for file in files:
-        if file.pair.kid == kid:
-            return file
-    raise NotFound(f"There is no key {kid}.")
 
 
 def _add(ring: KeyFiles, activation: int) -> KeyFile:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from typing import Final
+from unicodedata import normalize
 
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
@@ -36,9 +37,15 @@ def complaint(password: str, username: str, min_length: int) -> str | None:
         return "Leave out NUL, and what is no UTF-8."
     if password.casefold() in COMMON:
         return "This is one of the most common passwords, and tried first. Choose another."
-    if len(password.casefold().replace(username.casefold(), "", 1)) <= LITTLE:
+    folded, name = _folded(password), _folded(username)
+    if name in folded and len(folded.replace(name, "", 1)) <= LITTLE:
         return f"This is little more than the username. Add more than {LITTLE} characters."
     return None
+
+
+def _folded(text: str) -> str:
+    """The text without case and without ways to spell it; as NFKC, since folding may decompose."""
+    return normalize("NFKC", normalize("NFKC", text).casefold())
 
 
 def generated(min_length: int) -> str:

@@ -19,6 +19,7 @@ import jwt
 from jwt_server import ids, strict_json
 from jwt_server.errors import TokenExpired, TokenForged, TokenMalformed
 from jwt_server.security.keys import ALGORITHMS, Key, KeyRing
+from jwt_server.security.refresh_tokens import SESSION_ID
 
 MAX_CHARACTERS: Final = 4096
 """Ours have some 450, under RS256 900; what is longer is not worth decoding."""
@@ -29,6 +30,8 @@ MOST_REMEMBERED: Final = 4096
 _jws = jwt.PyJWS(algorithms=list(ALGORITHMS))
 
 FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
+
+_SID: Final = re.compile(SESSION_ID, re.ASCII)
 
 # The claims and their types; a bool is no int here.
 CLAIMS: Final[Mapping[str, type]] = {
@@ -160,6 +163,6 @@ def _checked(claims: Any) -> Mapping[str, Any]:
         type(claims.get(name)) is not kind for name, kind in CLAIMS.items()
     ):
         raise TokenMalformed
-    if ids.parse(claims["sub"]) is None:
+    if ids.parse(claims["sub"]) is None or not _SID.fullmatch(claims["sid"]):
         raise TokenMalformed
     return claims

@@ -16,14 +16,27 @@ STORABLE: Final = "^[^\\u0000]*$"
 """What a Text takes, as a pattern of JSON Schema, where a lone surrogate is no character anyway."""
 
 
-class Text(fields.String):
-    """A string that the database can hold: no NUL, no half of a surrogate pair."""
+class AnyText(fields.String):
+    """Any string, for what is compared and never stored."""
 
     default_error_messages = {  # noqa: RUF012 - marshmallow declares it so
         "required": "This field is required.",
         "null": "This field can't be null.",
         "invalid": "Send a string.",
         "repeated": SEND_ONCE,
+    }
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if value is REPEATED:
+            raise self.make_error("repeated")
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        return text
+
+
+class Text(AnyText):
+    """A string that the database can hold: no NUL, no half of a surrogate pair."""
+
+    default_error_messages = {  # noqa: RUF012 - marshmallow declares it so
         "characters": "NUL and lone surrogates can't be stored.",
     }
 
@@ -31,9 +44,7 @@ class Text(fields.String):
         super().__init__(metadata={"pattern": STORABLE} | (metadata or {}), **options)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        if value is REPEATED:
-            raise self.make_error("repeated")
-        text: str = super()._deserialize(value, attr, data, **kwargs)
+        text = super()._deserialize(value, attr, data, **kwargs)
         if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
             raise self.make_error("characters")
         return text
