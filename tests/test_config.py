@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jwt_server.config import load_settings
+from jwt_server.config import load_settings, usable_cores
 from jwt_server.errors import ConfigurationError
 from tests.conftest import BASE_ENVIRONMENT, MakeApp
 from tests.factories import CREDENTIALS, bearer
@@ -116,8 +116,14 @@ def test_without_secrets_there_is_no_start(tmp_path: Path) -> None:
         ("HOST", "[::1]"),
         ("HOST", "127.0.0.1:80"),
         ("HOST", "exa mple"),
-        ("HOST", "unix:/run/x"),
+        ("HOST", "unix:run/x"),
+        ("HOST", "unix:"),
+        ("HOST", "unix:/run/x\ny"),
         ("HOST", "unix"),
+        ("TRUSTED_PROXIES", "11"),
+        ("HASH_CONCURRENCY", "0"),
+        ("HASH_QUEUE", "-1"),
+        ("HASH_WAIT", "301"),
         ("HOST", "a..b"),
         ("HOST", "999.999.999.999"),
         ("PORT", "3_000"),
@@ -288,3 +294,26 @@ def test_a_loopback_host_is_known(env: Environment, host: str, loopback: bool) -
     env.setenv("HOST", host)
 
     assert load_settings().loopback is loopback
+
+
+def test_behind_a_socket_a_proxy_must_be_believed(env: Environment) -> None:
+    env.setenv("HOST", "unix:/run/jwt-server/http.sock")
+
+    assert mistakes() == (
+        "TRUSTED_PROXIES: Behind a Unix socket is a proxy, so it must be 1 or more.",
+    )
+    env.setenv("TRUSTED_PROXIES", "1")
+    settings = load_settings()
+    assert settings.bind == "unix:/run/jwt-server/http.sock"
+    assert not settings.loopback
+
+
+@pytest.mark.parametrize(
+    ("workers", "expected"), [("1", len(usable_cores())), ("512", 1), (str(len(usable_cores())), 1)]
+)
+def test_the_lane_has_its_share_of_the_cores(env: Environment, workers: str, expected: int) -> None:
+    env.setenv("WORKERS", workers)
+    settings = load_settings()
+
+    assert settings.hash_concurrency == expected
+    assert settings.threads == expected + 32 + 32  # those that hash, that wait, and the rest

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,31 +15,10 @@ import pytest
 
 from tests.conftest import BASE_ENVIRONMENT, Answer, ask_server
 from tests.factories import bearer, token
-from tests.server import ROOT, Server, free_port, running, wait_until_open
+from tests.nginx import needs_nginx, nginx
+from tests.server import ROOT, Server, free_port, running
 
-NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-
-pytestmark = pytest.mark.skipif(
-    NGINX is None and os.environ.get("CI") != "true",
-    reason="there is no nginx here: sudo apt install nginx-light",
-)
-
-AROUND = """
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{}}
-http {{
-    access_log off;
-    client_body_buffer_size 1m;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    {site}
-}}
-"""
+pytestmark = needs_nginx
 
 
 class Application(BaseHTTPRequestHandler):
@@ -70,27 +46,15 @@ def application() -> Iterator[int]:
 
 
 @contextmanager
-def nginx(folder: Path, login: int, behind: int) -> Iterator[Server]:
-    assert NGINX, "CI must have nginx: apt-get install nginx-light"
+def asking(folder: Path, login: int, behind: int) -> Iterator[Server]:
+    """Run nginx, which asks the one service and hands on to the other."""
     port = free_port()
     site = (ROOT / "deploy" / "nginx-auth-request.conf").read_text()
     for written, real in (("3000", login), ("8000", behind), ("8080", port)):
         assert f"127.0.0.1:{written};" in site
         site = site.replace(f"127.0.0.1:{written};", f"127.0.0.1:{real};")
-    configuration = folder / "nginx.conf"
-    configuration.write_text(AROUND.format(folder=folder, site=site))
-    log = folder / "nginx.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            [NGINX, "-c", str(configuration), "-p", str(folder), "-e", str(folder / "error.log")],
-            stdout=output, stderr=output,
-        )  # fmt: skip
-    try:
-        wait_until_open(port, process, log)
-        yield Server("127.0.0.1", port, process, log)
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+    with nginx(folder, f"client_body_buffer_size 1m;\n{site}", port) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +66,7 @@ def login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def site(login: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("nginx")
-    with application() as behind, nginx(folder, login.port, behind) as server:
+    with application() as behind, asking(folder, login.port, behind) as server:
         yield server
 
 
@@ -217,7 +181,7 @@ def test_the_login_service_gets_the_token_and_nothing_else(tmp_path: Path, metho
     with (
         recording() as (login, received),
         application() as behind,
-        nginx(tmp_path, login, behind) as site,
+        asking(tmp_path, login, behind) as site,
     ):
         body = "the body" if method == "POST" else None
         answer = ask_server(site, method, "/", bearer("x.y.z") | headers, body, "text/plain")
@@ -234,12 +198,12 @@ def test_the_subrequest_can_not_be_made_from_outside(site: Server) -> None:
 
 
 def test_a_login_service_that_is_away_or_in_trouble_is_a_503(login: Server, tmp_path: Path) -> None:
-    with application() as behind, nginx(tmp_path, free_port(), behind) as site:
+    with application() as behind, asking(tmp_path, free_port(), behind) as site:
         away = ask_server(site, "GET", "/", bearer(token()))
     database = login.log_file.parent / "server.db"
     moved = database.rename(database.with_suffix(".away"))
     try:
-        with application() as behind, nginx(tmp_path, login.port, behind) as site:
+        with application() as behind, asking(tmp_path, login.port, behind) as site:
             trouble = ask_server(site, "GET", "/", bearer(token()))
     finally:
         moved.rename(database)

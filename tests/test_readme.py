@@ -119,10 +119,10 @@ def test_the_defaults_are_those_of_the_code(row: list[str]) -> None:
 
     if name == "database_url":
         assert default == "sqlite:///instance/jwt-server.db"
-    elif default in {"none", "one per core", "the issuer"}:
+    elif default in {"none", "one per core", "the issuer", "a worker's share of the cores"}:
         assert name in {
-            "jwt_secret", "jwt_secret_previous", "secret_key", "secret_key_previous", "workers",
-            "jwt_audience",
+            "hash_concurrency", "jwt_audience", "jwt_secret", "jwt_secret_previous",
+            "secret_key", "secret_key_previous", "workers",
         }  # fmt: skip
     else:
         expected = {"*": ("*",), "instance/jwt_keys": DEFAULT_KEYS}.get(default, default)

@@ -8,8 +8,8 @@ from flask import has_request_context
 
 from jwt_server.web.envelope import request_id
 
-# What no line of ours tells is not looked up for each.
-logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+# What no line tells, gunicorn's neither, is not looked up for each.
+logging.logThreads = logging.logMultiprocessing = False
 
 
 class RequestFormatter(logging.Formatter):
