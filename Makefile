@@ -7,7 +7,7 @@ LOCK = $(BIN)/python -m uv pip compile --quiet --upgrade --universal --python-ve
 	--no-annotate --no-header --no-strip-extras --generate-hashes setup.cfg
 
 .DEFAULT_GOAL := help
-.PHONY: run seed test check wheel hooks lock help
+.PHONY: run seed test check bench wheel hooks lock help
 
 run: $(VENV)/run ## Start the service on 127.0.0.1:$PORT (3000), with a demo user on a fresh clone
 	@$(BIN)/python -m jwt_server
@@ -24,6 +24,9 @@ check: $(VENV)/dev ## Run the linter, the type checker and the check of the floo
 	@$(BIN)/python -m mypy
 	@$(BIN)/python -c "from importlinter.cli import lint_imports_command as check; check()"
 
+bench: $(VENV)/bench ## Compare with peers; make bench ARGS="--rounds 1 --only ours bare" takes less time
+	@$(BIN)/python -m bench $(ARGS)
+
 wheel: $(VENV)/dev ## Build dist/jwt_server-*.whl, what a server installs
 	@rm -rf build *.egg-info   # what was deleted since lives on in there
 	@$(BIN)/python -m uv build --quiet --wheel --no-build-isolation --clear
@@ -35,14 +38,17 @@ hooks: $(VENV)/dev ## Have git run `make check` before each commit, `make test` 
 lock: $(VENV)/dev ## Resolve the newest allowed dependencies, with hashes, into requirements*.txt
 	$(LOCK) --output-file requirements.txt
 	$(LOCK) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
+	$(LOCK) --extra bench --constraints requirements-dev.txt --output-file requirements-bench.txt
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Stamps: the environment with what the service needs, and with what its tests need, too.
+# Stamps: the environment with what the service needs, and with what its tests and the benchmark
+# need, too.
 $(VENV)/run: requirements.txt
 $(VENV)/dev: requirements-dev.txt
-$(VENV)/run $(VENV)/dev:
+$(VENV)/bench: requirements-bench.txt
+$(VENV)/run $(VENV)/dev $(VENV)/bench:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \

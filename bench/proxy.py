@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import socket
@@ -15,6 +16,7 @@ from bench.services import CORES, free_port
 
 CONFIGURATION = """
 daemon off;
+user {user};
 worker_processes {cores};
 pid {folder}/nginx.pid;
 error_log {folder}/nginx.log;
@@ -53,7 +55,11 @@ def nginx(folder: Path, upstream: str) -> Iterator[str]:
         raise SystemExit("There is no nginx here: sudo apt install nginx-light")
     port = free_port()
     file = folder / "nginx.conf"
-    file.write_text(CONFIGURATION.format(folder=folder, port=port, upstream=upstream, cores=CORES))
+    file.write_text(
+        CONFIGURATION.format(
+            user=getpass.getuser(), folder=folder, port=port, upstream=upstream, cores=CORES
+        )
+    )
     process = subprocess.Popen([NGINX, "-c", str(file), "-e", str(folder / "nginx.log")])
     try:
         for _ in range(200):

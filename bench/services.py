@@ -15,7 +15,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -89,12 +89,12 @@ class Running:
     process: subprocess.Popen[bytes]
     ready_after: float
     """Seconds from exec to the first answer."""
-    tokens: dict[str, str] = field(default_factory=dict)
+    address: str = ""
 
     @property
     def url(self) -> str:
-        """Where it is."""
-        return f"http://127.0.0.1:{self.port}"
+        """Where it is asked."""
+        return self.address or f"http://127.0.0.1:{self.port}"
 
     def sign_in(self, name: str = "user0") -> str:
         """A token; raises where the service refuses."""
@@ -161,7 +161,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(service: Service, folder: Path, database: Path, **extra: str) -> Iterator[Running]:
+def running(
+    service: Service, folder: Path, database: Path, *, wait: bool = True, **extra: str
+) -> Iterator[Running]:
     """The service, from its first answer on, for the length of a `with` block."""
     port = free_port()
     command = [part.format(port=port) for part in service.command]
@@ -173,7 +175,8 @@ def running(service: Service, folder: Path, database: Path, **extra: str) -> Ite
             cwd=folder, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
-        _wait_for(port, process, folder / "log")
+        if wait:
+            _wait_for(port, process, folder / "log")
         yield Running(service, port, folder, process, time.perf_counter() - started)
     finally:
         process.terminate()

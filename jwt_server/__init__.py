@@ -13,13 +13,12 @@ from collections.abc import Callable
 from flask import Flask
 
 from jwt_server import cli
-from jwt_server.auth import routes as auth
-from jwt_server.auth import session_routes as sessions
-from jwt_server.auth import verify
+from jwt_server.auth import routes as auth_routes
+from jwt_server.auth import session_routes, verify
 from jwt_server.config import Settings, process_settings
-from jwt_server.me import routes as me
+from jwt_server.me import routes as me_routes
 from jwt_server.ops import docs, health, logs
-from jwt_server.pets import routes as pets
+from jwt_server.pets import routes as pets_routes
 from jwt_server.web import bodies, envelope, openapi, problems, requests, routing, service
 from jwt_server.web.responses import App
 
@@ -45,6 +44,6 @@ def create_app(settings: Settings | None = None, clock: Callable[[], float] = ti
     problems.register(app)
     cli.register(app)
     api = openapi.register(app, __version__)
-    for bp in (auth.bp, sessions.bp, verify.bp, me.bp, pets.bp, health.bp, docs.bp):
-        api.register_blueprint(bp)
+    for part in (auth_routes, session_routes, verify, me_routes, pets_routes, health, docs):
+        api.register_blueprint(part.bp)
     return app

@@ -35,11 +35,32 @@ bind = settings.bind
 # One worker for each core: Python runs one thread at a time.
 workers = settings.workers
 
-# Threads, because a sign-in hashes for a fraction of a second outside the interpreter lock,
-# and the worker's other threads answer the cheap requests meanwhile. As many as hash or stand in
-# line, and some for the rest.
+# Threads, because a sign-in hashes for a fraction of a second outside the interpreter lock, and the
+# worker's other threads answer the cheap requests meanwhile: as many as hash or stand in line, and
+# some for the rest. docs/deployment.md has the figures of this and of other kinds of worker.
 worker_class = "jwt_server.ops.worker.Worker"
 threads = settings.threads
+
+# gunicorn's own parser, also where a faster one is installed: that one took 8 of 250 µs less, and a
+# parser of requests is not to change with what else is on a machine.
+http_parser = "python"
+
+# Longer than the 60 s for which nginx keeps a connection: who closes first must be nginx, or a
+# request meets a connection that is just being closed.
+keepalive = 75
+
+# A stopping worker's requests may end: the longest waits in line and hashes then. The arbiter kills
+# a worker that does not even tick for so long.
+graceful_timeout = timeout = max(30, 2 * settings.hash_wait)
+
+# A request's line and headers: a token of ours has 4,096 characters at the most, and a browser
+# sends some twenty headers.
+limit_request_line = 4094
+limit_request_fields = 64
+limit_request_field_size = 8190
+
+# Workers are not replaced after so many requests: 2 million of them grew one by less than 1 MB.
+max_requests = 0
 
 # The service writes its own line for each request, with the request's id.
 accesslog = None
@@ -79,8 +100,8 @@ def pre_fork(server: Arbiter, worker: Any) -> None:
 def post_fork(server: Arbiter, worker: Any) -> None:
     """Pin the worker to its core, where the system can, and let it be stopped from now on.
 
-    Unpinned, the threads of a busy worker fight over the interpreter lock across cores:
-    measured on two cores, 1,100 reads a second instead of 6,000 to 6,900.
+    Unpinned, the threads of a busy worker fight over the interpreter lock across cores; see
+    docs/deployment.md for how much that takes.
 
     A new worker has the arbiter's signal handlers until it sets its own, and they would swallow
     a stop: the arbiter then waits for its whole graceful timeout, 30 seconds.
