@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -57,7 +57,11 @@ def nginx(folder: Path, upstream: str) -> Iterator[str]:
     file = folder / "nginx.conf"
     file.write_text(
         CONFIGURATION.format(
-            user=getpass.getuser(), folder=folder, port=port, upstream=upstream, cores=CORES
+            user=pwd.getpwuid(os.getuid()).pw_name,
+            folder=folder,
+            port=port,
+            upstream=upstream,
+            cores=CORES,
         )
     )
     process = subprocess.Popen([NGINX, "-c", str(file), "-e", str(folder / "nginx.log")])

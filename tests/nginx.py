@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -44,7 +44,9 @@ def nginx(folder: Path, site: str, port: int) -> Iterator[Server]:
     """Run nginx with `site` as its sites, one of which listens on the port."""
     assert NGINX, "CI must have nginx: apt-get install nginx-light"
     configuration = folder / "nginx.conf"
-    configuration.write_text(AROUND.format(folder=folder, user=getpass.getuser(), site=site))
+    configuration.write_text(
+        AROUND.format(folder=folder, user=pwd.getpwuid(os.getuid()).pw_name, site=site)
+    )
     log = folder / "nginx.log"
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
