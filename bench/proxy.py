@@ -62,7 +62,7 @@ def nginx(folder: Path, upstream: str) -> Iterator[str]:
             port=port,
             upstream=upstream,
             cores=CORES,
-        )
+        )  # fmt: skip
     )
     process = subprocess.Popen([NGINX, "-c", str(file), "-e", str(folder / "nginx.log")])
     try:
