@@ -55,15 +55,9 @@ def nginx(folder: Path, upstream: str) -> Iterator[str]:
         raise SystemExit("There is no nginx here: sudo apt install nginx-light")
     port = free_port()
     file = folder / "nginx.conf"
-    file.write_text(
-        CONFIGURATION.format(
-            user=pwd.getpwuid(os.getuid()).pw_name,
-            folder=folder,
-            port=port,
-            upstream=upstream,
-            cores=CORES,
-        )  # fmt: skip
-    )
+    user = pwd.getpwuid(os.getuid()).pw_name
+    places = {"folder": folder, "port": port, "upstream": upstream}
+    file.write_text(CONFIGURATION.format(user=user, cores=CORES, **places))
     process = subprocess.Popen([NGINX, "-c", str(file), "-e", str(folder / "nginx.log")])
     try:
         for _ in range(200):

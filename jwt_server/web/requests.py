@@ -69,6 +69,8 @@ def client_address(trusted: int) -> str:
         found = ipaddress.ip_address(address.strip())
     except ValueError:
         return ""
+    if getattr(found, "scope_id", None) is not None:  # of one machine, and any text at all
+        return ""
     return str(getattr(found, "ipv4_mapped", None) or found)
 
 

@@ -101,6 +101,4 @@ def register(app: Flask, service: Service) -> None:
 
     @app.teardown_appcontext
     def release_db(_error: BaseException | None) -> None:
-        connection: Connection | None = g.pop("db", None)
-        if connection is not None:
-            service.database.release(connection)
+        pool()
