@@ -22,7 +22,7 @@ Results = dict[str, dict[str, list[float]]]
 
 
 def main() -> None:
-    """Measure, print the table, and with --write put it into docs/performance.md."""
+    """Measure and print the table; a whole run puts it into docs/performance.md, too."""
     options = _options()
     load.require_wrk()
     results: Results = defaultdict(lambda: defaultdict(list))
@@ -41,7 +41,7 @@ def main() -> None:
     print(report.table(results))
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
-    if options.write:
+    if options.write and options.growth and len(options.only) == len(SERVICES):
         report.write(results)
 
 
@@ -51,7 +51,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=4, help="for each row")
     parser.add_argument("--storm", type=int, default=30, metavar="SECONDS")
     parser.add_argument("--no-growth", dest="growth", action="store_false")
-    parser.add_argument("--write", action="store_true", help="into docs/performance.md")
+    parser.add_argument("--no-write", dest="write", action="store_false",
+                        help="leave docs/performance.md, which a whole run writes")  # fmt: skip
     parser.add_argument("--json", type=Path, help="the figures of each round, into a file")
     parser.add_argument(
         "--only", nargs="+", choices=SERVICES, default=list(SERVICES), metavar="NAME",
@@ -67,13 +68,14 @@ def _round(service: Service, folder: Path, options: argparse.Namespace) -> measu
     with running(service, folder, database) as started:
         if service is SERVICES["bare"]:
             return measure.reads(started, options.seconds)
-        found = measure.footprint(started)
-        found |= measure.reads(started, options.seconds)
+        found = measure.reads(started, options.seconds)
         found |= measure.sign_ins(started, options.seconds)
-        found |= measure.storm(started, options.storm)
-        if service.kind == "ours":
+        ours = service.kind == "ours"
+        found |= measure.storm(started, options.storm if ours else min(10, options.storm))
+        if ours:
             found |= measure.refreshes(started, options.seconds)
-        return found
+            found |= measure.reads_of_many(started, database, options.seconds)
+        return found | measure.footprint(started)
 
 
 def _add(rows: dict[str, list[float]], figures: measure.Figures) -> None:

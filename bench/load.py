@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -47,11 +48,35 @@ def require_wrk() -> str:
     return found
 
 
+# What wrk runs: each request with the next token.
+SCRIPT = """
+local file, n = "%s", 0
+local headers = {}
+for line in io.lines(file) do headers[#headers + 1] = { Authorization = "Bearer " .. line } end
+request = function()
+  n = n %% #headers + 1
+  return wrk.format("GET", "/my-pets", headers[n])
+end
+"""
+
+
 def reads(url: str, token: str, connections: int, seconds: int) -> Reads:
     """GET /my-pets, over so many kept-alive connections, for so long."""
+    return _wrk(connections, seconds, "-H", f"Authorization: Bearer {token}", f"{url}/my-pets")
+
+
+def reads_of_many(running: Running, tokens: Sequence[str], connections: int, seconds: int) -> Reads:
+    """The same, with the tokens of many people in turn."""
+    file, script = running.folder / "tokens", running.folder / "tokens.lua"
+    file.write_text("\n".join(tokens))
+    script.write_text(SCRIPT % file)
+    return _wrk(connections, seconds, "-s", str(script), running.url)
+
+
+def _wrk(connections: int, seconds: int, *rest: str) -> Reads:
     done = subprocess.run(
         [require_wrk(), "-t", str(min(2, connections)), "-c", str(connections),
-         "-d", str(seconds), "--latency", "-H", f"Authorization: Bearer {token}", f"{url}/my-pets"],
+         "-d", str(seconds), "--latency", *rest],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     rate = re.search(r"Requests/sec:\s+([\d.]+)", done)
@@ -67,13 +92,15 @@ def _latency(text: str, percent: int) -> float:
     return float(found[1]) * UNITS[found[2]] if found else 0.0
 
 
-def sign_ins(running: Running, clients: int, seconds: float) -> SignIns:
-    """So many people who sign in again and again, each with an account of their own."""
+def sign_ins(running: Running, clients: int, seconds: float, users: int = 1000) -> SignIns:
+    """So many people who sign in again and again, each with an account of their own among so many
+    users.
+    """
     statuses: Counter[str] = Counter()
     deadline = time.perf_counter() + seconds
     threads = [
-        threading.Thread(target=_sign_in_until, args=(running, f"user{n}", deadline, statuses))
-        for n in range(clients)
+        threading.Thread(target=_sign_in_until, args=(running, f"user{number}", deadline, statuses))
+        for number in range(0, users, users // clients)
     ]
     started = time.perf_counter()
     for thread in threads:

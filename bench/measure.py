@@ -11,9 +11,12 @@ from pathlib import Path
 
 from bench import load
 from bench.proxy import nginx
-from bench.services import SERVICES, Running, make_database, running
+from bench.services import SERVICES, Running, make_database, open_sessions, running
 
-CONNECTIONS = (4, 16, 64)
+CONNECTIONS = (4, 16, 64, 256)
+MANY = 10_000
+"""Tokens, more than a worker remembers."""
+
 STORM = 64
 Figures = dict[str, float]
 
@@ -26,7 +29,7 @@ def reads(running: Running, seconds: int) -> Figures:
     for connections in CONNECTIONS:
         found |= _named(f"reads {connections}", running.url, token, connections, seconds)
     with nginx(running.folder, f"127.0.0.1:{running.port}") as url:
-        for connections in CONNECTIONS:
+        for connections in CONNECTIONS[:3]:
             found |= _named(f"reads nginx {connections}", url, token, connections, seconds)
     return found
 
@@ -34,6 +37,13 @@ def reads(running: Running, seconds: int) -> Figures:
 def _named(name: str, url: str, token: str, connections: int, seconds: int) -> Figures:
     seen = load.reads(url, token, connections, seconds)
     return {f"{name}/s": seen.rate, f"{name} p99 ms": seen.p99, f"{name} errors": seen.errors}
+
+
+def reads_of_many(running: Running, database: Path, seconds: int) -> Figures:
+    """GET /my-pets with the tokens of so many sessions that each is verified anew."""
+    tokens = open_sessions(database, MANY, 1000)
+    seen = load.reads_of_many(running, tokens, 16, seconds)
+    return {"reads many/s": seen.rate, "reads many errors": seen.errors}
 
 
 def sign_ins(running: Running, seconds: float) -> Figures:
@@ -85,13 +95,13 @@ def _pss(pid: int) -> float:
 
 
 def growth(folder: Path, users: int, seconds: int) -> Figures:
-    """Reads and sign-ins of this service with so many users."""
+    """Reads and sign-ins of this service with so many users, by people from all over the table."""
     database = folder / f"growth-{users}.db"
     if not database.exists():
         make_database("ours", database, users)
     with running(SERVICES["ours"], folder, database) as service:
-        token = service.sign_in(f"user{users // 2}")
-        load.reads(service.url, token, 8, 1)
-        cheap = load.reads(service.url, token, 16, seconds)
-        signed_in = load.sign_ins(service, 8, seconds)
+        tokens = open_sessions(database, 1000, users)
+        load.reads_of_many(service, tokens, 16, 1)
+        cheap = load.reads_of_many(service, tokens, 16, seconds)
+        signed_in = load.sign_ins(service, 8, seconds, users)
     return {f"reads/s, {users} users": cheap.rate, f"sign-ins/s, {users} users": signed_in.rate}

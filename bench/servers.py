@@ -72,12 +72,16 @@ def main() -> None:
                 figures = one(service, folder, options.seconds, options.storm)
                 found[service.name].append(figures)
     rows = [
-        [name, *(f"{statistics.median(column):,.0f}" for column in zip(*rounds, strict=True))]
+        [name, *(_cell(column) for column in zip(*rounds, strict=True))]
         for name, rounds in found.items()
     ]
     print(tabulate(rows, HEADS, disable_numparse=True))
     if options.write:
         _write(tabulate(rows, HEADS, tablefmt="github", disable_numparse=True))
+
+
+def _cell(column: Sequence[float]) -> str:
+    return f"{statistics.median(column):,.0f}" if any(column) else "-"
 
 
 def services(folder: Path) -> list[Service]:

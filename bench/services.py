@@ -23,11 +23,16 @@ import bcrypt
 
 from jwt_server import sqlite
 from jwt_server.config import LIGHT_THREADS, Settings, usable_cores
+from jwt_server.database import Database
+from jwt_server.security.keys import Secrets
 from jwt_server.security.passwords import hash_password
+from jwt_server.security.refresh_tokens import new_nonce, new_session_id
+from jwt_server.security.tokens import AccessTokens, Bearer
 
 ROOT = Path(__file__).parent.parent
 ROUNDS = 12
 PASSWORD = "correct horse battery"  # noqa: S105 - of users that exist for a minute
+SECRET_KEY, JWT_SECRET = secrets.token_urlsafe(48), secrets.token_urlsafe(48)
 CORES = len(usable_cores())
 THREADS = 1 + Settings.hash_queue + LIGHT_THREADS
 
@@ -63,7 +68,7 @@ SERVICES = {
     ),
     "fastapi-blocking": Service(
         "FastAPI, SQLite in the loop",
-        (*UVICORN, "--no-access-log", "bench.peers.fastapi_app:blocking"),
+        (*UVICORN, "bench.peers.fastapi_app:blocking"),
     ),
     "drf": Service(
         "Django REST, SimpleJWT",
@@ -138,6 +143,20 @@ def make_database(kind: str, path: Path, users: int) -> None:
         )
 
 
+def open_sessions(path: Path, count: int, users: int) -> list[str]:
+    """So many sessions of this service, spread over so many users, and an access token of each."""
+    tokens = AccessTokens(Secrets((JWT_SECRET.encode(),)), "jwt-server", "jwt-server")
+    now = int(time.time())
+    bearers = [Bearer(1 + n * users // count, new_session_id()) for n in range(count)]
+    with closing(Database(path)) as database, database.connection() as db, db.transaction():
+        for bearer in bearers:
+            db.queries.auth.insert(
+                id=bearer.session_id, user_id=bearer.user_id, nonce=new_nonce(), refreshable=True,
+                now=now, expires_at=now + 86_400, ends_at=now + 86_400, address="", user_agent="",
+            )  # fmt: skip
+    return [tokens.issue(bearer, admin=False, now=now, ttl=86_400) for bearer in bearers]
+
+
 def environment(database: Path, port: int = 0) -> dict[str, str]:
     """What a service gets."""
     return {
@@ -145,8 +164,8 @@ def environment(database: Path, port: int = 0) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "BENCH_DATABASE": str(database),
         "DATABASE_URL": f"sqlite:///{database}",
-        "SECRET_KEY": secrets.token_urlsafe(48),
-        "JWT_SECRET": secrets.token_urlsafe(48),
+        "SECRET_KEY": SECRET_KEY,
+        "JWT_SECRET": JWT_SECRET,
         "SALT_ROUNDS": str(ROUNDS),
         "PORT": str(port),
     }

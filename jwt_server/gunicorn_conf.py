@@ -49,9 +49,12 @@ http_parser = "python"
 # request meets a connection that is just being closed.
 keepalive = 75
 
-# A stopping worker's requests may end: the longest waits in line and hashes then. The arbiter kills
-# a worker that does not even tick for so long.
-graceful_timeout = timeout = max(30, 2 * settings.hash_wait)
+# A stopping worker's requests may end: the longest stands in line twice and hashes then. The
+# arbiter kills a worker that does not even tick for so long.
+graceful_timeout = timeout = max(30, 2 * settings.hash_wait + 10)
+
+# Who stands in line is connected, too; 1,000 more may be, as with gunicorn's own default.
+worker_connections = 1000 + threads
 
 # A request's line and headers: a token of ours has 4,096 characters at the most, and a browser
 # sends some twenty headers.
@@ -73,7 +76,9 @@ control_socket_disable = True
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 
+# Each worker's share of the cores: one, unless there are more of them than workers.
 cores = usable_cores()
+shares = [cores[number :: settings.workers] for number in range(min(workers, len(cores)))]
 
 
 def on_starting(server: Arbiter) -> None:
@@ -88,17 +93,17 @@ def on_starting(server: Arbiter) -> None:
 
 
 def pre_fork(server: Arbiter, worker: Any) -> None:
-    """Give the new worker the core that the fewest living ones have.
+    """Give the new worker the share of cores that the fewest living ones have.
 
-    A plain round robin would double up as soon as a worker is replaced. The core is noted on the
+    A plain round robin would double up as soon as a worker is replaced. The share is noted on the
     worker, as a reload reads this file anew while the old workers live on.
     """
-    taken = [sibling.core for sibling in server.WORKERS.values()]
-    worker.core = min(cores, key=taken.count)
+    taken = [sibling.share for sibling in server.WORKERS.values()]
+    worker.share = min(shares, key=taken.count)
 
 
 def post_fork(server: Arbiter, worker: Any) -> None:
-    """Pin the worker to its core, where the system can, and let it be stopped from now on.
+    """Pin the worker to its share of the cores, where the system can; let it be stopped from now on.
 
     Unpinned, the threads of a busy worker fight over the interpreter lock across cores; see
     docs/deployment.md for how much that takes.
@@ -109,4 +114,4 @@ def post_fork(server: Arbiter, worker: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {worker.core})
+        os.sched_setaffinity(0, worker.share)

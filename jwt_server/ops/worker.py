@@ -18,30 +18,35 @@ MOMENT: Final = 5
 
 
 class Worker(ThreadWorker):
-    """Lets at most half of its threads wait so: the others are for new connections."""
+    """Stays only while no other connection waits for a thread, so that each has its turn."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # gunicorn has no types
-        self.may_stay = self.cfg.threads // 2
+        self.waiting = 0
+        """How many connections wait for a thread."""
         self.lock = Lock()
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Have a thread answer a connection's request."""
+        with self.lock:
+            self.waiting += 1
+        super().enqueue_req(conn)  # type: ignore[no-untyped-call]  # as above
 
     def handle(self, conn: Any) -> Any:
         """Answer the requests of a connection; whether there may be more, later."""
+        with self.lock:
+            self.waiting -= 1
         while True:
             result = super().handle(conn)  # type: ignore[no-untyped-call]  # as above
-            if result is not True or not self.alive or not self.another_comes(conn):
+            if result is not True or not self.another_comes(conn):
                 return result
 
     def another_comes(self, conn: Any) -> bool:
-        """Wait a moment for the next request, if there are threads to spare."""
-        with self.lock:
-            if not self.may_stay:
-                return False
-            self.may_stay -= 1
-        try:
-            waiting = select.poll()
-            waiting.register(conn.sock, select.POLLIN)
-            return bool(waiting.poll(MOMENT))
-        finally:
-            with self.lock:
-                self.may_stay += 1
+        """Wait a moment for the next request, if nobody else waits for the thread."""
+        if not self.alive or self.waiting:
+            return False
+        if conn.parser.unreader.buf.getvalue():  # read along with the request before
+            return True
+        poll = select.poll()
+        poll.register(conn.sock, select.POLLIN)
+        return bool(poll.poll(MOMENT)) and not self.waiting

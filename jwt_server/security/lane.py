@@ -47,7 +47,11 @@ class Lane:
         """The thread's turn to hash. Raises HashingBusy where there is none to be had."""
         called = self._stand_in_line()
         if called is not None:
-            self._wait(called)
+            try:
+                self._wait(called)
+            except BaseException:
+                self._step_out(called)
+                raise
         try:
             yield
         finally:
@@ -74,14 +78,15 @@ class Lane:
         deadline = time.monotonic() + self.wait
         while not called.wait(min(LOOK_SECONDS, max(0, deadline - time.monotonic()))):
             if time.monotonic() >= deadline or self.gone():
-                self._leave(called)
-                return
-
-    def _leave(self, called: Event) -> None:
-        with self._lock:
-            if called in self._line:  # else it was called this very moment, and has its turn
-                self._line.remove(called)
                 raise HashingBusy
+
+    def _step_out(self, called: Event) -> None:
+        """Leave the line; who was called at that very moment hands the place on."""
+        with self._lock:
+            if called in self._line:
+                self._line.remove(called)
+                return
+        self._hand_on()
 
     def _hand_on(self) -> None:
         with self._lock:

@@ -85,6 +85,8 @@ def request_id() -> str:
 
 
 def _log(environ: WSGIEnvironment, status: str, seconds: float) -> None:
+    if not log.isEnabledFor(logging.INFO):
+        return
     # The route, not the path: what a client put into the path stays out of the log.
     rule = environ.get(RULE)
     method = environ["REQUEST_METHOD"]

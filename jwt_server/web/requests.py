@@ -64,7 +64,10 @@ def client_address(trusted: int) -> str:
     one that many places from the end is the client; what stands before it the client made up.
     """
     told = request.environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    address = told[-trusted] if 0 < trusted <= len(told) else request.remote_addr or ""
+    if trusted:  # where a proxy is missing, nobody's word is taken
+        address = told[-trusted] if trusted <= len(told) else ""
+    else:
+        address = request.remote_addr or ""
     try:
         found = ipaddress.ip_address(address.strip())
     except ValueError:
@@ -90,7 +93,7 @@ def client_has_left() -> bool:
         return False
     try:
         return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
-    except BlockingIOError:
+    except (BlockingIOError, ValueError):  # nothing to read; gunicorn's own TLS, which can't look
         return False
     except OSError:
         return True

@@ -41,7 +41,9 @@ class PlainResponse(FlaskResponse):
             self.is_sequence
             and environ["REQUEST_METHOD"] in ("GET", "POST")
             and self.status_code in USUAL
+            and "Content-Length" in self.headers  # the body was set as a whole, as bytes
             and "Location" not in self.headers
+            and not self._on_close
         ):
             return cast("list[bytes]", self.response), self.status, self.headers.to_wsgi_list()
         return super().get_wsgi_response(environ)
