@@ -103,7 +103,7 @@ def pre_fork(server: Arbiter, worker: Any) -> None:
 
 
 def post_fork(server: Arbiter, worker: Any) -> None:
-    """Pin the worker to its share of the cores, where the system can; let it be stopped from now on.
+    """Pin the worker to its cores, where the system can, and let it be stopped from now on.
 
     Unpinned, the threads of a busy worker fight over the interpreter lock across cores; see
     docs/deployment.md for how much that takes.

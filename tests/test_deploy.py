@@ -51,9 +51,11 @@ def test_the_times_of_systemd_nginx_and_gunicorn_fit(monkeypatch: pytest.MonkeyP
 
 
 def test_the_unit_lets_the_service_do_what_it_does() -> None:
-    assert "sched_setaffinity" in UNIT  # a worker is pinned to its core
+    allowed = UNIT.rindex("SystemCallFilter=@chown sched_setaffinity")  # its socket, its cores
+    assert allowed > UNIT.index("SystemCallFilter=~@privileged")
     assert "AF_UNIX" in UNIT
-    assert "JWT_SECRET_FILE=%d/jwt_secret" in UNIT
+    assert "WorkingDirectory=/var/lib/jwt-server" in UNIT  # where the walk puts .env
+    assert "/var/lib/jwt-server/.env" in WALK
     assert "ExecStart=/opt/jwt-server/bin/jwt-server\n" in UNIT
 
 
@@ -62,3 +64,6 @@ def test_nobody_runs_as_root_and_no_secret_is_in_the_image() -> None:
     assert "USER jwt-server" in DEPLOY["Dockerfile"]
     for text in DEPLOY.values():
         assert not re.search(r"(JWT_SECRET|SECRET_KEY)[=:] ?[\"\w]", text)
+    for name in ("jwt_secret", "secret_key"):
+        for ignored in (".gitignore", ".dockerignore"):
+            assert f"deploy/{name}" in (ROOT / ignored).read_text().splitlines()

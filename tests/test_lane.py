@@ -120,6 +120,24 @@ def test_who_has_hung_up_makes_room() -> None:
     first.result(PATIENCE)
 
 
+def test_a_look_that_fails_takes_nobody_elses_place() -> None:
+    def broken() -> bool:
+        raise ValueError("no look")
+
+    lane = Lane(places=1, queue=1, wait=PATIENCE, gone=broken)
+    hashers = Hashers(lane)
+    first = hashers.come(0)
+
+    with pytest.raises(ValueError, match="no look"), lane.turn():
+        pass
+
+    assert lane.waiting == 0
+    hashers.leave[0].set()
+    first.result(PATIENCE)
+    with lane.turn():
+        pass
+
+
 def test_a_failure_gives_its_place_back() -> None:
     lane = Lane(places=1, queue=0, wait=0)
 
@@ -214,7 +232,9 @@ def test_in_line_nobody_holds_a_connection_to_the_database(
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> object:
     """A server of one worker, one place and a short line, whose hashes take their time."""
-    environment = BASE_ENVIRONMENT | {"SALT_ROUNDS": SLOW, "WORKERS": "1", "HASH_QUEUE": "3"}
+    environment = BASE_ENVIRONMENT | {
+        "SALT_ROUNDS": SLOW, "WORKERS": "1", "HASH_CONCURRENCY": "1", "HASH_QUEUE": "3",
+    }  # fmt: skip
     with running(tmp_path_factory.mktemp("lane"), environment) as server:
         yield server
 

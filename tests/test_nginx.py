@@ -41,8 +41,10 @@ class Application(BaseHTTPRequestHandler):
 def application() -> Iterator[int]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Application) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_port
-        server.shutdown()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
 
 
 @contextmanager
@@ -166,7 +168,7 @@ def recording() -> Iterator[tuple[int, list[bytes]]]:
                         received.append(chunk)
                 connection.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield listening.getsockname()[1], received
         thread.join(timeout=10)

@@ -62,7 +62,7 @@ def is_right_command(app: Flask, code: str) -> bool:
         return True
     if words[1:2] == ["="]:  # a variable of some program
         return True
-    while isinstance(command, click.Group) and words and words[0][0] not in "-…":
+    while isinstance(command, click.Group) and words and words[0][0] not in '-…"':
         if words[0] not in command.commands:
             return False
         command = command.commands[words.pop(0)]
