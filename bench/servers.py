@@ -30,10 +30,7 @@ from bench.proxy import nginx
 from bench.services import CORES, GUNICORN, ROOT, SERVICES, Running, Service, make_database, running
 
 PAGE = ROOT / "docs" / "deployment.md"
-BEGIN, END = (
-    "<!-- measured: `python -m bench.servers --write` -->",
-    "<!-- end of what was measured -->",
-)
+BEGIN, END = "<!-- measured by bench.servers -->", "<!-- end of what was measured -->"
 
 HOUSE = (ROOT / "jwt_server" / "gunicorn_conf.py").as_posix()
 UNPINNED = "def post_fork(server, worker):\n    pass\n"
