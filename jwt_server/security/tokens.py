@@ -131,11 +131,11 @@ class AccessTokens:
         would take the token apart once more, and takes four times as long.
         """
         key = self.keys.verifying_key(header)
+        if key is None:
+            return None
         signed = token.rpartition(".")[0].encode()
         verify = ALGORITHM_OF[self.keys.algorithm].verify
-        return (
-            key if key and any(verify(signed, each, signature) for each in key.verifying) else None
-        )
+        return key if any(verify(signed, each, signature) for each in key.verifying) else None
 
 
 def _decoded(token: str) -> tuple[Any, Any, bytes]:
