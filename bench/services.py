@@ -27,6 +27,7 @@ from jwt_server.security.passwords import hash_password
 
 ROOT = Path(__file__).parent.parent
 ROUNDS = 12
+SECRET_KEY = secrets.token_urlsafe(48)
 PASSWORD = "correct horse battery"  # noqa: S105 - of users that exist for a minute
 CORES = len(usable_cores())
 THREADS = 1 + Settings.hash_queue + LIGHT_THREADS
@@ -86,6 +87,7 @@ class Running:
     service: Service
     port: int
     folder: Path
+    database: Path
     process: subprocess.Popen[bytes]
     ready_after: float
     """Seconds from exec to the first answer."""
@@ -145,9 +147,11 @@ def environment(database: Path, port: int = 0) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "BENCH_DATABASE": str(database),
         "DATABASE_URL": f"sqlite:///{database}",
-        "SECRET_KEY": secrets.token_urlsafe(48),
+        "SECRET_KEY": SECRET_KEY,
         "JWT_SECRET": secrets.token_urlsafe(48),
         "SALT_ROUNDS": str(ROUNDS),
+        # All the load comes from one address.
+        **dict.fromkeys(("THROTTLE_ACCOUNT", "THROTTLE_ADDRESS", "THROTTLE_PAIR"), "1000000"),
         "PORT": str(port),
     }
 
@@ -177,7 +181,7 @@ def running(
     try:
         if wait:
             _wait_for(port, process, folder / "log")
-        yield Running(service, port, folder, process, time.perf_counter() - started)
+        yield Running(service, port, folder, database, process, time.perf_counter() - started)
     finally:
         process.terminate()
         try:
