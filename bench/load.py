@@ -10,14 +10,18 @@ import shutil
 import subprocess
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import bcrypt
 
-from bench.services import CORES, PASSWORD, ROUNDS, Running
+from bench.services import CORES, PASSWORD, ROUNDS, SECRET_KEY, Running
+from jwt_server.auth.sessions import MOST, Device, Terms, open_session
+from jwt_server.database import Database
+from jwt_server.security.refresh_tokens import RefreshTokens
 
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
@@ -154,13 +158,15 @@ def _bcrypt_alone(seconds: float) -> float:
 
 
 def refreshes(running: Running, clients: int, seconds: float) -> float:
-    """Refreshes a second, each client with a session of its own."""
+    """Refreshes a second, each client with sessions of its own, as each is refreshed so often a
+    minute and no more. They are put into the database: to sign in for each would take minutes.
+    """
     counts: list[int] = []
-    sessions = [_session(running, f"user{n}") for n in range(clients)]
+    tokens = [_refresh_tokens(running, n + 1) for n in range(clients)]
     deadline = time.perf_counter() + seconds
     threads = [
-        threading.Thread(target=_refresh_until, args=(running, token, deadline, counts))
-        for token in sessions
+        threading.Thread(target=_refresh_until, args=(running, each, deadline, counts))
+        for each in tokens
     ]
     for thread in threads:
         thread.start()
@@ -169,16 +175,28 @@ def refreshes(running: Running, clients: int, seconds: float) -> float:
     return sum(counts) / seconds
 
 
-def _session(running: Running, name: str) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
-    return str(_post(connection, "/auth", {"username": name, "password": PASSWORD}))
+def _refresh_tokens(running: Running, user_id: int) -> deque[str]:
+    tokens = RefreshTokens.from_secrets((SECRET_KEY.encode(),))
+    terms, device = Terms(3600, 3600, refreshable=True), Device("", "")
+    user = {"id": user_id, "admin": False}
+    now = int(time.time())
+    with (
+        closing(Database(running.database)) as database,
+        database.connection() as db,
+        db.transaction(),
+    ):
+        opened = [open_session(db, user, terms, device, now) for _ in range(MOST)]
+    return deque(tokens.issue(each.id, each.generation, each.nonce) for each in opened)
 
 
-def _refresh_until(running: Running, token: str, deadline: float, counts: list[int]) -> None:
+def _refresh_until(
+    running: Running, tokens: deque[str], deadline: float, counts: list[int]
+) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
     count = 0
     while time.perf_counter() < deadline:
-        token = _post(connection, "/auth/refresh", {"refresh_token": token})
+        shown = tokens.popleft()
+        tokens.append(_post(connection, "/auth/refresh", {"refresh_token": shown}))
         count += 1
     counts.append(count)
 

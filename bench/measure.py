@@ -78,7 +78,7 @@ def storm(running: Running, seconds: int) -> Figures:
 
 
 def refreshes(running: Running, seconds: float) -> Figures:
-    """POST /auth/refresh, 16 sessions at a time."""
+    """POST /auth/refresh, 16 people at a time."""
     return {"refreshes/s": load.refreshes(running, 16, seconds)}
 
 

@@ -30,6 +30,7 @@ LIGHT_THREADS: Final = 32
 """A worker's threads beside those that hash or wait to: for the requests that take a moment."""
 
 TTL: Final = Range(1, 365 * 24 * 60 * 60)
+TRIES: Final = Range(1, 1_000_000)
 
 NUMBERS: Final[Mapping[str, Range]] = {
     "ACCESS_TOKEN_TTL": TTL,
@@ -43,6 +44,9 @@ NUMBERS: Final[Mapping[str, Range]] = {
     "REFRESH_TOKEN_TTL": TTL,
     "SALT_ROUNDS": Range(4, 31, error="bcrypt's cost (log2) is from {min} to {max}."),
     "TEXT_TOKEN_TTL": TTL,
+    "THROTTLE_ACCOUNT": TRIES,
+    "THROTTLE_ADDRESS": TRIES,
+    "THROTTLE_PAIR": TRIES,
     "TRUSTED_PROXIES": Range(0, 10),
 }
 """The settings that are whole numbers, with what they may be; their defaults are in Settings."""
@@ -80,6 +84,11 @@ class Settings:
     """How many passwords a worker hashes at once, how many wait, and how long."""
     hash_queue: int = 32
     hash_wait: int = 10
+    throttle_pair: int = 5
+    """Tries at a password that are free: at one account from one address, at one account in a day,
+    from one address in 15 minutes."""
+    throttle_account: int = 100
+    throttle_address: int = 100
     password_min_length: int = 8
     """In characters; for new passwords."""
     jwt_issuer: str = "jwt-server"

@@ -82,6 +82,30 @@ class HashingBusy(ServiceError):
     retry_after = 5
 
 
+class TooManyTries(ServiceError):
+    """Too many tries at passwords, sign-ups or refreshes; it tells not whether a name exists.
+
+    `seconds` is how long to wait.
+    """
+
+    status = 429
+    code = "too_many_tries"
+    message = "Too many tries. Wait for as long as Retry-After says, then try again."
+    retry_after = 1
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"Too many tries. Try again in {in_words(seconds)}.")
+        self.retry_after = seconds
+
+
+def in_words(seconds: int) -> str:
+    """A time to wait, as people say it; rounded up."""
+    for unit, size in (("hour", 60 * 60), ("minute", 60)):
+        if seconds > 2 * size:
+            return f"{-(-seconds // size)} {unit}s"
+    return f"{seconds} second{'s' if seconds != 1 else ''}"
+
+
 class NotFound(ServiceError):
     """There is no such thing, or it is somebody else's."""
 

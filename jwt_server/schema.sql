@@ -43,6 +43,28 @@ CREATE INDEX sessions_of_user ON sessions (user_id, expires_at);
 -- Dead sessions are cleared away by their age.
 CREATE INDEX sessions_by_expiry ON sessions (expires_at);
 
+-- Tries at passwords, sign-ups and refreshes, counted. A key is a keyed hash where a name or an
+-- address is in it: people type passwords for names.
+CREATE TABLE throttle (
+    key           TEXT    PRIMARY KEY,
+    count         INTEGER NOT NULL,
+    expires_at    INTEGER NOT NULL,  -- when all of it is forgotten
+    blocked_until INTEGER NOT NULL   -- 0 where nothing is refused
+) WITHOUT ROWID, STRICT;
+
+-- What is over is cleared away by its age.
+CREATE INDEX throttle_by_expiry ON throttle (expires_at);
+
+-- From where a user has signed in: there no stranger's failures keep the user out.
+CREATE TABLE known_addresses (
+    user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    network TEXT    NOT NULL,  -- an IPv4 address, or the /64 of an IPv6 one
+    last_at INTEGER NOT NULL,
+    PRIMARY KEY (user_id, network)
+) WITHOUT ROWID, STRICT;
+
+CREATE INDEX known_addresses_by_age ON known_addresses (last_at);
+
 CREATE TABLE pets (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     user_id    INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,

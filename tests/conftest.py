@@ -22,7 +22,15 @@ from jwt_server.config import Settings, process_settings
 from jwt_server.database import Connection, Database
 from jwt_server.web.service import EXTENSION, Service
 from tests.description import documented
-from tests.factories import JWT_SECRET, SECRET_KEY, SETTINGS, bearer, open_session, token
+from tests.factories import (
+    JWT_SECRET,
+    SECRET_KEY,
+    SETTINGS,
+    UNTHROTTLED,
+    bearer,
+    open_session,
+    token,
+)
 from tests.server import Server, running
 
 BASE_ENVIRONMENT = {"SECRET_KEY": SECRET_KEY.decode(), "JWT_SECRET": JWT_SECRET.decode()}
@@ -70,6 +78,7 @@ def settings(tmp_path: Path) -> Settings:
         jwt_secrets=(JWT_SECRET,),
         database=tmp_path / "test.db",
         salt_rounds=4,
+        **UNTHROTTLED,
     )
 
 

@@ -29,8 +29,14 @@ SETTINGS = (
     "PASSWORD_MIN_LENGTH", "PORT",
     "REFRESH_GRACE", "REFRESH_TOKEN_IDLE_TTL", "REFRESH_TOKEN_TTL", "SALT_ROUNDS", "SECRET_KEY",
     "SECRET_KEY_FILE", "SECRET_KEY_PREVIOUS", "SECRET_KEY_PREVIOUS_FILE", "SIGNUP",
-    "TEXT_TOKEN_TTL", "TRUSTED_PROXIES", "WORKERS",
+    "TEXT_TOKEN_TTL", "THROTTLE_ACCOUNT", "THROTTLE_ADDRESS", "THROTTLE_PAIR",
+    "TRUSTED_PROXIES", "WORKERS",
 )  # fmt: skip
+
+UNTHROTTLED: dict[str, Any] = dict.fromkeys(
+    ("throttle_account", "throttle_address", "throttle_pair"), 1_000_000
+)
+"""Settings under which no test but those of the throttle is asked to wait."""
 
 HEADER = {"alg": "HS256", "typ": "JWT"}
 ABSENT = object()
@@ -126,7 +132,7 @@ def everything(db: Connection) -> dict[str, list[dict[str, Any]]]:
     """All that the database holds, table by table."""
     return {
         table: db.driver.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()  # noqa: S608 - ours
-        for table in ("users", "sessions", "pets")
+        for table in ("users", "sessions", "known_addresses", "pets")
     }
 
 
@@ -162,7 +168,7 @@ KINDS = {
     "empty": "is not a database of this service",
     "another": "is not a database of this service",
     "a folder": "can't be opened",
-    "newer": "schema version 99, this release knows 3 and no newer one",
-    "older": "schema version 1, this release needs 3",
+    "newer": "schema version 99, this release knows 4 and no newer one",
+    "older": "schema version 1, this release needs 4",
     "not writable": "can't be written",
 }

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.factories import open_session
+from tests.factories import UNTHROTTLED, open_session
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 20
@@ -58,6 +58,7 @@ def environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:
         "DATABASE_URL": f"sqlite:///{folder}/server.db",
         "SALT_ROUNDS": "4",
         "WORKERS": "2",
+        **{name.upper(): str(most) for name, most in UNTHROTTLED.items()},
         **extra,
     }
 

@@ -176,6 +176,7 @@ def test_deletion_takes_everything_along(client: FlaskClient, db: Connection, cl
     assert refresh(client, tokens["refresh_token"])["code"] == "refresh_token_invalid"
     assert db.driver.execute("SELECT * FROM pets WHERE user_id = 1").fetchall() == []
     assert db.driver.execute("SELECT * FROM sessions WHERE user_id = 1").fetchall() == []
+    assert db.driver.execute("SELECT * FROM known_addresses").fetchall() == []
     assert client.get("/me", headers=stranger).status_code == 200
 
 
@@ -209,6 +210,7 @@ def test_the_export_has_all_that_is_held_and_no_secret(
     assert [pet["name"] for pet in found["pets"]] == ["Bunny", "Ru"]
     assert len(found["sessions"]) == 2
     assert found["sessions"][0]["ended_at"] is None
+    assert found["known_addresses"] == [{"network": "127.0.0.1", "last_at": "2023-11-14T22:13:20Z"}]
     assert "bcrypt" not in answer.text
     assert "stranger" not in answer.text
 
@@ -231,9 +233,10 @@ def personal_tables(db: Connection) -> dict[str, set[str]]:
 
 
 def test_no_table_that_names_a_user_is_missing_in_the_export(
-    client: FlaskClient, db: Connection, travis: dict[str, str]
+    client: FlaskClient, db: Connection
 ) -> None:
-    exported = client.get("/me/export", headers=travis).get_json()
+    headers = bearer(sign_in(client)["access_token"])
+    exported = client.get("/me/export", headers=headers).get_json()
     personal = personal_tables(db)
 
     assert set(exported) == set(personal)
@@ -253,11 +256,12 @@ def test_no_table_that_names_a_user_is_missing_in_the_export(
 )
 def test_the_test_would_see_a_table_that_is_missing(db: Connection, column: str) -> None:
     db.driver.execute("CREATE TABLE things (id INTEGER PRIMARY KEY) STRICT")
-    assert set(personal_tables(db)) == {"users", "sessions", "pets"}
+    known = {"users", "sessions", "known_addresses", "pets"}
+    assert set(personal_tables(db)) == known
 
     db.driver.execute(f"CREATE TABLE notes ({column}) STRICT")
 
-    assert set(personal_tables(db)) == {"users", "sessions", "pets", "notes"}
+    assert set(personal_tables(db)) == known | {"notes"}
 
 
 def test_a_disabled_users_hash_is_not_even_renewed(client: FlaskClient, db: Connection) -> None:

@@ -108,6 +108,21 @@ def test_the_command_says_what_it_did_and_keeps_what_was_there(app: Flask, old: 
     assert asked(old, "SELECT disabled FROM users") == [(0,)]
 
 
+def test_addresses_of_sessions_are_known_ones(old: Path) -> None:
+    make(old, *(step.read_text() for step in STEPS[1:3]))
+    with closing(sqlite3.connect(old)) as driver, driver:
+        driver.executemany(
+            "INSERT INTO sessions VALUES (NULL, ?, 1, x'00', 1, 1, ?, 0, 0, 0, 0, 0, NULL, ?, '')",
+            [("a", 5, "192.0.2.1"), ("b", 7, "192.0.2.1"), ("c", 6, "192.0.2.2"),
+             ("d", 8, ""), ("e", 9, "2001:db8::1")],
+        )  # fmt: skip
+
+    migrate.upgrade(old)
+
+    known = asked(old, "SELECT * FROM known_addresses ORDER BY network")
+    assert known == [(1, "192.0.2.1", 7), (1, "192.0.2.2", 6)]
+
+
 def test_ids_of_deleted_rows_are_not_handed_out_again(app: Flask, old: Path) -> None:
     migrate.upgrade(old)
 
@@ -221,8 +236,9 @@ def test_a_killed_upgrades_lock_can_be_broken(
     migrate.upgrade(old)
     make(
         old,
-        "PRAGMA user_version = 2",
-        "DROP TABLE sessions",
+        "PRAGMA user_version = 3",
+        "DROP TABLE throttle",
+        "DROP TABLE known_addresses",
         "INSERT INTO yoyo_lock VALUES (1, '2026-01-01', 4711)",
     )
     monkeypatch.setattr(migrate, "LOCK_SECONDS", 0.1)

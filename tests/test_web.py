@@ -169,6 +169,7 @@ def test_no_code_is_untested() -> None:
     of_accounts = {"signup_closed", "wrong_password"}  # tests/test_me.py
     elsewhere = {"database_unavailable", "internal_error", "keys_unavailable"}
     elsewhere |= {"hashing_busy"}  # tests/test_lane.py
+    elsewhere |= {"too_many_tries"}  # tests/test_throttle.py
     elsewhere |= from_the_command_line | disabled | of_sessions | of_accounts
     assert named - elsewhere == set(CODES)
 

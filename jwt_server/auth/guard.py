@@ -10,6 +10,7 @@ from typing import Any, Final
 from flask import request
 
 from jwt_server.accounts import store
+from jwt_server.auth.sign_in import confirm_password
 from jwt_server.database import Connection, Row
 from jwt_server.errors import (
     DatabaseUnavailable,
@@ -26,7 +27,7 @@ from jwt_server.errors import (
 )
 from jwt_server.security.tokens import Bearer
 from jwt_server.web.openapi import perhaps_signed_in, refuses, signed_in
-from jwt_server.web.service import current_service, get_db
+from jwt_server.web.service import current_service, get_db, pool
 
 View = Callable[..., Any]
 
@@ -145,6 +146,16 @@ def require_recent_password(caller: Caller) -> None:
     """Refuse with PasswordTooOld (RFC 9470) unless a password was given a short while ago."""
     if caller.authenticated_at + PasswordTooOld.max_age <= current_service().clock():
         raise PasswordTooOld
+
+
+def require_password(caller: Caller, password: str) -> Row:
+    """The caller's row, where this is the caller's password.
+
+    Raises WrongPassword, HashingBusy, and TooManyTries: all routes that ask for it count as one.
+    """
+    service = current_service()
+    attempt = service.throttle.password_of(caller.id, caller.session_id)
+    return confirm_password(pool(), service.hasher, attempt, caller.id, password, now=service.now())
 
 
 def bearer_token(authorization: str | None) -> str:

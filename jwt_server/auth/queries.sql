@@ -1,4 +1,5 @@
--- Sessions. Live is one that has not ended and not expired; what is dead is cleared away later.
+-- Sessions, and the throttle. Live is a session that has not ended and not expired; what is dead is
+-- cleared away later.
 
 -- name: guarded(id)^
 -- The session that a token names, with its user: all that lets a request through.
@@ -8,9 +9,11 @@ FROM sessions JOIN users ON users.id = sessions.user_id
 WHERE sessions.id = :id;
 
 -- name: find(id)^
-SELECT sessions.id, sessions.user_id, nonce, generation, refreshable, rotated_at, expires_at,
-       ends_at, ended_at, users.admin, users.disabled
+SELECT sessions.id, sessions.user_id, nonce, generation, refreshable, rotated_at,
+       sessions.expires_at, ends_at, ended_at, users.admin, users.disabled,
+       coalesce(throttle.blocked_until, 0) AS blocked_until
 FROM sessions JOIN users ON users.id = sessions.user_id
+LEFT JOIN throttle ON throttle.key = 'refresh.' || sessions.id
 WHERE sessions.id = :id;
 
 -- name: insert(id, user_id, nonce, refreshable, now, expires_at, ends_at, address, user_agent)!
@@ -53,4 +56,68 @@ WHERE ended_at IS NULL AND expires_at > :now;
 -- Sessions that died before then, the oldest first.
 DELETE FROM sessions WHERE number IN (
     SELECT number FROM sessions WHERE expires_at < :before ORDER BY expires_at LIMIT :most
+);
+
+-- name: blocked(own, address, account, username_key, network, since, now)^
+-- Until when a try is refused, or null. What is counted against the account does not hold where its
+-- user is known to sign in from.
+SELECT max(blocked_until) AS until FROM throttle
+WHERE key IN (:own, :address, :account) AND blocked_until > :now AND (
+    key <> :account OR NOT EXISTS (
+        SELECT 1 FROM users JOIN known_addresses ON known_addresses.user_id = users.id
+        WHERE users.username_key = :username_key
+        AND known_addresses.network = :network AND known_addresses.last_at > :since
+    )
+);
+
+-- name: is_known(username_key, network, since)^
+SELECT 1 AS known FROM users JOIN known_addresses ON known_addresses.user_id = users.id
+WHERE users.username_key = :username_key
+AND known_addresses.network = :network AND known_addresses.last_at > :since;
+
+-- name: counted(key, now)^
+SELECT count, expires_at FROM throttle WHERE key = :key AND expires_at > :now;
+
+-- name: count(key, expires_at, now, anew)^
+-- One more. What is over begins again with one, and where it is `anew` the time does each time.
+INSERT INTO throttle (key, count, expires_at, blocked_until) VALUES (:key, 1, :expires_at, 0)
+ON CONFLICT (key) DO UPDATE SET
+    count = CASE WHEN throttle.expires_at > :now THEN throttle.count + 1 ELSE 1 END,
+    expires_at = CASE
+        WHEN :anew OR throttle.expires_at <= :now THEN excluded.expires_at
+        ELSE throttle.expires_at
+    END
+RETURNING count, expires_at;
+
+-- name: block(key, until)!
+UPDATE throttle SET blocked_until = :until WHERE key = :key;
+
+-- name: give_back(key)!
+-- One less, so that another is free: whoever was let in was not refused.
+UPDATE throttle SET count = count - 1, blocked_until = 0 WHERE key = :key AND count > 0;
+
+-- name: forget_empty(key)!
+DELETE FROM throttle WHERE key = :key AND count = 0;
+
+-- name: forget_count(key)!
+DELETE FROM throttle WHERE key = :key;
+
+-- name: forget_counts(first, end)!
+DELETE FROM throttle WHERE key >= :first AND key < :end;
+
+-- name: clear_counts_away(now, most)!
+-- Those that are over, the oldest first.
+DELETE FROM throttle WHERE key IN (
+    SELECT key FROM throttle WHERE expires_at <= :now ORDER BY expires_at LIMIT :most
+);
+
+-- name: know_address(user_id, network, now)!
+INSERT INTO known_addresses (user_id, network, last_at) VALUES (:user_id, :network, :now)
+ON CONFLICT (user_id, network) DO UPDATE SET last_at = excluded.last_at;
+
+-- name: forget_addresses(before, most)!
+-- Those that were last signed in from before then, the oldest first.
+DELETE FROM known_addresses WHERE (user_id, network) IN (
+    SELECT user_id, network FROM known_addresses WHERE last_at <= :before
+    ORDER BY last_at LIMIT :most
 );

@@ -31,6 +31,7 @@ from jwt_server.errors import (
     SessionEnded,
     SessionExpired,
     TokenMissing,
+    TooManyTries,
     WrongCredentials,
 )
 from jwt_server.security import passwords
@@ -108,7 +109,7 @@ class ScopeSchema(Schema):
 
 
 @bp.route("/auth", methods=["POST"])
-@refuses(CredentialRequired, WrongCredentials)
+@refuses(CredentialRequired, WrongCredentials, TooManyTries)
 @refuses(DatabaseUnavailable, HashingBusy, KeysUnavailable)
 @bp.arguments(CredentialsSchema)
 @bp.response(200, TokenSchema)
@@ -121,6 +122,7 @@ def issue_token(credentials: dict[str, str]) -> Response:
     session = sign_in(
         pool(),
         service.hasher,
+        service.throttle,
         **credentials,
         terms=lasting_terms() if as_json else text_terms(),
         device=this_device(),
@@ -137,14 +139,15 @@ def issue_token(credentials: dict[str, str]) -> Response:
 
 @bp.route("/auth/refresh", methods=["POST"])
 @refuses(RefreshTokenInvalid, RefreshTokenReused, SessionExpired, SessionEnded)
-@refuses(DatabaseUnavailable, KeysUnavailable)
+@refuses(TooManyTries, DatabaseUnavailable, KeysUnavailable)
 @bp.arguments(RefreshSchema)
 @bp.response(200, TokenSchema)
 def refresh(body: dict[str, str]) -> dict[str, Any]:
     """Fresh tokens for a refresh token, which is used up.
 
     Sent again within `REFRESH_GRACE` seconds it gets the same successor; later it was stolen from
-    somebody, and the session ends.
+    somebody, and the session ends. Too often is 30 times a minute in one session, and changes
+    nothing: the token is good for later.
     """
     service = current_service()
     require_key()

@@ -9,18 +9,24 @@ from jwt_server.auth import sessions
 from jwt_server.auth.guard import (
     Caller,
     login_required,
+    require_password,
     require_recent_password,
     require_still_signed_in,
 )
-from jwt_server.auth.sign_in import confirm_password
 from jwt_server.database import Row
-from jwt_server.errors import HashingBusy, NotFound, PasswordTooOld, WrongPassword
+from jwt_server.errors import (
+    HashingBusy,
+    NotFound,
+    PasswordTooOld,
+    TooManyTries,
+    WrongPassword,
+)
 from jwt_server.security import passwords
 from jwt_server.web.bodies import BodySchema
 from jwt_server.web.fields import Text, Timestamp
 from jwt_server.web.openapi import refuses
 from jwt_server.web.routing import Blueprint
-from jwt_server.web.service import current_service, get_db, pool
+from jwt_server.web.service import current_service, get_db
 
 bp = Blueprint("sessions", __name__, description="Where the caller is signed in.")
 
@@ -44,17 +50,16 @@ class SessionSchema(Schema):
 
 @bp.route("/auth/reauth", methods=["POST"])
 @login_required
-@refuses(WrongPassword, HashingBusy)
+@refuses(WrongPassword, HashingBusy, TooManyTries)
 @bp.arguments(PasswordSchema)
 @bp.response(204)
 def reauthenticate(caller: Caller, body: dict[str, str]) -> Response:
     """Give the password once more, for what asks for a recent one."""
-    service = current_service()
-    confirm_password(pool(), service.hasher, caller.id, body["password"])
+    require_password(caller, body["password"])
     db = get_db()
     with db.transaction():
         require_still_signed_in(db, caller)
-        db.queries.auth.authenticate(id=caller.session_id, now=service.now())
+        db.queries.auth.authenticate(id=caller.session_id, now=current_service().now())
     return current_app.response_class(status=204)
 
 

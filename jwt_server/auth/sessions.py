@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass
 from operator import itemgetter
 
+from jwt_server.auth import throttle
 from jwt_server.database import Connection, Row
 from jwt_server.errors import (
     RefreshRefused,
@@ -18,8 +19,9 @@ from jwt_server.errors import (
     RefreshTokenReused,
     SessionEnded,
     SessionExpired,
+    TooManyTries,
 )
-from jwt_server.security import refresh_tokens
+from jwt_server.security import refresh_tokens, tries
 from jwt_server.security.refresh_tokens import RefreshTokens, Shown
 
 log = logging.getLogger(__name__)
@@ -112,13 +114,13 @@ def rotate(
 ) -> Session:
     """The session that a refresh token keeps up, with the generation of the token's successor.
 
-    Raises a RefreshRefused that says why there is none.
+    Raises a RefreshRefused that says why there is none; TooManyTries, which changes nothing.
     """
     shown = refresh_tokens.parse(token)
     _verify(db, tokens, shown)  # what is not ours takes no write lock
     with db.transaction():
         outcome = _step(db, shown, idle, grace, now)
-    if isinstance(outcome, RefreshRefused):
+    if isinstance(outcome, RefreshRefused | TooManyTries):
         raise outcome
     return outcome
 
@@ -132,7 +134,7 @@ def _verify(db: Connection, tokens: RefreshTokens, shown: Shown) -> Row:
 
 def _step(
     db: Connection, shown: Shown, idle: int, grace: int, now: int
-) -> Session | RefreshRefused:
+) -> Session | RefreshRefused | TooManyTries:
     """What a verified token does to its session; returned, as a refusal may be a change, too."""
     row: Row | None = db.queries.auth.find(id=shown.session_id)
     if row is not None and not row["refreshable"]:
@@ -143,16 +145,24 @@ def _step(
         return SessionExpired()
     age = row["generation"] - shown.generation
     if age == 0:
-        expires_at = min(now + idle, row["ends_at"])
-        db.queries.auth.rotate(
-            id=row["id"], generation=shown.generation, expires_at=expires_at, now=now
-        )
-        return _session(row | {"generation": shown.generation + 1, "expires_at": expires_at})
+        return _next(db, row, idle, now)
     if age == 1 and grace and abs(now - row["rotated_at"]) <= grace:
         return _session(row)
     end(db, row["user_id"], row["id"], now)
     log.warning("refresh token reused: session of user %d ended", row["user_id"])
     return RefreshTokenReused()
+
+
+def _next(db: Connection, row: Row, idle: int, now: int) -> Session | TooManyTries:
+    """The session, one generation on, unless it has come to that too often this minute."""
+    if row["blocked_until"] > now:
+        return TooManyTries(row["blocked_until"] - now)
+    throttle.count(db, tries.refreshes_of(row["id"]), now)
+    expires_at = min(now + idle, row["ends_at"])
+    db.queries.auth.rotate(
+        id=row["id"], generation=row["generation"], expires_at=expires_at, now=now
+    )
+    return _session(row | {"generation": row["generation"] + 1, "expires_at": expires_at})
 
 
 def end_by_token(db: Connection, tokens: RefreshTokens, token: str, now: int) -> None:

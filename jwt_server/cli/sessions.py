@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Final
+
 import click
 
 from jwt_server.accounts import store
 from jwt_server.auth import sessions as auth_sessions
+from jwt_server.auth import throttle
 from jwt_server.cli.base import Group, opened
 from jwt_server.web.service import current_service
 
 top = Group()
 
 BATCH = 1000
-"""So many dead sessions go in one transaction, so that others get their turn to write."""
+"""So many rows go in one transaction, so that others get their turn to write."""
+
+OVER: Final = {
+    "dead sessions": auth_sessions.clear_away,
+    "counts of tries": throttle.clear_away,
+    "old addresses": throttle.forget_addresses,
+}
 
 
 @top.group(cls=Group)
@@ -42,13 +52,14 @@ def end(name: str | None, *, everyones: bool) -> None:
 
 @top.command()
 def prune() -> None:
-    """Delete sessions that are long over.
+    """Delete sessions, counts and addresses that are over.
 
-    Those that ended or expired more than a day ago. The service does so by and by; this does it at
-    once, while it runs.
+    Sessions that ended or expired more than a day ago, counts of tries that are forgotten, and
+    addresses that nobody has signed in from for 30 days. The service does so by and by; this does
+    it at once, while it runs.
     """
-    cleared = 0
+    now = current_service().now()
     with opened() as db:
-        while some := auth_sessions.clear_away(db, current_service().now(), BATCH):
-            cleared += some
-    click.echo(f"Deleted: {cleared} dead {'session' if cleared == 1 else 'sessions'}")
+        for what, clear_away in OVER.items():
+            cleared = sum(iter(partial(clear_away, db, now, BATCH), 0))
+            click.echo(f"Deleted: {cleared} {what}")

@@ -10,7 +10,7 @@ import click
 from tabulate import tabulate
 
 from jwt_server.accounts import store, usernames
-from jwt_server.auth import sessions
+from jwt_server.auth import sessions, throttle
 from jwt_server.cli.base import Group, opened
 from jwt_server.cli.new_passwords import new_password, password_options
 from jwt_server.database import Row
@@ -167,6 +167,21 @@ def disable(name: str) -> None:
             store.set_disabled(db, user["id"], disabled=True)
             sessions.end_all(db, user["id"], current_service().now())
     _say(user, "is disabled", already=bool(user["disabled"]))
+
+
+@users.command()
+@click.argument("name")
+def unlock(name: str) -> None:
+    """Forget the wrong passwords that were tried at NAME.
+
+    So whoever had to wait may try again at once: at signing in, and at giving the password of
+    somebody who is signed in. An address that has tried too many names waits on.
+    """
+    with opened() as db:
+        user = store.get_by_name(db, name)
+        key = usernames.username_key(user["username"])
+        forgotten = throttle.unlock(db, current_service().throttle, user["id"], key)
+    _say(user, "is unlocked", already=not forgotten)
 
 
 @users.command()

@@ -26,13 +26,18 @@ def everything_about(db: Connection, user_id: int) -> dict[str, Any]:
             raise TokenOfNobody
         return {
             "users": [_readable(account)],
-            "sessions": [_readable(row) for row in _sessions(db, user_id)],
-            "pets": [_readable(row) for row in db.queries.me.pets(user_id=user_id)],
+            "sessions": _rows(_sessions(db, user_id)),
+            "known_addresses": _rows(db.queries.me.known_addresses(user_id=user_id)),
+            "pets": _rows(db.queries.me.pets(user_id=user_id)),
         }
 
 
 def _sessions(db: Connection, user_id: int) -> list[Row]:
     return sorted(db.queries.me.sessions(user_id=user_id), key=itemgetter("created_at", "id"))
+
+
+def _rows(rows: list[Row]) -> list[dict[str, Any]]:
+    return [_readable(row) for row in rows]
 
 
 def _readable(row: Row) -> dict[str, Any]:

@@ -9,5 +9,8 @@ SELECT id, created_at, rotated_at, last_used_at, authenticated_at, expires_at, e
        refreshable, address, user_agent
 FROM sessions WHERE user_id = :user_id;
 
+-- name: known_addresses(user_id)
+SELECT network, last_at FROM known_addresses WHERE user_id = :user_id ORDER BY network;
+
 -- name: pets(user_id)
 SELECT id, name, species, created_at FROM pets WHERE user_id = :user_id ORDER BY id;

@@ -15,9 +15,11 @@ from jwt_server.auth.guard import (
     View,
     login_required,
     recent_password_required,
+    require_password,
     require_still_signed_in,
 )
-from jwt_server.auth.sign_in import TRIES, confirm_password
+from jwt_server.auth.sign_in import TRIES
+from jwt_server.auth.throttle import counted
 from jwt_server.auth.token_responses import (
     TokenSchema,
     lasting_terms,
@@ -33,6 +35,7 @@ from jwt_server.errors import (
     LastAdmin,
     SignupClosed,
     TokenOfNobody,
+    TooManyTries,
     UsernameTaken,
     WrongPassword,
 )
@@ -122,18 +125,20 @@ def signup_open(view: View) -> View:
 
 @bp.route("/users", methods=["POST"])
 @signup_open
-@refuses(UsernameTaken, DatabaseUnavailable, HashingBusy)
+@refuses(UsernameTaken, TooManyTries, DatabaseUnavailable, HashingBusy)
 @bp.arguments(SignupSchema)
 @bp.response(201, AccountSchema, headers=["Location"])
 def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
-    """Make an account, where sign-up is open."""
+    """Make an account, where sign-up is open; 10 tries a day from one address."""
     service = current_service()
     username = usernames.checked(body["username"])
     check_new_password("password", body["password"], username)
-    if store.find_by_name(get_db(), username):  # before a hash is spent on it
-        raise UsernameTaken
-    pool()  # takes the connection back while we hash
-    hashed = service.hasher.hash(body["password"])
+    attempt = service.throttle.sign_up(this_device().address)
+    with counted(pool(), service.hasher.lane, attempt, service.now()):
+        if store.find_by_name(get_db(), username):  # before a hash is spent on it
+            raise UsernameTaken
+        pool()  # takes the connection back while we hash
+        hashed = service.hasher.hash(body["password"])
     db = get_db()
     with db.transaction():
         user_id = store.add(db, username, hashed, admin=False, now=service.now())
@@ -165,12 +170,12 @@ def rename_account(caller: Caller, body: dict[str, str]) -> Row:
 
 @bp.route("/me", methods=["DELETE"])
 @login_required
-@refuses(WrongPassword, LastAdmin, HashingBusy)
+@refuses(WrongPassword, LastAdmin, HashingBusy, TooManyTries)
 @bp.arguments(DeletionSchema)
 @bp.response(204)
 def delete_account(caller: Caller, body: dict[str, str]) -> Response:
     """Delete the account for ever, with its pets and sessions; refused to the last admin."""
-    confirm_password(pool(), current_service().hasher, caller.id, body["password"])
+    require_password(caller, body["password"])
     db = get_db()
     with db.transaction():
         require_still_signed_in(db, caller)  # whoever changed the password has ended the session
@@ -188,18 +193,18 @@ def export_account(caller: Caller) -> Response:
 
 @bp.route("/me/password", methods=["PUT"])
 @login_required
-@refuses(WrongPassword, HashingBusy)
+@refuses(WrongPassword, HashingBusy, TooManyTries)
 @bp.arguments(PasswordChangeSchema)
 @bp.response(200, ChangedPasswordSchema)
 def change_password(caller: Caller, body: dict[str, str]) -> dict[str, Any]:
     """Take another password. Every session ends, and a fresh one replaces this."""
     require_key()
     service = current_service()
-    hasher, now = service.hasher, service.now()
+    now = service.now()
     for _ in range(TRIES):  # a sign-in elsewhere may renew an old hash meanwhile
-        user = confirm_password(pool(), hasher, caller.id, body["current_password"])
+        user = require_password(caller, body["current_password"])
         check_new_password("new_password", body["new_password"], user["username"])
-        new_hash = hasher.hash(body["new_password"])
+        new_hash = service.hasher.hash(body["new_password"])
         db = get_db()
         with db.transaction():
             require_still_signed_in(db, caller)

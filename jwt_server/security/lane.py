@@ -57,6 +57,12 @@ class Lane:
         finally:
             self._hand_on()
 
+    def require_room(self) -> None:
+        """Raise HashingBusy where the line is full right now: a look, before what costs more."""
+        with self._lock:
+            if self._taken >= self.places and len(self._line) >= self.queue:
+                raise HashingBusy
+
     @property
     def waiting(self) -> int:
         """How many are in line."""

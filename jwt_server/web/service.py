@@ -17,6 +17,7 @@ from jwt_server.security.lane import Lane
 from jwt_server.security.passwords import Hasher
 from jwt_server.security.refresh_tokens import RefreshTokens
 from jwt_server.security.tokens import AccessTokens
+from jwt_server.security.tries import Throttle
 from jwt_server.web.requests import client_has_left
 
 EXTENSION: Final = "jwt-server"
@@ -31,6 +32,7 @@ class Service:
     tokens: AccessTokens
     refresh_tokens: RefreshTokens
     hasher: Hasher
+    throttle: Throttle
     clock: Callable[[], float]
     """Unix time in seconds; tests move it."""
 
@@ -48,6 +50,12 @@ def made_of(settings: Settings, clock: Callable[[], float]) -> Service:
         AccessTokens(keys, settings.jwt_issuer, settings.jwt_audience),
         RefreshTokens.from_secrets(settings.secret_keys),
         Hasher(settings.salt_rounds, hashing_lane(settings)),
+        Throttle.from_secrets(
+            settings.secret_keys,
+            pair=settings.throttle_pair,
+            account=settings.throttle_account,
+            address=settings.throttle_address,
+        ),
         clock,
     )
 
