@@ -107,7 +107,7 @@ def sign_ins(running: Running, clients: int, seconds: float, users: int = 1000) 
         threading.Thread(
             target=_sign_in_until, args=(running, f"user{number}", deadline, statuses, in_time)
         )
-        for number in range(0, users, users // clients)
+        for number in range(0, users, users // clients)[:clients]
     ]
     for thread in threads:
         thread.start()
