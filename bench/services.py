@@ -149,6 +149,7 @@ def environment(database: Path, port: int = 0) -> dict[str, str]:
         "JWT_SECRET": secrets.token_urlsafe(48),
         "SALT_ROUNDS": str(ROUNDS),
         "PORT": str(port),
+        "METRICS_PORT": str(free_port()),
     }
 
 

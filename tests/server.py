@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.factories import open_session
+from tests.leaks import leaks
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 20
@@ -58,6 +59,7 @@ def environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:
         "DATABASE_URL": f"sqlite:///{folder}/server.db",
         "SALT_ROUNDS": "4",
         "WORKERS": "2",
+        "METRICS_PORT": "0",  # many run at once
         **extra,
     }
 
@@ -121,6 +123,7 @@ def started(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(timeout=60)  # twice gunicorn's own patience with its workers
+    assert leaks(log_file.read_text()) == []
 
 
 def wait_until_open(port: int, process: subprocess.Popen[bytes], log_file: Path) -> None:
