@@ -16,6 +16,7 @@ from tests.factories import open_session
 from tests.leaks import leaks
 
 ROOT = Path(__file__).parent.parent
+GUNICORN: tuple[str, ...] = (sys.executable, "-m", "gunicorn")
 START_SECONDS = 20
 
 
@@ -83,7 +84,7 @@ def gunicorn(folder: Path, extra: Mapping[str, str], log_file: Path) -> subproce
     """Start gunicorn with the house's own configuration."""
     with log_file.open("wb") as log:
         return subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"],
+            [*GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"],
             cwd=folder,
             env=environment(folder, extra),
             stdout=log,

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -251,13 +252,17 @@ def test_what_the_dead_have_counted_is_kept_in_one_file_a_kind(folder: Workers) 
     }  # fmt: skip
 
 
-def test_a_worker_of_a_dead_ones_id_counts_on(folder: Workers) -> None:
-    for _ in range(3):
+def test_a_worker_of_a_dead_ones_id_counts_on_and_the_file_does_not_grow(folder: Workers) -> None:
+    sizes = []
+    for _ in range(5):
+        scrape.reserve(folder.folder, 101)
         folder.worker(101).count("GET", "/pets", "200", None, 0.1)
         scrape.bury(folder.folder, 101)
         scrape.bury(folder.folder, 101)  # also where there is nothing to keep
+        sizes.append(sum(path.stat().st_size for path in folder.folder.glob("*.db")))
 
-    assert folder.total(REQUESTS, method="GET", route="/pets", status="200") == 3
+    assert folder.total(REQUESTS, method="GET", route="/pets", status="200") == 5
+    assert sizes[1:] == [sizes[1]] * 4
 
 
 def test_a_file_that_is_spoilt_stops_nothing(
@@ -522,6 +527,35 @@ def test_a_killed_server_starts_again_at_once_and_clears_up_after_itself(tmp_pat
         assert Counted(server, port).count() == 1
         assert not left.exists()
     assert not folder.exists()
+
+
+def test_a_new_arbiter_takes_over_the_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As a program of its own: `python -m gunicorn` can't start itself again.
+    monkeypatch.setattr("tests.server.GUNICORN", (str(Path(sys.executable).with_name("gunicorn")),))
+    port = free_port()
+    with running(tmp_path, BASE_ENVIRONMENT | {"METRICS_PORT": str(port)}) as server:
+        old = wait_for_workers(server, 2)
+        server.process.send_signal(signal.SIGUSR2)
+        until(lambda: len(server.workers()) == 3)
+        [new] = set(server.workers()) - set(old)
+        until(lambda: len(children_of(new)) == 2)
+        try:
+            server.process.terminate()
+            server.process.wait(timeout=60)
+            Counted(server, port).ask()
+            assert Counted(server, port).count() == 1
+        finally:
+            os.kill(new, signal.SIGTERM)
+            until(lambda: not Path(f"/proc/{new}/cmdline").exists() or not cmdline(new))
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def cmdline(pid: int) -> bytes:
+    """Of a process that has ended, but that nobody has waited for, nothing."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_with_port_0_nobody_is_told_and_nothing_is_kept(server: Server) -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -152,7 +153,7 @@ def _merge(theirs: Path, everyones: Path) -> None:
     metrics = MultiProcessCollector.merge(map(str, files), accumulate=False)
     new = everyones.with_suffix(".new")
     new.unlink(missing_ok=True)
-    _allocate(new, sum(path.stat().st_size for path in files))
+    _allocate(new, sum(map(_used, files)))
     with closing(MmapedDict(str(new))) as sums:
         for metric in metrics:
             for sample in metric.samples:
@@ -160,6 +161,12 @@ def _merge(theirs: Path, everyones: Path) -> None:
                 key = mmap_key(metric.name, sample.name, names, told, metric.documentation)
                 sums.write_value(key, sample.value, 0.0)
     new.replace(everyones)
+
+
+def _used(path: Path) -> int:
+    """How many bytes of a file are in use, as its first four say."""
+    with path.open("rb") as file:
+        return int.from_bytes(file.read(4), sys.byteorder)
 
 
 @contextmanager
