@@ -299,6 +299,15 @@ def test_an_exception_can_not_pass_for_a_line(
         assert all(line.startswith("    ") for line in more)
 
 
+def test_nor_can_a_stack(lines: Lines, log_format: str) -> None:
+    logging.getLogger("somewhere").error("x\nforged", stack_info=True)
+
+    first, *more = lines()
+    assert first.isprintable()
+    assert all(line.startswith("    ") for line in more)
+    assert bool(more) == (log_format == "text")
+
+
 def test_nothing_secret_is_logged(client: FlaskClient, clock: Clock, lines: Lines) -> None:
     as_json = {"Accept": "application/json"}
     first = client.post("/auth", json=CREDENTIALS, headers=as_json).get_json()

@@ -21,10 +21,12 @@ from flask.testing import FlaskClient
 from prometheus_client import CollectorRegistry, values
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
+from werkzeug.test import Client, TestResponse
 
 from jwt_server import metrics, sqlite
 from jwt_server.config import Settings
 from jwt_server.database import Connection
+from jwt_server.errors import ConfigurationError
 from jwt_server.metrics import Metrics
 from jwt_server.ops import scrape
 from jwt_server.web.service import EXTENSION, Service
@@ -214,8 +216,10 @@ class Workers:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workers:
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    return Workers(tmp_path, monkeypatch)
+    path = tmp_path / "figures"
+    path.mkdir()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(path))
+    return Workers(path, monkeypatch)
 
 
 def test_what_the_dead_have_counted_is_kept_in_one_file_a_kind(folder: Workers) -> None:
@@ -295,6 +299,65 @@ def test_without_room_a_worker_counts_for_nobody_and_lives(
 
     assert "no room for worker 102's figures" in caplog.text
     assert values.ValueClass is values.MutexValue
+
+
+def test_what_a_killed_server_left_is_removed_and_what_another_uses_is_not(
+    folder: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)  # put back at the end
+    monkeypatch.setattr(scrape, "MEMORY", folder.folder)
+    left = folder.folder / f"{scrape.PREFIX}left"
+    left.mkdir()
+    (left / "counter_1.db").touch()
+    elsewhere = folder.folder / "elsewhere"
+    elsewhere.mkdir()
+    (folder.folder / f"{scrape.PREFIX}link").symlink_to(elsewhere)
+
+    first = scrape.shared_folder.__wrapped__()  # as in one process, and as in another
+    second = scrape.shared_folder.__wrapped__()
+
+    assert first != second
+    assert first.is_dir()
+    assert second.is_dir()
+    assert second.stat().st_mode & 0o777 == 0o700
+    assert not left.exists()
+    assert elsewhere.is_dir()
+    assert os.environ["PROMETHEUS_MULTIPROC_DIR"] == str(second)
+
+
+def test_a_port_must_be_free_but_for_who_was_handed_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrape, "PATIENCE", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = replace(settings, metrics_port=other.getsockname()[1])
+        with pytest.raises(ConfigurationError, match=r"METRICS_PORT: .*Address already in use"):
+            scrape.require_free_port(taken)
+        scrape.require_free_port(replace(settings, metrics_port=0))
+        with monkeypatch.context() as context:
+            context.setenv("GUNICORN_FD", "5,6")
+            scrape.require_free_port(taken)
+    scrape.require_free_port(taken)
+    with pytest.raises(ConfigurationError, match=r"METRICS_PORT: \[2001:db8::1\]:9464 can't be"):
+        scrape.require_free_port(replace(settings, metrics_host="2001:db8::1", metrics_port=9464))
+
+
+def test_who_comes_by_the_port_gets_the_figures_and_others_the_service(
+    app: Flask, folder: Workers, settings: Settings
+) -> None:
+    folder.worker(101).count("GET", "/pets", "200", None, 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as theirs, socket.socket(socket.AF_UNIX) as ours:
+        ours.bind(str(folder.folder / "sock"))
+        figures = replace(settings, metrics_port=theirs.getsockname()[1])
+        client = Client(scrape.beside(app, figures, folder.folder))
+
+        def ask(path: str, by: socket.socket) -> TestResponse:
+            return client.get(path, environ_overrides={"gunicorn.socket": by})
+
+        assert "jwt_server_request_seconds_count" in ask("/metrics", theirs).text
+        assert ask("/healthz", theirs).status_code == 404
+        assert ask("/metrics", ours).text == "There is nothing here."
+        assert ask("/healthz", ours).text == "alive"
 
 
 def test_the_files_sizes_are_as_they_are(db: Connection, settings: Settings) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from flask import Flask, request
+from flask import Flask
 
 from jwt_server.metrics import Metrics
 from jwt_server.web.addresses import address_of
@@ -47,6 +47,7 @@ LINE: Final = "%s %s %s %s %.1f ms user=%s from=%s"
 
 # Where the request's facts are kept, in the request's environment.
 ID: Final = "jwt_server.request_id"
+"""The client's own where it is harmless in a log, else a fresh one."""
 RULE: Final = "jwt_server.rule"
 USER: Final = "jwt_server.user_id"
 """Set where somebody is signed in, or signs in."""
@@ -103,8 +104,3 @@ class Envelope:
 def register(app: Flask, metrics: Metrics, trusted_proxies: int) -> None:
     """Put the envelope around the app."""
     app.wsgi_app = Envelope(app.wsgi_app, metrics, trusted_proxies)  # type: ignore[method-assign]  # as Flask's docs do
-
-
-def request_id() -> str:
-    """This request's id: the client's own where it is harmless in a log, else a fresh one."""
-    return str(request.environ[ID])
