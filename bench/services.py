@@ -171,6 +171,7 @@ def environment(database: Path, port: int = 0) -> dict[str, str]:
         # All the load comes from one address.
         **dict.fromkeys(("THROTTLE_ACCOUNT", "THROTTLE_ADDRESS", "THROTTLE_PAIR"), "1000000"),
         "PORT": str(port),
+        "METRICS_PORT": str(free_port()),
     }
 
 

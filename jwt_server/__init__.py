@@ -32,15 +32,16 @@ def create_app(settings: Settings | None = None, clock: Callable[[], float] = ti
     Raises ConfigurationError with one line for each mistake in the settings.
     """
     settings = settings or process_settings()
-    logs.register()
+    logs.register(settings.log_format)
     for warning in settings.warnings:
         logging.getLogger(__name__).warning(warning)
     app = App(__name__, static_folder=None)
-    service.register(app, service.made_of(settings, clock))
+    made = service.made_of(settings, clock)
+    service.register(app, made)
     routing.register(app)
     bodies.register(app)
     requests.register(app, settings.cors_origins)
-    envelope.register(app)
+    envelope.register(app, made.metrics, settings.trusted_proxies)
     problems.register(app)
     cli.register(app)
     api = openapi.register(app, __version__)

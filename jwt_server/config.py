@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,7 +17,15 @@ from typing import Any, Final
 
 from marshmallow.validate import OneOf, Range, Regexp
 
-from jwt_server.environment import INSTANCE, SOCKET, Reader, can_be_listed, check_host, environment
+from jwt_server.environment import (
+    INSTANCE,
+    SOCKET,
+    Reader,
+    can_be_listed,
+    check_address,
+    check_host,
+    environment,
+)
 from jwt_server.errors import ConfigurationError
 
 DEFAULT_DATABASE: Final = INSTANCE / "jwt-server.db"
@@ -37,6 +46,7 @@ NUMBERS: Final[Mapping[str, Range]] = {
     "HASH_QUEUE": Range(0, 1024),
     "HASH_WAIT": Range(0, 300),
     "JWKS_MAX_AGE": TTL,
+    "METRICS_PORT": Range(0, 65535),
     "PASSWORD_MIN_LENGTH": Range(1, 64),  # what NIST SP 800-63B wants to be possible at least
     "PORT": Range(1, 65535),
     "REFRESH_GRACE": Range(0, 5 * 60),  # so long a stolen token may be used beside its owner's
@@ -54,6 +64,7 @@ NUMBERS: Final[Mapping[str, Range]] = {
 WORKERS: Final = Range(1, 512)
 HASH_CONCURRENCY: Final = Range(1, 1024)
 ALGORITHMS: Final = OneOf(("HS256", "EdDSA", "ES256", "RS256"), error="One of {choices}.")
+LOG_FORMATS: Final = OneOf(("json", "text"), error="One of {choices}.")
 SIGNUP: Final = OneOf(("open", "closed"), error="One of {choices}.")
 
 NAME: Final = Regexp(r"[!-~]{1,255}\Z", error="Use 1 to 255 letters, digits and signs of ASCII.")
@@ -100,13 +111,20 @@ class Settings:
     refresh_grace: int = 10
     signup: str = "closed"
     cors_origins: tuple[str, ...] = ("*",)
+    log_format: str = "json"
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 9464
+    """Where Prometheus asks; with port 0 it can't."""
 
     @property
     def bind(self) -> str:
-        """Where to listen, as gunicorn takes it: an IPv6 address in brackets."""
-        if self.is_socket:
-            return self.host
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        """Where to listen, as gunicorn takes it."""
+        return self.host if self.is_socket else _bind(self.host, self.port)
+
+    @property
+    def metrics_bind(self) -> str:
+        """Where to listen for Prometheus."""
+        return _bind(self.metrics_host, self.metrics_port)
 
     @property
     def is_socket(self) -> bool:
@@ -146,6 +164,11 @@ class Settings:
         return found
 
 
+def _bind(host: str, port: int) -> str:
+    """An address as gunicorn takes it: of IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def load_settings() -> Settings:
     """Read and check every setting.
 
@@ -171,12 +194,18 @@ def load_settings() -> Settings:
         ),
         signup=reader.text("SIGNUP", Settings.signup, SIGNUP),
         cors_origins=reader.origins(),
+        log_format=reader.text(
+            "LOG_FORMAT", "text" if sys.stderr.isatty() else "json", LOG_FORMATS
+        ),
+        metrics_host=reader.text("METRICS_HOST", Settings.metrics_host, check_address),
         **_numbers(reader),
     )
     if settings.is_socket and not settings.trusted_proxies:
         reader.mistakes.append(
             "TRUSTED_PROXIES: Behind a Unix socket is a proxy, so it must be 1 or more."
         )
+    if settings.metrics_port == settings.port and not settings.is_socket:
+        reader.mistakes.append("METRICS_PORT: The service itself is on that port.")
     if reader.mistakes:
         raise ConfigurationError(reader.mistakes)
     return settings

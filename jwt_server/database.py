@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -45,8 +46,10 @@ class Connection:
 
     def __init__(self, driver: sqlite3.Connection, queries: Queries, file: FileId) -> None:
         self.driver = driver
-        self.queries = _bound(queries, driver)
+        self.queries = _bound(queries, self)
         self.file = file
+        self.seconds = 0.0
+        """How long its holder's queries and transactions have taken."""
 
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing of what is written inside; takes the write lock at once.
@@ -63,15 +66,22 @@ class Connection:
     def _block(self, steps: Steps) -> Iterator[None]:
         begin, end, undo = NESTED if self.driver.in_transaction else steps
         with failures_named():
-            self.driver.execute(begin)
+            self._run(begin)
             try:
                 yield
-                self.driver.execute(end)
+                self._run(end)
             except BaseException:
                 if self.driver.in_transaction:  # SQLite ends it itself where the disk is full
                     for statement in undo:
                         self.driver.execute(statement)
                 raise
+
+    def _run(self, statement: str) -> None:
+        began = perf_counter()
+        try:
+            self.driver.execute(statement)
+        finally:
+            self.seconds += perf_counter() - began
 
 
 def load_queries() -> Queries:
@@ -86,33 +96,44 @@ def load_queries() -> Queries:
     return queries
 
 
-def _bound(queries: Queries, driver: sqlite3.Connection) -> SimpleNamespace:
+def _bound(queries: Queries, connection: Connection) -> SimpleNamespace:
     bound = SimpleNamespace()
     for dotted in queries.available_queries:
         feature, _, name = dotted.partition(".")
         if not hasattr(bound, feature):
             setattr(bound, feature, SimpleNamespace())
         query = getattr(getattr(queries, feature), name)
-        setattr(getattr(bound, feature), name, partial(_run, query, driver))
+        setattr(getattr(bound, feature), name, partial(_run, query, connection))
     return bound
 
 
-def _run(query: QueryFn, driver: sqlite3.Connection, **parameters: Any) -> Any:
+def _run(query: QueryFn, connection: Connection, **parameters: Any) -> Any:
+    began = perf_counter()
     try:
-        result = query(driver, **parameters)
+        result = query(connection.driver, **parameters)
         return list(result) if isinstance(result, Iterator) else result
     except sqlite3.Error as error:
         if unavailable := outage(error):  # as failures_named, which costs more, each time
             raise unavailable from error
         raise
+    finally:
+        connection.seconds += perf_counter() - began
+
+
+def not_counted(_seconds: float) -> None:
+    """Stands in for what counts, where nobody does."""
 
 
 @dataclass(frozen=True)
 class Database:
-    """The database file and the idle connections to it."""
+    """The database file and the idle connections to it.
+
+    `spent` is told how long the database worked for each holder of a connection, at the end.
+    """
 
     path: Path
     queries: Queries = field(default_factory=load_queries, repr=False)
+    spent: Callable[[float], object] = field(default=not_counted, repr=False)
     _idle: deque[Connection] = field(default_factory=deque, repr=False)
 
     @contextmanager
@@ -153,6 +174,8 @@ class Database:
 
     def release(self, connection: Connection) -> None:
         """Give a connection back; what it had not committed is undone."""
+        self.spent(connection.seconds)
+        connection.seconds = 0.0
         try:
             connection.driver.rollback()
         except sqlite3.Error:

@@ -197,6 +197,12 @@ def check_host(host: str) -> None:
         raise ValidationError("Not an IP address, nor the name of a host, nor unix:/path.")
 
 
+def check_address(host: str) -> None:
+    """Raise ValidationError for what is no IP address and no name of a host."""
+    if not _is_host(host):
+        raise ValidationError("Not an IP address, nor the name of a host.")
+
+
 def _is_host(text: str) -> bool:
     try:
         ipaddress.ip_address(text)

@@ -4,9 +4,10 @@ In a checkout, `gunicorn wsgi:app` finds a link to this file in its directory; t
 `jwt-server` of a wheel names it to gunicorn.
 """
 
+import logging
 import os
+import shutil
 import signal
-import sys
 import time
 from typing import Any
 
@@ -15,7 +16,10 @@ from gunicorn.arbiter import Arbiter
 from jwt_server import sqlite
 from jwt_server.config import load_settings, process_settings, usable_cores
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
+from jwt_server.ops import scrape
 from jwt_server.web.service import key_ring
+
+log = logging.getLogger("gunicorn.error")
 
 # At a reload (SIGHUP) this file is read anew. Settings with a mistake then stop nothing: the
 # service goes on with those it has, as a web server does with a broken configuration.
@@ -25,12 +29,17 @@ try:
 except ConfigurationError as error:
     if not is_reload:
         raise SystemExit(str(error)) from error
-    print(f"{error}\nThe service goes on with its old settings.", file=sys.stderr)
+    for line in (*error.mistakes, "The service goes on with its old settings."):
+        log.error(line)  # noqa: TRY400 - where in the code it was found helps nobody
 else:
     process_settings.cache_clear()
 settings = process_settings()
 
-bind = settings.bind
+bind = [settings.bind]
+
+# Prometheus has a port of its own.
+if settings.metrics_port:
+    bind.append(settings.metrics_bind)
 
 # One worker for each core: Python runs one thread at a time.
 workers = settings.workers
@@ -68,6 +77,9 @@ max_requests = 0
 # The service writes its own line for each request, with the request's id.
 accesslog = None
 
+# gunicorn's own lines look as the service's do.
+logger_class = "jwt_server.ops.worker.Logger"
+
 # Nobody here uses gunicorn's runtime control, so there is no socket to guard.
 control_socket_disable = True
 
@@ -82,10 +94,13 @@ shares = [cores[number :: settings.workers] for number in range(min(workers, len
 
 
 def on_starting(server: Arbiter) -> None:
-    """Refuse to start, with one line, where the database or the keys can't be used."""
+    """Refuse to start, with one line, where the database, the keys or the port for Prometheus can't
+    be used.
+    """
     try:
         sqlite.check(settings.database)
         key_ring(settings).signing_key(time.time())
+        scrape.require_free_port(settings)
     except (DatabaseUnavailable, KeysUnavailable) as error:
         raise SystemExit(error.cause) from error
     except ConfigurationError as error:
@@ -100,6 +115,8 @@ def pre_fork(server: Arbiter, worker: Any) -> None:
     """
     taken = [sibling.share for sibling in server.WORKERS.values()]
     worker.share = min(shares, key=taken.count)
+    if settings.metrics_port:
+        scrape.shared_folder()  # made here by the first, as the workers are to share it
 
 
 def post_fork(server: Arbiter, worker: Any) -> None:
@@ -108,6 +125,8 @@ def post_fork(server: Arbiter, worker: Any) -> None:
     Unpinned, the threads of a busy worker fight over the interpreter lock across cores; see
     docs/deployment.md for how much that takes.
 
+    Where Prometheus may ask, take the room for what the worker counts.
+
     A new worker has the arbiter's signal handlers until it sets its own, and they would swallow
     a stop: the arbiter then waits for its whole graceful timeout, 30 seconds.
     """
@@ -115,3 +134,17 @@ def post_fork(server: Arbiter, worker: Any) -> None:
         signal.signal(number, signal.SIG_DFL)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, worker.share)
+    if settings.metrics_port:
+        scrape.reserve(scrape.shared_folder(), os.getpid())
+
+
+def child_exit(server: Arbiter, worker: Any) -> None:
+    """Keep what a worker has counted that is gone."""
+    if settings.metrics_port:
+        scrape.bury(scrape.shared_folder(), worker.pid)
+
+
+def on_exit(server: Arbiter) -> None:
+    """Remove what the workers shared."""
+    if settings.metrics_port:
+        shutil.rmtree(scrape.shared_folder(), ignore_errors=True)

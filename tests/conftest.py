@@ -20,6 +20,7 @@ from jwt_server import create_app, sqlite
 from jwt_server.accounts import demo
 from jwt_server.config import Settings, process_settings
 from jwt_server.database import Connection, Database
+from jwt_server.ops.logs import formatter
 from jwt_server.web.service import EXTENSION, Service
 from tests.description import documented
 from tests.factories import (
@@ -31,6 +32,7 @@ from tests.factories import (
     open_session,
     token,
 )
+from tests.leaks import leaks
 from tests.server import Server, running
 
 BASE_ENVIRONMENT = {"SECRET_KEY": SECRET_KEY.decode(), "JWT_SECRET": JWT_SECRET.decode()}
@@ -182,6 +184,16 @@ def ask_server(
         connection.request(method, path, data, sent)
         response = connection.getresponse()
         return Answer(response.status, Headers(response.getheaders()), response.read())
+
+
+@pytest.fixture(autouse=True)
+def no_leak(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No test has a password, a token or a secret logged; those of gunicorn see tests/server.py."""
+    yield
+    written = formatter("json").format
+    for phase in ("setup", "call"):
+        for record in caplog.get_records(phase):
+            assert leaks(written(record)) == []
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.factories import UNTHROTTLED, open_session
+from tests.leaks import leaks
 
 ROOT = Path(__file__).parent.parent
+GUNICORN: tuple[str, ...] = (sys.executable, "-m", "gunicorn")
 START_SECONDS = 20
 
 
@@ -59,6 +61,7 @@ def environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:
         "SALT_ROUNDS": "4",
         "WORKERS": "2",
         **{name.upper(): str(most) for name, most in UNTHROTTLED.items()},
+        "METRICS_PORT": "0",  # many run at once
         **extra,
     }
 
@@ -82,7 +85,7 @@ def gunicorn(folder: Path, extra: Mapping[str, str], log_file: Path) -> subproce
     """Start gunicorn with the house's own configuration."""
     with log_file.open("wb") as log:
         return subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"],
+            [*GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"],
             cwd=folder,
             env=environment(folder, extra),
             stdout=log,
@@ -122,6 +125,7 @@ def started(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(timeout=60)  # twice gunicorn's own patience with its workers
+    assert leaks(log_file.read_text()) == []
 
 
 def wait_until_open(port: int, process: subprocess.Popen[bytes], log_file: Path) -> None:

@@ -119,9 +119,12 @@ def test_the_defaults_are_those_of_the_code(row: list[str]) -> None:
 
     if name == "database_url":
         assert default == "sqlite:///instance/jwt-server.db"
-    elif default in {"none", "one per core", "the issuer", "a worker's share of the cores"}:
+    elif default in {
+        "none", "one per core", "the issuer", "a worker's share of the cores",
+        "json, or text on a terminal",
+    }:  # fmt: skip
         assert name in {
-            "hash_concurrency", "jwt_audience", "jwt_secret", "jwt_secret_previous",
+            "hash_concurrency", "jwt_audience", "jwt_secret", "jwt_secret_previous", "log_format",
             "secret_key", "secret_key_previous", "workers",
         }  # fmt: skip
     else:

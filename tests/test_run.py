@@ -213,7 +213,7 @@ def test_it_becomes_the_server_and_serves_again_after_a_restart(tmp_path: Path) 
                 [sys.executable, "-m", "jwt_server"],
                 cwd=tmp_path,
                 env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PORT": str(port),
-                     "SALT_ROUNDS": "4"},
+                     "METRICS_PORT": "0", "SALT_ROUNDS": "4"},
                 stdout=output,
                 stderr=output,
             )  # fmt: skip

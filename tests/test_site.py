@@ -26,6 +26,7 @@ from flask import Flask
 
 from tests.conftest import BASE_ENVIRONMENT, Answer, MakeApp
 from tests.factories import CREDENTIALS, bearer, open_session, token
+from tests.leaks import leaks
 from tests.nginx import needs_nginx, nginx
 from tests.server import ROOT, Server, flask, free_port, gunicorn
 
@@ -80,6 +81,7 @@ def service(folder: Path) -> Iterator[Path]:
     finally:
         process.terminate()
         process.wait(timeout=60)
+    assert leaks((folder / "server.log").read_text()) == []
 
 
 def configured(folder: Path, service: Path, port: int, plain: int) -> str:

@@ -78,8 +78,9 @@ def serving(command: tuple[str | Path, ...], cwd: Path, extra: Mapping[str, str]
     log_file = cwd / "log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command
-            command, cwd=cwd, env=environment(PORT=str(port), **extra), stdout=log, stderr=log
-        )
+            command, cwd=cwd, env=environment(PORT=str(port), METRICS_PORT="0", **extra),
+            stdout=log, stderr=log,
+        )  # fmt: skip
     try:
         wait_for(port, process, log_file)
         yield f"http://127.0.0.1:{port}"

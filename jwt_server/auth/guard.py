@@ -26,6 +26,7 @@ from jwt_server.errors import (
     TokenRevoked,
 )
 from jwt_server.security.tokens import Bearer
+from jwt_server.web.envelope import USER
 from jwt_server.web.openapi import perhaps_signed_in, refuses, signed_in
 from jwt_server.web.service import current_service, get_db, pool
 
@@ -101,7 +102,9 @@ def authenticate(authorization: str | None) -> Caller:
     """
     service = current_service()
     now = service.clock()
-    return caller_of(get_db(), service.tokens.verify(bearer_token(authorization), now), now)
+    caller = caller_of(get_db(), service.tokens.verify(bearer_token(authorization), now), now)
+    request.environ[USER] = caller.id  # for the log
+    return caller
 
 
 def caller_of(db: Connection, bearer: Bearer, now: float) -> Caller:

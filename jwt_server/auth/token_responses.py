@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from flask import request
 from marshmallow import Schema, fields, validate
 
 from jwt_server.auth.sessions import Device, Session, Terms
 from jwt_server.security.tokens import Bearer
+from jwt_server.web.envelope import USER
 from jwt_server.web.requests import client_address, user_agent
 from jwt_server.web.service import current_service
 
@@ -52,6 +54,7 @@ def access_token_of(session: Session, ttl: int) -> tuple[str, int]:
     service = current_service()
     now = service.now()
     ttl = min(ttl, session.expires_at - now)
+    request.environ[USER] = session.user_id  # for the log: who signs in, or stays so
     bearer = Bearer(session.user_id, session.id)
     return service.tokens.issue(bearer, admin=session.admin, now=now, ttl=ttl), ttl
 

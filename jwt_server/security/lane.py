@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import Final
@@ -26,18 +26,25 @@ def nobody_leaves() -> bool:
     return False
 
 
+def not_counted(_seconds: float) -> None:
+    """Stands in for what counts, where nobody does."""
+
+
 @dataclass
 class Lane:
     """Lets `places` of a process's threads hash at once; others wait in line.
 
     At most `queue` of them, each `wait` seconds. `gone` tells a waiting thread whether its client
-    has hung up.
+    has hung up. `in_line` is entered by each that waits, `waited` told how long each had to that
+    got its turn.
     """
 
     places: int
     queue: int
     wait: float
     gone: Callable[[], bool] = nobody_leaves
+    in_line: AbstractContextManager[object] = field(default_factory=nullcontext, repr=False)
+    waited: Callable[[float], object] = field(default=not_counted, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
     _taken: int = 0
     _line: deque[Event] = field(default_factory=deque, repr=False)
@@ -45,14 +52,17 @@ class Lane:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """The thread's turn to hash. Raises HashingBusy where there is none to be had."""
+        came = time.perf_counter()
         called = self._stand_in_line()
         if called is not None:
             try:
-                self._wait(called)
+                with self.in_line:
+                    self._wait(called)
             except BaseException:
                 self._step_out(called)
                 raise
         try:
+            self.waited(time.perf_counter() - came)
             yield
         finally:
             self._hand_on()

@@ -25,6 +25,7 @@ from jwt_server.errors import (
     NotSignedIn,
     ServiceError,
 )
+from jwt_server.web.envelope import CODE
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ def _unexpected(error: Exception) -> Response:
 
 
 def _problem(status: int, code: str, message: str, errors: FieldErrors | None = None) -> Response:
+    request.environ[CODE] = code
     if prefers_json():
         problem: dict[str, object] = {
             "type": "about:blank",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Final, cast
 from flask import Flask, Response, has_request_context, request
 from flask_cors import CORS
 
+from jwt_server.web.addresses import address_of
 from jwt_server.web.envelope import METHODS, RULE
 from jwt_server.web.responses import PlainResponse
 
@@ -58,23 +58,8 @@ def _exactly(origin: str) -> re.Pattern[str]:
 
 
 def client_address(trusted: int) -> str:
-    """The address that the request came from, or nothing where that can't be known.
-
-    Each proxy adds to X-Forwarded-For whom it was asked by. So behind `trusted` proxies of ours the
-    one that many places from the end is the client; what stands before it the client made up.
-    """
-    told = request.environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    if trusted:  # where a proxy is missing, nobody's word is taken
-        address = told[-trusted] if trusted <= len(told) else ""
-    else:
-        address = request.remote_addr or ""
-    try:
-        found = ipaddress.ip_address(address.strip())
-    except ValueError:
-        return ""
-    if getattr(found, "scope_id", None) is not None:  # of one machine, and any text at all
-        return ""
-    return str(getattr(found, "ipv4_mapped", None) or found)
+    """This request's, as `address_of` tells it."""
+    return address_of(request.environ, trusted)
 
 
 def user_agent() -> str:

@@ -11,6 +11,8 @@ from flask import Flask, current_app, g
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.errors import ConfigurationError
+from jwt_server.metrics import Metrics
+from jwt_server.metrics import made as new_metrics
 from jwt_server.security.key_files import KeyFiles
 from jwt_server.security.keys import KeyRing, Secrets
 from jwt_server.security.lane import Lane
@@ -33,6 +35,7 @@ class Service:
     refresh_tokens: RefreshTokens
     hasher: Hasher
     throttle: Throttle
+    metrics: Metrics
     clock: Callable[[], float]
     """Unix time in seconds; tests move it."""
 
@@ -44,26 +47,33 @@ class Service:
 def made_of(settings: Settings, clock: Callable[[], float]) -> Service:
     """The parts that these settings ask for. Raises ConfigurationError, as `key_ring`."""
     keys = key_ring(settings)
+    metrics = new_metrics()
     return Service(
         settings,
-        Database(settings.database),
+        Database(settings.database, spent=metrics.database.observe),
         AccessTokens(keys, settings.jwt_issuer, settings.jwt_audience),
         RefreshTokens.from_secrets(settings.secret_keys),
-        Hasher(settings.salt_rounds, hashing_lane(settings)),
+        Hasher(settings.salt_rounds, hashing_lane(settings, metrics)),
         Throttle.from_secrets(
             settings.secret_keys,
             pair=settings.throttle_pair,
             account=settings.throttle_account,
             address=settings.throttle_address,
         ),
+        metrics,
         clock,
     )
 
 
-def hashing_lane(settings: Settings) -> Lane:
+def hashing_lane(settings: Settings, metrics: Metrics) -> Lane:
     """The lane of this process."""
     return Lane(
-        settings.hash_concurrency, settings.hash_queue, settings.hash_wait, gone=client_has_left
+        settings.hash_concurrency,
+        settings.hash_queue,
+        settings.hash_wait,
+        gone=client_has_left,
+        in_line=metrics.hash_line.track_inprogress(),
+        waited=metrics.hash_wait.observe,
     )
 
 

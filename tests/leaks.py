@@ -1,0 +1,28 @@
+"""What may be in no log, whatever was asked: passwords, tokens, secrets, Authorization headers."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from tests.factories import CREDENTIALS, JWT_SECRET, SECRET_KEY
+
+SECRET: Final = re.compile(
+    "|".join(
+        (
+            re.escape(CREDENTIALS["password"]),
+            re.escape(SECRET_KEY.decode()),
+            re.escape(JWT_SECRET.decode()),
+            "correct horse",  # the other users' password
+            r"eyJ[\w-]{8,}",  # an access token, whole or cut
+            r"\b[\w-]{22}\.\d+\.[\w-]{20,}",  # a refresh token
+            r"(?i:bearer|basic) [\w+/=-]",
+            r"\$2[abxy]\$|\$bcrypt-sha256\$",
+        )
+    )
+)
+
+
+def leaks(log: str) -> list[str]:
+    """What is in a log that must not be."""
+    return [found.group() for found in SECRET.finditer(log)]
