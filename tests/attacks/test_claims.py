@@ -241,7 +241,7 @@ BOMBS = [
     Attack("CVE-2026-102270", "PyJWT: markers of PEM without an end take quadratic time", markers),
     Attack("large", "tokens of kilobytes", large),
 ]
-QUICK = 1.0
+QUICK = 2.0
 """Seconds that a refusal may take on a busy machine; on an idle one it is three milliseconds."""
 
 

@@ -16,7 +16,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.attacks import forging
 from tests.attacks.forging import as_json, compact, der, openssh, signature
-from tests.attacks.target import ALGORITHMS, PAIRS, Attack, Target, cases, each_algorithm
+from tests.attacks.target import (
+    ALGORITHMS,
+    FORGED,
+    PAIRS,
+    Attack,
+    Target,
+    cases,
+    each_algorithm,
+)
 from tests.conftest import ask_server
 from tests.factories import JWT_SECRET, base64url, bearer, claims
 
@@ -208,6 +216,25 @@ KEYS = [
 @cases(KEYS)
 def test_no_other_key_signs_and_no_key_signs_otherwise(target: Target, attack: Attack) -> None:
     attack.run(target)
+
+
+@each_algorithm
+def test_a_refusal_tells_nothing_of_the_key(target: Target) -> None:
+    """Nor which of the checks it was, beyond the few words."""
+    wanting_json = {"Accept": "application/problem+json"}
+    other_kid = target.sign(target.header | {"kid": "other"})
+    other_key = target.forge(target.header, b"another secret, of 32 bytes and more")
+
+    answers = [target.show(token, **wanting_json) for token in (other_kid, other_key)]
+
+    for answer in answers:
+        told = json.loads(answer.body)
+        assert (told["code"], told["detail"]) == ("token_forged", FORGED)
+        assert set(told) == {"type", "title", "status", "detail", "code"}
+        whole = f"{answer.text} {answer.headers}"
+        for detail in (target.algorithm, target.header.get("kid", "kid"), "other", "keys", "alg"):
+            assert detail not in whole
+    assert answers[0].body == answers[1].body
 
 
 @each_algorithm

@@ -21,7 +21,8 @@ from tests.factories import CREDENTIALS, base64url, bearer
 
 bounded = hypothesis_settings(
     max_examples=60, derandomize=True, deadline=None, database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],  # it is one server all along
+    # It is one server all along, and the machine may be busy.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 
 JSON = "application/json"

@@ -171,6 +171,8 @@ def test_a_token_of_a_revoked_key_is_forged_at_once(
     folder = tmp_path_factory.mktemp(f"revoked-{algorithm}")
     with attacked(folder, algorithm) as target:
         tokens = tokens_of(target.server)
+        for token in (tokens["access_token"], target.good):
+            assert all(taken(target.server, token) for _ in range(6))  # both workers remember it
         ring = KeyFiles(folder / "keys", algorithm)  # as `keys revoke` does
         assert key_files.revoke(ring, target.header["kid"], int(time.time()))
 
