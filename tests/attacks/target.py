@@ -42,8 +42,11 @@ CHALLENGE = 'Bearer error="invalid_token"'
 # Where a token is shown, and the status of a refusal there: the original's clients expect 403.
 DOORS = (("/pets", 401), ("/my-pets", 403))
 
+ACCESS = "jwt_server.access"
+"""What is in the line of each request that the service has answered, and in no other line."""
+
 ACCESS_LINE = re.compile(
-    r"\S+ \S+ INFO jwt_server\.access \[[0-9a-f]{32}\] (\S+) (\S+) (\S+) [0-9.]+ ms"
+    rf"\S+ \S+ INFO {re.escape(ACCESS)} \[[0-9a-f]{{32}}\] (\S+) (\S+) (\S+) [0-9.]+ ms"
 )
 
 

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.attacks.target import prepare
+from tests.attacks.target import ACCESS, prepare
 from tests.nginx import nginx
 from tests.server import free_port, gunicorn
 from tests.test_site import NAME, configured, trusting
@@ -60,7 +60,7 @@ class Service:
             log.seek(before)
             lines = log.read().splitlines()
         assert not any("Traceback" in line for line in lines)
-        return [line for line in lines if "jwt_server.access" in line]
+        return [line for line in lines if ACCESS in line]
 
     def ran_no_second(self, before: int, found: list[int]) -> None:
         """See that one request was answered at the most, and no smuggled one.
