@@ -8,6 +8,7 @@ claim must be there and of its type.
 from __future__ import annotations
 
 import base64
+import json
 import re
 import secrets
 from collections.abc import Mapping
@@ -15,10 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
 from jwt.algorithms import get_default_algorithms
 
 from jwt_server import ids, strict_json
 from jwt_server.errors import TokenExpired, TokenForged, TokenMalformed
+from jwt_server.security.es256 import LowS
 from jwt_server.security.keys import ALGORITHMS, Key, KeyRing
 from jwt_server.security.refresh_tokens import SESSION_ID
 
@@ -28,8 +31,14 @@ MAX_CHARACTERS: Final = 4096
 MOST_REMEMBERED: Final = 4096
 """So many verified tokens are remembered, which takes some 4 MB."""
 
-ALGORITHM_OF: Final = {name: get_default_algorithms()[name] for name in ALGORITHMS}
-"""How each algorithm verifies; whoever verifies decides which, never the token."""
+ALGORITHM_OF: Final = {
+    **{name: get_default_algorithms()[name] for name in ALGORITHMS},
+    "ES256": LowS(LowS.SHA256, SECP256R1),
+}
+"""How each algorithm signs and verifies; whoever verifies decides which, never the token."""
+
+_jws = jwt.PyJWS(algorithms=[name for name in ALGORITHMS if name != "ES256"])
+_jws.register_algorithm("ES256", ALGORITHM_OF["ES256"])
 
 FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 
@@ -94,7 +103,8 @@ class AccessTokens:
             "sid": bearer.session_id,
             "admin": admin,
         }
-        return jwt.encode(claims, key.signing, self.keys.algorithm, dict(key.header))
+        payload = json.dumps(claims, separators=(",", ":")).encode()
+        return _jws.encode(payload, key.signing, self.keys.algorithm, dict(key.header))
 
     def verify(self, token: str, now: float) -> Bearer:
         """Whom the token was issued to.
@@ -123,6 +133,8 @@ class AccessTokens:
             raise TokenForged
         claims = _checked(payload)
         if claims["iss"] != self.issuer or claims["aud"] != self.audience:
+            raise TokenForged
+        if "nbf" in claims:  # not of ours; who writes it wants it heeded (RFC 7519 section 4.1.5)
             raise TokenForged
         return _Verified(Bearer(int(claims["sub"]), claims["sid"]), key, claims["exp"])
 
