@@ -62,7 +62,7 @@ def main() -> None:
     found: dict[str, list[Sequence[float]]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        make_database("ours", folder / "users.db", 100)
+        make_database("ours", folder / "users.db", 1000)
         for number in range(options.rounds):
             for service in services(folder):
                 print(f"round {number + 1}: {service.name}", file=sys.stderr, flush=True)
