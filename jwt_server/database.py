@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,15 @@ from aiosql.adapters.sqlite3 import SQLite3Adapter
 from aiosql.queries import Queries
 from aiosql.types import QueryFn
 
-from jwt_server.sqlite import FileId, Row, failures_named, file_id, open_database, outage
+from jwt_server.sqlite import (
+    FileId,
+    Row,
+    failures_named,
+    file_id,
+    open_database,
+    outage,
+    require_room,
+)
 
 __all__ = ["Connection", "Database", "Row"]
 
@@ -44,18 +52,24 @@ class Connection:
     transaction raise DatabaseUnavailable.
     """
 
-    def __init__(self, driver: sqlite3.Connection, queries: Queries, file: FileId) -> None:
+    def __init__(
+        self, driver: sqlite3.Connection, queries: Queries, path: Path, file: FileId
+    ) -> None:
         self.driver = driver
         self.queries = _bound(queries, self)
+        self.path = path
         self.file = file
         self.seconds = 0.0
         """How long its holder's queries and transactions have taken."""
 
-    def transaction(self) -> AbstractContextManager[None]:
+    def transaction(self, *, urgent: bool = False) -> AbstractContextManager[None]:
         """All or nothing of what is written inside; takes the write lock at once.
 
-        Inside of another transaction it is a part of that one, which can be undone alone.
+        Inside of another transaction it is a part of that one, which can be undone alone. What is
+        `urgent` goes on where the disk has no room left for anything else.
         """
+        if not urgent and not self.driver.in_transaction:
+            require_room(self.path)
         return self._block(WRITING)
 
     def snapshot(self) -> AbstractContextManager[None]:
@@ -75,6 +89,19 @@ class Connection:
                     for statement in undo:
                         self.driver.execute(statement)
                 raise
+
+    def retire(self, now: FileId) -> None:
+        """Close it, as its path stands for other files now.
+
+        What stands in its log goes into the file that it opened first. Else that would be lost
+        with a log that was removed, or be read into a database that was put in its place. A log
+        that somebody has made since is not ours to touch.
+        """
+        if now[2] in (0, self.file[2]):
+            with suppress(sqlite3.Error):
+                self.driver.execute("PRAGMA busy_timeout = 0")
+                self.driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.driver.close()
 
     def _run(self, statement: str) -> None:
         began = perf_counter()
@@ -158,8 +185,9 @@ class Database:
         while connection := self._take_idle():
             if connection.file == file:
                 return connection
-            connection.driver.close()
-        return Connection(open_database(self.path), self.queries, file)
+            connection.retire(file)
+        driver = open_database(self.path)  # which makes the log, where there is none
+        return Connection(driver, self.queries, self.path, file[:2] + file_id(self.path)[2:])
 
     def close(self) -> None:
         """Close the idle connections; the last one to go writes the log into the file."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +29,12 @@ BUSY_SECONDS: Final = 2
 WAL_BYTES: Final = 64 * 1024 * 1024
 """What the write-ahead log is cut back to after it has grown."""
 
+RESERVED_BYTES: Final = 8 * 1024 * 1024
+"""The room in the write-ahead log that is taken ahead: twice of what SQLite checkpoints at."""
+
+LEFT_BYTES: Final = 8 * 1024 * 1024
+"""Where the disk has less left, nothing is written any more but what can't wait."""
+
 # Errors that tell of the database's state, not of a mistake in our SQL.
 OUTAGES: Final = frozenset(
     {
@@ -46,7 +52,7 @@ OUTAGES: Final = frozenset(
 )
 
 Row = dict[str, Any]
-FileId = tuple[int, int]  # device and inode: what a path stands for right now
+FileId = tuple[int, ...]  # device and inodes: what a path stands for right now
 
 
 def outage(error: sqlite3.Error) -> DatabaseUnavailable | None:
@@ -68,14 +74,51 @@ def failures_named() -> Iterator[None]:
 
 
 def file_id(path: Path) -> FileId:
-    """What the path stands for right now; raises DatabaseUnavailable where that is nothing."""
+    """What the path stands for right now: the device, and the inodes of the database, its log and
+    the log's index, 0 where there is none; raises DatabaseUnavailable where there is no database.
+    """
     try:
         status = os.stat(path)  # noqa: PTH116 - half the time of pathlib's, and it is spent at each request
     except OSError as error:
         raise DatabaseUnavailable(
             f"No database at {path} ({error.strerror}): the command `init-db` makes one."
         ) from error
-    return status.st_dev, status.st_ino
+    return status.st_dev, status.st_ino, _inode(f"{path}-wal"), _inode(f"{path}-shm")
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino  # noqa: PTH116 - as above
+    except OSError:
+        return 0
+
+
+def require_room(path: Path) -> None:
+    """Raise DatabaseUnavailable where the disk has less than LEFT_BYTES left.
+
+    Else ordinary writes would use up the room in the log that is kept for ending sessions.
+    """
+    try:
+        disk = os.statvfs(path)
+    except OSError as error:
+        raise DatabaseUnavailable(f"{path} is out of reach: {error.strerror}.") from error
+    left = disk.f_bavail * disk.f_frsize
+    if left < LEFT_BYTES and disk.f_blocks:  # 0 where the file system does not say
+        raise DatabaseUnavailable(
+            f"The disk is full: {left // 1024} KiB are left at {path}, and below"
+            f" {LEFT_BYTES // 1024} only the ending of sessions is written."
+        )
+
+
+def _reserve_log(path: Path) -> None:
+    """Take the log's room ahead, where there is as much, so that a full disk leaves some."""
+    with suppress(OSError):
+        log = os.open(f"{path}-wal", os.O_RDWR)
+        try:
+            if os.fstat(log).st_size < RESERVED_BYTES:
+                os.posix_fallocate(log, 0, RESERVED_BYTES)  # changes nothing that is written
+        finally:
+            os.close(log)
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -215,6 +258,7 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, int, int]:
     except sqlite3.Error:
         driver.close()
         raise
+    _reserve_log(path)
     return driver, application, version
 
 

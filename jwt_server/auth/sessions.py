@@ -171,27 +171,27 @@ def end_by_token(db: Connection, tokens: RefreshTokens, token: str, now: int) ->
         row = _verify(db, tokens, refresh_tokens.parse(token))
     except RefreshTokenInvalid:
         return
-    with db.transaction():
+    with db.transaction(urgent=True):
         end(db, row["user_id"], row["id"], now)
 
 
 def end(db: Connection, user_id: int, session_id: str, now: int) -> bool:
     """End one live session of a user; whether there was one."""
-    with db.transaction():
+    with db.transaction(urgent=True):
         ended: int = db.queries.auth.end_one(user_id=user_id, id=session_id, now=now)
     return ended > 0
 
 
 def end_all(db: Connection, user_id: int, now: int, spared: str = "") -> int:
     """End a user's live sessions, but for one; how many."""
-    with db.transaction():
+    with db.transaction(urgent=True):
         ended: int = db.queries.auth.end_of_user(user_id=user_id, spared=spared, now=now)
     return ended
 
 
 def end_everyones(db: Connection, now: int) -> int:
     """End all live sessions there are; how many."""
-    with db.transaction():
+    with db.transaction(urgent=True):
         ended: int = db.queries.auth.end_everyones(now=now)
     return ended
 

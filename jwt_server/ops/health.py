@@ -27,5 +27,6 @@ def ready() -> Response:
     """The database is reachable, writable, and of the right schema version; a key can sign."""
     service = current_service()
     sqlite.check(service.settings.database)
+    sqlite.require_room(service.settings.database)
     service.tokens.keys.signing_key(service.clock())
     return current_app.response_class("ready", mimetype="text/plain")
