@@ -10,10 +10,11 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Event, Semaphore
 from time import perf_counter
 from types import SimpleNamespace
 from typing import Any, Final
@@ -23,7 +24,9 @@ from aiosql.adapters.sqlite3 import SQLite3Adapter
 from aiosql.queries import Queries
 from aiosql.types import QueryFn
 
+from jwt_server.errors import DatabaseUnavailable
 from jwt_server.sqlite import (
+    BUSY_SECONDS,
     FileId,
     Row,
     failures_named,
@@ -44,6 +47,46 @@ NESTED: Final[Steps] = ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "
 
 PACKAGE: Final = Path(__file__).parent
 
+WAITING: Final = 16
+"""How many threads of a process may wait for a write lock that was not to be had the last time."""
+
+
+class WriteLine:
+    """Who waits for the write lock.
+
+    Where another holds on to it, only WAITING threads wait, and the others are refused at once:
+    else all would wait, and none be left for those who read.
+    """
+
+    def __init__(self) -> None:
+        self._places = Semaphore(WAITING)
+        self._stuck = Event()
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place, for as long as the lock is being taken. Raises DatabaseUnavailable."""
+        if not self._has_place():
+            raise DatabaseUnavailable(f"The database is locked, and {WAITING} wait for it already.")
+        try:
+            yield
+        except sqlite3.Error:
+            self._stuck.set()
+            raise
+        else:
+            self._stuck.clear()
+        finally:
+            self._places.release()
+
+    def _has_place(self) -> bool:
+        if self._places.acquire(blocking=False):
+            return True
+        if self._stuck.is_set() or not self._places.acquire(timeout=BUSY_SECONDS):
+            return False
+        if not self._stuck.is_set():
+            return True
+        self._places.release()  # those before have waited in vain, and so long is long enough
+        return False
+
 
 class Connection:
     """One connection and the named queries, bound to it: `db.queries.pets.insert(...)`.
@@ -53,12 +96,21 @@ class Connection:
     """
 
     def __init__(
-        self, driver: sqlite3.Connection, queries: Queries, path: Path, file: FileId
+        self,
+        driver: sqlite3.Connection,
+        queries: Queries,
+        path: Path,
+        file: FileId,
+        line: WriteLine,
     ) -> None:
         self.driver = driver
         self.queries = _bound(queries, self)
         self.path = path
         self.file = file
+        self.line = line
+        self.read_only = False
+        """Whether it turned out that it can't write: it was opened when its file was not to be
+        written, and stays so."""
         self.seconds = 0.0
         """How long its holder's queries and transactions have taken."""
 
@@ -78,9 +130,10 @@ class Connection:
 
     @contextmanager
     def _block(self, steps: Steps) -> Iterator[None]:
-        begin, end, undo = NESTED if self.driver.in_transaction else steps
+        begin, end, undo = steps = NESTED if self.driver.in_transaction else steps
         with failures_named():
-            self._run(begin)
+            with self.line.place() if steps is WRITING else nullcontext():
+                self._run(begin)
             try:
                 yield
                 self._run(end)
@@ -141,6 +194,7 @@ def _run(query: QueryFn, connection: Connection, **parameters: Any) -> Any:
         return list(result) if isinstance(result, Iterator) else result
     except sqlite3.Error as error:
         if unavailable := outage(error):  # as failures_named, which costs more, each time
+            connection.read_only |= error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY
             raise unavailable from error
         raise
     finally:
@@ -162,6 +216,7 @@ class Database:
     queries: Queries = field(default_factory=load_queries, repr=False)
     spent: Callable[[float], object] = field(default=not_counted, repr=False)
     _idle: deque[Connection] = field(default_factory=deque, repr=False)
+    _line: WriteLine = field(default_factory=WriteLine, repr=False)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -187,7 +242,8 @@ class Database:
                 return connection
             connection.retire(file)
         driver = open_database(self.path)  # which makes the log, where there is none
-        return Connection(driver, self.queries, self.path, file[:2] + file_id(self.path)[2:])
+        file = file[:2] + file_id(self.path)[2:]
+        return Connection(driver, self.queries, self.path, file, self._line)
 
     def close(self) -> None:
         """Close the idle connections; the last one to go writes the log into the file."""
@@ -204,6 +260,9 @@ class Database:
         """Give a connection back; what it had not committed is undone."""
         self.spent(connection.seconds)
         connection.seconds = 0.0
+        if connection.read_only:
+            connection.driver.close()
+            return
         try:
             connection.driver.rollback()
         except sqlite3.Error:
