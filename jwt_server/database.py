@@ -29,10 +29,11 @@ from jwt_server.sqlite import (
     BUSY_SECONDS,
     FileId,
     Row,
+    failure,
     failures_named,
     file_id,
+    is_outage,
     open_database,
-    outage,
     require_room,
 )
 
@@ -150,7 +151,7 @@ class Connection:
         with a log that was removed, or be read into a database that was put in its place. A log
         that somebody has made since is not ours to touch.
         """
-        if now[2] in (0, self.file[2]):
+        if now.log in (0, self.file.log):
             with suppress(sqlite3.Error):
                 self.driver.execute("PRAGMA busy_timeout = 0")
                 self.driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -193,9 +194,9 @@ def _run(query: QueryFn, connection: Connection, **parameters: Any) -> Any:
         result = query(connection.driver, **parameters)
         return list(result) if isinstance(result, Iterator) else result
     except sqlite3.Error as error:
-        if unavailable := outage(error):  # as failures_named, which costs more, each time
+        if is_outage(error):  # as failures_named, which costs more, each time
             connection.read_only |= error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY
-            raise unavailable from error
+            raise DatabaseUnavailable(failure(error)) from error
         raise
     finally:
         connection.seconds += perf_counter() - began
@@ -242,7 +243,8 @@ class Database:
                 return connection
             connection.retire(file)
         driver = open_database(self.path)  # which makes the log, where there is none
-        file = file[:2] + file_id(self.path)[2:]
+        now = file_id(self.path)
+        file = file._replace(log=now.log, log_index=now.log_index)
         return Connection(driver, self.queries, self.path, file, self._line)
 
     def close(self) -> None:
@@ -262,6 +264,7 @@ class Database:
         connection.seconds = 0.0
         if connection.read_only:
             connection.driver.close()
+            self.close()  # those who are idle were opened no later
             return
         try:
             connection.driver.rollback()

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from jwt_server.errors import DatabaseUnavailable
 
@@ -52,38 +52,55 @@ OUTAGES: Final = frozenset(
 )
 
 Row = dict[str, Any]
-FileId = tuple[int, ...]  # device and inodes: what a path stands for right now
 
 
-def outage(error: sqlite3.Error) -> DatabaseUnavailable | None:
-    """What to raise for an error that tells of the database's state; None for a fault of ours."""
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF not in OUTAGES:
-        return None
-    return DatabaseUnavailable(f"The database fails: {error}.")
+class FileId(NamedTuple):
+    """What a path stands for right now, and who may write it."""
+
+    device: int
+    inode: int
+    mode: int
+    log: int
+    """The inode of the write-ahead log, 0 where there is none."""
+    log_index: int
+    """The inode of the log's index, 0 where there is none."""
+
+
+def is_outage(error: sqlite3.Error) -> bool:
+    """Whether an error tells of the database's state, and not of a fault of ours."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in OUTAGES
+
+
+def failure(error: sqlite3.Error) -> str:
+    """The cause that the log is told of an outage."""
+    return f"The database fails: {error}."
 
 
 @contextmanager
 def failures_named() -> Iterator[None]:
-    """Raise DatabaseUnavailable for an `outage`; another error goes on as it is."""
+    """Raise DatabaseUnavailable for an outage; another error goes on as it is.
+
+    What is raised has no name here: it would hold on to this frame, and so to the connection, which
+    SQLite keeps open for as long, with its right to write or without.
+    """
     try:
         yield
     except sqlite3.Error as error:
-        if unavailable := outage(error):
-            raise unavailable from error
+        if is_outage(error):
+            raise DatabaseUnavailable(failure(error)) from error
         raise
 
 
 def file_id(path: Path) -> FileId:
-    """What the path stands for right now: the device, and the inodes of the database, its log and
-    the log's index, 0 where there is none; raises DatabaseUnavailable where there is no database.
-    """
+    """What the path stands for right now; raises DatabaseUnavailable where that is nothing."""
     try:
         status = os.stat(path)  # noqa: PTH116 - half the time of pathlib's, and it is spent at each request
     except OSError as error:
         raise DatabaseUnavailable(
             f"No database at {path} ({error.strerror}): the command `init-db` makes one."
         ) from error
-    return status.st_dev, status.st_ino, _inode(f"{path}-wal"), _inode(f"{path}-shm")
+    log, index = _inode(f"{path}-wal"), _inode(f"{path}-shm")
+    return FileId(status.st_dev, status.st_ino, status.st_mode, log, index)
 
 
 def _inode(path: str) -> int:

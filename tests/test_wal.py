@@ -1,0 +1,95 @@
+"""The write-ahead log stays small: it is written back while people read, and nobody holds it up."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+from jwt_server.sqlite import RESERVED_BYTES
+from tests.conftest import BASE_ENVIRONMENT, ask_server
+from tests.factories import bearer, token
+from tests.server import Server, environment, running
+
+WRITES = 2500
+USERS = 3000
+
+
+def write(server: Server, count: int) -> None:
+    body = json.dumps({"name": "x" * 100, "species": "x" * 100})
+    for _ in range(count):
+        answer = ask_server(server, "POST", "/pets", bearer(token()), body, "application/json")
+        assert answer.status == 201
+
+
+def read(server: Server, over: threading.Event) -> None:
+    while not over.is_set():
+        for path in ("/pets?limit=100", "/me/export", "/auth/sessions"):
+            assert ask_server(server, "GET", path, bearer(token())).status == 200
+
+
+def written_back(database: Path) -> int:
+    """How many pages the file holds itself, without its log."""
+    return database.stat().st_size // 4096
+
+
+def test_under_constant_load_the_log_is_written_back_and_begun_anew(tmp_path: Path) -> None:
+    database, log = tmp_path / "server.db", tmp_path / "server.db-wal"
+    over = threading.Event()
+    sizes, salts = set(), set()
+    with running(tmp_path, BASE_ENVIRONMENT) as server:
+        before = written_back(database)
+        writers = [threading.Thread(target=write, args=(server, WRITES // 4)) for _ in range(4)]
+        readers = [threading.Thread(target=read, args=(server, over)) for _ in range(4)]
+        for thread in writers + readers:
+            thread.start()
+        while any(thread.is_alive() for thread in writers):
+            if log.exists():
+                sizes.add(log.stat().st_size)
+                salts.add(log.read_bytes()[16:24])  # others, each time that it is begun anew
+            time.sleep(0.02)
+        over.set()
+        for thread in writers + readers:
+            thread.join()
+        with closing(sqlite3.connect(database)) as driver:
+            [(pets,)] = driver.execute("SELECT count(*) FROM pets")
+            assert driver.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert "Traceback" not in server.log()
+
+    assert pets == WRITES + 2
+    assert len(salts - {bytes(8)}) > 3
+    assert written_back(database) > before
+    assert max(sizes) <= RESERVED_BYTES  # which is twice of the thousand pages it begins anew at
+
+
+def test_a_listing_that_nobody_reads_on_does_not_hold_the_log_up(tmp_path: Path) -> None:
+    with running(tmp_path, BASE_ENVIRONMENT) as server:
+        with closing(sqlite3.connect(tmp_path / "server.db")) as driver, driver:
+            driver.executemany(
+                "INSERT INTO users (username, username_key, password_hash, created_at)"
+                " VALUES (?1, ?1, 'x', 0)",
+                [(f"user number {number:06}",) for number in range(USERS)],
+            )
+        listing = subprocess.Popen(
+            [sys.executable, "-m", "flask", "--app", "wsgi", "users", "list", "--json"],
+            cwd=tmp_path, env=environment(tmp_path, BASE_ENVIRONMENT), stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert listing.stdout is not None
+        begun = os.read(listing.stdout.fileno(), 10)  # it is under way, and the pipe is full soon
+        time.sleep(1)
+        write(server, 600)
+        with closing(sqlite3.connect(tmp_path / "server.db")) as driver:
+            [checkpoint] = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert listing.poll() is None
+        rest = listing.stdout.read()
+        listing.stdout.close()
+        assert listing.wait(timeout=30) == 0
+
+    assert checkpoint == (0, 0, 0)  # nobody was in the way, and all is in the file
+    assert len((begun + rest).splitlines()) == USERS + 1
