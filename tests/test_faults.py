@@ -34,6 +34,7 @@ from tests.factories import (
     token,
 )
 from tests.server import Server, flask, started
+from tests.test_server import failed_start
 
 JSON = "application/json"
 USER = {"username": "ada", "password": "correct horse"}
@@ -235,6 +236,25 @@ class TestFullDisk:
                 time.sleep(0.05)
             assert_reads_go_on(house)
             assert house.ask("POST", "/auth/logout", {}, sid=sid).status == 204
+
+    def test_a_start_with_little_left_reads_and_with_nothing_left_is_one_line(
+        self, tmp_path: Path, folder: Path
+    ) -> None:
+        database = folder / "server.db"
+        extra = BASE_ENVIRONMENT | {"DATABASE_URL": f"sqlite:///{database}"}
+        for command in ("init-db", "seed"):
+            assert flask(tmp_path, extra, command).returncode == 0
+        open_session(database)
+        with filled(folder):
+            [line] = failed_start(tmp_path, extra)
+            assert line.startswith(f"{database} can't be opened: ")
+        (folder / "large").write_bytes(bytes(28 * 1024 * 1024))
+        with started(tmp_path, extra) as server:
+            house = House(server, database)
+            assert_reads_go_on(house)
+            assert_refused(house, house.ask("POST", "/pets", {"name": "x"}), "a new pet")
+            assert_refused(house, house.ask("GET", "/readyz"), "/readyz")
+            assert house.ask("POST", "/auth/logout", {}).status == 204
 
 
 class TestReadOnly:
