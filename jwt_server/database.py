@@ -109,9 +109,6 @@ class Connection:
         self.path = path
         self.file = file
         self.line = line
-        self.read_only = False
-        """Whether it turned out that it can't write: it was opened when its file was not to be
-        written, and stays so."""
         self.seconds = 0.0
         """How long its holder's queries and transactions have taken."""
 
@@ -148,10 +145,10 @@ class Connection:
         """Close it, as its path stands for other files now.
 
         What stands in its log goes into the file that it opened first. Else that would be lost
-        with a log that was removed, or be read into a database that was put in its place. A log
-        that somebody has made since is not ours to touch.
+        with a log that was removed, or be read into a database that was put in its place. Where
+        somebody has made a log or an index since, they are in use, and not ours to touch.
         """
-        if now.log in (0, self.file.log):
+        if now.log in (0, self.file.log) and now.log_index in (0, self.file.log_index):
             with suppress(sqlite3.Error):
                 self.driver.execute("PRAGMA busy_timeout = 0")
                 self.driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -195,7 +192,6 @@ def _run(query: QueryFn, connection: Connection, **parameters: Any) -> Any:
         return list(result) if isinstance(result, Iterator) else result
     except sqlite3.Error as error:
         if is_outage(error):  # as failures_named, which costs more, each time
-            connection.read_only |= error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY
             raise DatabaseUnavailable(failure(error)) from error
         raise
     finally:
@@ -235,7 +231,8 @@ class Database:
         """A connection for one thread to use, until `release`; raises DatabaseUnavailable.
 
         An idle connection whose file was moved away or replaced is not used: it would write
-        where nobody reads.
+        where nobody reads. Nor is one that was opened when the file was another's to write, or
+        nobody's: it could still not write.
         """
         file = file_id(self.path)
         while connection := self._take_idle():
@@ -262,10 +259,6 @@ class Database:
         """Give a connection back; what it had not committed is undone."""
         self.spent(connection.seconds)
         connection.seconds = 0.0
-        if connection.read_only:
-            connection.driver.close()
-            self.close()  # those who are idle were opened no later
-            return
         try:
             connection.driver.rollback()
         except sqlite3.Error:

@@ -60,6 +60,8 @@ class FileId(NamedTuple):
     device: int
     inode: int
     mode: int
+    owner: int
+    group: int
     log: int
     """The inode of the write-ahead log, 0 where there is none."""
     log_index: int
@@ -100,7 +102,8 @@ def file_id(path: Path) -> FileId:
             f"No database at {path} ({error.strerror}): the command `init-db` makes one."
         ) from error
     log, index = _inode(f"{path}-wal"), _inode(f"{path}-shm")
-    return FileId(status.st_dev, status.st_ino, status.st_mode, log, index)
+    of = status.st_dev, status.st_ino, status.st_mode, status.st_uid, status.st_gid
+    return FileId(*of, log, index)
 
 
 def _inode(path: str) -> int:

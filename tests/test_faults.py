@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ import pytest
 
 from tests import server as servers
 from tests.conftest import BASE_ENVIRONMENT, Answer, ask_server
-from tests.disks import filled, immutable, small_disk
+from tests.disks import as_root, filled, immutable, small_disk
 from tests.factories import (
     CREDENTIALS,
     INSERT_SESSION,
@@ -144,6 +145,16 @@ def assert_writes_are_refused(house: House) -> None:
     for what, (method, path, body) in WRITES.items():
         assert_refused(house, house.ask(method, path, body), what)
     assert_refused(house, house.ask("GET", "/readyz"), "/readyz")
+
+
+def have_both_workers_read(house: House) -> None:
+    """So that each has a connection."""
+    pids: set[int] = set()
+    while pids != set(house.server.workers()):
+        with ThreadPoolExecutor(32) as pool:
+            assert set(pool.map(lambda _: house.ask("GET", "/me").status, range(100))) == {200}
+        lines = map(json.loads, house.server.log().splitlines())
+        pids = {line["pid"] for line in lines if line.get("route") == "/me"}
 
 
 def signed_in(house: House) -> dict[str, Any]:
@@ -272,22 +283,29 @@ class TestReadOnly:
         assert house.refresh(tokens["refresh_token"]).status == 200
         assert house.causes()
 
+    @pytest.mark.parametrize("lost", ["by its mode", "by its owner"])
     def test_what_was_opened_without_the_right_to_write_is_not_kept(
-        self, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+        self, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, lost: str
     ) -> None:
         if os.geteuid() == 0:  # then modes mean nothing, unless that right is given up
             command = ("setpriv", "--bounding-set=-dac_override", *servers.GUNICORN)
             monkeypatch.setattr(servers, "GUNICORN", command)
         house: House = request.getfixturevalue("house")
         before = house.rows()
-        house.database.chmod(0o400)
+        mode = 0o400 if lost == "by its mode" else 0o604
+        house.database.chmod(mode)
+        if lost == "by its owner":
+            as_root("chown", "nobody", str(house.database))
         assert_reads_go_on(house)
         assert_writes_are_refused(house)
         assert_refused(house, house.ask("POST", "/auth/logout", {}), "a sign-out")
         assert house.rows() == before
 
         for path in house.database.parent.glob("server.db*"):  # the log was made like the database
-            path.chmod(0o600)
+            if lost == "by its owner":
+                as_root("chown", str(os.geteuid()), str(path))
+            else:
+                path.chmod(0o600)
         assert any("readonly" in cause for cause in house.causes())
 
 
@@ -369,6 +387,7 @@ class TestGone:
     ) -> None:
         for number in range(10):
             assert house.ask("POST", "/pets", {"name": f"before {number}"}).status == 201
+        have_both_workers_read(house)
         for suffix in removed:
             Path(f"{house.database}{suffix}").unlink()
         for number in range(10):
@@ -390,6 +409,7 @@ class TestGone:
             driver.execute("UPDATE pets SET name = 'other'")
         for number in range(10):  # in the log, which stays beside the new file
             assert house.ask("POST", "/pets", {"name": f"old {number}"}).status == 201
+        have_both_workers_read(house)
         (folder / "old").mkdir()
         house.database.rename(folder / "old" / "server.db")
         other.rename(house.database)
