@@ -33,6 +33,7 @@ from jwt_server.sqlite import (
     failures_named,
     file_id,
     is_outage,
+    may_write,
     open_database,
     require_room,
 )
@@ -109,6 +110,9 @@ class Connection:
         self.path = path
         self.file = file
         self.line = line
+        self.lasting = True
+        """Whether it is kept for others. What was opened when its files could not be written could
+        not write later, either."""
         self.seconds = 0.0
         """How long its holder's queries and transactions have taken."""
 
@@ -231,8 +235,7 @@ class Database:
         """A connection for one thread to use, until `release`; raises DatabaseUnavailable.
 
         An idle connection whose file was moved away or replaced is not used: it would write
-        where nobody reads. Nor is one that was opened when the file was another's to write, or
-        nobody's: it could still not write.
+        where nobody reads.
         """
         file = file_id(self.path)
         while connection := self._take_idle():
@@ -242,7 +245,9 @@ class Database:
         driver = open_database(self.path)  # which makes the log, where there is none
         now = file_id(self.path)
         file = file._replace(log=now.log, log_index=now.log_index)
-        return Connection(driver, self.queries, self.path, file, self._line)
+        connection = Connection(driver, self.queries, self.path, file, self._line)
+        connection.lasting = may_write(self.path)
+        return connection
 
     def close(self) -> None:
         """Close the idle connections; the last one to go writes the log into the file."""
@@ -262,6 +267,8 @@ class Database:
         try:
             connection.driver.rollback()
         except sqlite3.Error:
-            connection.driver.close()
-        else:
+            connection.lasting = False
+        if connection.lasting:
             self._idle.append(connection)
+        else:
+            connection.driver.close()

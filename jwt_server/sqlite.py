@@ -55,13 +55,10 @@ Row = dict[str, Any]
 
 
 class FileId(NamedTuple):
-    """What a path stands for right now, and who may write it."""
+    """What a path stands for right now."""
 
     device: int
     inode: int
-    mode: int
-    owner: int
-    group: int
     log: int
     """The inode of the write-ahead log, 0 where there is none."""
     log_index: int
@@ -102,8 +99,7 @@ def file_id(path: Path) -> FileId:
             f"No database at {path} ({error.strerror}): the command `init-db` makes one."
         ) from error
     log, index = _inode(f"{path}-wal"), _inode(f"{path}-shm")
-    of = status.st_dev, status.st_ino, status.st_mode, status.st_uid, status.st_gid
-    return FileId(*of, log, index)
+    return FileId(status.st_dev, status.st_ino, log, index)
 
 
 def _inode(path: str) -> int:
@@ -111,6 +107,11 @@ def _inode(path: str) -> int:
         return os.stat(path).st_ino  # noqa: PTH116 - as above
     except OSError:
         return 0
+
+
+def may_write(path: Path) -> bool:
+    """Whether this process may write the database, its log and the log's index."""
+    return all(os.access(f"{path}{suffix}", os.W_OK) for suffix in ("", "-wal", "-shm"))
 
 
 def require_room(path: Path) -> None:

@@ -269,9 +269,11 @@ class TestFullDisk:
 
 
 class TestReadOnly:
-    def test_files_that_nobody_can_write_are_read(self, house: House) -> None:
+    @pytest.mark.parametrize("both", [False, True])
+    def test_files_that_nobody_can_write_are_read(self, house: House, *, both: bool) -> None:
+        if both:  # else the other opens them as they are then
+            have_both_workers_read(house)
         tokens = signed_in(house)
-        assert_reads_go_on(house)
         before = house.rows()
         with immutable(house.database, Path(f"{house.database}-wal")):
             assert_reads_go_on(house)
