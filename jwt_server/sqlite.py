@@ -103,10 +103,19 @@ def schema_version(path: Path) -> int:
     return version
 
 
-def _open_ours(path: Path) -> tuple[sqlite3.Connection, int]:
+def open_closed(path: Path) -> tuple[sqlite3.Connection, int]:
+    """A connection that only reads, and the schema version, from the first to this release's.
+
+    For a file that nobody has open and that has no log beside it: nothing is locked or written, so
+    it may be on a medium that can't be written. Raises DatabaseUnavailable.
+    """
+    return _open_ours(path, "mode=ro&immutable=1")
+
+
+def _open_ours(path: Path, options: str = "mode=rw") -> tuple[sqlite3.Connection, int]:
     file_id(path)
     try:
-        driver, application, version = _connect(path)
+        driver, application, version = _connect(path, options)
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"{path} can't be opened: {error}.") from error
     if application != APPLICATION_ID:
@@ -143,6 +152,8 @@ def _check_writable(path: Path, driver: sqlite3.Connection) -> None:
         # The lock alone is given for a file that can't be written, too.
         driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         driver.rollback()
+        # A killed restore may leave it off, and then readers and writers wait for each other.
+        driver.execute("PRAGMA journal_mode = WAL")
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
 
@@ -195,10 +206,10 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-def _connect(path: Path) -> tuple[sqlite3.Connection, int, int]:
+def _connect(path: Path, options: str = "mode=rw") -> tuple[sqlite3.Connection, int, int]:
     """A connection, and what the file says of itself: application id and schema version."""
     driver = sqlite3.connect(
-        f"{path.as_uri()}?mode=rw",  # never make a file by opening it
+        f"{path.as_uri()}?{options}",  # never make a file by opening it
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,  # we say BEGIN ourselves

@@ -49,6 +49,7 @@ class Action(StrEnum):
     USER_UNLOCKED = "user_unlocked"
     USER_DELETED = "user_deleted"
     USERS_IMPORTED = "users_imported"
+    DATABASE_RESTORED = "database_restored"
     KEY_ADDED = "key_added"
     KEY_REVOKED = "key_revoked"
     KEY_REMOVED = "key_removed"
