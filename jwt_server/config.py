@@ -142,10 +142,12 @@ class Settings:
     @property
     def loopback(self) -> bool:
         """Whether only this machine can connect; who is behind a socket's proxy is not known."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return _is_loopback(self.host)
+
+    @property
+    def metrics_loopback(self) -> bool:
+        """Whether only this machine can ask for the figures."""
+        return _is_loopback(self.metrics_host)
 
     @property
     def longest_token_ttl(self) -> int:
@@ -165,6 +167,13 @@ class Settings:
                     " can't hold: to swap it is to sign everybody out."
                 )
         return found
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _bind(host: str, port: int) -> str:

@@ -45,8 +45,24 @@ OUTAGES: Final = frozenset(
     }
 )
 
+VERSION: Final = sqlite3.sqlite_version_info
+
+# In these series the WAL-reset bug is mended from this version on; in all later ones, too.
+MENDED: Final = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7), (3, 51): (3, 51, 3)}
+
 Row = dict[str, Any]
 FileId = tuple[int, int]  # device and inode: what a path stands for right now
+
+
+def has_wal_reset_fault(version: tuple[int, int, int]) -> bool:
+    """Whether this SQLite has the race by which a checkpoint may skip what was committed.
+
+    It takes three connections: one ends a checkpoint, another begins the next, and a third commits
+    and begins the log anew at that very moment. So do ours, one in each thread
+    (https://www.sqlite.org/wal.html#walresetbug).
+    """
+    mended = MENDED.get(version[:2], (3, 51, 3))
+    return (3, 7, 0) <= version < mended
 
 
 def outage(error: sqlite3.Error) -> DatabaseUnavailable | None:
