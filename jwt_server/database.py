@@ -115,6 +115,7 @@ class Connection:
         not write later, either."""
         self.seconds = 0.0
         """How long its holder's queries and transactions have taken."""
+        self._afterwards: list[Callable[[], object]] = []
 
     def transaction(self, *, urgent: bool = False) -> AbstractContextManager[None]:
         """All or nothing of what is written inside; takes the write lock at once.
@@ -130,9 +131,16 @@ class Connection:
         """What is read inside is of one moment. Waits for no writer, and is not for writing."""
         return self._block(READING)
 
+    def after_commit(self, then: Callable[[], object]) -> None:
+        """Do that when the transaction around is kept, and not where it, or the part of it, is
+        undone.
+        """
+        self._afterwards.append(then)
+
     @contextmanager
     def _block(self, steps: Steps) -> Iterator[None]:
-        begin, end, undo = steps = NESTED if self.driver.in_transaction else steps
+        nested, before = self.driver.in_transaction, len(self._afterwards)
+        begin, end, undo = steps = NESTED if nested else steps
         with failures_named():
             with self.line.place() if steps is WRITING else nullcontext():
                 self._run(begin)
@@ -140,10 +148,15 @@ class Connection:
                 yield
                 self._run(end)
             except BaseException:
+                del self._afterwards[before:]
                 if self.driver.in_transaction:  # SQLite ends it itself where the disk is full
                     for statement in undo:
                         self.driver.execute(statement)
                 raise
+        if not nested:
+            done, self._afterwards = self._afterwards, []
+            for then in done:
+                then()
 
     def retire(self, now: FileId) -> None:
         """Close it, as its path stands for other files now.

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from jwt_server.errors import DatabaseUnavailable
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 """What `PRAGMA user_version` must say: the number of the newest of migrations/*.sql."""
 
 APPLICATION_ID: Final = int.from_bytes(b"jwts")
@@ -51,6 +51,11 @@ OUTAGES: Final = frozenset(
     }
 )
 
+VERSION: Final = sqlite3.sqlite_version_info
+
+# In these series the WAL-reset bug is mended from this version on; in all later ones, too.
+MENDED: Final = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7), (3, 51): (3, 51, 3)}
+
 Row = dict[str, Any]
 
 
@@ -73,6 +78,17 @@ def is_outage(error: sqlite3.Error) -> bool:
 def failure(error: sqlite3.Error) -> str:
     """The cause that the log is told of an outage."""
     return f"The database fails: {error}."
+
+
+def has_wal_reset_fault(version: tuple[int, int, int]) -> bool:
+    """Whether this SQLite has the race by which a checkpoint may skip what was committed.
+
+    It takes three connections: one ends a checkpoint, another begins the next, and a third commits
+    and begins the log anew at that very moment. So do ours, one in each thread
+    (https://www.sqlite.org/wal.html#walresetbug).
+    """
+    mended = MENDED.get(version[:2], (3, 51, 3))
+    return (3, 7, 0) <= version < mended
 
 
 @contextmanager
@@ -131,17 +147,6 @@ def require_room(path: Path) -> None:
         )
 
 
-def _reserve_log(path: Path) -> None:
-    """Take the log's room ahead, where there is as much, so that a full disk leaves some."""
-    with suppress(OSError):
-        log = os.open(f"{path}-wal", os.O_RDWR)
-        try:
-            if os.fstat(log).st_size < RESERVED_BYTES:
-                os.posix_fallocate(log, 0, RESERVED_BYTES)  # changes nothing that is written
-        finally:
-            os.close(log)
-
-
 def open_database(path: Path) -> sqlite3.Connection:
     """A connection to a database of our schema version.
 
@@ -154,7 +159,19 @@ def open_database(path: Path) -> sqlite3.Connection:
             f"{path} has schema version {version}, this release needs {SCHEMA_VERSION}: stop the"
             " service, keep a copy, and run the command `db upgrade`."
         )
+    _reserve_log(path)
     return driver
+
+
+def _reserve_log(path: Path) -> None:
+    """Take the log's room ahead, where there is as much, so that a full disk leaves some."""
+    with suppress(OSError):
+        log = os.open(f"{path}-wal", os.O_RDWR)
+        try:
+            if os.fstat(log).st_size < RESERVED_BYTES:
+                os.posix_fallocate(log, 0, RESERVED_BYTES)  # changes nothing that is written
+        finally:
+            os.close(log)
 
 
 def schema_version(path: Path) -> int:
@@ -167,10 +184,19 @@ def schema_version(path: Path) -> int:
     return version
 
 
-def _open_ours(path: Path) -> tuple[sqlite3.Connection, int]:
+def open_closed(path: Path) -> tuple[sqlite3.Connection, int]:
+    """A connection that only reads, and the schema version, from the first to this release's.
+
+    For a file that nobody has open and that has no log beside it: nothing is locked or written, so
+    it may be on a medium that can't be written. Raises DatabaseUnavailable.
+    """
+    return _open_ours(path, "mode=ro&immutable=1")
+
+
+def _open_ours(path: Path, options: str = "mode=rw") -> tuple[sqlite3.Connection, int]:
     file_id(path)
     try:
-        driver, application, version = _connect(path)
+        driver, application, version = _connect(path, options)
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"{path} can't be opened: {error}.") from error
     if application != APPLICATION_ID:
@@ -207,6 +233,8 @@ def _check_writable(path: Path, driver: sqlite3.Connection) -> None:
         # The lock alone is given for a file that can't be written, too.
         driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         driver.rollback()
+        # A killed restore may leave it off, and then readers and writers wait for each other.
+        driver.execute("PRAGMA journal_mode = WAL")
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
 
@@ -259,10 +287,10 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-def _connect(path: Path) -> tuple[sqlite3.Connection, int, int]:
+def _connect(path: Path, options: str = "mode=rw") -> tuple[sqlite3.Connection, int, int]:
     """A connection, and what the file says of itself: application id and schema version."""
     driver = sqlite3.connect(
-        f"{path.as_uri()}?mode=rw",  # never make a file by opening it
+        f"{path.as_uri()}?{options}",  # never make a file by opening it
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,  # we say BEGIN ourselves
@@ -279,7 +307,6 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, int, int]:
     except sqlite3.Error:
         driver.close()
         raise
-    _reserve_log(path)
     return driver, application, version
 
 
