@@ -29,8 +29,9 @@ BUSY_SECONDS: Final = 2
 WAL_BYTES: Final = 64 * 1024 * 1024
 """What the write-ahead log is cut back to after it has grown."""
 
-RESERVED_BYTES: Final = 8 * 1024 * 1024
-"""The room in the write-ahead log that is taken ahead: twice of what SQLite checkpoints at."""
+RESERVED_BYTES: Final = 16 * 1024 * 1024
+"""The room in the write-ahead log that is taken ahead. A quarter may be in use, as SQLite writes it
+back at 4 MiB, if it can; the rest is for some 270 sign-outs of 45 KiB, with their audit rows."""
 
 LEFT_BYTES: Final = 8 * 1024 * 1024
 """Where the disk has less left, nothing is written any more but what can't wait."""

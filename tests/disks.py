@@ -1,12 +1,14 @@
-"""File systems and files that can't be written, for real: what full and read-only disks are."""
+"""What tests do to disks, for real, and see of the log on them: full, read-only, written back."""
 
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -55,3 +57,19 @@ def immutable(*paths: Path) -> Iterator[None]:
         yield
     finally:
         as_root("chattr", "-i", *names)
+
+
+class Log(NamedTuple):
+    """How much of a write-ahead log is in use, whatever room it has, in frames of a page each."""
+
+    frames: int
+    written_back: int
+
+
+def log_of(database: Path) -> Log:
+    """By the log's index, which is so: https://www.sqlite.org/walformat.html."""
+    shared = Path(f"{database}-shm")
+    if not shared.exists():
+        return Log(0, 0)
+    index = shared.read_bytes()
+    return Log(*struct.unpack_from("=I", index, 16), *struct.unpack_from("=I", index, 96))
