@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -33,7 +34,12 @@ def main(arguments: Sequence[str] | None = None, watch: Callable[[Result], None]
     print(f"seed {plan.seed}, in {folder}", flush=True)
     result = Torture(plan, folder, watch).run()
     print(f"\n{report.table(result, sqlite3.sqlite_version)}")
-    return 1 if result.ledger.lost else 0
+    if result.ledger.lost:
+        print(f"\nThe database and the log are in {folder}.")
+        return 1
+    if options.folder is None:
+        shutil.rmtree(folder)
+    return 0
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
