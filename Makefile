@@ -7,7 +7,7 @@ LOCK = $(BIN)/python -m uv pip compile --quiet --upgrade --universal --python-ve
 	--no-annotate --no-header --no-strip-extras --generate-hashes setup.cfg
 
 .DEFAULT_GOAL := help
-.PHONY: run seed test check bench wheel hooks lock help
+.PHONY: run seed test check bench torture wheel hooks lock help
 
 run: $(VENV)/run ## Start the service on 127.0.0.1:$PORT (3000), with a demo user on a fresh clone
 	@$(BIN)/python -m jwt_server
@@ -27,6 +27,9 @@ check: $(VENV)/dev ## Run the linter, the type checker and the check of the floo
 bench: $(VENV)/bench ## Compare with peers; make bench ARGS="--rounds 1 --only ours bare" takes less time
 	@$(BIN)/python -m bench $(ARGS)
 
+torture: $(VENV)/dev ## Kill the service 100 times under load: is anything lost? ARGS="--kills 20" takes less
+	@$(BIN)/python -m tests.torture $(ARGS)
+
 wheel: $(VENV)/dev ## Build dist/jwt_server-*.whl, what a server installs
 	@rm -rf build *.egg-info   # what was deleted since lives on in there
 	@$(BIN)/python -m uv build --quiet --wheel --no-build-isolation --clear
@@ -41,7 +44,7 @@ lock: $(VENV)/dev ## Resolve the newest allowed dependencies, with hashes, into 
 	$(LOCK) --extra bench --constraints requirements-dev.txt --output-file requirements-bench.txt
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Stamps: the environment with what the service needs, and with what its tests and the benchmark
 # need, too.

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -92,3 +92,29 @@ def test_a_stop_is_quick_and_loses_no_answer(tmp_path_factory: pytest.TempPathFa
     assert "Traceback" not in server.log()
     kept.close()
     silent.close()
+
+
+def test_a_worker_whose_arbiter_was_killed_stops_though_its_clients_go_on(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with running(tmp_path_factory.mktemp("orphan"), ONE) as server:
+        busy = http.client.HTTPConnection(server.host, server.port, timeout=10)
+        started = time.monotonic()
+        server.process.kill()
+        server.process.wait(timeout=10)
+
+        with pytest.raises((OSError, http.client.HTTPException)):
+            while time.monotonic() - started < 10:
+                busy.request("GET", "/healthz")
+                assert busy.getresponse().read() == b"alive"
+        busy.close()
+
+        while time.monotonic() - started < 10:  # another arbiter can have the port
+            with socket.socket() as probe, suppress(OSError):
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((server.host, server.port))
+                probe.listen()
+                break
+            time.sleep(0.1)
+
+    assert time.monotonic() - started < 10

@@ -42,6 +42,16 @@ class Worker(ThreadWorker):
         if settings.metrics_port:
             self.wsgi = scrape.beside(self.wsgi, settings, scrape.shared_folder())
 
+    def is_parent_alive(self) -> bool:
+        """Whether the arbiter lives; where it was killed, stop as on SIGTERM.
+
+        As it comes, a worker without an arbiter goes on while its clients have more to ask, up to
+        its graceful timeout, and holds the port against the next arbiter.
+        """
+        if not super().is_parent_alive():  # type: ignore[no-untyped-call]  # as above
+            self.alive = False
+        return bool(self.alive)
+
     def enqueue_req(self, conn: Any) -> None:
         """Have a thread answer a connection's request."""
         with self.lock:

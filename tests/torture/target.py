@@ -1,0 +1,174 @@
+"""What is tortured: a real gunicorn on a database of its own, killed in every way."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final
+
+from tests.factories import JWT_SECRET, SECRET_KEY
+from tests.server import GUNICORN, ROOT, environment, flask, free_port
+
+GRACE: Final = 10
+"""REFRESH_GRACE, in seconds."""
+
+SETTINGS: Final = {
+    "SECRET_KEY": SECRET_KEY.decode(),
+    "JWT_SECRET": JWT_SECRET.decode(),
+    "SIGNUP": "open",
+    "TRUSTED_PROXIES": "1",  # so that each client has an address
+    "REFRESH_GRACE": str(GRACE),
+    "ACCESS_TOKEN_TTL": "86400",  # what is refused is revoked, not expired
+    "LOG_FORMAT": "json",
+}
+
+WORKERS: Final = 2
+WORKER, ALL_WORKERS = "one worker", "all workers"
+TREE, ARBITER_FIRST, WORKERS_FIRST, ARBITER = (
+    "the whole tree", "the arbiter, then the workers", "the workers, then the arbiter",
+    "the arbiter alone",
+)  # fmt: skip
+WHOLE: Final = frozenset({TREE, ARBITER_FIRST, WORKERS_FIRST, ARBITER})
+"""After these it must be started again."""
+
+AGAIN: Final = "the whole tree, while it starts"
+KINDS: Final = (WORKER, ALL_WORKERS, TREE, ARBITER_FIRST, WORKERS_FIRST, ARBITER)
+
+START_SECONDS: Final = 60
+
+
+class Target:
+    """The service under torture."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.database = folder / "server.db"
+        self.log_file = folder / "server.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def make(self) -> None:
+        """Make the database."""
+        done = flask(self.folder, SETTINGS, "init-db")
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr)
+
+    def start(self) -> None:
+        """Start gunicorn, in a process group of its own."""
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"],
+                cwd=self.folder,
+                env=environment(self.folder, {**SETTINGS, "PORT": str(self.port)}),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def workers(self) -> list[int]:
+        """The process ids of the workers; none where there is no arbiter."""
+        pid = self._running().pid
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return []
+        return [int(child) for child in children.split()]
+
+    def kill(self, kind: str, rng: random.Random) -> None:
+        """Kill in this way; what is killed is dead at the end."""
+        process, workers = self._running(), self.workers()
+        if kind == WORKER:
+            _kill(*rng.sample(workers, min(1, len(workers))))
+        elif kind == ALL_WORKERS:
+            _kill(*workers)
+        elif kind in {TREE, AGAIN}:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            halves = ([process.pid], workers)
+            for pids in halves[::-1] if kind == WORKERS_FIRST else halves:
+                if pids is not workers or kind != ARBITER:
+                    _kill(*pids)
+                time.sleep(rng.uniform(0, 0.03))
+        if kind in WHOLE or kind == AGAIN:
+            process.wait(timeout=10)
+            if kind != ARBITER:
+                with suppress(ProcessLookupError):  # a worker that was born meanwhile
+                    os.killpg(process.pid, signal.SIGKILL)
+
+    def wait(self) -> None:
+        """Wait until it answers that its database can be used, and all workers are there."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self._running().poll() is not None:
+                break
+            if len(self.workers()) == WORKERS and self._ready():
+                return
+            time.sleep(0.01)
+        raise RuntimeError(f"it does not start again:\n{self.log()[-3000:]}")
+
+    def _ready(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        with closing(connection), suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/readyz", headers={"X-Forwarded-For": "127.0.0.1"})
+            return connection.getresponse().status == 200
+        return False
+
+    def stop(self) -> None:
+        """Stop it as an operator would; what does not stop is killed."""
+        process = self._running()
+        process.terminate()
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+
+    def log(self) -> str:
+        """All that it has written."""
+        return self.log_file.read_text()
+
+    def snapshot(self) -> Path:
+        """A copy of the database as the kill has left it, with its log.
+
+        By another process: whoever closes a file of the database gives up all locks that his
+        process has on it (POSIX), and the clients may be reading.
+        """
+        copy = self.folder / "snapshot.db"
+        for suffix in ("", "-wal"):
+            target = Path(f"{copy}{suffix}")
+            target.unlink(missing_ok=True)
+            if Path(f"{self.database}{suffix}").exists():
+                subprocess.run(
+                    ["cp", f"{self.database}{suffix}", str(target)],  # noqa: S607 - wherever it is
+                    check=True,
+                )
+        Path(f"{copy}-shm").unlink(missing_ok=True)
+        return copy
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self.process is None:
+            raise RuntimeError("nothing was started")
+        return self.process
+
+
+def generation(database: Path, session_id: str) -> int | None:
+    """What a session's row says; None where there is none. Looks, and never writes."""
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)) as driver:
+        row = driver.execute(
+            "SELECT generation FROM sessions WHERE id = ?", (session_id,)
+        ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _kill(*pids: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
