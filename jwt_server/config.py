@@ -43,6 +43,7 @@ TRIES: Final = Range(1, 1_000_000)
 
 NUMBERS: Final[Mapping[str, Range]] = {
     "ACCESS_TOKEN_TTL": TTL,
+    "AUDIT_RETENTION": Range(1, 10 * 365),
     "HASH_QUEUE": Range(0, 1024),
     "HASH_WAIT": Range(0, 300),
     "JWKS_MAX_AGE": TTL,
@@ -109,6 +110,8 @@ class Settings:
     refresh_token_idle_ttl: int = 7 * 24 * 60 * 60
     refresh_token_ttl: int = 30 * 24 * 60 * 60
     refresh_grace: int = 10
+    audit_retention: int = 365
+    """How long the audit log keeps a row, in days."""
     signup: str = "closed"
     cors_origins: tuple[str, ...] = ("*",)
     log_format: str = "json"

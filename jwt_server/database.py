@@ -50,6 +50,7 @@ class Connection:
         self.file = file
         self.seconds = 0.0
         """How long its holder's queries and transactions have taken."""
+        self._afterwards: list[Callable[[], object]] = []
 
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing of what is written inside; takes the write lock at once.
@@ -62,19 +63,31 @@ class Connection:
         """What is read inside is of one moment. Waits for no writer, and is not for writing."""
         return self._block(READING)
 
+    def after_commit(self, then: Callable[[], object]) -> None:
+        """Do that when the transaction around is kept, and not where it, or the part of it, is
+        undone.
+        """
+        self._afterwards.append(then)
+
     @contextmanager
     def _block(self, steps: Steps) -> Iterator[None]:
-        begin, end, undo = NESTED if self.driver.in_transaction else steps
+        nested, before = self.driver.in_transaction, len(self._afterwards)
+        begin, end, undo = NESTED if nested else steps
         with failures_named():
             self._run(begin)
             try:
                 yield
                 self._run(end)
             except BaseException:
+                del self._afterwards[before:]
                 if self.driver.in_transaction:  # SQLite ends it itself where the disk is full
                     for statement in undo:
                         self.driver.execute(statement)
                 raise
+        if not nested:
+            done, self._afterwards = self._afterwards, []
+            for then in done:
+                then()
 
     def _run(self, statement: str) -> None:
         began = perf_counter()

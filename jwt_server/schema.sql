@@ -65,6 +65,24 @@ CREATE TABLE known_addresses (
 
 CREATE INDEX known_addresses_by_age ON known_addresses (last_at);
 
+-- Who did what to whom. Outlives its users, so their ids refer to nothing.
+CREATE TABLE audit (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    at       INTEGER NOT NULL,
+    action   TEXT    NOT NULL,
+    actor_id INTEGER,  -- null: a stranger, or the operator
+    user_id  INTEGER,  -- null: nobody, or a name that nobody has
+    address  TEXT,   -- null: the operator, or stripped as the user was deleted
+    details  TEXT    NOT NULL      -- a JSON object
+) STRICT;
+
+CREATE INDEX audit_of_user ON audit (user_id, id);
+CREATE INDEX audit_of_actor ON audit (actor_id);
+CREATE INDEX audit_of_action ON audit (action, id);
+
+-- Rows go when they are too old.
+CREATE INDEX audit_by_age ON audit (at);
+
 CREATE TABLE pets (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     user_id    INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,

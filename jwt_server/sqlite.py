@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from jwt_server.errors import DatabaseUnavailable
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 """What `PRAGMA user_version` must say: the number of the newest of migrations/*.sql."""
 
 APPLICATION_ID: Final = int.from_bytes(b"jwts")

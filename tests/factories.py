@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jwt_server.accounts.usernames import normalized, username_key
+from jwt_server.audit.log import operator
 from jwt_server.database import Connection
 from jwt_server.security.passwords import hash_password
 
@@ -22,7 +23,7 @@ JWT_SECRET = b"a JWT secret for the tests, 32 bytes and more"
 CREDENTIALS = {"username": "travis", "password": "mypassword"}
 
 SETTINGS = (
-    "ACCESS_TOKEN_TTL", "CORS_ORIGINS", "DATABASE_URL",
+    "ACCESS_TOKEN_TTL", "AUDIT_RETENTION", "CORS_ORIGINS", "DATABASE_URL",
     "HASH_CONCURRENCY", "HASH_QUEUE", "HASH_WAIT", "HOST", "JWKS_MAX_AGE", "JWT_ALGORITHM",
     "JWT_AUDIENCE", "JWT_ISSUER", "JWT_KEYS_DIR", "JWT_SECRET", "JWT_SECRET_FILE",
     "JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_FILE",
@@ -38,6 +39,9 @@ UNTHROTTLED: dict[str, Any] = dict.fromkeys(
     ("throttle_account", "throttle_address", "throttle_pair"), 1_000_000
 )
 """Settings under which no test but those of the throttle is asked to wait."""
+
+OPERATOR = operator(0)
+"""By whom tests change what they change without HTTP."""
 
 HEADER = {"alg": "HS256", "typ": "JWT"}
 ABSENT = object()
@@ -130,7 +134,7 @@ def add_user(
 
 
 def everything(db: Connection) -> dict[str, list[dict[str, Any]]]:
-    """All that the database holds, table by table."""
+    """All that the database holds, table by table, but for what tells of refusals."""
     return {
         table: db.driver.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()  # noqa: S608 - ours
         for table in ("users", "sessions", "known_addresses", "pets")
@@ -169,7 +173,7 @@ KINDS = {
     "empty": "is not a database of this service",
     "another": "is not a database of this service",
     "a folder": "can't be opened",
-    "newer": "schema version 99, this release knows 4 and no newer one",
-    "older": "schema version 1, this release needs 4",
+    "newer": "schema version 99, this release knows 5 and no newer one",
+    "older": "schema version 1, this release needs 5",
     "not writable": "can't be written",
 }

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from jwt_server.database import Connection, Database
 from jwt_server.errors import LastAdmin
 from jwt_server.security import policy
 from tests.conftest import BASE_ENVIRONMENT, MakeApp
-from tests.factories import CREDENTIALS, add_user
+from tests.factories import CREDENTIALS, OPERATOR, add_user
 from tests.server import environment, flask
 
 PASSWORD = "correct horse battery"
@@ -341,9 +342,9 @@ def test_the_last_enabled_admin_stays(
 
 
 GOING: dict[str, Callable[[Connection, int], object]] = {
-    "demoted": lambda db, user_id: store.set_admin(db, user_id, admin=False),
-    "disabled": lambda db, user_id: store.set_disabled(db, user_id, disabled=True),
-    "deleted": store.remove,
+    "demoted": lambda db, user_id: store.set_admin(db, user_id, admin=False, by=OPERATOR),
+    "disabled": lambda db, user_id: store.set_disabled(db, user_id, disabled=True, by=OPERATOR),
+    "deleted": partial(store.remove, by=OPERATOR),
 }
 
 
@@ -357,7 +358,7 @@ def test_of_two_admins_who_go_at_once_one_stays(
     for number in range(10):  # so often that a race would show
         pair = [store.get_by_name(db, f"{letter}{number}")["id"] for letter in "ab"]
         for user_id in pair:
-            store.set_admin(db, user_id, admin=True)
+            store.set_admin(db, user_id, admin=True, by=OPERATOR)
         db.driver.execute("UPDATE users SET admin = 0 WHERE id NOT IN (?, ?)", pair)
         assert refusals(settings, pair, GOING[how]) == 1
 

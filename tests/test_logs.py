@@ -127,7 +127,8 @@ def test_who_signs_in_and_who_is_refused_is_told(
     client.get("/nowhere", headers=travis)
     client.get("/me", headers=travis)
 
-    found = [(each["status"], each["code"], each["user_id"]) for each in map(told, lines())]
+    requests = [each for each in map(told, lines()) if each["logger"] == "jwt_server.access"]
+    found = [(each["status"], each["code"], each["user_id"]) for each in requests]
     assert found == [
         (200, None, 1),
         (401, "wrong_credentials", None),
@@ -170,7 +171,8 @@ def test_every_other_line_has_the_requests_id(
     client.get("/my-pets", headers=bearer(token(exp=2**40)) | {"X-Request-ID": "no-table"})
     failed = lines()
 
-    assert len(unusable) == 2
+    assert len(unusable) == 3
+    assert "audit: sign_in_failed" in unusable[1]
     assert "the stored password hash is unusable" in unusable[0]
     assert "no such table: pets" in "".join(failed)
     for id_, found in (("unusable", unusable), ("no-table", failed)):
@@ -257,11 +259,14 @@ def test_nothing_that_a_client_sends_gets_into_the_log(
     for text in INJECTIONS.values():
         client.post("/auth", **PLACES[place](text))
 
-        [line] = lines()
-        assert line.isprintable()
-        assert "forged" not in line
-        if log_format == "json":
-            assert told(line)["logger"] == "jwt_server.access"
+        found = lines()
+        assert len(found) in {1, 2}  # a sign-in that failed is also in the audit log
+        for line, logger in zip(
+            found[::-1], ("jwt_server.access", "jwt_server.audit"), strict=False
+        ):
+            assert line.isprintable()
+            assert "forged" not in line
+            assert (told(line)["logger"] == logger) if log_format == "json" else (logger in line)
 
 
 @pytest.mark.parametrize("text", INJECTIONS.values(), ids=INJECTIONS)
@@ -330,7 +335,7 @@ def test_nothing_secret_is_logged(client: FlaskClient, clock: Clock, lines: Line
         clock.advance(60)
 
     text = "\n".join(lines())
-    assert "refresh token reused" in text
+    assert "audit: refresh_token_reused" in text
     assert text.count("jwt_server.access") == 9
     assert leaks(text) == []
     for each in (first, second):
@@ -407,11 +412,12 @@ def test_gunicorns_own_lines_are_json_as_well_and_hold_nothing_secret(tmp_path: 
 
     found = [told(line) for line in log.splitlines()]
     assert {each["logger"] for each in found} == {
-        "gunicorn.error", "jwt_server", "jwt_server.access",
+        "gunicorn.error", "jwt_server", "jwt_server.access", "jwt_server.audit",
     }  # fmt: skip
     assert any("Booting worker" in each["message"] for each in found)
     assert any("Invalid request from" in each["message"] for each in found)
-    [access] = [each for each in found if each.get("request_id") == "of-the-client"]
+    [audit, access] = [each for each in found if each.get("request_id") == "of-the-client"]
+    assert (audit["action"], audit["user_id"], audit["address"]) == ("signed_in", 1, "127.0.0.1")
     assert (access["route"], access["status"], access["user_id"]) == ("/auth", 200, 1)
     assert access["pid"] != server.process.pid
     assert leaks(log) == []

@@ -15,7 +15,7 @@ from jwt_server.accounts import store
 from jwt_server.config import Settings
 from jwt_server.database import Connection
 from tests.conftest import Clock, MakeApp
-from tests.factories import CREDENTIALS, add_user, bearer, bearer_of, everything
+from tests.factories import CREDENTIALS, OPERATOR, add_user, bearer, bearer_of, everything
 from tests.test_sessions import JSON, access, refresh, sign_in
 
 PASSWORD = "correct horse battery"
@@ -181,7 +181,7 @@ def test_deletion_takes_everything_along(client: FlaskClient, db: Connection, cl
 
 
 def test_the_last_admin_can_not_go(client: FlaskClient, db: Connection) -> None:
-    store.set_admin(db, 1, admin=True)
+    store.set_admin(db, 1, admin=True, by=OPERATOR)
     headers = bearer(sign_in(client)["access_token"]) | JSON
     before = everything(db)
 
@@ -256,7 +256,7 @@ def test_no_table_that_names_a_user_is_missing_in_the_export(
 )
 def test_the_test_would_see_a_table_that_is_missing(db: Connection, column: str) -> None:
     db.driver.execute("CREATE TABLE things (id INTEGER PRIMARY KEY) STRICT")
-    known = {"users", "sessions", "known_addresses", "pets"}
+    known = {"users", "sessions", "known_addresses", "pets", "audit"}
     assert set(personal_tables(db)) == known
 
     db.driver.execute(f"CREATE TABLE notes ({column}) STRICT")
@@ -267,7 +267,7 @@ def test_the_test_would_see_a_table_that_is_missing(db: Connection, column: str)
 def test_a_disabled_users_hash_is_not_even_renewed(client: FlaskClient, db: Connection) -> None:
     old = bcrypt.using(rounds=4).hash("correct horse")
     user_id = add_user(db, "old", password_hash=old)
-    store.set_disabled(db, user_id, disabled=True)
+    store.set_disabled(db, user_id, disabled=True, by=OPERATOR)
 
     answer = client.post("/auth", data={"username": "old", "password": "correct horse"})
 
@@ -279,7 +279,7 @@ def test_a_password_that_changes_while_one_signs_in_opens_no_session(
     db: Connection,
 ) -> None:
     user = store.get_by_id(db, 1)
-    store.set_hash(db, 1, "changed meanwhile")
+    store.set_hash(db, 1, "changed meanwhile", by=OPERATOR)
 
     assert not store.note_sign_in(db, user, user["password_hash"], 0)
     assert not store.change_hash(db, user, "x")
@@ -287,7 +287,7 @@ def test_a_password_that_changes_while_one_signs_in_opens_no_session(
 
 def test_a_user_who_is_disabled_while_signing_in_gets_no_session(db: Connection) -> None:
     user = store.get_by_id(db, 1)
-    store.set_disabled(db, 1, disabled=True)
+    store.set_disabled(db, 1, disabled=True, by=OPERATOR)
 
     assert not store.note_sign_in(db, user, user["password_hash"], 0)
     assert not store.change_hash(db, user, "x")

@@ -19,7 +19,7 @@ from jwt_server.auth import sessions
 from jwt_server.database import Connection
 from jwt_server.security.passwords import hash_password
 from tests.conftest import Clock
-from tests.factories import CREDENTIALS, everything
+from tests.factories import CREDENTIALS, OPERATOR, everything
 from tests.test_sessions import JSON
 
 OTHER_HASH = hash_password("another password", 4)
@@ -33,15 +33,15 @@ Change = Callable[[Connection, int], Any]
 def change_password(db: Connection, now: int) -> None:
     """As all who change it do."""
     with db.transaction():
-        store.set_hash(db, 1, OTHER_HASH)
+        store.set_hash(db, 1, OTHER_HASH, by=OPERATOR)
         sessions.end_all(db, 1, now)
 
 
 CHANGES: dict[str, Change] = {
     "password": change_password,
-    "hash": lambda db, _now: store.set_hash(db, 1, OTHER_HASH),
-    "disabled": lambda db, _now: store.set_disabled(db, 1, disabled=True),
-    "deleted": lambda db, _now: store.remove(db, 1),
+    "hash": lambda db, _now: store.set_hash(db, 1, OTHER_HASH, by=OPERATOR),
+    "disabled": lambda db, _now: store.set_disabled(db, 1, disabled=True, by=OPERATOR),
+    "deleted": lambda db, _now: store.remove(db, 1, by=OPERATOR),
     "signed out": lambda db, now: sessions.end_all(db, 1, now),
 }
 

@@ -239,6 +239,7 @@ def test_a_killed_upgrades_lock_can_be_broken(
         "PRAGMA user_version = 3",
         "DROP TABLE throttle",
         "DROP TABLE known_addresses",
+        "DROP TABLE audit",
         "INSERT INTO yoyo_lock VALUES (1, '2026-01-01', 4711)",
     )
     monkeypatch.setattr(migrate, "LOCK_SECONDS", 0.1)

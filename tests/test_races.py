@@ -94,7 +94,7 @@ def test_fifty_at_once_after_the_grace_end_the_session_once(
     stolen = sign_in(two_workers)
     current = json.loads(refresh(two_workers, stolen).body)
     asked(folder, "UPDATE sessions SET rotated_at = rotated_at - 60")  # a minute goes by
-    before = two_workers.log().count("refresh token reused")
+    before = two_workers.log().count("audit: refresh_token_reused")
 
     answers = at_once(lambda: refresh(two_workers, stolen))
 
@@ -102,7 +102,9 @@ def test_fifty_at_once_after_the_grace_end_the_session_once(
     assert codes.count("refresh_token_reused") == 1
     assert codes.count("session_ended") == THREADS - 1
     assert {answer.status for answer in answers} == {401}
-    assert two_workers.log().count("refresh token reused") == before + 1
+    assert two_workers.log().count("audit: refresh_token_reused") == before + 1
+    reused = "SELECT count(*) FROM audit WHERE action = 'refresh_token_reused'"
+    assert asked(folder, f"{reused} AND details LIKE '%{session_of(stolen)}%'") == [(1,)]
     assert refresh(two_workers, current).status == 401
     for _ in range(4):  # whichever worker answers
         headers = bearer(current["access_token"])

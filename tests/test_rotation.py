@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jwt_server.accounts import store
+from jwt_server.audit.log import operator
 from jwt_server.auth import sessions
 from jwt_server.auth.sessions import Device, Session, Terms
 from jwt_server.database import Connection
@@ -47,7 +48,7 @@ def token_of(session: Session, generation: int) -> str:
 
 def rotate(db: Connection, session: Session, generation: int, now: int) -> Session:
     token = token_of(session, generation)
-    return sessions.rotate(db, TOKENS, token, idle=100, grace=10, now=now)
+    return sessions.rotate(db, TOKENS, token, idle=100, grace=10, by=operator(now))
 
 
 def generation(db: Connection, session: Session) -> int:
@@ -122,7 +123,7 @@ def test_what_is_not_ours_changes_nothing_and_waits_for_nobody(
 
     for token in (theirs, TOKENS.issue(new_session_id(), 1, session.nonce), "r1.x"):
         with pytest.raises(RefreshTokenInvalid):
-            sessions.rotate(db, TOKENS, token, idle=100, grace=10, now=1000)
+            sessions.rotate(db, TOKENS, token, idle=100, grace=10, by=operator(1000))
     assert db.driver.execute("SELECT * FROM sessions").fetchall() == before
 
 

@@ -23,7 +23,7 @@ from jwt_server.database import Connection, Database
 from jwt_server.errors import TokenRevoked
 from jwt_server.security.refresh_tokens import RefreshTokens, parse
 from tests.conftest import Clock, MakeApp
-from tests.factories import CREDENTIALS, add_user, bearer, bearer_of, token
+from tests.factories import CREDENTIALS, OPERATOR, add_user, bearer, bearer_of, token
 
 JSON = {"Accept": "application/json"}
 DAY = 24 * 60 * 60
@@ -154,7 +154,7 @@ def test_a_stolen_token_ends_the_session_for_thief_and_victim(
     assert refresh(client, victims["refresh_token"])["code"] == "session_ended"
     assert refresh(client, stolen["refresh_token"])["code"] == "session_ended"
     assert access(client, stolen) == access(client, victims) == 401
-    assert caplog.text.count("refresh token reused") == 1
+    assert caplog.text.count("audit: refresh_token_reused") == 1
     assert stolen["refresh_token"] not in caplog.text
 
 
@@ -476,11 +476,11 @@ def test_a_disabled_users_refresh_token_is_of_an_ended_session(
 ) -> None:
     """Also where nobody has ended the session itself."""
     tokens = sign_in(client)
-    store.set_disabled(db, 1, disabled=True)
+    store.set_disabled(db, 1, disabled=True, by=OPERATOR)
 
     assert refresh(client, tokens["refresh_token"])["code"] == "session_ended"
 
-    store.set_disabled(db, 1, disabled=False)
+    store.set_disabled(db, 1, disabled=False, by=OPERATOR)
     assert "access_token" in refresh(client, tokens["refresh_token"])  # nothing was used up
 
 
@@ -623,11 +623,11 @@ def test_who_is_signed_out_in_the_midst_of_a_request_is_told_so(
 
 
 def test_a_demotion_in_the_midst_of_a_sign_in_is_in_its_token(db: Connection) -> None:
-    store.set_admin(db, 1, admin=True)
+    store.set_admin(db, 1, admin=True, by=OPERATOR)
     verified = store.get_by_id(db, 1)
     add_user(db, "another")
-    store.set_admin(db, store.get_by_name(db, "another")["id"], admin=True)
-    store.set_admin(db, 1, admin=False)
+    store.set_admin(db, store.get_by_name(db, "another")["id"], admin=True, by=OPERATOR)
+    store.set_admin(db, 1, admin=False, by=OPERATOR)
 
     for current in (
         store.note_sign_in(db, verified, verified["password_hash"], 0),

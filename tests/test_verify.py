@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 from jwt_server.accounts import store
 from jwt_server.database import Connection
 from tests.conftest import Ask, Clock
-from tests.factories import add_user, bearer, bearer_of, token
+from tests.factories import OPERATOR, add_user, bearer, bearer_of, token
 
 
 def test_it_tells_whose_token_it_is(ask: Ask) -> None:
@@ -38,9 +38,9 @@ def test_a_promotion_and_a_demotion_count_at_once(
     client: FlaskClient, db: Connection, travis: dict[str, str]
 ) -> None:
     add_user(db, "ada")
-    store.set_admin(db, store.get_by_name(db, "ada")["id"], admin=True)
+    store.set_admin(db, store.get_by_name(db, "ada")["id"], admin=True, by=OPERATOR)
 
     for admin in (True, False):
-        store.set_admin(db, 1, admin=admin)
+        store.set_admin(db, 1, admin=admin, by=OPERATOR)
         answer = client.get("/auth/verify", headers=travis)
         assert answer.headers["X-Auth-Admin"] == str(admin).lower()

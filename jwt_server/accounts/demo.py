@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from jwt_server.accounts import store
+from jwt_server.audit import log as audit
+from jwt_server.audit.log import Action, operator
 from jwt_server.database import Connection, Row
 from jwt_server.security.passwords import hash_password, verify_password
 
@@ -21,6 +23,7 @@ def add_demo_user(db: Connection, rounds: int, now: int) -> bool:
         user: Row | None = db.queries.seed.insert_demo_user(password_hash=password_hash, now=now)
         if user is not None:
             db.queries.seed.insert_demo_pets(user_id=user["id"], now=now)
+            audit.record(db, operator(now), Action.USER_ADDED, user["id"], username=USERNAME)
     return user is not None
 
 

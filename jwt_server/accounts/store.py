@@ -1,4 +1,7 @@
-"""What is done with users' rows. Each function takes the connection it works on."""
+"""What is done with users' rows. Each function takes the connection it works on.
+
+Who changes something says `by` whom it is done, for the audit log.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from jwt_server.accounts.usernames import checked, complaint, fits, username_key
+from jwt_server.audit import log as audit
+from jwt_server.audit.log import Action, Actor
 from jwt_server.database import Connection, Row
 from jwt_server.errors import LastAdmin, NotFound, UsernameTaken
 
@@ -58,7 +63,7 @@ def each_by_name(db: Connection, prefix: str = "") -> Iterator[Row]:
         first = page[-1]["username_key"] + FIRST_CHARACTER
 
 
-def add(db: Connection, username: str, password_hash: str, *, admin: bool, now: int) -> int:
+def add(db: Connection, username: str, password_hash: str, *, admin: bool, by: Actor) -> int:
     """Make a user; the id. Raises InvalidFields for a name that can't be one, UsernameTaken."""
     name = checked(username)
     with db.transaction():
@@ -67,10 +72,12 @@ def add(db: Connection, username: str, password_hash: str, *, admin: bool, now: 
             username_key=username_key(name),
             password_hash=password_hash,
             admin=admin,
-            now=now,
+            now=by.now,
         )
-    if row is None:
-        raise UsernameTaken
+        if row is None:
+            raise UsernameTaken
+        action = Action.SIGNED_UP if by.is_stranger else Action.USER_ADDED
+        audit.record(db, by, action, row["id"], username=name, admin=admin)
     return int(row["id"])
 
 
@@ -96,48 +103,64 @@ def change_hash(db: Connection, user: Row, new_hash: str) -> Row | None:
     return row
 
 
-def set_hash(db: Connection, user_id: int, password_hash: str) -> None:
+def set_hash(db: Connection, user_id: int, password_hash: str, *, by: Actor) -> None:
     """Give a user another password, whatever it was. Raises NotFound."""
     with db.transaction():
         db.queries.accounts.set_hash(id=get_by_id(db, user_id)["id"], password_hash=password_hash)
+        audit.record(db, by, Action.PASSWORD_SET, user_id)
 
 
-def rename(db: Connection, user_id: int, username: str) -> None:
+def rename(db: Connection, user_id: int, username: str, *, by: Actor) -> None:
     """Give a user another name. Raises NotFound, InvalidFields, UsernameTaken."""
     name = checked(username)
     with db.transaction():
+        former = get_by_id(db, user_id)["username"]
         renamed: int = db.queries.accounts.rename(
-            id=get_by_id(db, user_id)["id"], username=name, username_key=username_key(name)
+            id=user_id, username=name, username_key=username_key(name)
         )
-    if not renamed:
-        raise UsernameTaken
+        if not renamed:
+            raise UsernameTaken
+        if name != former:
+            names = {"username": name, "former_username": former}
+            audit.record(db, by, Action.USER_RENAMED, user_id, **names)
 
 
-def set_admin(db: Connection, user_id: int, *, admin: bool) -> Row:
+def set_admin(db: Connection, user_id: int, *, admin: bool, by: Actor) -> Row:
     """Make a user an admin, or one no longer; the user as it was. Raises NotFound, LastAdmin."""
     with db.transaction():
         user = get_by_id(db, user_id)
         if not admin:
             _keep_an_admin(db, user)
-        db.queries.accounts.set_admin(id=user_id, admin=admin)
+        if admin != user["admin"]:
+            db.queries.accounts.set_admin(id=user_id, admin=admin)
+            audit.record(db, by, Action.USER_PROMOTED if admin else Action.USER_DEMOTED, user_id)
     return user
 
 
-def set_disabled(db: Connection, user_id: int, *, disabled: bool) -> Row:
+def set_disabled(db: Connection, user_id: int, *, disabled: bool, by: Actor) -> Row:
     """Shut a user out, or let one in again; the user as it was. Raises NotFound, LastAdmin."""
     with db.transaction():
         user = get_by_id(db, user_id)
         if disabled:
             _keep_an_admin(db, user)
-        db.queries.accounts.set_disabled(id=user_id, disabled=disabled)
+        if disabled != user["disabled"]:
+            db.queries.accounts.set_disabled(id=user_id, disabled=disabled)
+            action = Action.USER_DISABLED if disabled else Action.USER_ENABLED
+            audit.record(db, by, action, user_id)
     return user
 
 
-def remove(db: Connection, user_id: int) -> None:
-    """Delete a user with all that is the user's. Raises NotFound, LastAdmin."""
+def remove(db: Connection, user_id: int, *, by: Actor) -> None:
+    """Delete a user with all that is the user's. Raises NotFound, LastAdmin.
+
+    The row that tells so is the only one left with the name.
+    """
     with db.transaction():
-        _keep_an_admin(db, get_by_id(db, user_id))
+        user = get_by_id(db, user_id)
+        _keep_an_admin(db, user)
         db.queries.accounts.remove(id=user_id)
+        audit.forget(db, user_id)
+        audit.record(db, by, Action.USER_DELETED, user_id, username=user["username"])
 
 
 def _keep_an_admin(db: Connection, user: Row) -> None:

@@ -28,7 +28,7 @@ from jwt_server.errors import (
 from jwt_server.security.tokens import Bearer
 from jwt_server.web.envelope import USER
 from jwt_server.web.openapi import perhaps_signed_in, refuses, signed_in
-from jwt_server.web.service import current_service, get_db, pool
+from jwt_server.web.service import acting, current_service, get_db, pool
 
 View = Callable[..., Any]
 
@@ -158,7 +158,9 @@ def require_password(caller: Caller, password: str) -> Row:
     """
     service = current_service()
     attempt = service.throttle.password_of(caller.id, caller.session_id)
-    return confirm_password(pool(), service.hasher, attempt, caller.id, password, now=service.now())
+    return confirm_password(
+        pool(), service.hasher, attempt, caller.id, password, by=acting(caller.id)
+    )
 
 
 def bearer_token(authorization: str | None) -> str:

@@ -11,6 +11,7 @@ from jwt_server.accounts import usernames
 from jwt_server.auth import sessions
 from jwt_server.auth.guard import Caller, may_be_signed_in
 from jwt_server.auth.sign_in import sign_in
+from jwt_server.auth.sign_out import end_all, sign_out, sign_out_by_token
 from jwt_server.auth.token_responses import (
     COMPACT,
     TokenSchema,
@@ -40,7 +41,7 @@ from jwt_server.web.fields import REPEATED, SEND_ONCE, AnyText, Text
 from jwt_server.web.openapi import refuses
 from jwt_server.web.problems import prefers_json
 from jwt_server.web.routing import Blueprint
-from jwt_server.web.service import current_service, get_db, pool
+from jwt_server.web.service import acting, audited_since, current_service, get_db, pool
 
 bp = Blueprint("auth", __name__, description="Signing in and out, and staying so.")
 
@@ -126,7 +127,8 @@ def issue_token(credentials: dict[str, str]) -> Response:
         **credentials,
         terms=lasting_terms() if as_json else text_terms(),
         device=this_device(),
-        now=service.now(),
+        by=acting(),
+        audited_since=audited_since(),
     )
     if as_json:
         response = jsonify(token_object(session))
@@ -157,7 +159,7 @@ def refresh(body: dict[str, str]) -> dict[str, Any]:
         body["refresh_token"],
         idle=service.settings.refresh_token_idle_ttl,
         grace=service.settings.refresh_grace,
-        now=service.now(),
+        by=acting(),
     )
     return token_object(session)
 
@@ -174,14 +176,14 @@ def logout(caller: Caller | None, body: dict[str, str], scope: dict[str, str]) -
     password.
     """
     service = current_service()
-    db, now = get_db(), service.now()
+    db, by = get_db(), acting(caller.id if caller else None)
     if caller is None and "refresh_token" not in body:
         raise TokenMissing
     if caller is None:
-        sessions.end_by_token(db, service.refresh_tokens, body["refresh_token"], now)
+        sign_out_by_token(db, service.refresh_tokens, body["refresh_token"], by=by)
     elif scope["scope"] == "local":
-        sessions.end(db, caller.id, caller.session_id, now)
+        sign_out(db, caller.id, caller.session_id, by=by)
     else:
         spared = caller.session_id if scope["scope"] == "others" else ""
-        sessions.end_all(db, caller.id, now, spared)
+        end_all(db, caller.id, by=by, spared=spared)
     return current_app.response_class(status=204)

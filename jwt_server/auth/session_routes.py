@@ -5,6 +5,8 @@ from __future__ import annotations
 from flask import Response, current_app
 from marshmallow import Schema, fields, validate
 
+from jwt_server.audit import log as audit
+from jwt_server.audit.log import Action
 from jwt_server.auth import sessions
 from jwt_server.auth.guard import (
     Caller,
@@ -13,6 +15,7 @@ from jwt_server.auth.guard import (
     require_recent_password,
     require_still_signed_in,
 )
+from jwt_server.auth.sign_out import end_one
 from jwt_server.database import Row
 from jwt_server.errors import (
     HashingBusy,
@@ -26,7 +29,7 @@ from jwt_server.web.bodies import BodySchema
 from jwt_server.web.fields import Text, Timestamp
 from jwt_server.web.openapi import refuses
 from jwt_server.web.routing import Blueprint
-from jwt_server.web.service import current_service, get_db
+from jwt_server.web.service import acting, current_service, get_db
 
 bp = Blueprint("sessions", __name__, description="Where the caller is signed in.")
 
@@ -59,7 +62,9 @@ def reauthenticate(caller: Caller, body: dict[str, str]) -> Response:
     db = get_db()
     with db.transaction():
         require_still_signed_in(db, caller)
-        db.queries.auth.authenticate(id=caller.session_id, now=current_service().now())
+        by = acting(caller.id)
+        db.queries.auth.authenticate(id=caller.session_id, now=by.now)
+        audit.record(db, by, Action.REAUTHENTICATED, caller.id, session=caller.session_id)
     return current_app.response_class(status=204)
 
 
@@ -80,6 +85,6 @@ def end_session(caller: Caller, session_id: str) -> Response:
     """End one of the caller's sessions; another than this one needs a recent password."""
     if session_id != caller.session_id:
         require_recent_password(caller)
-    if not sessions.end(get_db(), caller.id, session_id, current_service().now()):
+    if not end_one(get_db(), caller.id, session_id, by=acting(caller.id)):
         raise NotFound
     return current_app.response_class(status=204)

@@ -7,10 +7,11 @@ the session for both. Times are Unix times, lifetimes seconds.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from operator import itemgetter
 
+from jwt_server.audit import log as audit
+from jwt_server.audit.log import Action, Actor
 from jwt_server.auth import throttle
 from jwt_server.database import Connection, Row
 from jwt_server.errors import (
@@ -23,8 +24,6 @@ from jwt_server.errors import (
 )
 from jwt_server.security import refresh_tokens, tries
 from jwt_server.security.refresh_tokens import RefreshTokens, Shown
-
-log = logging.getLogger(__name__)
 
 MOST = 50
 """So many live sessions a user may have; the oldest ends."""
@@ -110,22 +109,26 @@ def live(db: Connection, user_id: int, now: int) -> list[Row]:
 
 
 def rotate(
-    db: Connection, tokens: RefreshTokens, token: str, *, idle: int, grace: int, now: int
+    db: Connection, tokens: RefreshTokens, token: str, *, idle: int, grace: int, by: Actor
 ) -> Session:
     """The session that a refresh token keeps up, with the generation of the token's successor.
 
     Raises a RefreshRefused that says why there is none; TooManyTries, which changes nothing.
     """
     shown = refresh_tokens.parse(token)
-    _verify(db, tokens, shown)  # what is not ours takes no write lock
+    verified(db, tokens, shown)  # what is not ours takes no write lock
     with db.transaction():
-        outcome = _step(db, shown, idle, grace, now)
+        outcome = _step(db, shown, idle, grace, by)
     if isinstance(outcome, RefreshRefused | TooManyTries):
         raise outcome
     return outcome
 
 
-def _verify(db: Connection, tokens: RefreshTokens, shown: Shown) -> Row:
+def verified(db: Connection, tokens: RefreshTokens, shown: Shown) -> Row:
+    """The row of the session that a refresh token names, live or dead.
+
+    Raises RefreshTokenInvalid where the token is not ours.
+    """
     row: Row | None = db.queries.auth.find(id=shown.session_id)
     if row is None or not tokens.verify(shown, row["nonce"]):
         raise RefreshTokenInvalid
@@ -133,9 +136,10 @@ def _verify(db: Connection, tokens: RefreshTokens, shown: Shown) -> Row:
 
 
 def _step(
-    db: Connection, shown: Shown, idle: int, grace: int, now: int
+    db: Connection, shown: Shown, idle: int, grace: int, by: Actor
 ) -> Session | RefreshRefused | TooManyTries:
     """What a verified token does to its session; returned, as a refusal may be a change, too."""
+    now = by.now
     row: Row | None = db.queries.auth.find(id=shown.session_id)
     if row is not None and not row["refreshable"]:
         return RefreshTokenInvalid()  # nobody was given one
@@ -149,7 +153,7 @@ def _step(
     if age == 1 and grace and abs(now - row["rotated_at"]) <= grace:
         return _session(row)
     end(db, row["user_id"], row["id"], now)
-    log.warning("refresh token reused: session of user %d ended", row["user_id"])
+    audit.record(db, by, Action.REFRESH_TOKEN_REUSED, row["user_id"], session=row["id"])
     return RefreshTokenReused()
 
 
@@ -163,16 +167,6 @@ def _next(db: Connection, row: Row, idle: int, now: int) -> Session | TooManyTri
         id=row["id"], generation=row["generation"], expires_at=expires_at, now=now
     )
     return _session(row | {"generation": row["generation"] + 1, "expires_at": expires_at})
-
-
-def end_by_token(db: Connection, tokens: RefreshTokens, token: str, now: int) -> None:
-    """End the session of a refresh token, whatever its generation; nothing where it is not ours."""
-    try:
-        row = _verify(db, tokens, refresh_tokens.parse(token))
-    except RefreshTokenInvalid:
-        return
-    with db.transaction():
-        end(db, row["user_id"], row["id"], now)
 
 
 def end(db: Connection, user_id: int, session_id: str, now: int) -> bool:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from jwt_server.accounts import store
 from jwt_server.accounts.usernames import username_key
+from jwt_server.audit import log as audit
+from jwt_server.audit.log import Action, Actor
 from jwt_server.auth import sessions, throttle
 from jwt_server.auth.sessions import Device, Session, Terms
-from jwt_server.database import Database, Row
+from jwt_server.auth.throttle import Charge
+from jwt_server.database import Connection, Database, Row
 from jwt_server.errors import WrongCredentials, WrongPassword
 from jwt_server.security.passwords import NO_HASH, Hasher, hash_cost
 from jwt_server.security.tries import Throttle, Try
@@ -28,46 +32,67 @@ def sign_in(
     *,
     terms: Terms,
     device: Device,
-    now: int,
+    by: Actor,
+    audited_since: int,
 ) -> Session:
     """A session of the user whose name and password these are.
 
     Raises WrongCredentials, after the same work whether the name exists, is disabled, or not;
     TooManyTries, likewise; HashingBusy. A hash of an older kind, or of another cost than the
     hasher's, is replaced on the way. Who is disabled, or gets another password, while this one is
-    being hashed is not let in.
+    being hashed is not let in. Rows of the audit log from before `audited_since` go by and by.
     """
     attempt = limits.sign_in(username_key(username), device.address)
-    with throttle.counted(database, hasher.lane, attempt, now) as keys:
+    with throttle.counted(database, hasher.lane, attempt, by.now) as charge:
         for _ in range(TRIES):
             with database.connection() as db:  # and no longer: others need it while we hash
                 user = store.find_by_name(db, username)
             new_hash = hasher.verify_and_renew(password, _hash_of(user))
             if user is None or new_hash is None:
-                raise WrongCredentials
+                break
             with database.connection() as db, db.transaction():
-                if current := store.note_sign_in(db, user, new_hash, now):
-                    throttle.succeed(db, attempt, keys)
-                    throttle.know_address(db, user["id"], attempt, now)
-                    return sessions.open_session(db, current, terms, device, now)
+                if current := store.note_sign_in(db, user, new_hash, by.now):
+                    throttle.succeed(db, attempt, charge)
+                    throttle.know_address(db, user["id"], attempt, by.now)
+                    audit.clear_away(db, audited_since)
+                    return _opened(db, current, terms, device, by)
+        with database.connection() as db, db.transaction():
+            audit.clear_away(db, audited_since)
+            _note_failure(db, by, charge, user, limits.account_root(username_key(username)))
     raise WrongCredentials
 
 
+def _opened(db: Connection, user: Row, terms: Terms, device: Device, by: Actor) -> Session:
+    session = sessions.open_session(db, user, terms, device, by.now)
+    audit.record(db, replace(by, id=user["id"]), Action.SIGNED_IN, user["id"], session=session.id)
+    return session
+
+
+def _note_failure(db: Connection, by: Actor, charge: Charge, user: Row | None, name: str) -> None:
+    """Write down a failed sign-in. `name` stands for a name that nobody has: its keyed hash."""
+    user_id, details = (user["id"], {}) if user else (None, {"unknown_name": name})
+    audit.record(db, by, Action.SIGN_IN_FAILED, user_id, **details)
+    throttle.fail(db, charge, by, user_id, **details)
+
+
 def confirm_password(
-    database: Database, hasher: Hasher, attempt: Try, user_id: int, password: str, *, now: int
+    database: Database, hasher: Hasher, attempt: Try, user_id: int, password: str, *, by: Actor
 ) -> Row:
     """The signed-in user, whose password this is, as verified.
 
     Raises WrongPassword, TooManyTries, HashingBusy.
     """
-    with throttle.counted(database, hasher.lane, attempt, now) as keys:
+    with throttle.counted(database, hasher.lane, attempt, by.now) as charge:
         with database.connection() as db:
             user = store.find_by_id(db, user_id)
-        if not hasher.verify(password, _hash_of(user)) or user is None:
-            raise WrongPassword
-        with database.connection() as db:
-            throttle.succeed(db, attempt, keys)
-    return user
+        right = hasher.verify(password, _hash_of(user))
+        with database.connection() as db, db.transaction():
+            if user is not None and right:
+                throttle.succeed(db, attempt, charge)
+                return user
+            audit.record(db, by, Action.PASSWORD_REFUSED, user_id)
+            throttle.fail(db, charge, by, user_id)
+    raise WrongPassword
 
 
 def _hash_of(user: Row | None) -> str:

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
+from jwt_server.audit import log as audit
+from jwt_server.audit.log import Action, Actor
 from jwt_server.database import Connection, Database, Row
 from jwt_server.errors import HashingBusy, TooManyTries
 from jwt_server.security import tries
@@ -24,12 +27,19 @@ KNOWN: Final = 30 * tries.DAY
 BATCH: Final = 20
 """So much that is over each try clears away, so that the tables do not grow for ever."""
 
-Keys = list[str]
+
+@dataclass
+class Charge:
+    """What was counted for a try."""
+
+    keys: list[str] = field(default_factory=list)
+    locked: list[str] = field(default_factory=list)
+    """The limits that it has come to: from now on there is a wait."""
 
 
 @contextmanager
-def counted(database: Database, lane: Lane, attempt: Try, now: int) -> Iterator[Keys]:
-    """Count a try, whose password is hashed inside; the keys, for `succeed`.
+def counted(database: Database, lane: Lane, attempt: Try, now: int) -> Iterator[Charge]:
+    """Count a try, whose password is hashed inside; the charge, for `succeed` or `fail`.
 
     Raises TooManyTries, or HashingBusy, and then it is no try.
     """
@@ -38,27 +48,36 @@ def counted(database: Database, lane: Lane, attempt: Try, now: int) -> Iterator[
         lane.require_room()  # so that a full line costs no write
         with db.transaction():
             _refuse(db, attempt, now)
-            keys = _charge(db, attempt, now)
+            charge = _charge(db, attempt, now)
     try:
-        yield keys
+        yield charge
     except HashingBusy:
         with database.connection() as db, db.transaction():
-            _give_back(db, keys)
+            _give_back(db, charge.keys)
         raise
 
 
-def succeed(db: Connection, attempt: Try, keys: Keys) -> None:
+def succeed(db: Connection, attempt: Try, charge: Charge) -> None:
     """Give a try back that was right, and forget the failures before it."""
     with db.transaction():
-        _give_back(db, keys)
+        _give_back(db, charge.keys)
         db.queries.auth.forget_count(key=attempt.own.key)
 
 
-def count(db: Connection, counter: Counter, now: int) -> None:
-    """Count one more, inside of a transaction."""
+def fail(
+    db: Connection, charge: Charge, by: Actor, user_id: int | None = None, **details: Any
+) -> None:
+    """Write down which limits a try has come to that failed: once each, not at each try after."""
+    for limit in charge.locked:
+        audit.record(db, by, Action.LOCKED_OUT, user_id, limit=limit, **details)
+
+
+def count(db: Connection, counter: Counter, now: int) -> bool:
+    """Count one more, inside of a transaction; whether the limit is reached with this one."""
     row = _add(db, counter.key, now + counter.seconds, now, anew=counter.doubling)
     if until := counter.blocked_until(row["count"], row["expires_at"], now):
         db.queries.auth.block(key=counter.key, until=until)
+    return bool(row["count"] == counter.free)
 
 
 def know_address(db: Connection, user_id: int, attempt: Try, now: int) -> None:
@@ -108,34 +127,38 @@ def _refuse(db: Connection, attempt: Try, now: int) -> None:
         raise TooManyTries(row["until"] - now)
 
 
-def _charge(db: Connection, attempt: Try, now: int) -> Keys:
-    keys = []
+def _charge(db: Connection, attempt: Try, now: int) -> Charge:
+    charge = Charge()
     for counter in (attempt.own, attempt.address):
         if counter is not None:
-            count(db, counter, now)
-            keys.append(counter.key)
+            _add_to(charge, db, counter, now)
     if attempt.account is not None:
-        keys += _charge_account(db, attempt.account, now)
+        _charge_account(charge, db, attempt.account, now)
     clear_away(db, now, BATCH)
-    return keys
+    return charge
 
 
-def _charge_account(db: Connection, account: Account, now: int) -> Keys:
+def _add_to(charge: Charge, db: Connection, counter: Counter, now: int) -> None:
+    if count(db, counter, now):
+        charge.locked.append(counter.limit)
+    charge.keys.append(counter.key)
+
+
+def _charge_account(charge: Charge, db: Connection, account: Account, now: int) -> None:
     """The account's count, but for what comes from where its user signs in, and of what comes from
     elsewhere but so much from one address.
     """
     if db.queries.auth.is_known(
         username_key=account.username_key, network=account.network, since=now - KNOWN
     ):
-        return []
+        return
     standing: Row | None = db.queries.auth.counted(key=account.counter.key, now=now)
     # An address's share is one of the account's day, so it ends with it.
     expires_at = standing["expires_at"] if standing else now + account.counter.seconds
     share = _add(db, account.share, expires_at, now)
-    if share["count"] > tries.SHARE:
-        return [account.share]
-    count(db, account.counter, now)
-    return [account.share, account.counter.key]
+    charge.keys.append(account.share)
+    if share["count"] <= tries.SHARE:
+        _add_to(charge, db, account.counter, now)
 
 
 def _add(db: Connection, key: str, expires_at: int, now: int, *, anew: bool = False) -> Row:
@@ -143,7 +166,7 @@ def _add(db: Connection, key: str, expires_at: int, now: int, *, anew: bool = Fa
     return row
 
 
-def _give_back(db: Connection, keys: Keys) -> None:
+def _give_back(db: Connection, keys: list[str]) -> None:
     for key in keys:
         db.queries.auth.give_back(key=key)
         db.queries.auth.forget_empty(key=key)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import click
 from flask.cli import AppGroup
 
+from jwt_server.audit.log import Actor, operator
 from jwt_server.database import Connection
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable, ServiceError
 from jwt_server.web.service import current_service
@@ -60,6 +61,11 @@ def opened() -> Iterator[Connection]:
     """A connection to the service's database."""
     with current_service().database.connection() as db:
         yield db
+
+
+def by_operator() -> Actor:
+    """Who runs this command, for the audit log."""
+    return operator(current_service().now())
 
 
 def _let_anything_be_written() -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import click
 from tabulate import tabulate
 
-from jwt_server.cli.base import Group
+from jwt_server.audit import log as audit
+from jwt_server.audit.log import Action
+from jwt_server.cli.base import Group, by_operator, opened
+from jwt_server.errors import DatabaseUnavailable
 from jwt_server.security import key_files
 from jwt_server.security.key_files import KeyFiles
 from jwt_server.web.fields import iso
@@ -61,6 +64,7 @@ def rotate() -> None:
     new = key_files.rotate(_ring(), now, 2 * service.settings.jwks_max_age)
     when = "now" if new.activation <= now else iso(new.activation)
     click.echo(f"Added: {new.pair.kid} signs from {when} on")
+    _note(Action.KEY_ADDED, kid=new.pair.kid)
 
 
 @keys.command()
@@ -73,8 +77,10 @@ def revoke(kid: str) -> None:
     """
     new = key_files.revoke(_ring(), kid, current_service().now())
     click.echo(f"Revoked: {kid}")
+    _note(Action.KEY_REVOKED, kid=kid)
     if new is not None:
         click.echo(f"Added: {new.pair.kid} signs from now on")
+        _note(Action.KEY_ADDED, kid=new.pair.kid)
 
 
 @keys.command()
@@ -84,8 +90,20 @@ def prune() -> None:
     gone = key_files.prune(_ring(), service.now(), service.settings.longest_token_ttl)
     for file in gone:
         click.echo(f"Removed: {file.pair.kid}")
+        _note(Action.KEY_REMOVED, kid=file.pair.kid)
     if not gone:
         click.echo("Every key is still needed.")
+
+
+def _note(action: Action, kid: str) -> None:
+    """Write down in the audit log what was done; the keys need no database, so a line where there
+    is none.
+    """
+    try:
+        with opened() as db:
+            audit.record(db, by_operator(), action, kid=kid)
+    except DatabaseUnavailable as error:
+        click.echo(f"This is not in the audit log: {error.cause}", err=True)
 
 
 def _ring() -> KeyFiles:

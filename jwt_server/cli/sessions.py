@@ -8,10 +8,11 @@ from typing import Final
 import click
 
 from jwt_server.accounts import store
+from jwt_server.audit import log as audit
 from jwt_server.auth import sessions as auth_sessions
-from jwt_server.auth import throttle
-from jwt_server.cli.base import Group, opened
-from jwt_server.web.service import current_service
+from jwt_server.auth import sign_out, throttle
+from jwt_server.cli.base import Group, by_operator, opened
+from jwt_server.web.service import audited_since, current_service
 
 top = Group()
 
@@ -41,21 +42,21 @@ def end(name: str | None, *, everyones: bool) -> None:
     """
     if everyones == (name is not None):
         raise click.UsageError("Say either --user NAME or --all.")
-    now = current_service().now()
     with opened() as db:
         if name is None:
-            ended = auth_sessions.end_everyones(db, now)
+            ended = sign_out.end_everyones(db, by=by_operator())
         else:
-            ended = auth_sessions.end_all(db, store.get_by_name(db, name)["id"], now)
+            ended = sign_out.end_all(db, store.get_by_name(db, name)["id"], by=by_operator())
     click.echo(f"Ended: {ended} {'session' if ended == 1 else 'sessions'}")
 
 
 @top.command()
 def prune() -> None:
-    """Delete sessions, counts and addresses that are over.
+    """Delete what is over.
 
-    Sessions that ended or expired more than a day ago, counts of tries that are forgotten, and
-    addresses that nobody has signed in from for 30 days. The service does so by and by; this does
+    Sessions that ended or expired more than a day ago, counts of tries that are forgotten,
+    addresses that nobody has signed in from for 30 days, and rows of the audit log that are older
+    than AUDIT_RETENTION. The service does so by and by; this does
     it at once, while it runs.
     """
     now = current_service().now()
@@ -63,3 +64,5 @@ def prune() -> None:
         for what, clear_away in OVER.items():
             cleared = sum(iter(partial(clear_away, db, now, BATCH), 0))
             click.echo(f"Deleted: {cleared} {what}")
+        cleared = sum(iter(partial(audit.clear_away, db, audited_since(), BATCH), 0))
+        click.echo(f"Deleted: {cleared} rows of the audit log")

@@ -10,8 +10,10 @@ import click
 from tabulate import tabulate
 
 from jwt_server.accounts import store, usernames
+from jwt_server.audit import log as audit
+from jwt_server.audit.log import Action
 from jwt_server.auth import sessions, throttle
-from jwt_server.cli.base import Group, opened
+from jwt_server.cli.base import Group, by_operator, opened
 from jwt_server.cli.new_passwords import new_password, password_options
 from jwt_server.database import Row
 from jwt_server.errors import UsernameTaken
@@ -60,7 +62,7 @@ def add(name: str, *, admin: bool, generate: bool, password_stdin: bool) -> None
             raise UsernameTaken
         password = new_password(name, generate=generate, from_stdin=password_stdin)
         hashed = service.hasher.hash(password)
-        user_id = store.add(db, name, hashed, admin=admin, now=service.now())
+        user_id = store.add(db, name, hashed, admin=admin, by=by_operator())
     click.echo(f"Created: {'admin' if admin else 'user'} {name} (id {user_id})")
     if generate:
         click.echo(f"Password: {password}")
@@ -115,7 +117,7 @@ def passwd(name: str, *, generate: bool, password_stdin: bool) -> None:
         password = new_password(user["username"], generate=generate, from_stdin=password_stdin)
         hashed = service.hasher.hash(password)
         with db.transaction():
-            store.set_hash(db, user["id"], hashed)
+            store.set_hash(db, user["id"], hashed, by=by_operator())
             ended = sessions.end_all(db, user["id"], service.now())
     click.echo(f"Changed: the password of {user['username']} (sessions ended: {ended})")
     if generate:
@@ -127,7 +129,7 @@ def passwd(name: str, *, generate: bool, password_stdin: bool) -> None:
 def promote(name: str) -> None:
     """Make NAME an admin."""
     with opened() as db:
-        user = store.set_admin(db, store.get_by_name(db, name)["id"], admin=True)
+        user = store.set_admin(db, store.get_by_name(db, name)["id"], admin=True, by=by_operator())
     _say(user, "is an admin", already=bool(user["admin"]))
 
 
@@ -139,7 +141,7 @@ def demote(name: str) -> None:
     Refused for the last enabled admin.
     """
     with opened() as db:
-        user = store.set_admin(db, store.get_by_name(db, name)["id"], admin=False)
+        user = store.set_admin(db, store.get_by_name(db, name)["id"], admin=False, by=by_operator())
     _say(user, "is no admin", already=not user["admin"])
 
 
@@ -149,7 +151,7 @@ def enable(name: str) -> None:
     """Let NAME in again."""
     with opened() as db:
         user = store.get_by_name(db, name)
-        store.set_disabled(db, user["id"], disabled=False)
+        store.set_disabled(db, user["id"], disabled=False, by=by_operator())
     _say(user, "is enabled", already=not user["disabled"])
 
 
@@ -164,7 +166,7 @@ def disable(name: str) -> None:
     with opened() as db:
         user = store.get_by_name(db, name)
         with db.transaction():
-            store.set_disabled(db, user["id"], disabled=True)
+            store.set_disabled(db, user["id"], disabled=True, by=by_operator())
             sessions.end_all(db, user["id"], current_service().now())
     _say(user, "is disabled", already=bool(user["disabled"]))
 
@@ -180,7 +182,10 @@ def unlock(name: str) -> None:
     with opened() as db:
         user = store.get_by_name(db, name)
         key = usernames.username_key(user["username"])
-        forgotten = throttle.unlock(db, current_service().throttle, user["id"], key)
+        with db.transaction():
+            forgotten = throttle.unlock(db, current_service().throttle, user["id"], key)
+            if forgotten:
+                audit.record(db, by_operator(), Action.USER_UNLOCKED, user["id"])
     _say(user, "is unlocked", already=not forgotten)
 
 
@@ -199,7 +204,7 @@ def delete(name: str, *, yes: bool) -> None:
             raise click.UsageError("There is nobody to ask: use --yes.")
         if not yes:
             click.confirm(f"Delete {user['username']} (id {user['id']}) for ever?", abort=True)
-        store.remove(db, user["id"])
+        store.remove(db, user["id"], by=by_operator())
     click.echo(f"Deleted: {user['username']} (id {user['id']})")
 
 

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from jwt_server import ids
 from jwt_server.accounts import usernames
+from jwt_server.audit import log as audit
+from jwt_server.audit.log import Action, operator
 from jwt_server.database import Connection, Row
 from jwt_server.koa.original import Original
 from jwt_server.security.passwords import NO_HASH, hash_cost
@@ -58,6 +60,8 @@ def bring_over(
             tell()
         if work.reasons:
             raise Refused(work.reasons)
+        imported = {"users": work.users, "pets": work.pets}
+        audit.record(db, operator(now), Action.USERS_IMPORTED, **imported)
     return work.users, work.pets
 
 

@@ -5,6 +5,7 @@ Each table that names a user has its part here; a test compares them with the sc
 
 from __future__ import annotations
 
+import json
 from operator import itemgetter
 from typing import Any, Final
 
@@ -28,12 +29,18 @@ def everything_about(db: Connection, user_id: int) -> dict[str, Any]:
             "users": [_readable(account)],
             "sessions": _rows(_sessions(db, user_id)),
             "known_addresses": _rows(db.queries.me.known_addresses(user_id=user_id)),
+            "audit": _rows(_audit(db, user_id)),
             "pets": _rows(db.queries.me.pets(user_id=user_id)),
         }
 
 
 def _sessions(db: Connection, user_id: int) -> list[Row]:
     return sorted(db.queries.me.sessions(user_id=user_id), key=itemgetter("created_at", "id"))
+
+
+def _audit(db: Connection, user_id: int) -> list[Row]:
+    rows = sorted(db.queries.me.audit(user_id=user_id), key=itemgetter("id"))
+    return [row | {"details": json.loads(row["details"] or "null")} for row in rows]
 
 
 def _rows(rows: list[Row]) -> list[dict[str, Any]]:
@@ -45,6 +52,6 @@ def _readable(row: Row) -> dict[str, Any]:
 
 
 def _value(name: str, value: Any) -> Any:
-    if name.endswith("_at") and value is not None:
+    if (name == "at" or name.endswith("_at")) and value is not None:
         return iso(value)
     return bool(value) if name in FLAGS else value

@@ -12,5 +12,12 @@ FROM sessions WHERE user_id = :user_id;
 -- name: known_addresses(user_id)
 SELECT network, last_at FROM known_addresses WHERE user_id = :user_id ORDER BY network;
 
+-- name: audit(user_id)
+-- What was done to the user, and what the user did to others; nothing that tells of those. In no order.
+SELECT id, at, action, actor_id,
+       CASE WHEN actor_id IS NULL OR actor_id = :user_id THEN address END AS address,
+       CASE WHEN user_id = :user_id THEN details END AS details
+FROM audit WHERE user_id = :user_id OR actor_id = :user_id;
+
 -- name: pets(user_id)
 SELECT id, name, species, created_at FROM pets WHERE user_id = :user_id ORDER BY id;

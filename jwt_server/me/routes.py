@@ -9,6 +9,8 @@ from flask import Response, current_app, jsonify
 from marshmallow import Schema, fields, validate
 
 from jwt_server.accounts import store, usernames
+from jwt_server.audit import log as audit
+from jwt_server.audit.log import Action
 from jwt_server.auth import sessions
 from jwt_server.auth.guard import (
     Caller,
@@ -19,7 +21,7 @@ from jwt_server.auth.guard import (
     require_still_signed_in,
 )
 from jwt_server.auth.sign_in import TRIES
-from jwt_server.auth.throttle import counted
+from jwt_server.auth.throttle import counted, fail
 from jwt_server.auth.token_responses import (
     TokenSchema,
     lasting_terms,
@@ -45,7 +47,7 @@ from jwt_server.web.bodies import BodySchema
 from jwt_server.web.fields import Flag, Text, Timestamp
 from jwt_server.web.openapi import refuses
 from jwt_server.web.routing import Blueprint
-from jwt_server.web.service import current_service, get_db, pool
+from jwt_server.web.service import acting, current_service, get_db, pool
 
 bp = Blueprint("me", __name__, description="Sign-up, and the caller's own account.")
 
@@ -134,14 +136,16 @@ def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
     username = usernames.checked(body["username"])
     check_new_password("password", body["password"], username)
     attempt = service.throttle.sign_up(this_device().address)
-    with counted(pool(), service.hasher.lane, attempt, service.now()):
+    by = acting()
+    with counted(pool(), service.hasher.lane, attempt, by.now) as charge:
+        fail(get_db(), charge, by)  # it counts also where it succeeds
         if store.find_by_name(get_db(), username):  # before a hash is spent on it
             raise UsernameTaken
         pool()  # takes the connection back while we hash
         hashed = service.hasher.hash(body["password"])
     db = get_db()
     with db.transaction():
-        user_id = store.add(db, username, hashed, admin=False, now=service.now())
+        user_id = store.add(db, username, hashed, admin=False, by=by)
         return _account(db, user_id), {"Location": "/me"}
 
 
@@ -164,7 +168,7 @@ def rename_account(caller: Caller, body: dict[str, str]) -> Row:
     db = get_db()
     with db.transaction():
         require_still_signed_in(db, caller)
-        store.rename(db, caller.id, body["username"])
+        store.rename(db, caller.id, body["username"], by=acting(caller.id))
         return _account(db, caller.id)
 
 
@@ -179,7 +183,7 @@ def delete_account(caller: Caller, body: dict[str, str]) -> Response:
     db = get_db()
     with db.transaction():
         require_still_signed_in(db, caller)  # whoever changed the password has ended the session
-        store.remove(db, caller.id)  # which takes all that is the user's along
+        store.remove(db, caller.id, by=acting(caller.id))  # with all that is the user's
     return current_app.response_class(status=204)
 
 
@@ -200,7 +204,7 @@ def change_password(caller: Caller, body: dict[str, str]) -> dict[str, Any]:
     """Take another password. Every session ends, and a fresh one replaces this."""
     require_key()
     service = current_service()
-    now = service.now()
+    by = acting(caller.id)
     for _ in range(TRIES):  # a sign-in elsewhere may renew an old hash meanwhile
         user = require_password(caller, body["current_password"])
         check_new_password("new_password", body["new_password"], user["username"])
@@ -209,8 +213,10 @@ def change_password(caller: Caller, body: dict[str, str]) -> dict[str, Any]:
         with db.transaction():
             require_still_signed_in(db, caller)
             if current := store.change_hash(db, user, new_hash):
-                ended = sessions.end_all(db, caller.id, now)
-                session = sessions.open_session(db, current, lasting_terms(), this_device(), now)
+                ended = sessions.end_all(db, caller.id, by.now)
+                audit.record(db, by, Action.PASSWORD_CHANGED, caller.id, sessions_ended=ended)
+                device = this_device()
+                session = sessions.open_session(db, current, lasting_terms(), device, by.now)
                 return token_object(session) | {"sessions_ended": ended}
     raise WrongPassword
 

@@ -49,6 +49,8 @@ class Counter:
     seconds: int
     doubling: bool = False
     """Whether then come waits that double, and each try begins the time anew."""
+    limit: str = ""
+    """What it is called in the audit log."""
 
     def blocked_until(self, count: int, expires_at: int, now: int) -> int:
         """Until when the next is refused after this many; 0 where it is not."""
@@ -103,10 +105,15 @@ class Throttle:
         root = self.account_root(username_key)
         client, site = network_of(address), network_of(address, SITE_BITS)
         return Try(
-            Counter(f"{root}.pair.{self._mac(root, client)}", self.pair, DAY, doubling=True),
-            Counter(f"address.{self._mac('address', client)}", self.address, ADDRESS_WINDOW),
+            self._own(f"{root}.pair.{self._mac(root, client)}", "account and address"),
+            Counter(
+                f"address.{self._mac('address', client)}",
+                self.address,
+                ADDRESS_WINDOW,
+                limit="address",
+            ),
             Account(
-                Counter(f"{root}.all", self.account, DAY),
+                Counter(f"{root}.all", self.account, DAY, limit="account"),
                 f"{root}.share.{self._mac(root, site)}",
                 username_key,
                 client,
@@ -116,15 +123,19 @@ class Throttle:
     def password_of(self, user_id: int, session_id: str) -> Try:
         """The password of somebody who is signed in, whichever route asks for it."""
         key = f"{user_root(user_id)}.{session_id}"
-        return Try(Counter(key, self.pair, DAY, doubling=True))
+        return Try(self._own(key, "session"))
 
     def sign_up(self, address: str) -> Try:
         """An account to be made, from an address."""
-        return Try(Counter(f"sign-up.{self._mac('sign-up', network_of(address))}", SIGN_UPS, DAY))
+        key = f"sign-up.{self._mac('sign-up', network_of(address))}"
+        return Try(Counter(key, SIGN_UPS, DAY, limit="sign-up"))
 
     def account_root(self, username_key: str) -> str:
         """How the keys begin that count tries at an account, before a dot."""
         return f"account.{self._mac('account', username_key)}"
+
+    def _own(self, key: str, limit: str) -> Counter:
+        return Counter(key, self.pair, DAY, doubling=True, limit=limit)
 
     def _mac(self, *parts: str) -> str:
         digest = hmac.digest(self.secret, "\0".join(parts).encode(), "sha256")[:MAC_BYTES]

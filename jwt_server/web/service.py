@@ -8,6 +8,7 @@ from typing import Final
 
 from flask import Flask, current_app, g
 
+from jwt_server.audit.log import Actor
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.errors import ConfigurationError
@@ -20,7 +21,9 @@ from jwt_server.security.passwords import Hasher
 from jwt_server.security.refresh_tokens import RefreshTokens
 from jwt_server.security.tokens import AccessTokens
 from jwt_server.security.tries import Throttle
-from jwt_server.web.requests import client_has_left
+from jwt_server.web.requests import client_address, client_has_left
+
+A_DAY: Final = 24 * 60 * 60
 
 EXTENSION: Final = "jwt-server"
 
@@ -111,6 +114,18 @@ def pool() -> Database:
     if connection is not None:
         database.release(connection)
     return database
+
+
+def acting(user_id: int | None = None) -> Actor:
+    """Who does what this request does, for the audit log; nobody is signed in without an id."""
+    service = current_service()
+    return Actor(user_id, client_address(service.settings.trusted_proxies), service.now())
+
+
+def audited_since() -> int:
+    """From when on the rows of the audit log are kept; Unix time."""
+    service = current_service()
+    return service.now() - service.settings.audit_retention * A_DAY
 
 
 def register(app: Flask, service: Service) -> None:

@@ -1,0 +1,1 @@
+"""The audit log: every change to accounts, sessions and keys, and every sign-in."""

@@ -1,0 +1,56 @@
+"""Sessions ended by those who may: each is a row of the audit log."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jwt_server.audit import log as audit
+from jwt_server.audit.log import Action, Actor
+from jwt_server.auth import sessions
+from jwt_server.database import Connection
+from jwt_server.errors import RefreshTokenInvalid
+from jwt_server.security import refresh_tokens
+from jwt_server.security.refresh_tokens import RefreshTokens
+
+
+def sign_out(db: Connection, user_id: int, session_id: str, *, by: Actor) -> None:
+    """End the session that one is in."""
+    with db.transaction():
+        if sessions.end(db, user_id, session_id, by.now):
+            audit.record(db, by, Action.SIGNED_OUT, user_id, session=session_id)
+
+
+def sign_out_by_token(db: Connection, tokens: RefreshTokens, token: str, *, by: Actor) -> None:
+    """End the session of a refresh token, whatever its generation; nothing where it is not ours."""
+    try:
+        row = sessions.verified(db, tokens, refresh_tokens.parse(token))
+    except RefreshTokenInvalid:
+        return
+    sign_out(db, row["user_id"], row["id"], by=replace(by, id=row["user_id"]))
+
+
+def end_one(db: Connection, user_id: int, session_id: str, *, by: Actor) -> bool:
+    """End another session of a user; whether there was one."""
+    with db.transaction():
+        ended = sessions.end(db, user_id, session_id, by.now)
+        if ended:
+            audit.record(db, by, Action.SESSION_ENDED, user_id, session=session_id)
+    return ended
+
+
+def end_all(db: Connection, user_id: int, *, by: Actor, spared: str = "") -> int:
+    """End a user's sessions, but for one; how many there were."""
+    with db.transaction():
+        ended = sessions.end_all(db, user_id, by.now, spared)
+        if ended:
+            audit.record(db, by, Action.SESSIONS_ENDED, user_id, sessions=ended)
+    return ended
+
+
+def end_everyones(db: Connection, *, by: Actor) -> int:
+    """End all sessions there are; how many there were."""
+    with db.transaction():
+        ended = sessions.end_everyones(db, by.now)
+        if ended:
+            audit.record(db, by, Action.SESSIONS_ENDED, sessions=ended)
+    return ended
