@@ -144,7 +144,7 @@ def test_the_original_clients_sign_in_and_read_their_pets(site: Server, folder: 
     pets = ask(site, folder, "GET", "/my-pets", headers=bearer(signed_in.text))
 
     assert pets.text == '[{"name":"Bunny","species":"dog"},{"name":"Ru","species":"cat"}]'
-    assert pets.headers["Strict-Transport-Security"] == "max-age=63072000"
+    assert pets.headers["Strict-Transport-Security"] == "max-age=63072000; includeSubDomains"
     assert pets.headers["X-Content-Type-Options"] == "nosniff"
     assert "nginx/" not in str(pets.headers)
 
@@ -157,6 +157,38 @@ def test_http_is_sent_to_https(site: Server) -> None:
 
     assert response.status == 301
     assert response.headers["Location"] == f"https://{NAME}/docs?a=b"
+
+
+@needs_nginx
+@pytest.mark.parametrize("path", ["/auth", "/my-pets", "/openapi.json", "/"])
+def test_a_program_that_asks_by_http_is_told_so_and_not_led_on(site: Server, path: str) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", int(site.host), timeout=10)) as plain:
+        plain.request("POST", path, urlencode(CREDENTIALS), {"Host": NAME})
+        response = plain.getresponse()
+        text = response.read().decode()
+
+    assert (response.status, text) == (403, f"Use https://{NAME}.")
+    assert "Location" not in response.headers
+
+
+@needs_nginx
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [("/healthz", {}, 200), ("/docs", {}, 200), ("/nowhere", {}, 404), ("/metrics", {}, 404),
+     ("/pets", {"Content-Length": "70000"}, 413), ("/pets", {"Cookie": "x" * 40_000}, 400)],
+    ids=str,
+)  # fmt: skip
+def test_every_answer_has_the_security_headers_once_whoever_makes_it(
+    site: Server, folder: Path, path: str, headers: dict[str, str], status: int
+) -> None:
+    answer = ask(site, folder, "POST" if status == 413 else "GET", path, headers=headers)
+
+    assert answer.status == status
+    assert answer.headers.get_all("X-Content-Type-Options") == ["nosniff"]
+    [policy] = answer.headers.get_all("Content-Security-Policy")
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "includeSubDomains" in answer.headers["Strict-Transport-Security"]
 
 
 @needs_nginx
@@ -256,6 +288,7 @@ def test_a_flood_of_sign_ins_is_stopped_before_the_service(site: Server, folder:
     stopped = answers[-1]
     assert stopped.text == "That was too much at once. Try again in a few seconds."
     assert stopped.headers["Retry-After"] == "10"
+    assert stopped.headers["X-Content-Type-Options"] == "nosniff"
     assert stopped.headers["Access-Control-Allow-Origin"] == "*"
     assert ask(site, folder, "GET", "/healthz").status == 200  # the rest goes on
 
@@ -270,7 +303,8 @@ def test_a_service_that_is_away_is_a_503_that_says_so(folder: Path, tmp_path: Pa
     assert answer.status == 503
     assert answer.text == "The login service is away for a moment. Try again in a few seconds."
     assert answer.headers["Retry-After"] == "5"
-    assert answer.headers["Strict-Transport-Security"]
+    for name in ("Strict-Transport-Security", "X-Content-Type-Options", "Content-Security-Policy"):
+        assert answer.headers[name]
 
 
 def test_just_what_hashes_is_limited_as_a_sign_in() -> None:

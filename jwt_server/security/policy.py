@@ -21,7 +21,7 @@ LITTLE: Final = 4
 # Without the letters and digits that are taken for each other; 5 bits a character.
 ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"
 GROUP: Final = 4
-GROUPS: Final = 5
+GROUPS: Final = 7
 
 
 def complaint(password: str, username: str, min_length: int) -> str | None:
@@ -49,7 +49,7 @@ def _folded(text: str) -> str:
 
 
 def generated(min_length: int) -> str:
-    """A fresh random password of 100 bits or more, in groups that can be read out."""
+    """A fresh random password of 140 bits or more, in groups that can be read out."""
     count = max(GROUPS, min_length // (GROUP + len("-")) + 1)
     groups = ("".join(secrets.choice(ALPHABET) for _ in range(GROUP)) for _ in range(count))
     return "-".join(groups)
