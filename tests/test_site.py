@@ -284,8 +284,8 @@ def test_a_flood_of_sign_ins_is_stopped_before_the_service(site: Server, folder:
     assert ask(site, folder, "OPTIONS", "/auth").status == 200
     statuses = [answer.status for answer in answers]
     assert set(statuses) == {422, 429}
-    assert 10 <= statuses.count(422) <= 30
-    stopped = answers[-1]
+    assert 10 <= statuses.count(422) <= 38  # a busy machine asks more slowly
+    stopped = next(answer for answer in answers if answer.status == 429)
     assert stopped.text == "That was too much at once. Try again in a few seconds."
     assert stopped.headers["Retry-After"] == "10"
     assert stopped.headers["X-Content-Type-Options"] == "nosniff"
