@@ -1,0 +1,144 @@
+"""Whether the time of a sign-in that fails tells who exists: `.venv/bin/python -m bench.timing`.
+
+Asks a real gunicorn at bcrypt's cost 12, in turn and in an order that is drawn anew each round, for
+a user who exists (wrong password), one who does not, one who is disabled (right password), and one
+with the original's kind of hash. Prints medians, and how often each is slower than the user who
+exists: 50 % where nothing can be told (Mann and Whitney's U as a share, with the p of its normal
+approximation).
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import math
+import os
+import random
+import secrets
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlencode
+
+from passlib.hash import bcrypt
+from tabulate import tabulate
+
+from jwt_server import sqlite
+from jwt_server.accounts import store
+from jwt_server.audit.log import operator
+from jwt_server.database import Database
+from jwt_server.security.passwords import hash_password
+
+ROOT = Path(__file__).parent.parent
+COST = 12
+PASSWORD = "correct horse battery"  # noqa: S105 - of users that exist for a minute
+KNOWN = "exists"
+WHO = {KNOWN: "wrong", "unknown": PASSWORD, "disabled": PASSWORD, "original's hash": "wrong"}
+START_SECONDS = 20
+
+
+def database(path: Path) -> None:
+    """A fresh database with a user of each kind."""
+    sqlite.create(path)
+    with closing(Database(path)) as made, made.connection() as db:
+        good = hash_password(PASSWORD, COST)
+        plain = bcrypt.using(rounds=COST, ident="2a").hash(PASSWORD)
+        for name in (KNOWN, "disabled", "original's hash"):
+            stored = plain if name == "original's hash" else good
+            user_id = store.add(db, name, stored, admin=False, by=operator(0))
+            if name == "disabled":
+                store.set_disabled(db, user_id, disabled=True, by=operator(0))
+
+
+@contextmanager
+def service(folder: Path) -> Iterator[int]:
+    """A service with one worker that stops nobody from guessing; its port."""
+    database(folder / "timing.db")
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port: int = probe.getsockname()[1]
+    environment = os.environ | {
+        "DATABASE_URL": f"sqlite:///{folder / 'timing.db'}", "PORT": str(port), "WORKERS": "1",
+        "JWT_SECRET": secrets.token_urlsafe(48), "SECRET_KEY": secrets.token_urlsafe(48),
+        "SALT_ROUNDS": str(COST), "METRICS_PORT": "0", "PYTHONPATH": str(ROOT),
+        **dict.fromkeys(("THROTTLE_PAIR", "THROTTLE_ACCOUNT", "THROTTLE_ADDRESS"), "1000000"),
+    }  # fmt: skip
+    configuration = str(ROOT / "jwt_server" / "gunicorn_conf.py")
+    command = [sys.executable, "-m", "gunicorn", "-c", configuration, "jwt_server.wsgi:app"]
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=quiet, stderr=quiet)
+    try:
+        wait_for(port)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def wait_for(port: int) -> None:
+    """Wait until somebody takes connections."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise SystemExit("The service does not start.")
+
+
+def seconds(connection: http.client.HTTPConnection, name: str) -> float:
+    """How long one sign-in takes, from the request to the end of the answer."""
+    body = urlencode({"username": name, "password": WHO[name]})
+    start = time.perf_counter()
+    connection.request("POST", "/auth", body, {"Content-Type": "application/x-www-form-urlencoded"})
+    answer = connection.getresponse()
+    answer.read()
+    taken = time.perf_counter() - start
+    assert answer.status == 401, answer.status
+    return taken
+
+
+def slower(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+    """How often, of all pairs, the one is slower; and how likely so far from a half by chance."""
+    above = sum((a > b) + (a == b) / 2 for a in one for b in other)
+    pairs = len(one) * len(other)
+    deviation = math.sqrt(pairs * (len(one) + len(other) + 1) / 12)
+    return above / pairs, math.erfc(abs(above - pairs / 2) / deviation / math.sqrt(2))
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description="Does a failed sign-in's time tell who exists?")
+    parser.add_argument("--rounds", type=int, default=100)
+    rounds = parser.parse_args().rounds
+    found: dict[str, list[float]] = {name: [] for name in WHO}
+    with (
+        TemporaryDirectory() as folder,
+        service(Path(folder)) as port,
+        closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection,
+    ):
+        for number in range(rounds + 3):
+            for name in random.sample(list(WHO), len(WHO)):
+                taken = seconds(connection, name)
+                if number >= 3:  # the first ones warm it up
+                    found[name].append(taken)
+    rows = []
+    for name, times in found.items():
+        share, p = slower(times, found[KNOWN])
+        middle = statistics.median(times) * 1000
+        compared = [f"{share:.0%}", f"{p:.2f}"] if name != KNOWN else ["", ""]
+        rows.append([name, f"{middle:.2f}", f"{statistics.stdev(times) * 1000:.2f}", *compared])
+    print(f"{rounds} sign-ins each, in turn, bcrypt's cost {COST}\n")
+    headers = ["user", "median, ms", "deviation, ms", f"slower than {KNOWN!r}", "p"]
+    print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()
