@@ -25,7 +25,7 @@ ROWS = 3000
 
 
 def write(server: Server, count: int) -> None:
-    """So many pets; where the machine is so busy that the write lock is not to be had, once more."""
+    """Write so many pets; ask again where the machine is too busy for one."""
     body = json.dumps({"name": "x" * 100, "species": "x" * 100})
     written = 0
     while written < count:
