@@ -23,7 +23,8 @@ from jwt_server import sqlite
 from jwt_server.accounts import demo
 from jwt_server.config import DEFAULT_DATABASE, SECRETS, Settings, load_settings
 from jwt_server.database import Connection, Database
-from jwt_server.environment import INSTANCE, environment
+from jwt_server.disk import sync
+from jwt_server.environment import INSTANCE, environment, made_secret
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
 from jwt_server.security import key_files
 from jwt_server.security.key_files import KeyFiles
@@ -90,7 +91,7 @@ def make_secrets() -> None:
     INSTANCE.chmod(0o700)
     clear_away_drafts()
     for name in SECRETS:
-        path = INSTANCE / name.lower()
+        path = made_secret(name)
         told = env.str(name, None) is not None or env.str(f"{name}_FILE", None) is not None
         if told or path.exists():
             continue
@@ -157,8 +158,7 @@ def made_once(path: Path) -> Iterator[Path]:
     with TemporaryDirectory(dir=path.parent, prefix=DRAFT) as folder:
         draft = Path(folder) / path.name
         yield draft
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(draft)
         with suppress(FileExistsError):
             path.hardlink_to(draft)
             print(f"Made {path}")

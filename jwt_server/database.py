@@ -24,19 +24,9 @@ from aiosql.adapters.sqlite3 import SQLite3Adapter
 from aiosql.queries import Queries
 from aiosql.types import QueryFn
 
+from jwt_server.disk import FileId, file_id, may_write, require_room
 from jwt_server.errors import DatabaseUnavailable
-from jwt_server.sqlite import (
-    BUSY_SECONDS,
-    FileId,
-    Row,
-    failure,
-    failures_named,
-    file_id,
-    is_outage,
-    may_write,
-    open_database,
-    require_room,
-)
+from jwt_server.sqlite import BUSY_SECONDS, Row, failure, failures_named, is_outage, open_database
 
 __all__ = ["Connection", "Database", "Row"]
 

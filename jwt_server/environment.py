@@ -41,6 +41,11 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 """What a browser leaves out of an origin."""
 
 
+def made_secret(name: str) -> Path:
+    """Where `make run` keeps a secret that it has made up."""
+    return INSTANCE / name.lower()
+
+
 def environment() -> Env:
     """The environment, and what the file `.env` in the working directory adds to it.
 
@@ -100,7 +105,7 @@ class Reader:
         """A secret from NAME, from the file that NAME_FILE names, or from what `make run` made."""
 
         def read() -> bytes:
-            text = self._told(name, INSTANCE / name.lower())
+            text = self._told(name, made_secret(name))
             if text is None:
                 raise ValidationError(
                     f"Missing, and there is no default. Set {name} or {name}_FILE to a secret of"

@@ -250,6 +250,7 @@ def test_files_that_others_can_read(
 
         assert bad(found) == {"files": {level}}, (path, mode)
         assert what in found.text
+        assert found.text.count("chmod 600") == 1
         assert re.search(rf"chmod 600 \S*{re.escape(path.name)}\b", found.text)
 
 

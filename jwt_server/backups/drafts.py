@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
 
+from jwt_server.disk import sync
 from jwt_server.errors import DatabaseUnavailable
 
 PREFIX: Final = ".jwt-server-draft-"
@@ -104,12 +105,3 @@ def already_there(path: Path) -> DatabaseUnavailable:
     return DatabaseUnavailable(
         f"{path} is there already: give another name, or move it away first."
     )
-
-
-def sync(path: Path) -> None:
-    """Have the disk hold what a file, or a folder, holds."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from jwt_server import sqlite
-from jwt_server.backups import contents, drafts
+from jwt_server.backups import contents
 from jwt_server.backups.contents import Ids
+from jwt_server.disk import sync
 from jwt_server.errors import DatabaseUnavailable
 
 LOGS: Final = ("-wal", "-journal")
@@ -144,7 +145,7 @@ def replace(present: Present, draft: Path, now: str) -> Path | None:
         # Folds the log in. Who waits for our lock all the while finds a file whose writes SQLite
         # refuses once it has moved; with a log it would write into that of the new one.
         present.driver.execute("PRAGMA journal_mode = DELETE")
-    drafts.sync(draft)
+    sync(draft)
     kept = _kept(path, now)
     for log in LOGS:
         if present.driver is not None:
@@ -152,9 +153,9 @@ def replace(present: Present, draft: Path, now: str) -> Path | None:
         elif _beside(path, log).exists():
             _beside(path, log).rename(_beside(kept, log))
     _beside(path, "-shm").unlink(missing_ok=True)
-    drafts.sync(path.parent)
+    sync(path.parent)
     draft.replace(path)
-    drafts.sync(path.parent)
+    sync(path.parent)
     return kept if kept.exists() else None
 
 

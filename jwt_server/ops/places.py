@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from jwt_server.config import SECRETS, Settings
-from jwt_server.environment import INSTANCE, environment
+from jwt_server.environment import INSTANCE, environment, made_secret
 
 GROUP_READS: Final = "its group can read"
 OTHERS_READ: Final = "anybody on this machine can read"
@@ -36,8 +36,9 @@ def open_to_others(settings: Settings) -> Iterator[tuple[Path, str, str]]:
 def _files(settings: Settings) -> Iterator[tuple[Path, str]]:
     env = environment()
     for name in SECRETS:
-        for setting in (name, f"{name}_PREVIOUS"):
-            yield Path(env.str(f"{setting}_FILE", str(INSTANCE / name.lower()))), "a secret"
+        yield Path(env.str(f"{name}_FILE", str(made_secret(name)))), "a secret"
+        if previous := env.str(f"{name}_PREVIOUS_FILE", None):
+            yield Path(previous), "a secret"
     yield Path(".env"), "the settings"
     for pem in sorted(settings.jwt_keys_dir.glob("*.pem")):
         yield pem, "a private key"
@@ -47,7 +48,8 @@ def _files(settings: Settings) -> Iterator[tuple[Path, str]]:
 
 
 def _folders(settings: Settings) -> Iterator[tuple[Path, str]]:
-    for folder in {INSTANCE.absolute(), settings.database.parent, settings.jwt_keys_dir}:
+    folders = {INSTANCE.absolute(), settings.database.parent, settings.jwt_keys_dir}
+    for folder in sorted(folders):
         yield folder, "what files there are"
 
 

@@ -19,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+from jwt_server.disk import sync
 from jwt_server.errors import KeysUnavailable, NotFound
 from jwt_server.security import keys
 from jwt_server.security.keys import Jwk, Key, KeyPair, UnusableKey
@@ -205,19 +206,10 @@ def _add(ring: KeyFiles, activation: int) -> KeyFile:
         draft.rename(path)
     finally:
         draft.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync(path.parent)
     return KeyFile(path, activation, pair)
 
 
 def _remove(file: KeyFile) -> None:
     file.path.unlink(missing_ok=True)
-    _sync_folder(file.path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the folder's entries survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(file.path.parent)
