@@ -12,13 +12,8 @@ from __future__ import annotations
 import argparse
 import http.client
 import math
-import os
 import random
-import secrets
-import socket
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -29,26 +24,23 @@ from urllib.parse import urlencode
 from passlib.hash import bcrypt
 from tabulate import tabulate
 
+from bench.services import PASSWORD, ROUNDS, SERVICES, running
 from jwt_server import sqlite
 from jwt_server.accounts import store
 from jwt_server.audit.log import operator
 from jwt_server.database import Database
 from jwt_server.security.passwords import hash_password
 
-ROOT = Path(__file__).parent.parent
-COST = 12
-PASSWORD = "correct horse battery"  # noqa: S105 - of users that exist for a minute
 KNOWN = "exists"
 WHO = {KNOWN: "wrong", "unknown": PASSWORD, "disabled": PASSWORD, "original's hash": "wrong"}
-START_SECONDS = 20
 
 
 def database(path: Path) -> None:
     """A fresh database with a user of each kind."""
     sqlite.create(path)
     with closing(Database(path)) as made, made.connection() as db:
-        good = hash_password(PASSWORD, COST)
-        plain = bcrypt.using(rounds=COST, ident="2a").hash(PASSWORD)
+        good = hash_password(PASSWORD, ROUNDS)
+        plain = bcrypt.using(rounds=ROUNDS, ident="2a").hash(PASSWORD)
         for name in (KNOWN, "disabled", "original's hash"):
             stored = plain if name == "original's hash" else good
             user_id = store.add(db, name, stored, admin=False, by=operator(0))
@@ -57,40 +49,16 @@ def database(path: Path) -> None:
 
 
 @contextmanager
-def service(folder: Path) -> Iterator[int]:
-    """A service with one worker that stops nobody from guessing; its port."""
-    database(folder / "timing.db")
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port: int = probe.getsockname()[1]
-    environment = os.environ | {
-        "DATABASE_URL": f"sqlite:///{folder / 'timing.db'}", "PORT": str(port), "WORKERS": "1",
-        "JWT_SECRET": secrets.token_urlsafe(48), "SECRET_KEY": secrets.token_urlsafe(48),
-        "SALT_ROUNDS": str(COST), "METRICS_PORT": "0", "PYTHONPATH": str(ROOT),
-        **dict.fromkeys(("THROTTLE_PAIR", "THROTTLE_ACCOUNT", "THROTTLE_ADDRESS"), "1000000"),
-    }  # fmt: skip
-    configuration = str(ROOT / "jwt_server" / "gunicorn_conf.py")
-    command = [sys.executable, "-m", "gunicorn", "-c", configuration, "jwt_server.wsgi:app"]
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=quiet, stderr=quiet)
-    try:
-        wait_for(port)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def wait_for(port: int) -> None:
-    """Wait until somebody takes connections."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise SystemExit("The service does not start.")
+def asked(folder: Path) -> Iterator[http.client.HTTPConnection]:
+    """A connection to the service with one worker."""
+    path = folder / "timing.db"
+    database(path)
+    settings = {"WORKERS": "1", "METRICS_PORT": "0"}
+    with (
+        running(SERVICES["ours"], folder, path, **settings) as service,
+        closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)) as connection,
+    ):
+        yield connection
 
 
 def seconds(connection: http.client.HTTPConnection, name: str) -> float:
@@ -121,8 +89,7 @@ def main() -> None:
     found: dict[str, list[float]] = {name: [] for name in WHO}
     with (
         TemporaryDirectory() as folder,
-        service(Path(folder)) as port,
-        closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection,
+        asked(Path(folder)) as connection,
     ):
         for number in range(rounds + 3):
             for name in random.sample(list(WHO), len(WHO)):
@@ -135,7 +102,7 @@ def main() -> None:
         middle = statistics.median(times) * 1000
         compared = [f"{share:.0%}", f"{p:.2f}"] if name != KNOWN else ["", ""]
         rows.append([name, f"{middle:.2f}", f"{statistics.stdev(times) * 1000:.2f}", *compared])
-    print(f"{rounds} sign-ins each, in turn, bcrypt's cost {COST}\n")
+    print(f"{rounds} sign-ins each, in turn, bcrypt's cost {ROUNDS}\n")
     headers = ["user", "median, ms", "deviation, ms", f"slower than {KNOWN!r}", "p"]
     print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
 

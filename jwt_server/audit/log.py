@@ -21,7 +21,6 @@ log = logging.getLogger("jwt_server.audit")
 BATCH: Final = 20
 """So many rows that are too old each try to sign in clears away."""
 
-
 LINE: Final = "audit: %(action)s user=%(user_id)s actor=%(actor_id)s from=%(address)s%(more)s"
 
 

@@ -127,7 +127,7 @@ def issue_token(credentials: dict[str, str]) -> Response:
         **credentials,
         terms=lasting_terms() if as_json else text_terms(),
         device=this_device(),
-        by=acting(),
+        now=service.now(),
         audited_since=audited_since(),
     )
     if as_json:

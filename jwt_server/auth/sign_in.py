@@ -32,7 +32,7 @@ def sign_in(
     *,
     terms: Terms,
     device: Device,
-    by: Actor,
+    now: int,
     audited_since: int,
 ) -> Session:
     """A session of the user whose name and password these are.
@@ -42,8 +42,9 @@ def sign_in(
     hasher's, is replaced on the way. Who is disabled, or gets another password, while this one is
     being hashed is not let in. Rows of the audit log from before `audited_since` go by and by.
     """
-    attempt = limits.sign_in(username_key(username), device.address)
-    with throttle.counted(database, hasher.lane, attempt, by.now) as charge:
+    by, key = Actor(None, device.address, now), username_key(username)
+    attempt = limits.sign_in(key, device.address)
+    with throttle.counted(database, hasher.lane, attempt, now) as charge:
         for _ in range(TRIES):
             with database.connection() as db:  # and no longer: others need it while we hash
                 user = store.find_by_name(db, username)
@@ -51,14 +52,14 @@ def sign_in(
             if user is None or new_hash is None:
                 break
             with database.connection() as db, db.transaction():
-                if current := store.note_sign_in(db, user, new_hash, by.now):
+                if current := store.note_sign_in(db, user, new_hash, now):
                     throttle.succeed(db, attempt, charge)
-                    throttle.know_address(db, user["id"], attempt, by.now)
+                    throttle.know_address(db, user["id"], attempt, now)
                     audit.clear_away(db, audited_since)
                     return _opened(db, current, terms, device, by)
         with database.connection() as db, db.transaction():
             audit.clear_away(db, audited_since)
-            _note_failure(db, by, charge, user, limits.account_root(username_key(username)))
+            _note_failure(db, by, charge, user, limits.account_root(key))
     raise WrongCredentials
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -12,6 +13,7 @@ from jwt_server.audit import log as audit
 from jwt_server.auth import sessions as auth_sessions
 from jwt_server.auth import sign_out, throttle
 from jwt_server.cli.base import Group, by_operator, opened
+from jwt_server.database import Connection
 from jwt_server.web.service import audited_since, current_service
 
 top = Group()
@@ -19,10 +21,11 @@ top = Group()
 BATCH = 1000
 """So many rows go in one transaction, so that others get their turn to write."""
 
-OVER: Final = {
+OVER: Final[Mapping[str, Callable[[Connection, int, int], int]]] = {
     "dead sessions": auth_sessions.clear_away,
     "counts of tries": throttle.clear_away,
     "old addresses": throttle.forget_addresses,
+    "rows of the audit log": lambda db, _now, most: audit.clear_away(db, audited_since(), most),
 }
 
 
@@ -56,13 +59,10 @@ def prune() -> None:
 
     Sessions that ended or expired more than a day ago, counts of tries that are forgotten,
     addresses that nobody has signed in from for 30 days, and rows of the audit log that are older
-    than AUDIT_RETENTION. The service does so by and by; this does
-    it at once, while it runs.
+    than AUDIT_RETENTION. The service does so by and by; this does it at once, while it runs.
     """
     now = current_service().now()
     with opened() as db:
         for what, clear_away in OVER.items():
             cleared = sum(iter(partial(clear_away, db, now, BATCH), 0))
             click.echo(f"Deleted: {cleared} {what}")
-        cleared = sum(iter(partial(audit.clear_away, db, audited_since(), BATCH), 0))
-        click.echo(f"Deleted: {cleared} rows of the audit log")

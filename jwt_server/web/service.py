@@ -20,10 +20,8 @@ from jwt_server.security.lane import Lane
 from jwt_server.security.passwords import Hasher
 from jwt_server.security.refresh_tokens import RefreshTokens
 from jwt_server.security.tokens import AccessTokens
-from jwt_server.security.tries import Throttle
+from jwt_server.security.tries import DAY, Throttle
 from jwt_server.web.requests import client_address, client_has_left
-
-A_DAY: Final = 24 * 60 * 60
 
 EXTENSION: Final = "jwt-server"
 
@@ -125,7 +123,7 @@ def acting(user_id: int | None = None) -> Actor:
 def audited_since() -> int:
     """From when on the rows of the audit log are kept; Unix time."""
     service = current_service()
-    return service.now() - service.settings.audit_retention * A_DAY
+    return service.now() - service.settings.audit_retention * DAY
 
 
 def register(app: Flask, service: Service) -> None:
