@@ -4,36 +4,26 @@ In a checkout, `gunicorn wsgi:app` finds a link to this file in its directory; t
 `jwt-server` of a wheel names it to gunicorn.
 """
 
-import logging
 import os
 import shutil
 import signal
 import time
+from functools import partial
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
 
 from jwt_server import sqlite
-from jwt_server.config import load_settings, process_settings, usable_cores
+from jwt_server.config import process_settings, usable_cores
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
-from jwt_server.ops import scrape
+from jwt_server.ops import handover, running, scrape
+from jwt_server.ops import reload as reloads
 from jwt_server.web.service import key_ring
 
-log = logging.getLogger("gunicorn.error")
-
-# At a reload (SIGHUP) this file is read anew. Settings with a mistake then stop nothing: the
-# service goes on with those it has, as a web server does with a broken configuration.
-is_reload = process_settings.cache_info().currsize > 0
 try:
-    load_settings()
+    settings = process_settings()
 except ConfigurationError as error:
-    if not is_reload:
-        raise SystemExit(str(error)) from error
-    for line in (*error.mistakes, "The service goes on with its old settings."):
-        log.error(line)  # noqa: TRY400 - where in the code it was found helps nobody
-else:
-    process_settings.cache_clear()
-settings = process_settings()
+    raise SystemExit(str(error)) from error
 
 bind = [settings.bind]
 
@@ -88,16 +78,19 @@ control_socket_disable = True
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 
+STOPS = {signal.SIGTERM, signal.SIGQUIT}
+
 # Each worker's share of the cores: one, unless there are more of them than workers.
 cores = usable_cores()
 shares = [cores[number :: settings.workers] for number in range(min(workers, len(cores)))]
 
 
-def on_starting(server: Arbiter) -> None:
+def require_startable() -> None:
     """Refuse to start, with one line, where the database, the keys or the port for Prometheus can't
-    be used.
+    be used, or a reload is to change the addresses.
     """
     try:
+        handover.require_same_addresses(bind)
         sqlite.check(settings.database)
         key_ring(settings).signing_key(time.time())
         scrape.require_free_port(settings)
@@ -107,11 +100,42 @@ def on_starting(server: Arbiter) -> None:
         raise SystemExit(str(error)) from error
 
 
+def let_be_stopped() -> None:
+    """Let a new worker be stopped from its first moment on.
+
+    It has the arbiter's signal handlers until it sets its own, and they would swallow a stop: the
+    arbiter then waits for its whole graceful timeout, 30 seconds.
+    """
+    for number in STOPS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+
+
+def on_starting(server: Any) -> None:
+    """See that all is there, and go on with what this process has left to itself at a reload."""
+    require_startable()
+    os.register_at_fork(
+        before=partial(signal.pthread_sigmask, signal.SIG_BLOCK, STOPS),
+        after_in_parent=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOPS),
+        after_in_child=let_be_stopped,
+    )
+    left = handover.take(server)
+    server.older = len(left.workers) if left else 0
+    server.note = left.note if left else running.claim(settings.database)
+    reloads.prepare(server)
+
+
+def when_ready(server: Any) -> None:
+    """After a reload, have new workers relieve the older ones."""
+    if server.older:
+        reloads.relieve(server, server.older)
+
+
 def pre_fork(server: Arbiter, worker: Any) -> None:
     """Give the new worker the share of cores that the fewest living ones have.
 
     A plain round robin would double up as soon as a worker is replaced. The share is noted on the
-    worker, as a reload reads this file anew while the old workers live on.
+    worker, as a reload tells the next arbiter of it.
     """
     taken = [sibling.share for sibling in server.WORKERS.values()]
     worker.share = min(shares, key=taken.count)
@@ -119,21 +143,18 @@ def pre_fork(server: Arbiter, worker: Any) -> None:
         scrape.shared_folder()  # made here by the first, as the workers are to share it
 
 
-def post_fork(server: Arbiter, worker: Any) -> None:
-    """Pin the worker to its cores, where the system can, and let it be stopped from now on.
+def post_fork(server: Any, worker: Any) -> None:
+    """Pin the worker to its cores, where the system can.
 
     Unpinned, the threads of a busy worker fight over the interpreter lock across cores; see
     docs/deployment.md for how much that takes.
 
     Where Prometheus may ask, take the room for what the worker counts.
-
-    A new worker has the arbiter's signal handlers until it sets its own, and they would swallow
-    a stop: the arbiter then waits for its whole graceful timeout, 30 seconds.
     """
-    for number in (signal.SIGTERM, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, worker.share)
+    if server.note is not None:
+        os.close(server.note)  # its lock is the arbiter's alone
     if settings.metrics_port:
         scrape.reserve(scrape.shared_folder(), os.getpid())
 

@@ -27,6 +27,10 @@ SCHEMA: Final = Path(__file__).with_name("schema.sql")
 BUSY_SECONDS: Final = 2
 """How long a statement waits for another's write before the client is asked to come back."""
 
+CACHE_KIB: Final = 256
+"""How many KiB of the database each connection remembers. Another's write makes it forget all, and
+the system has the pages, too; SQLite's own 2 MiB would be a worker's largest part."""
+
 WAL_BYTES: Final = 64 * 1024 * 1024
 """What the write-ahead log is cut back to after it has grown."""
 
@@ -234,6 +238,7 @@ def _connect(path: Path, options: str = "mode=rw") -> tuple[sqlite3.Connection, 
         # What was answered survives a power cut.
         driver.execute("PRAGMA synchronous = FULL")
         driver.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+        driver.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         application = driver.execute("PRAGMA application_id").fetchone()["application_id"]
         version = driver.execute("PRAGMA user_version").fetchone()["user_version"]
     except sqlite3.Error:

@@ -111,29 +111,6 @@ def test_a_replaced_worker_has_the_settings_of_the_others(
     assert ask_server(dotenv_server, "GET", "/my-pets", bearer(token())).status == 200
 
 
-def test_a_reload_takes_new_settings_and_goes_on_with_the_old_at_a_mistake(
-    dotenv_server: Server, tmp_path: Path
-) -> None:
-    good = (tmp_path / ".env").read_text()
-    first = wait_for_workers(dotenv_server, 2)
-
-    (tmp_path / ".env").write_text(f"{good}\nTEXT_TOKEN_TTL=soon\n")
-    dotenv_server.process.send_signal(signal.SIGHUP)
-    second = wait_for_workers(dotenv_server, 2, gone=first)
-    assert ask_server(dotenv_server, "GET", "/my-pets", bearer(token())).status == 200
-    assert "TEXT_TOKEN_TTL: Not a whole number." in dotenv_server.log()
-    assert "The service goes on with its old settings." in dotenv_server.log()
-
-    (tmp_path / ".env").write_text(f"{good}\nJWT_ISSUER=new\n")
-    dotenv_server.process.send_signal(signal.SIGHUP)
-    wait_for_workers(dotenv_server, 2, gone=second)
-    assert (
-        ask_server(dotenv_server, "GET", "/my-pets", bearer(token(iss="new", aud="new"))).status
-        == 200
-    )
-    assert ask_server(dotenv_server, "GET", "/my-pets", bearer(token())).text == "Forged token."
-
-
 def test_no_header_moves_the_service(server: Server) -> None:
     headers = bearer(token()) | {"SCRIPT_NAME": "/evil", "X-Forwarded-Proto": "https",
                                  "X-Forwarded-Ssl": "off"}  # fmt: skip

@@ -1,0 +1,65 @@
+"""`flask reload`: new code and settings for the service that runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Final
+
+import click
+
+from jwt_server.cli.base import Group
+from jwt_server.ops import running
+from jwt_server.ops.reload import TRIAL_SECONDS
+from jwt_server.ops.running import Note
+from jwt_server.web.service import current_service
+
+PATIENCE: Final = TRIAL_SECONDS + 30
+"""For so many seconds it is waited; a start takes one or two."""
+
+top = Group()
+
+
+@top.command()
+def reload() -> None:
+    """Have the service that runs take new code and settings.
+
+    No request is lost meanwhile. The new code is tried first, in a process of its own: where it
+    would not start, the service goes on as it was, and this ends with 1 and the reason. Addresses
+    and ports stay as they are until a restart, and so does what is in the service's environment
+    itself rather than in .env.
+    """
+    database = current_service().settings.database
+    before = _find(database)
+    try:
+        os.kill(before.pid, signal.SIGHUP)
+    except PermissionError as error:
+        raise click.ClickException(
+            f"The service is another user's (process {before.pid}): run this as that user."
+        ) from error
+    after = _wait(database, before)
+    if after.refusal:
+        raise click.ClickException(f"{after.refusal}\nThe service goes on as it was.")
+    click.echo(f"Reloaded: process {after.pid} runs the code and the settings that are there now.")
+
+
+def _find(database: Path) -> Note:
+    note = running.find(database)
+    if note is None:
+        raise click.ClickException(f"No service runs with {database}.")
+    return note
+
+
+def _wait(database: Path, before: Note) -> Note:
+    """The note, once there has been one more reload."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        time.sleep(0.1)
+        note = running.find(database)
+        if note is None:
+            raise click.ClickException("The service has stopped: see its log for the reason.")
+        if note.reloads > before.reloads:
+            return note
+    raise click.ClickException("The service does not say what has become of it: see its log.")
