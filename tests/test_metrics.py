@@ -592,33 +592,22 @@ def test_a_killed_server_starts_again_at_once_and_clears_up_after_itself(tmp_pat
     assert not folder.exists()
 
 
-def test_a_new_arbiter_takes_over_the_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As a program of its own: `python -m gunicorn` can't start itself again.
+def test_sigusr2_reloads_too_and_keeps_the_port_and_its_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As a program of its own, which is started anew in another way than a module.
     monkeypatch.setattr("tests.server.GUNICORN", (str(Path(sys.executable).with_name("gunicorn")),))
     port = free_port()
     with running(tmp_path, BASE_ENVIRONMENT | {"METRICS_PORT": str(port)}) as server:
+        counted = Counted(server, port)
+        counted.ask(3)
         old = wait_for_workers(server, 2)
         server.process.send_signal(signal.SIGUSR2)
-        until(lambda: len(server.workers()) == 3)
-        [new] = set(server.workers()) - set(old)
-        until(lambda: len(children_of(new)) == 2)
-        try:
-            server.process.terminate()
-            server.process.wait(timeout=60)
-            Counted(server, port).ask()
-            assert Counted(server, port).count() == 1
-        finally:
-            os.kill(new, signal.SIGTERM)
-            until(lambda: not Path(f"/proc/{new}/cmdline").exists() or not cmdline(new))
+        wait_for_workers(server, 2, gone=old)
 
-
-def children_of(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-
-
-def cmdline(pid: int) -> bytes:
-    """Of a process that has ended, but that nobody has waited for, nothing."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert server.process.poll() is None
+        counted.ask()
+        assert counted.count() == 4
 
 
 def test_with_port_0_nobody_is_told_and_nothing_is_kept(server: Server) -> None:
