@@ -31,6 +31,9 @@ bind = [settings.bind]
 if settings.metrics_port:
     bind.append(settings.metrics_bind)
 
+# What a reload can't change.
+fixed = [*bind, str(settings.database)]
+
 # One worker for each core: Python runs one thread at a time.
 workers = settings.workers
 
@@ -68,7 +71,7 @@ max_requests = 0
 accesslog = None
 
 # gunicorn's own lines look as the service's do.
-logger_class = "jwt_server.ops.worker.Logger"
+logger_class = "jwt_server.ops.gunicorn_log.Logger"
 
 # Nobody here uses gunicorn's runtime control, so there is no socket to guard.
 control_socket_disable = True
@@ -87,10 +90,10 @@ shares = [cores[number :: settings.workers] for number in range(min(workers, len
 
 def require_startable() -> None:
     """Refuse to start, with one line, where the database, the keys or the port for Prometheus can't
-    be used, or a reload is to change the addresses.
+    be used, or a reload would change what only a restart does.
     """
     try:
-        handover.require_same_addresses(bind)
+        handover.require_fixed(fixed)
         sqlite.check(settings.database)
         key_ring(settings).signing_key(time.time())
         scrape.require_free_port(settings)
@@ -119,16 +122,17 @@ def on_starting(server: Any) -> None:
         after_in_parent=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOPS),
         after_in_child=let_be_stopped,
     )
-    left = handover.take(server)
-    server.older = len(left.workers) if left else 0
-    server.note = left.note if left else running.claim(settings.database)
+    server.left, server.fixed, server.ready = handover.take(server), fixed, None
+    server.note = server.left.note if server.left else None
     reloads.prepare(server)
 
 
 def when_ready(server: Any) -> None:
-    """After a reload, have new workers relieve the older ones."""
-    if server.older:
-        reloads.relieve(server, server.older)
+    """Let `flask reload` find this process; after a reload, have new workers relieve the older."""
+    if server.note is None:
+        server.note = running.claim(settings.database)
+    if server.left:
+        reloads.relieve(server)
 
 
 def pre_fork(server: Arbiter, worker: Any) -> None:
@@ -155,6 +159,7 @@ def post_fork(server: Any, worker: Any) -> None:
         os.sched_setaffinity(0, worker.share)
     if server.note is not None:
         os.close(server.note)  # its lock is the arbiter's alone
+    worker.ready = reloads.end_to_write(server)
     if settings.metrics_port:
         scrape.reserve(scrape.shared_folder(), os.getpid())
 

@@ -196,6 +196,15 @@ def no_leak(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
             assert leaks(written(record)) == []
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_leak_in_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The same of all that servers and commands have logged into files, however they were run."""
+    yield
+    for path in tmp_path_factory.getbasetemp().rglob("*log"):
+        if path.is_file():
+            assert leaks(path.read_text(errors="replace")) == [], path
+
+
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees the settings or the instance folder of whoever runs it."""

@@ -13,7 +13,8 @@ SECRET: Final = re.compile(
             re.escape(CREDENTIALS["password"]),
             re.escape(SECRET_KEY.decode()),
             re.escape(JWT_SECRET.decode()),
-            "correct horse",  # the other users' password
+            "(?i:correct horse|a long passphrase)",  # the other users' passwords
+            "PRIVATE KEY",
             r"eyJ[\w-]{8,}",  # an access token, whole or cut
             r"\b[\w-]{22}\.\d+\.[\w-]{20,}",  # a refresh token
             r"(?i:bearer|basic) [\w+/=-]",

@@ -21,8 +21,8 @@ from flask.testing import FlaskClient
 from gunicorn.config import Config
 
 from jwt_server.database import Connection
+from jwt_server.ops.gunicorn_log import Logger
 from jwt_server.ops.logs import formatter
-from jwt_server.ops.worker import Logger
 from tests.conftest import BASE_ENVIRONMENT, Clock, MakeApp, ask_server
 from tests.factories import CREDENTIALS, bearer, token
 from tests.leaks import leaks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -14,15 +15,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import jwt
 import pytest
 
 from tests.conftest import BASE_ENVIRONMENT, ask_server
-from tests.factories import bearer, token
+from tests.factories import CREDENTIALS
 from tests.load import load
 from tests.nginx import needs_nginx, nginx
-from tests.server import ROOT, Server, flask, free_port, running
+from tests.server import ROOT, Server, flask, free_port, gunicorn, running
 
 RELOADS = 10
 SECONDS = 30
@@ -63,13 +66,12 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    shutil.copytree(
-        ROOT / "jwt_server", tmp_path / "jwt_server", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(ROOT / "jwt_server", tmp_path / "jwt_server")
     (tmp_path / "wsgi.py").symlink_to("jwt_server/wsgi.py")
     lines = [f"{name}={value!r}" for name, value in BASE_ENVIRONMENT.items()]
     (tmp_path / ".env").write_text("\n".join(lines))
     with running(tmp_path, Site.environment(tmp_path)) as server:
+        wait_until(lambda: len(server.workers()) == 2)
         yield Site(server, tmp_path)
 
 
@@ -78,7 +80,7 @@ def alive(site: Site) -> str:
 
 
 def test_ten_reloads_to_new_code_fail_no_request_and_keep_the_process(site: Site) -> None:
-    with load(site.server) as clients:
+    with load(site.server, each=1) as clients:
         for number in range(RELOADS):
             before = "alive" if not number else f"alive {number}"
             site.change("ops/health.py", f'response_class("{before}"',
@@ -111,23 +113,29 @@ def test_nginx_sees_no_reload_either(site: Site, tmp_path: Path) -> None:
             }}
         }}"""
     with nginx(folder, before, port) as proxy, load(proxy) as clients:
-        for _ in range(RELOADS // 2):
+        for _ in range(3):
             assert site.reload().returncode == 0
 
     assert clients.failures() == []
     assert clients.answers()["/auth"] > RELOADS
 
 
-def test_a_reload_takes_settings(site: Site) -> None:
-    site.set(JWT_ISSUER="new")
+def test_a_reload_takes_settings_and_fails_no_request(site: Site) -> None:
+    with load(site.server) as clients:
+        for seconds in (60, 120, 180):
+            site.set(TEXT_TOKEN_TTL=str(seconds))
+            assert site.reload().returncode == 0
+            assert lifetime(site) == seconds
 
-    assert site.reload().returncode == 0
+    assert clients.failures() == []
 
-    new, old = (
-        ask_server(site.server, "GET", "/my-pets", bearer(held))
-        for held in (token(iss="new", aud="new"), token())
-    )
-    assert (new.status, old.text) == (200, "Forged token.")
+
+def lifetime(site: Site) -> int:
+    """How many seconds a token is good for that is signed now."""
+    body = json.dumps(CREDENTIALS)
+    answer = ask_server(site.server, "POST", "/auth", {}, body, "application/json")
+    claims = jwt.decode(answer.text, options={"verify_signature": False})
+    return int(claims["exp"] - claims["iat"])
 
 
 def too_new(site: Site) -> None:
@@ -141,6 +149,10 @@ REFUSED: dict[str, tuple[Callable[[Site], None], str]] = {
     "code that can't be imported": (
         lambda site: site.change("pets/routes.py", "import", "import nothing_of_this_name\nimport"),
         "SyntaxError"),
+    "a worker that is none": (
+        lambda site: site.change("ops/worker.py", "class Worker(", "class Worker(Nothing, "),
+        "Nothing"),
+    "no application": (lambda site: (site.folder / "wsgi.py").unlink(), "wsgi"),
     "a release that wants another schema": (
         lambda site: site.change("sqlite.py", "SCHEMA_VERSION: Final = 5",
                                  "SCHEMA_VERSION: Final = 6"),
@@ -148,7 +160,7 @@ REFUSED: dict[str, tuple[Callable[[Site], None], str]] = {
     "a setting with a mistake": (
         lambda site: site.set(TEXT_TOKEN_TTL="soon"), "TEXT_TOKEN_TTL: Not a whole number."),
     "another address": (
-        lambda site: site.set(HOST="127.0.0.2"), "a reload can't change what is listened on"),
+        lambda site: site.set(HOST="127.0.0.2"), "a reload can't change"),
     "a database that can't be used": (too_new, "has schema version 99"),
 }  # fmt: skip
 
@@ -217,6 +229,97 @@ def test_a_stop_during_a_reload_is_not_lost(site: Site, delay: float) -> None:
     assert site.server.process.wait(timeout=SECONDS) == 0
 
 
+def test_a_stop_does_not_wait_for_code_that_hangs(site: Site) -> None:
+    site.change("wsgi.py", "import sys", "import sys, time\ntime.sleep(100)")
+    begun = time.monotonic()
+    site.server.process.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    site.server.process.send_signal(signal.SIGTERM)
+
+    assert site.server.process.wait(timeout=SECONDS) == 0
+    assert time.monotonic() - begun < 10
+
+
+def test_a_reload_with_no_worker_alive_makes_new_ones_and_can_be_done_again(site: Site) -> None:
+    for _ in range(3):
+        for worker in site.server.workers():
+            os.kill(worker, signal.SIGKILL)
+        assert site.reload().returncode == 0
+        assert alive(site) == "alive"
+    os.kill(site.server.workers()[0], signal.SIGKILL)
+    wait_until(lambda: len(site.server.workers()) == 2)  # who dies is replaced, as ever
+
+
+def test_a_spoiled_note_harms_no_reload(site: Site) -> None:
+    for note in ("", "{}", "[1]", "\0" * 64, '{"pid": "x"}'):
+        before = site.server.log().count("new workers relieve")
+        (site.folder / "server.db.pid").write_text(note)
+        site.server.process.send_signal(signal.SIGHUP)
+        wait_until(partial(reloaded, site.server, before + 1))
+
+    assert site.reload().returncode == 0
+
+
+def test_reloads_leave_no_open_file_and_no_figures_behind(site: Site) -> None:
+    def held(pid: int) -> int:
+        return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+    assert site.reload().returncode == 0
+    wait_until(lambda: len(site.server.workers()) == 2)
+    arbiter, worker = held(site.server.process.pid), held(min(site.server.workers()))
+    for _ in range(3):
+        assert site.reload().returncode == 0
+        wait_until(lambda: len(site.server.workers()) == 2)
+
+    assert held(site.server.process.pid) == arbiter
+    assert abs(held(min(site.server.workers())) - worker) <= 1  # a connection to the database
+
+
+def test_a_unix_socket_outlives_reloads_and_goes_with_the_service(tmp_path: Path) -> None:
+    path = tmp_path / "http.sock"
+    extra = BASE_ENVIRONMENT | {"HOST": f"unix:{path}", "TRUSTED_PROXIES": "1"}
+    for command in ("init-db", "seed"):
+        assert flask(tmp_path, extra, command).returncode == 0
+    process = gunicorn(tmp_path, extra, tmp_path / "server.log")
+    try:
+        for _ in range(3):
+            wait_until(lambda: (tmp_path / "server.db.pid").exists() and path.exists())
+            done = flask(tmp_path, extra, "reload")
+            assert done.returncode == 0, done.stderr
+            with closing(socket.socket(socket.AF_UNIX)) as client:
+                client.connect(str(path))
+                client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+                assert b" 200 OK" in client.recv(65536)
+    finally:
+        process.terminate()
+        assert process.wait(timeout=SECONDS) == 0
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM], ids=lambda each: each.name)
+def test_who_says_nothing_holds_no_stop_up(site: Site, number: signal.Signals) -> None:
+    workers = site.server.workers()
+    silent = [socket.create_connection((site.server.host, site.server.port)) for _ in range(4)]
+    time.sleep(6)  # so long a thread waits for the first request; then the connection is put aside
+    begun = time.monotonic()
+    site.server.process.send_signal(number)
+
+    wait_until(lambda: not set(workers) & set(living(site.server)))
+    assert time.monotonic() - begun < 15
+    for each in silent:
+        each.settimeout(SECONDS)
+        assert each.recv(1) == b""
+        each.close()
+
+
+def reloaded(server: Server, times: int) -> bool:
+    return server.log().count("new workers relieve") == times and len(server.workers()) == 2
+
+
+def living(server: Server) -> list[int]:
+    return server.workers() if server.process.poll() is None else []
+
+
 SIGNED_IN = "username=travis&password=mypassword"
 
 
@@ -235,6 +338,7 @@ def test_who_hashes_or_stands_in_line_is_served(tmp_path: Path, number: signal.S
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM], ids=lambda each: each.name)
 def test_who_waits_to_be_let_in_is_served(tmp_path: Path, number: signal.Signals) -> None:
     with running(tmp_path, BASE_ENVIRONMENT) as server:
+        wait_until(lambda: len(server.workers()) == 2)
         workers = server.workers()
         for worker in workers:
             os.kill(worker, signal.SIGSTOP)
@@ -252,7 +356,7 @@ def test_an_idle_connection_ends_without_a_reset(site: Site) -> None:
     with closing(socket.create_connection((site.server.host, site.server.port))) as idle:
         idle.settimeout(SECONDS)
         idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"alive" in idle.recv(65536)
+        read_until(idle, b"\r\n\r\nalive")
         site.server.process.send_signal(signal.SIGHUP)
 
         assert idle.recv(65536) == b""
@@ -267,9 +371,7 @@ def test_who_does_not_hang_up_holds_nobody_up(server: Server) -> None:
     for _ in range(8):
         held.append(socket.create_connection((server.host, server.port)))
         held[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        said = b""
-        while b"alive" not in said:
-            said += held[-1].recv(65536)
+        read_until(held[-1], b"\r\n\r\nalive")
     begun = time.monotonic()
     for _ in range(20):
         assert ask_server(server, "GET", "/healthz").status == 200
@@ -277,6 +379,14 @@ def test_who_does_not_hang_up_holds_nobody_up(server: Server) -> None:
     assert time.monotonic() - begun < 2  # one of those eight would have cost that
     for each in held:
         each.close()
+
+
+def read_until(connection: socket.socket, end: bytes) -> None:
+    said = b""
+    while end not in said:
+        more = connection.recv(65536)
+        assert more
+        said += more
 
 
 def connections(server: Server) -> int:

@@ -149,7 +149,7 @@ def _step(
         return SessionExpired()
     age = row["generation"] - shown.generation
     if age == 0:
-        return _next(db, row, idle, now)
+        return _next(db, row, idle, by)
     if age == 1 and grace and abs(now - row["rotated_at"]) <= grace:
         return _session(row)
     end(db, row["user_id"], row["id"], now)
@@ -157,11 +157,14 @@ def _step(
     return RefreshTokenReused()
 
 
-def _next(db: Connection, row: Row, idle: int, now: int) -> Session | TooManyTries:
+def _next(db: Connection, row: Row, idle: int, by: Actor) -> Session | TooManyTries:
     """The session, one generation on, unless it has come to that too often this minute."""
+    now = by.now
     if row["blocked_until"] > now:
         return TooManyTries(row["blocked_until"] - now)
-    throttle.count(db, tries.refreshes_of(row["id"]), now)
+    if throttle.count(db, tries.refreshes_of(row["id"]), now):
+        details = {"limit": "refresh", "session": row["id"]}
+        audit.record(db, by, Action.LOCKED_OUT, row["user_id"], **details)
     expires_at = min(now + idle, row["ends_at"])
     db.queries.auth.rotate(
         id=row["id"], generation=row["generation"], expires_at=expires_at, now=now

@@ -12,12 +12,12 @@ import click
 
 from jwt_server.cli.base import Group
 from jwt_server.ops import running
-from jwt_server.ops.reload import TRIAL_SECONDS
+from jwt_server.ops.reload import BOOT_SECONDS, TRIAL_SECONDS
 from jwt_server.ops.running import Note
 from jwt_server.web.service import current_service
 
-PATIENCE: Final = TRIAL_SECONDS + 30
-"""For so many seconds it is waited; a start takes one or two."""
+PATIENCE: Final = TRIAL_SECONDS + BOOT_SECONDS + 10
+"""For so many seconds it is waited; it takes one or two."""
 
 top = Group()
 
@@ -27,18 +27,13 @@ def reload() -> None:
     """Have the service that runs take new code and settings.
 
     No request is lost meanwhile. The new code is tried first, in a process of its own: where it
-    would not start, the service goes on as it was, and this ends with 1 and the reason. Addresses
-    and ports stay as they are until a restart, and so does what is in the service's environment
-    itself rather than in .env.
+    would not start, the service goes on as it was, and this ends with 1 and the reason. Addresses,
+    ports and the database stay as they are until a restart, and so does what is in the service's
+    environment itself rather than in .env.
     """
     database = current_service().settings.database
     before = _find(database)
-    try:
-        os.kill(before.pid, signal.SIGHUP)
-    except PermissionError as error:
-        raise click.ClickException(
-            f"The service is another user's (process {before.pid}): run this as that user."
-        ) from error
+    os.kill(before.pid, signal.SIGHUP)
     after = _wait(database, before)
     if after.refusal:
         raise click.ClickException(f"{after.refusal}\nThe service goes on as it was.")
@@ -48,7 +43,9 @@ def reload() -> None:
 def _find(database: Path) -> Note:
     note = running.find(database)
     if note is None:
-        raise click.ClickException(f"No service runs with {database}.")
+        raise click.ClickException(
+            f"No service runs with {database}. One whose DATABASE_URL has changed wants a restart."
+        )
     return note
 
 

@@ -10,10 +10,9 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 from gunicorn import sock
-from gunicorn.arbiter import Arbiter
 from gunicorn.workers.workertmp import WorkerTmp
 
 from jwt_server.errors import ConfigurationError
@@ -27,9 +26,11 @@ LISTENERS: Final = "GUNICORN_FD"
 class Handover:
     """Files are the numbers under which they are open."""
 
-    bind: Sequence[str]
-    """The addresses that are listened on."""
+    fixed: Sequence[str]
+    """The settings that only a restart changes, as their values."""
     listeners: Sequence[int]
+    systemd: bool
+    """Whether these are systemd's, which keeps them."""
     workers: Sequence[tuple[int, int, Sequence[int]]]
     """Of each its process id, the file by which it shows that it lives, and its cores."""
     note: int | None
@@ -64,13 +65,14 @@ class Predecessor:
     aborted: bool = False
 
 
-def leave(server: Arbiter, note: int | None) -> Handover:
+def leave(server: Any) -> Handover:
     """What an arbiter has to leave."""
     return Handover(
-        bind=server.cfg.settings["bind"].get(),
+        fixed=server.fixed,
         listeners=[listener.fileno() for listener in server.LISTENERS],
+        systemd=server.systemd,
         workers=[(pid, each.tmp.fileno(), each.share) for pid, each in server.WORKERS.items()],
-        note=note,
+        note=server.note,
     )
 
 
@@ -80,19 +82,19 @@ def received() -> Handover | None:
     return Handover(**json.loads(told)) if told else None
 
 
-def require_same_addresses(bind: Sequence[str]) -> None:
-    """Raise ConfigurationError where a reload would change what is listened on."""
+def require_fixed(fixed: Sequence[str]) -> None:
+    """Raise ConfigurationError where a reload would change what only a restart does."""
     left = received()
-    if left and list(left.bind) != list(bind):
+    if left and list(left.fixed) != list(fixed):
         raise ConfigurationError(
             [
-                "HOST, PORT, METRICS_HOST, METRICS_PORT: a reload can't change what is listened on"
-                f" ({', '.join(left.bind)}). Set them back, or restart the service."
+                "HOST, PORT, METRICS_HOST, METRICS_PORT, DATABASE_URL: a reload can't change"
+                f" {' and '.join(left.fixed)}. Set them back, or restart the service."
             ]
         )
 
 
-def take(server: Arbiter) -> Handover | None:
+def take(server: Any) -> Handover | None:
     """Give an arbiter that is just starting the sockets and workers that were left to it."""
     left = received()
     if left is None:
@@ -100,9 +102,13 @@ def take(server: Arbiter) -> Handover | None:
     for name in (NAME, LISTENERS):
         del os.environ[name]
     left.keep_open(through_exec=False)
-    server.LISTENERS = sock.create_sockets(  # type: ignore[no-untyped-call]  # gunicorn has no types
-        server.cfg, server.log, left.listeners
-    )
+    if left.listeners:  # with --reuse-port each worker has its own
+        server.LISTENERS = sock.create_sockets(  # type: ignore[no-untyped-call]  # gunicorn has no types
+            server.cfg, server.log, left.listeners
+        )
+    server.systemd = left.systemd
+    if server.pidfile is not None:  # it says the right number already, so gunicorn has not made it
+        server.pidfile.pid = server.pid
     server.WORKERS = {
         pid: Predecessor(pid, share, Heartbeat(file)) for pid, file, share in left.workers
     }

@@ -24,6 +24,9 @@ TEXT: Final = "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"
 NOBODY: Final = "-"
 """Stands in a text line for what is not there."""
 
+REQUEST: Final = " - - ["
+"""What Werkzeug's lines about requests have in them, and its others not."""
+
 _quoted: Final = json.encoder.encode_basestring_ascii
 """A text as JSON has it, whatever is in it."""
 
@@ -33,6 +36,8 @@ def register(log_format: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(log_format))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # `flask run` would tell each request once more, with its query and whatever is in that.
+    logging.getLogger("werkzeug").addFilter(lambda record: REQUEST not in str(record.msg))
     # `db upgrade` says itself what it ran; yoyo would tell every statement.
     logging.getLogger("yoyo.migrations").setLevel(logging.WARNING)
 

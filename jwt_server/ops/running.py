@@ -46,7 +46,7 @@ def claim(database: Path) -> int | None:
         file = os.open(place(database), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            write(file, Note(os.getpid()))
+            _write(file, Note(os.getpid()))
         except OSError:
             os.close(file)
             raise
@@ -59,32 +59,36 @@ def note_reload(file: int | None, refusal: str = "") -> None:
     if file is None:
         return
     with suppress(OSError):  # the disk is full: who asked waits in vain, and the service goes on
-        write(file, Note(os.getpid(), read(file).reloads + 1, refusal[-MOST_LETTERS:]))
+        before = _read(file) or Note(os.getpid())
+        _write(file, Note(os.getpid(), before.reloads + 1, refusal[-MOST_LETTERS:]))
 
 
-def write(file: int, note: Note) -> None:
-    """Put another note in the place of the one that stands there. Raises OSError."""
+def _write(file: int, note: Note) -> None:
     os.pwrite(file, json.dumps(asdict(note)).encode().ljust(os.fstat(file).st_size), 0)
 
 
-def read(file: int) -> Note:
-    """What stands there. Raises OSError."""
-    return Note(**json.loads(os.pread(file, MOST_BYTES, 0)))
+def _read(file: int) -> Note | None:
+    """What stands there; None where that is no note, as it was spoiled or is just being written."""
+    try:
+        told = json.loads(os.pread(file, MOST_BYTES, 0))
+        return Note(int(told["pid"]), int(told["reloads"]), str(told["refusal"]))
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def find(database: Path) -> Note | None:
-    """The note on a database's service; None where none runs.
+    """The note on a database's service; None where none runs, or none is to be found.
 
     Raises OSError where that can't be seen.
     """
     try:
-        file = os.open(place(database), os.O_RDONLY)
+        file = os.open(place(database), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return read(file)
+        return _read(file) or _read(file)
     finally:
         os.close(file)
     return None

@@ -1,4 +1,4 @@
-"""gunicorn's threaded worker and its log, as the service wants them.
+"""gunicorn's threaded worker, as the service wants it.
 
 The worker stays with a connection for a moment after an answer. As it comes, it hands each
 kept-alive connection back to its main thread, which waits for the next request and hands it to a
@@ -12,31 +12,28 @@ and a request that crosses the end of an idle connection meets a reset.
 
 from __future__ import annotations
 
+import os
 import select
 import selectors
 import socket
 import time
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from threading import Lock
 from typing import Any, Final
 
-from gunicorn import glogging
 from gunicorn.workers.gthread import ThreadWorker
 
 from jwt_server.config import process_settings
-from jwt_server.ops import logs, scrape
+from jwt_server.ops import scrape
 
 MOMENT: Final = 5
 """How long a thread waits for the next request on its connection, in milliseconds."""
 
 LINGER: Final = 2.0
 """For so many seconds a client that was told of the end of a connection may end it itself."""
-
-# How gunicorn's lines begin that go on with what a client sent.
-BAD_REQUEST: Final = "Invalid request from ip="
-FAILED_REQUEST: Final = "Error handling request"
 
 
 class Worker(ThreadWorker):
@@ -49,6 +46,8 @@ class Worker(ThreadWorker):
         self.waiting = 0
         """How many connections wait for a thread."""
         self.lock = Lock()
+        self.ready: int | None = None
+        """Where a byte says that this worker takes requests, if anybody waits for that."""
         self.leaving: deque[Any] = deque()
         """The connections that have ended for us, the longest first; `timeout` says for how long
         the client may take to see it."""
@@ -59,6 +58,13 @@ class Worker(ThreadWorker):
         settings = process_settings()
         if settings.metrics_port:
             self.wsgi = scrape.beside(self.wsgi, settings, scrape.shared_folder())
+
+    def run(self) -> None:
+        """Take requests until it is to stop."""
+        if self.ready is not None:
+            os.write(self.ready, b".")
+            os.close(self.ready)
+        super().run()  # type: ignore[no-untyped-call]  # as above
 
     def is_parent_alive(self) -> bool:
         """Whether the arbiter lives; where it was killed, stop as on SIGTERM.
@@ -93,8 +99,9 @@ class Worker(ThreadWorker):
                 return
 
     def finish_request(self, conn: Any, fs: Any) -> None:
-        """See to a connection whose request is answered."""
-        if not fs.cancelled() and fs.exception() is None and fs.result() is False:
+        """See to a connection whose request is answered, or has not come."""
+        ended = not fs.cancelled() and fs.exception() is None and fs.result()
+        if ended is False or (ended is not True and not self.alive):
             self.hang_up(conn)
         else:
             super().finish_request(conn, fs)  # type: ignore[no-untyped-call]  # as above
@@ -104,12 +111,12 @@ class Worker(ThreadWorker):
         try:
             conn.sock.shutdown(socket.SHUT_WR)
             conn.sock.settimeout(0)
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.leave, conn))
         except OSError:  # the client has left
             self.close(conn)
             return
         conn.timeout = time.monotonic() + LINGER
         self.leaving.append(conn)
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.leave, conn))
 
     def leave(self, conn: Any, _client: object) -> None:
         """Close a connection that has ended, once the client has done so; what it sends is lost."""
@@ -131,15 +138,28 @@ class Worker(ThreadWorker):
 
     def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
         """Hang up where nothing is asked for too long; close what was hung up long enough."""
-        now = time.monotonic()
-        while self.keepalived_conns and (force or self.keepalived_conns[0].timeout <= now):
-            conn = self.keepalived_conns.popleft()
-            self.poller.unregister(conn.sock)
+        for conn in self._over(self.keepalived_conns, force=force):
             self.hang_up(conn)
-        while self.leaving and (force or self.leaving[0].timeout <= now):
-            conn = self.leaving.popleft()
-            self.poller.unregister(conn.sock)
+        for conn in self._over(self.leaving, force=force):
             self.close(conn)
+
+    def murder_pending(self) -> None:
+        """Hang up where a client has asked nothing at all for too long."""
+        for conn in self._over(self.pending_conns):
+            self.hang_up(conn)
+
+    def _over(self, connections: deque[Any], *, force: bool = False) -> Iterator[Any]:
+        """Take those out whose time is over, or all; the one whose time is over first is first."""
+        now = time.monotonic()
+        while connections and (force or connections[0].timeout <= now):
+            conn = connections.popleft()
+            self.poller.unregister(conn.sock)
+            yield conn
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """Let a stop wait for nobody who asks nothing, longer than to this time."""
+        for conn in (*self.keepalived_conns, *self.pending_conns):
+            conn.timeout = min(conn.timeout, deadline)
 
     def enqueue_req(self, conn: Any) -> None:
         """Have a thread answer a connection's request."""
@@ -165,29 +185,3 @@ class Worker(ThreadWorker):
         poll = select.poll()
         poll.register(conn.sock, select.POLLIN)
         return bool(poll.poll(MOMENT)) and not self.waiting
-
-
-class Logger(glogging.Logger):
-    """Writes gunicorn's lines as the service's own, and nothing into them of what a client sent.
-
-    As they come, they show headers and paths that are amiss: with a token, or a password.
-    """
-
-    def setup(self, cfg: Any) -> None:
-        """Set the log up, at a start or a reload."""
-        super().setup(cfg)  # type: ignore[no-untyped-call]  # as above
-        for handler in self.error_log.handlers:
-            handler.setFormatter(logs.formatter(process_settings().log_format))
-
-    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
-        """A warning; of a bad request just what is wrong with it."""
-        if msg.startswith(BAD_REQUEST):
-            who, _, error = msg.partition(": ")
-            msg = f"{who}: {error.partition(': ')[0]}"
-        super().warning(msg, *args, **kwargs)  # type: ignore[no-untyped-call]  # as above
-
-    def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:
-        """An exception; of a request that failed not its path."""
-        if msg.startswith(FAILED_REQUEST):
-            msg, args = FAILED_REQUEST, ()
-        super().exception(msg, *args, **kwargs)  # type: ignore[no-untyped-call]  # as above
