@@ -1,4 +1,4 @@
-"""Does it leak? `.venv/bin/python -m bench.soak --minutes 10`.
+"""Does it leak? `.venv/bin/python -m bench.soak`.
 
 Everything at once, for as long as is said: reads with more tokens than a worker remembers,
 sign-ins, refreshes, pets, sign-ups, wrong passwords, tokens that are none, Prometheus. What the
@@ -39,7 +39,9 @@ from bench.visits import Visitor
 from jwt_server.security.passwords import hash_password
 
 EVERY = 10
-USERS = 1000
+USERS = 20_000
+"""So many that no connection remembers the whole database."""
+
 TOKENS = 10_000
 """More than a worker remembers."""
 
@@ -74,8 +76,8 @@ class Sample:
 def main() -> int:
     """Run it, and print what was seen; what to exit with."""
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--warm-up", type=float, default=60, metavar="SECONDS",
+    parser.add_argument("--minutes", type=float, default=12)
+    parser.add_argument("--warm-up", type=float, default=120, metavar="SECONDS",
                         help="until what is remembered is full, before it counts")  # fmt: skip
     options = parser.parse_args()
     load.require_wrk()

@@ -218,6 +218,19 @@ def test_sign_ups_that_are_too_many_are_a_lockout(client: FlaskClient, rows: Row
     ]
 
 
+def test_refreshes_that_are_too_many_are_a_lockout(client: FlaskClient, rows: Rows) -> None:
+    token = sign_in(client)["refresh_token"]
+    [opened] = rows()
+    for _ in range(30):
+        token = refresh(client, token)["refresh_token"]
+    for _ in range(3):
+        assert client.post("/auth/refresh", json={"refresh_token": token}).status_code == 429
+
+    [row] = rows()
+    assert told(row) == ("locked_out", None, 1, "127.0.0.1", {"limit": "refresh"})
+    assert row["details"]["session"] == opened["details"]["session"]
+
+
 def test_a_wrong_password_of_somebody_signed_in_is_written_down(
     client: FlaskClient, rows: Rows
 ) -> None:
@@ -245,7 +258,7 @@ def test_a_reused_refresh_token_is_one_row_and_a_warning(
     [row] = rows()
     assert told(row) == ("refresh_token_reused", None, 1, "127.0.0.1", {})
     assert row["details"]["session"] == opened["details"]["session"]
-    [record] = [each for each in caplog.records if each.name == "jwt_server.audit"]
+    *_, record = [each for each in caplog.records if each.name == "jwt_server.audit"]
     assert (record.levelno, record.__dict__["action"]) == (logging.WARNING, "refresh_token_reused")
 
 

@@ -26,7 +26,7 @@ from jwt_server.ops.logs import formatter
 from tests.conftest import BASE_ENVIRONMENT, Clock, MakeApp, ask_server
 from tests.factories import CREDENTIALS, bearer, token
 from tests.leaks import leaks
-from tests.server import environment, running
+from tests.server import Server, environment, flask, free_port, running, wait_for
 
 Lines = Callable[[], list[str]]
 
@@ -448,3 +448,25 @@ def test_people_get_text_and_machines_json(tmp_path: Path, stream: str, expected
         os.close(here)
 
     assert printed.strip() == expected
+
+
+def test_flask_run_does_not_tell_what_a_request_asks_for(tmp_path: Path) -> None:
+    port, log_file = free_port(), tmp_path / "flask.log"
+    assert flask(tmp_path, BASE_ENVIRONMENT, "init-db").returncode == 0
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-m", "flask", "--app", "wsgi", "run", "--port", str(port)],
+            cwd=tmp_path, env=environment(tmp_path, BASE_ENVIRONMENT), stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        wait_for(port, process, log_file)
+        server = Server("127.0.0.1", port, process, log_file)
+        ask_server(server, "GET", f"/my-pets?token={token()}&password=mypassword")
+        server.raw(b"GET /?password=mypassword nonsense HTTP/1.1\r\n\r\n")
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+    assert leaks(server.log()) == []
+    assert f"Running on http://127.0.0.1:{port}" in server.log()
+    assert server.log().count("GET /my-pets 403") == 1
