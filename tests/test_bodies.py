@@ -12,6 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.conftest import Ask
+from tests.effort import examples
 from tests.factories import bearer, token
 
 FORM = "application/x-www-form-urlencoded"
@@ -214,7 +215,9 @@ def test_a_long_field_name_is_not_echoed_whole(ask: Ask) -> None:
 
 
 @hypothesis_settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=examples(200),
+    deadline=None,
 )
 @given(
     body=st.binary(max_size=200)

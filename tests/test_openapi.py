@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,8 +28,11 @@ from jwt_server.database import Database
 from jwt_server.security import passwords
 from tests.conftest import BASE_ENVIRONMENT, Answer, Ask, MakeApp, ask_app
 from tests.description import METHODS, compare, documented, resolved
-from tests.factories import open_session, spoil, token
+from tests.effort import FUZZED
+from tests.factories import add_user, bearer, bearer_of, spoil, token
 from tests.server import ROOT, Server, running
+
+SCHEMATHESIS = Path(__file__).parent / "schemathesis"
 
 
 @pytest.fixture
@@ -249,34 +255,71 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize("accept", ["text/plain", "application/json"])
-@pytest.mark.parametrize("signed_in", [True, False], ids=["signed in", "signed out"])
-def test_schemathesis_finds_nothing(
-    own_server: Server, description: dict[str, Any], tmp_path: Path, accept: str, *, signed_in: bool
-) -> None:
-    options = ["--header", f"Accept: {accept}"]
-    if signed_in:
-        sid = f"session-{accept}".ljust(22, "-")[:22].replace("/", "-")
-        open_session(own_server.log_file.parent / "server.db", sid=sid)
-        options += ["--header", f"Authorization: Bearer {token(sid=sid)}"]
-        options += ["--exclude-path", "/auth/logout"]  # it would end the session
+def database_of(server: Server) -> Path:
+    return server.log_file.parent / "server.db"
 
-    done = subprocess.run(  # noqa: S603 - our own command
+
+@pytest.fixture(scope="module")
+def users_file(own_server: Server) -> Path:
+    """Tells schemathesis how travis and ada sign in, in the form of Web Fuzzing Commons."""
+    with closing(Database(database_of(own_server))) as database, database.connection() as db:
+        ada = bearer_of(db, add_user(db, "ada"), int(time.time()))
+    auth = [
+        {"name": user, "fixedHeaders": [{"name": name, "value": headers[name]} for name in headers]}
+        for user, headers in (("travis", bearer(token())), ("ada", ada))
+    ]
+    path = own_server.log_file.with_name("users.json")
+    path.write_text(json.dumps({"auth": auth}))
+    return path
+
+
+def schemathesis(
+    server: Server, folder: Path, users_file: Path | None, *options: str
+) -> subprocess.CompletedProcess[str]:
+    """Run schemathesis against a server, signed in where there is a file of users."""
+    parts = ["schemathesis.toml", *(["signed-in.toml"] if users_file else [])]
+    config = folder / "schemathesis.toml"
+    config.write_text("\n".join((SCHEMATHESIS / part).read_text() for part in parts))
+    return subprocess.run(  # noqa: S603 - our own command
         [
-            sys.executable, "-m", "schemathesis.cli",
-            "--config-file", str(ROOT / "tests" / "schemathesis" / "schemathesis.toml"),
-            "--no-color", "run", f"{own_server.url}/openapi.json", *options,
-            "--max-examples", "30", "--generation-deterministic",
+            sys.executable, "-m", "schemathesis.cli", "--config-file", str(config),
+            "--no-color", "run", f"{server.url}/openapi.json", *options,
+            "--max-examples", str(FUZZED), "--generation-deterministic",
         ],
-        cwd=tmp_path, env={"PATH": "", "PYTHONPATH": str(ROOT)},
+        cwd=folder,
+        env={
+            "PATH": "", "PYTHONPATH": str(ROOT),
+            "DATABASE": str(database_of(server)), "USERS": str(users_file),
+        },
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
+
+@pytest.mark.parametrize("accept", ["text/plain", "application/json"])
+@pytest.mark.parametrize("signed_in", [True, False], ids=["signed in", "signed out"])
+def test_schemathesis_finds_nothing(
+    own_server: Server, description: dict[str, Any], users_file: Path, tmp_path: Path,
+    accept: str, *, signed_in: bool,
+) -> None:  # fmt: skip
+    before = len(own_server.log())
+
+    done = schemathesis(
+        own_server, tmp_path, users_file if signed_in else None, "--header", f"Accept: {accept}"
+    )
+
     assert done.returncode == 0, done.stdout
-    asked = len(dict(operations(description))) - 1 - signed_in  # not the description itself
+    asked = len(dict(operations(description))) - 1  # not the description itself
     assert f"Tested: {asked}" in done.stdout
     refused = re.search(r"Authentication failed: (\d+) operation", done.stdout)
     # Of these nothing but refreshing, if that, as no refresh token is at hand.
     assert (int(refused[1] if refused else 0) <= 1) is signed_in
-    assert "Traceback" not in own_server.log()
-    assert not re.search(r'"status": 5', own_server.log())
+    log = own_server.log()[before:]
+    # No fault, and nothing that would have hidden one: no throttle, and the session lasts.
+    assert not re.search(r'Traceback|"status": (?:5|429)|"code": "token_revoked"', log)
+    # ada has asked for what is travis's.
+    assert ('"route": "/pets/<id:pet_id>", "status": 404' in of_user(2, log)) is signed_in
+
+
+def of_user(user_id: int, log: str) -> str:
+    """What the log tells of one user's requests."""
+    return "\n".join(line for line in log.splitlines() if f'"user_id": {user_id},' in line)

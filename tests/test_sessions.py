@@ -23,6 +23,7 @@ from jwt_server.database import Connection, Database
 from jwt_server.errors import TokenRevoked
 from jwt_server.security.refresh_tokens import RefreshTokens, parse
 from tests.conftest import Clock, MakeApp
+from tests.effort import examples
 from tests.factories import CREDENTIALS, OPERATOR, add_user, bearer, bearer_of, token
 
 JSON = {"Accept": "application/json"}
@@ -494,7 +495,9 @@ def test_a_token_of_anothers_session_is_revoked(
 
 
 @hypothesis_settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=examples(200),
+    deadline=None,
 )
 @given(st.text() | st.from_regex(r"r1\.[A-Za-z0-9_-]{22}\.[0-9]{1,10}\.[A-Za-z0-9_-]{43}"))
 def test_no_text_at_all_refreshes_anything(client: FlaskClient, text: str) -> None:

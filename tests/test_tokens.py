@@ -14,6 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.conftest import Ask, Clock, MakeApp, ask_server
+from tests.effort import examples
 from tests.factories import (
     ABSENT,
     CREDENTIALS,
@@ -247,7 +248,9 @@ def test_a_previous_secret_verifies_but_does_not_sign(
 
 
 @hypothesis_settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=examples(300),
+    deadline=None,
 )
 @given(
     st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"))

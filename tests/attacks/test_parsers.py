@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.attacks.forging import decoded
 from tests.attacks.target import Target, ask_json, each_algorithm, tokens_of
 from tests.conftest import ask_server
+from tests.effort import examples
 from tests.factories import CREDENTIALS, base64url, bearer
 
 bounded = hypothesis_settings(
@@ -189,7 +190,7 @@ TYPES = st.sampled_from(
 
 
 @pytest.mark.parametrize("target", ["HS256"], indirect=True)
-@hypothesis_settings(bounded, max_examples=150)
+@hypothesis_settings(bounded, max_examples=examples(150))
 @given(body=BODIES, content_type=TYPES, path=st.sampled_from(["/auth", "/pets"]))
 def test_any_body_at_all_is_a_4xx_or_taken(
     target: Target, path: str, body: bytes, content_type: str
