@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -20,13 +21,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 from gunicorn.config import Config
 
+from jwt_server.config import Settings
 from jwt_server.database import Connection
 from jwt_server.ops.logs import formatter
 from jwt_server.ops.worker import Logger
 from tests.conftest import BASE_ENVIRONMENT, Clock, MakeApp, ask_server
-from tests.factories import CREDENTIALS, bearer, token
+from tests.factories import CREDENTIALS, bearer, spoil, token
 from tests.leaks import leaks
-from tests.server import environment, running
+from tests.server import ROOT, environment, running
 
 Lines = Callable[[], list[str]]
 
@@ -448,3 +450,57 @@ def test_people_get_text_and_machines_json(tmp_path: Path, stream: str, expected
         os.close(here)
 
     assert printed.strip() == expected
+
+
+DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text()
+JOURNAL = "journalctl --unit jwt-server --output cat"
+FILTERS = re.findall(rf"^{JOURNAL} \| ((?:.*\\\n)*.*)$", DEPLOYMENT, re.MULTILINE)
+
+# What else is in the unit's journal: systemd's own lines, a start that failed, parts of a line.
+NO_LINES_OF_OURS = (
+    "Started jwt-server.service - Login service.",
+    "SALT_ROUNDS: Must be from 4 to 31.",
+    "jwt-server.service: Main process exited, code=exited, status=1/FAILURE",
+    '{"level": "ERROR", "status": 5',
+    "500", '"ERROR"', "null", "[]", "",
+)  # fmt: skip
+
+
+def test_the_documented_filters_take_the_journal_as_lines() -> None:
+    assert len(FILTERS) == 2
+    for command in FILTERS:
+        assert "--raw-input" in command
+        assert "fromjson? | objects | " in command
+    assert re.search(r"^apt install .*\bjq\b", DEPLOYMENT, re.MULTILINE)
+
+
+@only_json
+@pytest.mark.skipif(
+    shutil.which("jq") is None and os.environ.get("CI") != "true",
+    reason="there is no jq here: sudo apt install jq",
+)
+def test_the_documented_filters_pass_over_what_is_no_json(
+    client: FlaskClient, settings: Settings, lines: Lines, tmp_path: Path
+) -> None:
+    client.get("/healthz")
+    spoil(settings.database, "missing")
+    client.get("/my-pets", headers=bearer(token(exp=2**40)))
+    [_, error, failed] = written = lines()
+    journal = tmp_path / "journal"
+    journal.write_text("".join(f"{line}\n" for line in (*NO_LINES_OF_OURS, *written) * 2))
+
+    by_status, by_level = (filtered(journal, command) for command in FILTERS)
+
+    assert [json.loads(line) for line in by_status] == [told(failed)] * 2
+    [counted] = by_level
+    assert counted.split(maxsplit=1) == ["2", told(error)["message"]]
+
+
+def filtered(journal: Path, command: str) -> list[str]:
+    """What a documented command prints of this journal."""
+    done = subprocess.run(  # noqa: S602 - as it is typed, and our own
+        f"cat {journal} | {command}",
+        shell=True, capture_output=True, text=True, timeout=10, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.stdout.splitlines()
