@@ -1,4 +1,6 @@
-"""Guessing: so many tries are free, the rest waits, and nobody is locked out by a stranger."""
+"""Guessing: so many tries are free, the rest waits, and nobody is locked out by a stranger, but at
+an address that both share.
+"""
 
 from __future__ import annotations
 
@@ -348,6 +350,30 @@ def test_a_known_address_is_the_account_owners_alone(guess: Guess, db: Connectio
     strangers(guess, 20)
 
     assert guess(address=HOME).status_code == 429
+
+
+@pytest.mark.parametrize("by", ["account and address", "address"])
+def test_who_shares_the_owners_address_holds_the_owner_up_there_and_nowhere_else(
+    client: FlaskClient, guess: Guess, clock: Clock, by: str
+) -> None:
+    tokens = sign_in(client)
+    for address in (HOME, "192.0.2.1"):
+        assert guess(password="mypassword", address=address).status_code == 200
+
+    if by == "address":
+        assert {guess(f"nobody{each}", address=HOME).status_code for each in range(100)} == {401}
+    else:
+        lock(guess, address=HOME)
+        for wait in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
+            clock.advance(wait)
+            assert guess(address=HOME).status_code == 401
+
+    refused = guess(password="mypassword", address=HOME)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "900")
+    assert guess(password="mypassword", address="192.0.2.1").status_code == 200
+    assert access(client, refresh(client, tokens["refresh_token"])) == 200
+    clock.advance(900)
+    assert guess(password="mypassword", address=HOME).status_code == 200
 
 
 # By address
