@@ -646,6 +646,20 @@ def test_another_app_on_the_same_database_goes_on_counting(guess: Guess, make_ap
     assert guesses(make_app(**DEFAULTS).test_client())().status_code == 429
 
 
+def test_under_another_secret_key_counts_begin_anew_and_unlock_reaches_its_own(
+    guess: Guess, make_app: MakeApp, settings: Settings
+) -> None:
+    lock(guess)
+    swapped = make_app(**DEFAULTS, secret_keys=(b"another secret key" * 2, *settings.secret_keys))
+    lock(guesses(swapped.test_client()))
+
+    done = swapped.test_cli_runner().invoke(args=["users", "unlock", "travis"])
+
+    assert done.output == "travis is unlocked now.\n"
+    assert guesses(swapped.test_client())().status_code == 401
+    assert guess().status_code == 429  # where the old one is still the first
+
+
 def test_where_the_count_can_not_be_written_nothing_is_hashed(
     client: FlaskClient, guess: Guess, settings: Settings, hashed: list[str], db: Connection
 ) -> None:
