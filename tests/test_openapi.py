@@ -24,7 +24,7 @@ from jwt_server.config import Settings
 from jwt_server.database import Database
 from jwt_server.security import passwords
 from tests.conftest import BASE_ENVIRONMENT, Answer, Ask, MakeApp, ask_app
-from tests.description import METHODS, compare, documented, resolved
+from tests.description import METHODS, compare, documented, password_operations, resolved
 from tests.factories import open_session, spoil, token
 from tests.server import ROOT, Server, running
 
@@ -158,6 +158,19 @@ def test_bodies_are_json_or_a_form(description: dict[str, Any]) -> None:
 
     assert len(bodies) >= 10
     assert all(each == {"application/json", "application/x-www-form-urlencoded"} for each in bodies)
+
+
+def test_a_new_route_that_takes_a_password_would_be_noticed(description: dict[str, Any]) -> None:
+    before = password_operations(description)
+    assert len(before) == 5  # the walk through the document finds those that are there
+
+    nested = {
+        "allOf": [{"type": "array", "items": {"$ref": "#/components/schemas/PasswordChange"}}]
+    }
+    body = {"content": {"application/json": {"schema": {"properties": {"who": nested}}}}}
+    description["paths"]["/pets"]["post"] |= {"requestBody": body}
+
+    assert password_operations(description) == before | {"POST /pets": True}
 
 
 def test_what_needs_a_token_says_so_and_refuses_without(

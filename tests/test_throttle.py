@@ -24,7 +24,7 @@ from jwt_server.database import Connection, Database
 from jwt_server.errors import in_words
 from jwt_server.security.tries import Counter, Throttle, network_of
 from tests.conftest import Clock, MakeApp, ask_app
-from tests.description import documented
+from tests.description import documented, password_operations
 from tests.factories import CREDENTIALS, OPERATOR, add_user, bearer, spoil
 from tests.test_sessions import JSON, access, refresh, sign_in
 
@@ -429,13 +429,36 @@ def test_what_an_untrusted_peer_says_of_its_address_changes_nothing(
 # By session
 
 
+# The field that each route takes the password in; what else it takes.
+PASSWORD_ROUTES = {
+    "POST /auth/reauth": ("password", {}),
+    "PUT /me/password": ("current_password", {"new_password": "correct horse battery"}),
+    "DELETE /me": ("password", {}),
+}
+COUNTED_AT_THE_DOOR = {"POST /auth", "POST /users"}
+"""By account and address, and by address: all tests but those of this part."""
+
+
 def password_routes(client: FlaskClient, headers: dict[str, str], password: str) -> list[Guess]:
-    change = {"current_password": password, "new_password": "correct horse battery"}
     return [
-        partial(client.post, "/auth/reauth", json={"password": password}, headers=headers),
-        partial(client.put, "/me/password", json=change, headers=headers),
-        partial(client.delete, "/me", json={"password": password}, headers=headers),
-    ]
+        partial(
+            client.open, route.split()[1], method=route.split()[0], headers=headers,
+            json={field: password} | more,
+        )
+        for route, (field, more) in PASSWORD_ROUTES.items()
+    ]  # fmt: skip
+
+
+def test_every_route_that_takes_a_password_is_tried_here(client: FlaskClient) -> None:
+    description = client.get("/openapi.json").get_json()
+    found = password_operations(description)
+
+    assert {route for route, needs_token in found.items() if needs_token} == set(PASSWORD_ROUTES)
+    assert {route for route, needs_token in found.items() if not needs_token} == COUNTED_AT_THE_DOOR
+    for route in found:
+        method, path = route.lower().split()
+        refused = description["paths"][path][method]["responses"]["429"]
+        assert "too_many_tries" in str(refused)
 
 
 def test_a_sessions_password_routes_count_as_one(
