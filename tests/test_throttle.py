@@ -464,6 +464,7 @@ def test_every_route_that_takes_a_password_is_tried_here(client: FlaskClient) ->
 def test_a_sessions_password_routes_count_as_one(
     client: FlaskClient, guess: Guess, clock: Clock
 ) -> None:
+    """CVE-2026-9798, Keycloak: who is locked out goes on trying by another flow."""
     mine, other = (bearer(sign_in(client)["access_token"]) for _ in range(2))
     wrong = password_routes(client, mine, "wrong")
 

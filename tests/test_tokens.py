@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -26,6 +28,7 @@ from tests.factories import (
     token,
 )
 from tests.server import Server
+from tests.test_sessions import refresh, sign_in
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
@@ -264,3 +267,38 @@ def test_no_authorization_header_at_all_makes_a_5xx_or_lets_in(
     answer = client.get("/pets", headers={"Authorization": authorization})
 
     assert answer.status_code == 401
+
+
+def another_start(mac: str) -> str:
+    return ("B" if mac[0] == "A" else "A") + mac[1:]
+
+
+def another_end(mac: str) -> str:
+    return mac[:-2] + ("B" if mac[-2] == "A" else "A") + mac[-1]
+
+
+@pytest.mark.parametrize("spoilt", [another_start, another_end])
+def test_cve_2016_7036_a_mac_is_compared_whole_wherever_it_differs(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, spoilt: Callable[[str], str]
+) -> None:
+    """python-jose: the time that a comparison takes tells how much of a guessed MAC is right. That
+    is nanoseconds, so what is shown is that each comparison is one of the standard library's, of
+    the whole: of a password's hash, of an access token's MAC, and of a refresh token's.
+    """
+    compared: list[tuple[int, int]] = []
+    compare = hmac.compare_digest
+
+    def noted(one: Any, other: Any) -> bool:
+        compared.append((len(one), len(other)))
+        return compare(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", noted)
+    tokens = sign_in(client)
+    start, _, mac = tokens["access_token"].rpartition(".")
+    refused = client.get("/pets", headers=bearer(f"{start}.{spoilt(mac)}"))
+    start, _, mac = tokens["refresh_token"].rpartition(".")
+
+    assert refused.status_code == 401
+    assert refresh(client, f"{start}.{spoilt(mac)}")["code"] == "refresh_token_invalid"
+    assert compared == [(31, 31), (32, 32), (43, 43)]
+    assert "access_token" in refresh(client, tokens["refresh_token"])
