@@ -95,6 +95,22 @@ def test_what_can_not_be_an_account_is_refused_by_field(
     assert [user["username"] for user in store.each_by_name(db)] == ["travis"]
 
 
+@pytest.mark.parametrize("password", ["password", "jennifer", "Chocolate"])
+def test_no_common_password_is_taken_whoever_asks(
+    open_client: FlaskClient, db: Connection, travis: dict[str, str], password: str
+) -> None:
+    change = {"current_password": "mypassword", "new_password": password}
+    before = everything(db)
+
+    signed_up = open_client.post("/users", json=NEW | {"password": password})
+    changed = open_client.put("/me/password", json=change, headers=travis)
+
+    for refused in (signed_up, changed):
+        assert refused.status_code == 422
+        assert "one of the most common" in refused.text
+    assert everything(db) == before
+
+
 def test_the_account_shows_no_secret(client: FlaskClient, travis: dict[str, str]) -> None:
     answer = client.get("/me", headers=travis)
 
