@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from gunicorn.config import Config
 
+from jwt_server.audit.log import Action
 from jwt_server.config import Settings
 from jwt_server.database import Connection
 from jwt_server.ops.logs import formatter
@@ -28,7 +30,7 @@ from jwt_server.ops.worker import Logger
 from tests.conftest import BASE_ENVIRONMENT, Clock, MakeApp, ask_server
 from tests.factories import CREDENTIALS, bearer, spoil, token
 from tests.leaks import leaks
-from tests.server import ROOT, environment, running
+from tests.server import GUNICORN, ROOT, Server, environment, flask, free_port, running, wait_for
 
 Lines = Callable[[], list[str]]
 
@@ -452,9 +454,63 @@ def test_people_get_text_and_machines_json(tmp_path: Path, stream: str, expected
     assert printed.strip() == expected
 
 
+@contextmanager
+def two_streams(folder: Path, output: Path, log: Path) -> Iterator[Server]:
+    """A server whose standard output and standard error go to different files."""
+    port = free_port()
+    assert flask(folder, BASE_ENVIRONMENT, "init-db").returncode == 0
+    with output.open("wb") as out, log.open("wb") as err:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [*GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"],
+            cwd=folder, env=environment(folder, BASE_ENVIRONMENT | {"PORT": str(port)}),
+            stdout=out, stderr=err,
+        )  # fmt: skip
+    try:
+        wait_for(port, process, log)
+        yield Server("127.0.0.1", port, process, log)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def test_the_log_goes_to_standard_error_and_to_no_other_place(tmp_path: Path) -> None:
+    folder, output, log = tmp_path / "service", tmp_path / "stdout", tmp_path / "stderr"
+    folder.mkdir()
+
+    with two_streams(folder, output, log) as server:
+        body = "username=travis&password=wrong"
+        ask_server(server, "POST", "/auth", {}, body, "application/x-www-form-urlencoded")
+        server.raw(BAD[0])
+
+    logged = {told(line)["logger"] for line in log.read_text().splitlines()}
+    assert logged == {"gunicorn.error", "jwt_server", "jwt_server.access", "jwt_server.audit"}
+    assert output.read_text() == ""
+    there = {path.name.partition("-")[0] for path in folder.rglob("*")}
+    assert there == {"server.db", "server.db.pid"}  # with -wal and -shm; the id of who has it
+
+
 DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text()
 JOURNAL = "journalctl --unit jwt-server --output cat"
 FILTERS = re.findall(rf"^{JOURNAL} \| ((?:.*\\\n)*.*)$", DEPLOYMENT, re.MULTILINE)
+
+
+@only_json
+def test_the_documented_line_is_as_a_real_one(client: FlaskClient, lines: Lines) -> None:
+    documented = told(DEPLOYMENT.split("```json\n")[1].split("```")[0])
+    client.post("/auth", data=CREDENTIALS | {"password": "wrong"})
+
+    [*_, line] = lines()
+    real = told(line)
+    assert list(documented) == list(real)
+    for name in ("level", "logger", "message", "method", "route", "status", "code", "user_id"):
+        assert documented[name] == real[name]
+
+
+def test_the_documented_actions_are_those_of_the_audit_log() -> None:
+    [sentence] = re.findall(r"^The actions are ([^.]*)\.$", DEPLOYMENT, re.MULTILINE)
+
+    assert re.findall(r"`(\w+)`", sentence) == [action.value for action in Action]
+
 
 # What else is in the unit's journal: systemd's own lines, a start that failed, parts of a line.
 NO_LINES_OF_OURS = (
