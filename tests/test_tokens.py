@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
+import os
+import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -15,6 +19,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from jwt_server.__main__ import make_secrets
+from jwt_server.database import Connection
+from jwt_server.security.policy import ALPHABET, generated
 from tests.conftest import Ask, Clock, MakeApp, ask_server
 from tests.factories import (
     ABSENT,
@@ -302,3 +309,48 @@ def test_cve_2016_7036_a_mac_is_compared_whole_wherever_it_differs(
     assert refresh(client, f"{start}.{spoilt(mac)}")["code"] == "refresh_token_invalid"
     assert compared == [(31, 31), (32, 32), (43, 43)]
     assert "access_token" in refresh(client, tokens["refresh_token"])
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """All that is drawn of the system's random numbers, which `secrets` makes everything of."""
+    chunks: list[bytes] = []
+
+    def urandom(size: int) -> bytes:
+        chunks.append(os.urandom(size))
+        return chunks[-1]
+
+    monkeypatch.setattr(random, "_urandom", urandom)
+    random.seed(1)  # Python's own numbers could be foretold, if anything were made of them
+    return chunks
+
+
+def test_tokens_and_sessions_are_made_of_128_bits_of_the_systems_random_numbers(
+    client: FlaskClient, db: Connection, drawn: list[bytes]
+) -> None:
+    answer = client.post("/auth", json=CREDENTIALS, headers={"Accept": "application/json"})
+
+    told = jwt.decode(answer.get_json()["access_token"], options={"verify_signature": False})
+    [nonce] = db.driver.execute("SELECT nonce FROM sessions WHERE id = ?", (told["sid"],))
+    made = [told["jti"], told["sid"], base64url(nonce["nonce"])]
+    assert len(set(made)) == 3
+    assert set(made) <= {base64url(chunk) for chunk in drawn if len(chunk) == 16}
+    assert bytes.fromhex(answer.headers["X-Request-ID"]) in drawn
+
+
+@pytest.mark.parametrize("least", [1, 8, 64])
+def test_a_made_up_password_is_made_of_128_bits_of_them(least: int, drawn: list[bytes]) -> None:
+    password = generated(least)
+
+    letters = password.replace("-", "")
+    assert set(letters) <= set(ALPHABET)
+    assert len(letters) * math.log2(len(set(ALPHABET))) >= 128
+    assert len(drawn) >= len(letters)  # a letter is drawn by itself, and once more at times
+
+
+def test_made_up_secrets_are_made_of_256_bits_of_them(tmp_path: Path, drawn: list[bytes]) -> None:
+    make_secrets()
+
+    written = {path.read_text() for path in (tmp_path / "instance").iterdir()}
+    assert len(written) == 2
+    assert written <= {base64url(chunk) for chunk in drawn if len(chunk) >= 32}
