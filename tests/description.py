@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -69,3 +70,38 @@ def resolved(description: dict[str, Any], response: dict[str, Any]) -> dict[str,
         return response
     shared: dict[str, Any] = description["components"]["responses"]
     return shared[response["$ref"].removeprefix("#/components/responses/")]  # type: ignore[no-any-return]
+
+
+def password_operations(description: dict[str, Any]) -> dict[str, bool]:
+    """Each operation whose body may hold a password, as `METHOD /path`; whether it needs a token.
+
+    What the tests keep lists of by hand is compared with this, so that a new route is noticed.
+    """
+    return {
+        f"{method} {path}": item[method.lower()]["security"] != []
+        for path, item in description["paths"].items()
+        for method in sorted(METHODS & {each.upper() for each in item})
+        if takes_password(description, item[method.lower()])
+    }
+
+
+def takes_password(description: dict[str, Any], operation: dict[str, Any]) -> bool:
+    body = operation.get("requestBody", {})
+    return any("password" in name.lower() for name in properties(description, body))
+
+
+def properties(description: dict[str, Any], part: Any) -> Iterator[str]:
+    """The names of all properties in a part of the description, however deep; none of our schemas
+    refers to itself.
+    """
+    if isinstance(part, list):
+        part = dict(enumerate(part))
+    if not isinstance(part, dict):
+        return
+    if isinstance(reference := part.get("$ref"), str):
+        name = reference.removeprefix("#/components/schemas/")
+        yield from properties(description, description["components"]["schemas"][name])
+    for key, value in part.items():
+        if key == "properties":
+            yield from value
+        yield from properties(description, value)

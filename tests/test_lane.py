@@ -11,10 +11,12 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from flask.testing import FlaskClient
 
 from jwt_server.errors import HashingBusy
 from jwt_server.security.lane import Lane
 from tests.conftest import BASE_ENVIRONMENT, Ask, MakeApp, ask_server
+from tests.description import password_operations
 from tests.factories import CREDENTIALS, bearer, token
 from tests.server import Server, running
 
@@ -201,6 +203,13 @@ def test_every_route_that_hashes_stands_in_line(
     assert refused.headers["Retry-After"] == "5"
     assert refused.text == "Too many people are signing in right now. Try again in a few seconds."
     assert done.status_code in {200, 201, 204, 401}
+
+
+def test_every_route_that_takes_a_password_is_among_those(client: FlaskClient) -> None:
+    description = client.get("/openapi.json").get_json()
+
+    tried = {f"{method} {path}" for method, path, _ in PASSWORD_ROUTES}
+    assert tried == set(password_operations(description))
 
 
 def test_what_is_wrong_with_a_body_is_told_without_a_place_in_line(make_app: MakeApp) -> None:

@@ -7,10 +7,12 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,15 @@ from flask import Flask
 from flask.testing import FlaskClient
 from gunicorn.config import Config
 
+from jwt_server.audit.log import Action
+from jwt_server.config import Settings
 from jwt_server.database import Connection
 from jwt_server.ops.gunicorn_log import Logger
 from jwt_server.ops.logs import formatter
 from tests.conftest import BASE_ENVIRONMENT, Clock, MakeApp, ask_server
-from tests.factories import CREDENTIALS, bearer, token
+from tests.factories import CREDENTIALS, bearer, spoil, token
 from tests.leaks import leaks
-from tests.server import Server, environment, flask, free_port, running, wait_for
+from tests.server import GUNICORN, ROOT, Server, environment, flask, free_port, running, wait_for
 
 Lines = Callable[[], list[str]]
 
@@ -470,3 +474,111 @@ def test_flask_run_does_not_tell_what_a_request_asks_for(tmp_path: Path) -> None
     assert leaks(server.log()) == []
     assert f"Running on http://127.0.0.1:{port}" in server.log()
     assert server.log().count("GET /my-pets 403") == 1
+
+
+@contextmanager
+def two_streams(folder: Path, output: Path, log: Path) -> Iterator[Server]:
+    """A server whose standard output and standard error go to different files."""
+    port = free_port()
+    assert flask(folder, BASE_ENVIRONMENT, "init-db").returncode == 0
+    with output.open("wb") as out, log.open("wb") as err:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [*GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"],
+            cwd=folder, env=environment(folder, BASE_ENVIRONMENT | {"PORT": str(port)}),
+            stdout=out, stderr=err,
+        )  # fmt: skip
+    try:
+        wait_for(port, process, log)
+        yield Server("127.0.0.1", port, process, log)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def test_the_log_goes_to_standard_error_and_to_no_other_place(tmp_path: Path) -> None:
+    folder, output, log = tmp_path / "service", tmp_path / "stdout", tmp_path / "stderr"
+    folder.mkdir()
+
+    with two_streams(folder, output, log) as server:
+        body = "username=travis&password=wrong"
+        ask_server(server, "POST", "/auth", {}, body, "application/x-www-form-urlencoded")
+        server.raw(BAD[0])
+
+    logged = {told(line)["logger"] for line in log.read_text().splitlines()}
+    assert logged == {"gunicorn.error", "jwt_server", "jwt_server.access", "jwt_server.audit"}
+    assert output.read_text() == ""
+    there = {path.name.partition("-")[0] for path in folder.rglob("*")}
+    assert there == {"server.db", "server.db.pid"}  # with -wal and -shm; the id of who has it
+
+
+DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text()
+JOURNAL = "journalctl --unit jwt-server --output cat"
+FILTERS = re.findall(rf"^{JOURNAL} \| ((?:.*\\\n)*.*)$", DEPLOYMENT, re.MULTILINE)
+
+
+@only_json
+def test_the_documented_line_is_as_a_real_one(client: FlaskClient, lines: Lines) -> None:
+    documented = told(DEPLOYMENT.split("```json\n")[1].split("```")[0])
+    client.post("/auth", data=CREDENTIALS | {"password": "wrong"})
+
+    [*_, line] = lines()
+    real = told(line)
+    assert list(documented) == list(real)
+    for name in ("level", "logger", "message", "method", "route", "status", "code", "user_id"):
+        assert documented[name] == real[name]
+
+
+def test_the_documented_actions_are_those_of_the_audit_log() -> None:
+    [sentence] = re.findall(r"^The actions are ([^.]*)\.$", DEPLOYMENT, re.MULTILINE)
+
+    assert re.findall(r"`(\w+)`", sentence) == [action.value for action in Action]
+
+
+# What else is in the unit's journal: systemd's own lines, a start that failed, parts of a line.
+NO_LINES_OF_OURS = (
+    "Started jwt-server.service - Login service.",
+    "SALT_ROUNDS: Must be from 4 to 31.",
+    "jwt-server.service: Main process exited, code=exited, status=1/FAILURE",
+    '{"level": "ERROR", "status": 5',
+    "500", '"ERROR"', "null", "[]", "",
+)  # fmt: skip
+
+
+def test_the_documented_filters_take_the_journal_as_lines() -> None:
+    assert len(FILTERS) == 2
+    for command in FILTERS:
+        assert "--raw-input" in command
+        assert "fromjson? | objects | " in command
+    assert re.search(r"^apt install .*\bjq\b", DEPLOYMENT, re.MULTILINE)
+
+
+@only_json
+@pytest.mark.skipif(
+    shutil.which("jq") is None and os.environ.get("CI") != "true",
+    reason="there is no jq here: sudo apt install jq",
+)
+def test_the_documented_filters_pass_over_what_is_no_json(
+    client: FlaskClient, settings: Settings, lines: Lines, tmp_path: Path
+) -> None:
+    client.get("/healthz")
+    spoil(settings.database, "missing")
+    client.get("/my-pets", headers=bearer(token(exp=2**40)))
+    [_, error, failed] = written = lines()
+    journal = tmp_path / "journal"
+    journal.write_text("".join(f"{line}\n" for line in (*NO_LINES_OF_OURS, *written) * 2))
+
+    by_status, by_level = (filtered(journal, command) for command in FILTERS)
+
+    assert [json.loads(line) for line in by_status] == [told(failed)] * 2
+    [counted] = by_level
+    assert counted.split(maxsplit=1) == ["2", told(error)["message"]]
+
+
+def filtered(journal: Path, command: str) -> list[str]:
+    """What a documented command prints of this journal."""
+    done = subprocess.run(  # noqa: S602 - as it is typed, and our own
+        f"cat {journal} | {command}",
+        shell=True, capture_output=True, text=True, timeout=10, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.stdout.splitlines()

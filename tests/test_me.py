@@ -95,6 +95,22 @@ def test_what_can_not_be_an_account_is_refused_by_field(
     assert [user["username"] for user in store.each_by_name(db)] == ["travis"]
 
 
+@pytest.mark.parametrize("password", ["password", "jennifer", "Chocolate"])
+def test_no_common_password_is_taken_whoever_asks(
+    open_client: FlaskClient, db: Connection, travis: dict[str, str], password: str
+) -> None:
+    change = {"current_password": "mypassword", "new_password": password}
+    before = everything(db)
+
+    signed_up = open_client.post("/users", json=NEW | {"password": password})
+    changed = open_client.put("/me/password", json=change, headers=travis)
+
+    for refused in (signed_up, changed):
+        assert refused.status_code == 422
+        assert "one of the most common" in refused.text
+    assert everything(db) == before
+
+
 def test_the_account_shows_no_secret(client: FlaskClient, travis: dict[str, str]) -> None:
     answer = client.get("/me", headers=travis)
 
@@ -120,6 +136,33 @@ def test_a_rename_needs_a_recent_password(
     headers = bearer(refresh(client, tokens["refresh_token"])["access_token"]) | JSON
     late = client.patch("/me", json={"username": "late"}, headers=headers)
     assert (late.status_code, late.get_json()["code"]) == (401, "insufficient_user_authentication")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("PATCH", "/me", {"username": "thief"}, 401, "insufficient_user_authentication"),
+        ("PUT", "/me/password", {"new_password": PASSWORD}, 422, "invalid_fields"),
+        ("PUT", "/me/password", {"current_password": "x", "new_password": PASSWORD}, 403,
+         "wrong_password"),
+        ("DELETE", "/me", None, 422, "invalid_fields"),
+        ("DELETE", "/me", {"password": "x"}, 403, "wrong_password"),
+    ],
+)  # fmt: skip
+def test_name_password_and_deletion_want_the_password_and_not_just_a_token(
+    client: FlaskClient, clock: Clock, db: Connection,
+    method: str, path: str, body: dict[str, str] | None, status: int, code: str,
+) -> None:  # fmt: skip
+    tokens = sign_in(client)
+    clock.advance(15 * 60)
+    headers = bearer(refresh(client, tokens["refresh_token"])["access_token"]) | JSON
+    before = everything(db)
+
+    answer = client.open(path, method=method, json=body, headers=headers)
+
+    assert (answer.status_code, answer.get_json()["code"]) == (status, code)
+    assert everything(db) == before
+    assert sign_in(client)
 
 
 def test_a_changed_password_ends_every_session_and_opens_a_fresh_one(client: FlaskClient) -> None:

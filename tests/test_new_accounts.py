@@ -5,8 +5,10 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from jwt_server.accounts import usernames
+from jwt_server.config import Settings
 from jwt_server.security import policy
 
 # Of DerivedCoreProperties.txt (Unicode 14, which Python 3.11 knows): those whose category does not
@@ -44,7 +46,7 @@ def test_nothing_else_without_a_look_is_overlooked() -> None:
 @pytest.mark.parametrize(
     ("username", "password"),
     [
-        ("lovelace", "lovelace"),
+        ("ada.lovelace", "ada.lovelace"),
         ("lovelace", "LoveLace1234"),
         ("lovelace", "12lovelace34"),
         ("lovelace", "ｌｏｖｅｌａｃｅ1234"),
@@ -72,6 +74,32 @@ def test_a_password_is_more_than_the_name_however_it_is_spelled(
 )
 def test_it_is_not_said_of_what_is_no_name(username: str, password: str) -> None:
     assert policy.complaint(password, username, 3) is None
+
+
+def refused_as_common(password: str) -> bool:
+    return (policy.complaint(password, "lovelace", 1) or "").startswith("This is one of the most")
+
+
+def test_none_of_the_3000_most_common_passwords_will_do() -> None:
+    """Neither of all, nor of those that are long enough to be refused for nothing else."""
+    listed = FREQUENCY_LISTS["passwords"]
+    long = [password for password in listed if len(password) >= Settings.password_min_length]
+    assert (listed[0], long[0]) == ("123456", "password")  # the most common come first
+
+    for most_common in (listed[:3000], long[:3000]):
+        assert len(most_common) == 3000
+        for password in most_common:
+            assert refused_as_common(password)
+            assert refused_as_common(password.upper())
+
+
+@pytest.mark.parametrize(
+    "password", ["jennifer", "Michelle", "alexander", "elizabeth", "chocolate", "december"]
+)
+def test_nor_will_names_and_words_that_are_common_passwords(password: str) -> None:
+    """Each stands in one of zxcvbn's lists alone: these are not in that of passwords."""
+    assert refused_as_common(password)
+    assert not refused_as_common(f"{password} x7$z")
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,12 @@ from werkzeug.datastructures import Headers
 from jwt_server import __version__
 from jwt_server.accounts import usernames
 from jwt_server.config import Settings
-from jwt_server.database import Database
+from jwt_server.database import Connection, Database
 from jwt_server.security import passwords
 from tests.conftest import BASE_ENVIRONMENT, Answer, Ask, MakeApp, ask_app
-from tests.description import METHODS, compare, documented, resolved
+from tests.description import METHODS, compare, documented, password_operations, resolved
 from tests.effort import FUZZED
-from tests.factories import add_user, bearer, bearer_of, spoil, token
+from tests.factories import add_user, bearer, bearer_of, everything, spoil, token
 from tests.server import ROOT, Server, running
 
 SCHEMATHESIS = Path(__file__).parent / "schemathesis"
@@ -164,6 +164,51 @@ def test_bodies_are_json_or_a_form(description: dict[str, Any]) -> None:
 
     assert len(bodies) >= 10
     assert all(each == {"application/json", "application/x-www-form-urlencoded"} for each in bodies)
+
+
+def test_a_new_route_that_takes_a_password_would_be_noticed(description: dict[str, Any]) -> None:
+    before = password_operations(description)
+    assert len(before) == 5  # the walk through the document finds those that are there
+
+    nested = {
+        "allOf": [{"type": "array", "items": {"$ref": "#/components/schemas/PasswordChange"}}]
+    }
+    body = {"content": {"application/json": {"schema": {"properties": {"who": nested}}}}}
+    description["paths"]["/pets"]["post"] |= {"requestBody": body}
+
+    assert password_operations(description) == before | {"POST /pets": True}
+
+
+@pytest.mark.parametrize("field", ["id", "admin", "created_at", "user_id", "password_hash", "sid"])
+def test_a_field_that_a_body_is_not_described_with_is_refused(
+    make_app: MakeApp, db: Connection, travis: dict[str, str], description: dict[str, Any],
+    field: str,
+) -> None:  # fmt: skip
+    client, before = make_app(signup="open").test_client(), everything(db)
+    takes_fields = {name for name, each in operations(description) if "requestBody" in each}
+
+    for name in takes_fields - {"POST /auth"}:  # which passes it over, as the original did
+        method, path = name.split()
+        operation = description["paths"][path][method.lower()]
+        body = BODIES.get(operation["operationId"], {}) | {field: 1}
+        headers = travis | {"Accept": JSON}
+        answer = client.open(
+            path.replace("{pet_id}", "1"), method=method, json=body, headers=headers
+        )
+        assert (answer.status_code, set(answer.get_json()["errors"])) == (422, {field}), name
+    assert everything(db) == before
+
+
+def test_what_an_answer_may_show_is_described_field_by_field(description: dict[str, Any]) -> None:
+    """And `documented`, which looks at the answers of most tests, lets none show more."""
+    described = description["components"]["schemas"]
+    told = {
+        name for name, schema in described.items() if schema.get("additionalProperties") is False
+    }
+    shown = {field for name in described for field in described[name]["properties"]}
+
+    assert set(described) - told == {"Problem", "Credentials"}  # no answers of data
+    assert not shown & {"password_hash", "username_key", "nonce", "generation", "disabled"}
 
 
 def test_what_needs_a_token_says_so_and_refuses_without(

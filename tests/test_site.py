@@ -23,8 +23,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from flask import Flask
+from flask.testing import FlaskClient
 
 from tests.conftest import BASE_ENVIRONMENT, Answer, MakeApp
+from tests.description import password_operations
 from tests.factories import CREDENTIALS, bearer, open_session, token
 from tests.leaks import leaks
 from tests.nginx import needs_nginx, nginx
@@ -249,6 +251,45 @@ def test_the_clients_address_is_nginxs_word_and_not_the_clients(site: Server, fo
 
 
 @needs_nginx
+@pytest.mark.parametrize(
+    "request_line",
+    ["GET /healthz", "GET http://{other}/healthz", "GET //{other}/healthz", "CONNECT {other}",
+     "GET /healthz?url=http://{other}/", "GET @{other}/healthz"],
+)  # fmt: skip
+def test_nginx_connects_to_the_service_alone_whatever_a_request_names(
+    site: Server, folder: Path, request_line: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        other = f"127.0.0.1:{elsewhere.getsockname()[1]}"
+        named = "".join(
+            f"{name}: {other}\r\n" for name in ("Host", "X-Forwarded-Host", "Forwarded", "X-Host")
+        )
+        raw = socket.create_connection(("127.0.0.1", site.port), timeout=10)
+        with trusting(folder).wrap_socket(raw, server_hostname=NAME) as connection:
+            line = request_line.format(other=other)
+            connection.sendall(f"{line} HTTP/1.1\r\n{named}Connection: close\r\n\r\n".encode())
+            answer = connection.recv(65536)
+
+        assert re.match(rb"HTTP/1.1 (200|400|404|405) ", answer)
+        elsewhere.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            elsewhere.accept()
+
+
+@pytest.mark.parametrize("name", ["nginx.conf", "nginx-auth-request.conf"])
+def test_no_configuration_of_nginx_has_an_address_that_comes_from_outside(name: str) -> None:
+    text = re.sub("#.*", "", (ROOT / "deploy" / name).read_text())
+    upstreams = dict(re.findall(r"upstream (\w+) \{\s+server (\S+);", text))
+    passed = re.findall(r"(?:proxy|fastcgi|grpc|uwsgi|scgi)_pass (\S+);", text)
+
+    assert upstreams.keys() == {re.split(r"/+", each)[1] for each in passed}
+    assert not [each for each in passed if "$" in each.partition("//")[2].partition("/")[0]]
+    for address in upstreams.values():
+        assert address.startswith(("unix:/", "127.0.0.1:"))
+    assert "resolver" not in text
+
+
+@needs_nginx
 def test_what_is_too_large_never_reaches_the_service(site: Server, folder: Path) -> None:
     before = (folder / "server.log").read_text().count("POST /pets")
     answer = ask(site, folder, "POST", "/pets", b"x" * 65_537, bearer(token()))
@@ -307,14 +348,12 @@ def test_a_service_that_is_away_is_a_503_that_says_so(folder: Path, tmp_path: Pa
         assert answer.headers[name]
 
 
-def test_just_what_hashes_is_limited_as_a_sign_in() -> None:
+def test_just_what_hashes_is_limited_as_a_sign_in(client: FlaskClient) -> None:
     [limited] = re.findall(r'"~(\^\S+ .*\$)" \$binary_remote_addr;', SITE)
 
-    for hashes in (
-        "POST /auth", "POST /auth/", "POST /auth/reauth", "PUT /me/password", "POST /users",
-        "POST /users/", "DELETE /me", "DELETE /me/",
-    ):  # fmt: skip
+    for hashes in password_operations(client.get("/openapi.json").get_json()):
         assert re.search(limited, hashes)
+        assert re.search(limited, f"{hashes}/")
     for cheap in (
         "POST /auth/refresh", "GET /me", "PATCH /me", "GET /auth/verify", "POST /authx",
         "POST /x/auth", "OPTIONS /auth", "DELETE /me/x",

@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 from flask.cli import run_command
 
+from jwt_server.config import Settings
 from tests.factories import SETTINGS
 from tests.server import ROOT
 from tests.test_readme import command_of, names, shown
@@ -146,6 +147,29 @@ def test_no_error_tells_of_a_command_that_is_not_there(app: Flask) -> None:
 )
 def test_what_is_made_up_is_found(app: Flask, find: Find, text: str) -> None:
     assert find(app, text)
+
+
+SECONDS = {"seconds": 1, "minutes": 60, "hours": 60 * 60, "days": 24 * 60 * 60}
+
+
+def lifetimes(text: str) -> list[tuple[str, int]]:
+    """Each lifetime that a text tells of with its default, as `15 minutes (NAME)`."""
+    told = re.findall(
+        r"(\d+) (seconds|minutes|hours|days)[ a-z]* \(`([A-Z_]+_(?:TTL|GRACE))`", text
+    )
+    return [(name, int(number) * SECONDS[unit]) for number, unit, name in told]
+
+
+def test_the_lifetimes_that_are_told_are_those_of_the_code() -> None:
+    tokens = dict(lifetimes((ROOT / "docs" / "tokens.md").read_text()))
+
+    assert tokens.keys() == {
+        "ACCESS_TOKEN_TTL", "TEXT_TOKEN_TTL", "REFRESH_TOKEN_IDLE_TTL", "REFRESH_TOKEN_TTL",
+        "REFRESH_GRACE",
+    }  # fmt: skip
+    for path in DOCS:
+        for name, seconds in lifetimes(path.read_text()):
+            assert getattr(Settings, name.lower()) == seconds, (path.name, name)
 
 
 def test_help_and_description_are_read(app: Flask) -> None:

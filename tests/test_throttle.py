@@ -1,4 +1,6 @@
-"""Guessing: so many tries are free, the rest waits, and nobody is locked out by a stranger."""
+"""Guessing: so many tries are free, the rest waits, and nobody is locked out by a stranger, but at
+an address that both share.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from jwt_server.database import Connection, Database
 from jwt_server.errors import in_words
 from jwt_server.security.tries import Counter, Throttle, network_of
 from tests.conftest import Clock, MakeApp, ask_app
-from tests.description import documented
+from tests.description import documented, password_operations
 from tests.factories import CREDENTIALS, OPERATOR, add_user, bearer, spoil
 from tests.test_sessions import JSON, access, refresh, sign_in
 
@@ -350,6 +352,30 @@ def test_a_known_address_is_the_account_owners_alone(guess: Guess, db: Connectio
     assert guess(address=HOME).status_code == 429
 
 
+@pytest.mark.parametrize("by", ["account and address", "address"])
+def test_who_shares_the_owners_address_holds_the_owner_up_there_and_nowhere_else(
+    client: FlaskClient, guess: Guess, clock: Clock, by: str
+) -> None:
+    tokens = sign_in(client)
+    for address in (HOME, "192.0.2.1"):
+        assert guess(password="mypassword", address=address).status_code == 200
+
+    if by == "address":
+        assert {guess(f"nobody{each}", address=HOME).status_code for each in range(100)} == {401}
+    else:
+        lock(guess, address=HOME)
+        for wait in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
+            clock.advance(wait)
+            assert guess(address=HOME).status_code == 401
+
+    refused = guess(password="mypassword", address=HOME)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "900")
+    assert guess(password="mypassword", address="192.0.2.1").status_code == 200
+    assert access(client, refresh(client, tokens["refresh_token"])) == 200
+    clock.advance(900)
+    assert guess(password="mypassword", address=HOME).status_code == 200
+
+
 # By address
 
 
@@ -403,18 +429,42 @@ def test_what_an_untrusted_peer_says_of_its_address_changes_nothing(
 # By session
 
 
+# The field that each route takes the password in; what else it takes.
+PASSWORD_ROUTES = {
+    "POST /auth/reauth": ("password", {}),
+    "PUT /me/password": ("current_password", {"new_password": "correct horse battery"}),
+    "DELETE /me": ("password", {}),
+}
+COUNTED_AT_THE_DOOR = {"POST /auth", "POST /users"}
+"""By account and address, and by address: all tests but those of this part."""
+
+
 def password_routes(client: FlaskClient, headers: dict[str, str], password: str) -> list[Guess]:
-    change = {"current_password": password, "new_password": "correct horse battery"}
     return [
-        partial(client.post, "/auth/reauth", json={"password": password}, headers=headers),
-        partial(client.put, "/me/password", json=change, headers=headers),
-        partial(client.delete, "/me", json={"password": password}, headers=headers),
-    ]
+        partial(
+            client.open, route.split()[1], method=route.split()[0], headers=headers,
+            json={field: password} | more,
+        )
+        for route, (field, more) in PASSWORD_ROUTES.items()
+    ]  # fmt: skip
+
+
+def test_every_route_that_takes_a_password_is_tried_here(client: FlaskClient) -> None:
+    description = client.get("/openapi.json").get_json()
+    found = password_operations(description)
+
+    assert {route for route, needs_token in found.items() if needs_token} == set(PASSWORD_ROUTES)
+    assert {route for route, needs_token in found.items() if not needs_token} == COUNTED_AT_THE_DOOR
+    for route in found:
+        method, path = route.lower().split()
+        refused = description["paths"][path][method]["responses"]["429"]
+        assert "too_many_tries" in str(refused)
 
 
 def test_a_sessions_password_routes_count_as_one(
     client: FlaskClient, guess: Guess, clock: Clock
 ) -> None:
+    """CVE-2026-9798, Keycloak: who is locked out goes on trying by another flow."""
     mine, other = (bearer(sign_in(client)["access_token"]) for _ in range(2))
     wrong = password_routes(client, mine, "wrong")
 
@@ -618,6 +668,20 @@ def test_another_app_on_the_same_database_goes_on_counting(guess: Guess, make_ap
     lock(guess)
 
     assert guesses(make_app(**DEFAULTS).test_client())().status_code == 429
+
+
+def test_under_another_secret_key_counts_begin_anew_and_unlock_reaches_its_own(
+    guess: Guess, make_app: MakeApp, settings: Settings
+) -> None:
+    lock(guess)
+    swapped = make_app(**DEFAULTS, secret_keys=(b"another secret key" * 2, *settings.secret_keys))
+    lock(guesses(swapped.test_client()))
+
+    done = swapped.test_cli_runner().invoke(args=["users", "unlock", "travis"])
+
+    assert done.output == "travis is unlocked now.\n"
+    assert guesses(swapped.test_client())().status_code == 401
+    assert guess().status_code == 429  # where the old one is still the first
 
 
 def test_where_the_count_can_not_be_written_nothing_is_hashed(

@@ -45,6 +45,7 @@ def spellings() -> Callable[[], str]:
 
 @pytest.mark.parametrize("name", ["travis", "nobody"])
 def test_fifty_at_once_have_no_more_than_the_allowance(tmp_path: Path, name: str) -> None:
+    """CVE-2024-4629, Keycloak: of tries that come at once more pass than the limit lets through."""
     with running(tmp_path, BASE_ENVIRONMENT | LIMITS) as server:
         begun = time.monotonic()
         answers = at_once(

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import hmac
 import json
+import math
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -13,6 +19,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from jwt_server.__main__ import make_secrets
+from jwt_server.database import Connection
+from jwt_server.security.policy import ALPHABET, generated
 from tests.conftest import Ask, Clock, MakeApp, ask_server
 from tests.effort import examples
 from tests.factories import (
@@ -27,6 +36,7 @@ from tests.factories import (
     token,
 )
 from tests.server import Server
+from tests.test_sessions import refresh, sign_in
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
@@ -267,3 +277,83 @@ def test_no_authorization_header_at_all_makes_a_5xx_or_lets_in(
     answer = client.get("/pets", headers={"Authorization": authorization})
 
     assert answer.status_code == 401
+
+
+def another_start(mac: str) -> str:
+    return ("B" if mac[0] == "A" else "A") + mac[1:]
+
+
+def another_end(mac: str) -> str:
+    return mac[:-2] + ("B" if mac[-2] == "A" else "A") + mac[-1]
+
+
+@pytest.mark.parametrize("spoilt", [another_start, another_end])
+def test_cve_2016_7036_a_mac_is_compared_whole_wherever_it_differs(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, spoilt: Callable[[str], str]
+) -> None:
+    """python-jose: the time that a comparison takes tells how much of a guessed MAC is right. That
+    is nanoseconds, so what is shown is that each comparison is one of the standard library's, of
+    the whole: of a password's hash, of an access token's MAC, and of a refresh token's.
+    """
+    compared: list[tuple[int, int]] = []
+    compare = hmac.compare_digest
+
+    def noted(one: Any, other: Any) -> bool:
+        compared.append((len(one), len(other)))
+        return compare(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", noted)
+    tokens = sign_in(client)
+    start, _, mac = tokens["access_token"].rpartition(".")
+    refused = client.get("/pets", headers=bearer(f"{start}.{spoilt(mac)}"))
+    start, _, mac = tokens["refresh_token"].rpartition(".")
+
+    assert refused.status_code == 401
+    assert refresh(client, f"{start}.{spoilt(mac)}")["code"] == "refresh_token_invalid"
+    assert compared == [(31, 31), (32, 32), (43, 43)]
+    assert "access_token" in refresh(client, tokens["refresh_token"])
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """All that is drawn of the system's random numbers, which `secrets` makes everything of."""
+    chunks: list[bytes] = []
+
+    def urandom(size: int) -> bytes:
+        chunks.append(os.urandom(size))
+        return chunks[-1]
+
+    monkeypatch.setattr(random, "_urandom", urandom)
+    random.seed(1)  # Python's own numbers could be foretold, if anything were made of them
+    return chunks
+
+
+def test_tokens_and_sessions_are_made_of_128_bits_of_the_systems_random_numbers(
+    client: FlaskClient, db: Connection, drawn: list[bytes]
+) -> None:
+    answer = client.post("/auth", json=CREDENTIALS, headers={"Accept": "application/json"})
+
+    told = jwt.decode(answer.get_json()["access_token"], options={"verify_signature": False})
+    [nonce] = db.driver.execute("SELECT nonce FROM sessions WHERE id = ?", (told["sid"],))
+    made = [told["jti"], told["sid"], base64url(nonce["nonce"])]
+    assert len(set(made)) == 3
+    assert set(made) <= {base64url(chunk) for chunk in drawn if len(chunk) == 16}
+    assert bytes.fromhex(answer.headers["X-Request-ID"]) in drawn
+
+
+@pytest.mark.parametrize("least", [1, 8, 64])
+def test_a_made_up_password_is_made_of_128_bits_of_them(least: int, drawn: list[bytes]) -> None:
+    password = generated(least)
+
+    letters = password.replace("-", "")
+    assert set(letters) <= set(ALPHABET)
+    assert len(letters) * math.log2(len(set(ALPHABET))) >= 128
+    assert len(drawn) >= len(letters)  # a letter is drawn by itself, and once more at times
+
+
+def test_made_up_secrets_are_made_of_256_bits_of_them(tmp_path: Path, drawn: list[bytes]) -> None:
+    make_secrets()
+
+    written = {path.read_text() for path in (tmp_path / "instance").iterdir()}
+    assert len(written) == 2
+    assert written <= {base64url(chunk) for chunk in drawn if len(chunk) >= 32}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,8 +16,8 @@ from jwt_server.config import Settings
 from jwt_server.database import Connection
 from jwt_server.errors import InvalidToken, NotSignedIn, ServiceError
 from jwt_server.web.problems import HTTP_ERRORS
-from tests.conftest import Ask, MakeApp
-from tests.factories import CREDENTIALS, bearer, spoil, token
+from tests.conftest import Ask, MakeApp, ask_app
+from tests.factories import CREDENTIALS, SESSION, bearer, spoil, token
 
 PUBLIC = {
     "auth.issue_token", "auth.refresh", "docs.show_asset", "docs.show_description",
@@ -333,6 +335,50 @@ def test_every_route_is_public_or_refuses_a_stranger(app: Flask) -> None:
             refused = client.open(path, method=method).status_code in {401, 403}
             assert refused != (rule.endpoint in PUBLIC), rule
     assert seen >= PUBLIC
+
+
+def every_row(db: Connection) -> dict[str, list[dict[str, Any]]]:
+    """All that the database holds, in every table that there is."""
+    tables = db.driver.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    return {
+        table["name"]: db.driver.execute(f"SELECT * FROM {table['name']}").fetchall()  # noqa: S608 - ours
+        for table in tables
+    }
+
+
+# What other frameworks take for another method, and what the routes that change something take.
+OVERRIDES = {"X-HTTP-Method-Override": "DELETE", "X-Method-Override": "DELETE"}
+CHANGES = CREDENTIALS | {"name": "Rex", "new_password": "correct horse battery"}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_reading_changes_no_row_of_any_table(
+    make_app: MakeApp, db: Connection, travis: dict[str, str], method: str
+) -> None:
+    """No table is left out: to show a token is no use of a session that is noted."""
+    app = make_app(signup="open")
+    client, before = app.test_client(), every_row(db)
+    assert {"audit", "known_addresses", "pets", "sessions", "throttle", "users"} <= set(before)
+
+    ask = partial(ask_app, client, method)
+    for rule in app.url_map.iter_rules():
+        path = rule.rule.replace("<id:pet_id>", "1").replace("<session:session_id>", SESSION)
+        path = re.sub("<any.*>", "docs.js", path)
+        plain = ask(path, headers=travis)
+        ask(f"{path}?scope=global", headers=travis | OVERRIDES, json=CHANGES)
+        ask(f"{path}?_method=DELETE", headers=travis, data=CHANGES)
+        assert plain.status in ({200, 204} if is_read(app, rule.rule) else {405}), rule
+
+    assert every_row(db) == before
+    client.post("/pets", headers=travis, json={"name": "Rex"})
+    assert every_row(db) != before  # what changes is seen
+
+
+def is_read(app: Flask, path: str) -> bool:
+    """Whether some route of this path takes GET."""
+    return any(
+        rule.rule == path and "GET" in (rule.methods or ()) for rule in app.url_map.iter_rules()
+    )
 
 
 def test_a_host_that_is_no_host_is_a_400(ask: Ask) -> None:

@@ -6,6 +6,7 @@ No composition rules: they make passwords worse (NIST SP 800-63B section 3.1.1.2
 from __future__ import annotations
 
 import secrets
+from itertools import chain
 from typing import Final
 from unicodedata import normalize
 
@@ -13,7 +14,10 @@ from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from jwt_server.security.passwords import MAX_CHARACTERS
 
-COMMON: Final = frozenset(FREQUENCY_LISTS["passwords"])
+COMMON: Final = frozenset(chain.from_iterable(FREQUENCY_LISTS.values()))
+"""All of the lists: each password is in one of them alone, so that of names and words which are
+common passwords, such as jennifer and chocolate, the list of passwords has none.
+"""
 
 LITTLE: Final = 4
 """So many characters beside the username make it no password yet."""
@@ -36,7 +40,7 @@ def complaint(password: str, username: str, min_length: int) -> str | None:
     if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in password):
         return "Leave out NUL, and what is no UTF-8."
     if password.casefold() in COMMON:
-        return "This is one of the most common passwords, and tried first. Choose another."
+        return "This is one of the most common passwords or words, and tried first. Choose another."
     folded, name = _folded(password), _folded(username)
     if name in folded and len(folded.replace(name, "", 1)) <= LITTLE:
         return f"This is little more than the username. Add more than {LITTLE} characters."
