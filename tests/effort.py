@@ -6,10 +6,10 @@ import os
 
 IN_CI = os.environ.get("CI") == "true"
 
-FUZZED = 100 if IN_CI else 30
-"""Requests for each operation by schemathesis: in CI that takes two minutes and more."""
+FUZZED = 60 if IN_CI else 20
+"""Requests for each operation by schemathesis: in CI that takes two minutes."""
 
 
 def examples(few: int) -> int:
-    """Examples of hypothesis's, which cost some milliseconds each: 15 s in all in CI."""
-    return few * 4 if IN_CI else few
+    """Examples of hypothesis's, which cost some milliseconds each: some seconds in all in CI."""
+    return few * 3 if IN_CI else few

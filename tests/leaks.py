@@ -15,7 +15,7 @@ SECRET: Final = re.compile(
             re.escape(JWT_SECRET.decode()),
             "(?i:correct horse|a long passphrase)",  # the other users' passwords
             "PRIVATE KEY",
-            r"eyJ[\w-]{8,}",  # an access token, whole or cut
+            r"eyJ(?:hbGci|0eXAi|[\w-]{20})",  # an access token, whole or cut; no session's id
             r"\b[\w-]{22}\.\d+\.[\w-]{20,}",  # a refresh token
             r"(?i:bearer|basic) [\w+/=-]",
             r"\$2[abxy]\$|\$bcrypt-sha256\$",
