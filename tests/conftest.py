@@ -200,7 +200,7 @@ def no_leak(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 def no_leak_in_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The same of all that servers and commands have logged into files, however they were run."""
     yield
-    for path in tmp_path_factory.getbasetemp().rglob("*log"):
+    for path in tmp_path_factory.getbasetemp().rglob("*.log"):
         if path.is_file():
             assert leaks(path.read_text(errors="replace")) == [], path
 

@@ -53,7 +53,7 @@ def granian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for command in ("init-db", "seed"):
         assert flask(folder, BASE_ENVIRONMENT, command).returncode == 0
     open_session(folder / "server.db")
-    port, log_file = free_port(), folder / "log"
+    port, log_file = free_port(), folder / "wsgi.log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command
             [
