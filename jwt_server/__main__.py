@@ -32,7 +32,7 @@ from jwt_server.web.service import key_ring
 
 DRAFT = ".draft-"
 
-# By its path: gunicorn would read a configuration named as a module only once, and not at a reload.
+# By its path, as gunicorn finds it in a checkout.
 CONFIGURATION = Path(__file__).with_name("gunicorn_conf.py")
 
 SIGN_IN = f"""\

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,13 +119,30 @@ def started(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
     port = free_port()
     log_file = folder / "server.log"
     process = gunicorn(folder, {**extra, "PORT": str(port)}, log_file)
+    with answering(port, process, log_file, 60) as server:  # twice gunicorn's own patience
+        yield server
+    assert leaks(log_file.read_text()) == []
+
+
+@contextmanager
+def answering(
+    port: int, process: subprocess.Popen[bytes], log_file: Path, patience: float
+) -> Iterator[Server]:
+    """A server that was just started, once it answers; its end may take so many seconds."""
     try:
         wait_for(port, process, log_file)
         yield Server("127.0.0.1", port, process, log_file)
     finally:
         process.terminate()
-        process.wait(timeout=60)  # twice gunicorn's own patience with its workers
-    assert leaks(log_file.read_text()) == []
+        process.wait(timeout=patience)
+
+
+def until(true: Callable[[], bool], seconds: float) -> None:
+    """Wait for something, no longer than so."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def wait_until_open(port: int, process: subprocess.Popen[bytes], log_file: Path) -> None:

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ import pytest
 from jwt_server.database import Database
 from tests.conftest import BASE_ENVIRONMENT, Answer, ask_server
 from tests.factories import CREDENTIALS, add_user, bearer
-from tests.server import ROOT, Server, flask, started
+from tests.server import ROOT, Server, flask, started, until
 from tests.test_server import failed_start
 
 ALGORITHMS = ["EdDSA", "ES256", "RS256"]
+
+wait_until = partial(until, seconds=60)
 MAX_AGE = 3
 LEAD = 2 * MAX_AGE
 TTL = 12
@@ -146,13 +149,6 @@ def published(server: Server) -> set[str]:
     }
     [keys] = answers
     return set(keys)
-
-
-def wait_until(happened: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def rotate_under_load(folder: Path, algorithm: str) -> None:

@@ -30,7 +30,16 @@ from jwt_server.ops.logs import formatter
 from tests.conftest import BASE_ENVIRONMENT, Clock, MakeApp, ask_server
 from tests.factories import CREDENTIALS, bearer, spoil, token
 from tests.leaks import leaks
-from tests.server import GUNICORN, ROOT, Server, environment, flask, free_port, running, wait_for
+from tests.server import (
+    GUNICORN,
+    ROOT,
+    Server,
+    answering,
+    environment,
+    flask,
+    free_port,
+    running,
+)
 
 Lines = Callable[[], list[str]]
 
@@ -462,14 +471,9 @@ def test_flask_run_does_not_tell_what_a_request_asks_for(tmp_path: Path) -> None
             [sys.executable, "-m", "flask", "--app", "wsgi", "run", "--port", str(port)],
             cwd=tmp_path, env=environment(tmp_path, BASE_ENVIRONMENT), stdout=log, stderr=log,
         )  # fmt: skip
-    try:
-        wait_for(port, process, log_file)
-        server = Server("127.0.0.1", port, process, log_file)
+    with answering(port, process, log_file, 20) as server:
         ask_server(server, "GET", f"/my-pets?token={token()}&password=mypassword")
         server.raw(b"GET /?password=mypassword nonsense HTTP/1.1\r\n\r\n")
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
 
     assert leaks(server.log()) == []
     assert f"Running on http://127.0.0.1:{port}" in server.log()
@@ -487,12 +491,8 @@ def two_streams(folder: Path, output: Path, log: Path) -> Iterator[Server]:
             cwd=folder, env=environment(folder, BASE_ENVIRONMENT | {"PORT": str(port)}),
             stdout=out, stderr=err,
         )  # fmt: skip
-    try:
-        wait_for(port, process, log)
-        yield Server("127.0.0.1", port, process, log)
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+    with answering(port, process, log, 60) as server:
+        yield server
 
 
 def test_the_log_goes_to_standard_error_and_to_no_other_place(tmp_path: Path) -> None:

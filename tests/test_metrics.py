@@ -10,9 +10,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,13 @@ from jwt_server.errors import ConfigurationError
 from jwt_server.metrics import Metrics
 from jwt_server.ops import scrape
 from jwt_server.web.service import EXTENSION, Service
+from tests import server as servers
 from tests.conftest import BASE_ENVIRONMENT, Clock, MakeApp, ask_server
 from tests.factories import CREDENTIALS, bearer, token
 from tests.server import ROOT, Server, flask, free_port, gunicorn, running, started
 from tests.test_server import failed_start, wait_for_workers
+
+until = partial(servers.until, seconds=10)
 
 REQUESTS = "jwt_server_request_seconds_count"
 REFUSALS = "jwt_server_refusals_total"
@@ -58,13 +62,6 @@ def series(app: Flask, name: str) -> set[tuple[str, ...]]:
         for sample in family.samples
         if sample.name == name
     }
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_requests_are_counted_by_method_route_and_status(

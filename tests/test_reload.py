@@ -26,10 +26,12 @@ from tests.conftest import BASE_ENVIRONMENT, ask_server
 from tests.factories import CREDENTIALS
 from tests.load import load
 from tests.nginx import needs_nginx, nginx
-from tests.server import ROOT, Server, flask, free_port, gunicorn, running
+from tests.server import ROOT, Server, flask, free_port, gunicorn, running, until
 
 RELOADS = 10
 SECONDS = 30
+
+wait_until = partial(until, seconds=SECONDS)
 
 
 @dataclass(frozen=True)
@@ -443,10 +445,3 @@ def in_parallel(
         return found
 
     return answers
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -16,7 +16,7 @@ from werkzeug.test import Client
 
 from tests.conftest import BASE_ENVIRONMENT, ask_server
 from tests.factories import bearer, open_session, token
-from tests.server import Server, environment, flask, free_port, wait_for
+from tests.server import Server, answering, environment, flask, free_port
 
 FORM = "application/x-www-form-urlencoded"
 CREDENTIALS = "username=travis&password=mypassword"
@@ -63,12 +63,8 @@ def granian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             cwd=folder, env=environment(folder, BASE_ENVIRONMENT | {"SALT_ROUNDS": "12"}),
             stdout=log, stderr=log,
         )  # fmt: skip
-    try:
-        wait_for(port, process, log_file)
-        yield Server("127.0.0.1", port, process, log_file)
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+    with answering(port, process, log_file, 30) as server:
+        yield server
 
 
 def test_granian_answers_as_gunicorn_does(granian: Server) -> None:

@@ -21,7 +21,7 @@ class Logger(glogging.Logger):
     """
 
     def setup(self, cfg: Any) -> None:
-        """Set the log up, at a start or a reload."""
+        """Set the log up."""
         super().setup(cfg)  # type: ignore[no-untyped-call]  # as above
         for handler in self.error_log.handlers:
             handler.setFormatter(logs.formatter(process_settings().log_format))
