@@ -1,1 +1,3 @@
-jwt_server/gunicorn_conf.py
+"""gunicorn's configuration in a checkout, where gunicorn looks for it."""
+
+from jwt_server.gunicorn.conf import *  # noqa: F403 - gunicorn reads every name

@@ -1,1 +1,5 @@
-jwt_server/wsgi.py
+"""The WSGI application of a checkout: `gunicorn wsgi:app`, `flask --app wsgi`."""
+
+from jwt_server.wsgi import app
+
+__all__ = ["app"]

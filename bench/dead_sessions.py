@@ -14,10 +14,11 @@ from tempfile import TemporaryDirectory
 
 from flask.testing import FlaskClient
 
-from jwt_server import create_app, sqlite
-from jwt_server.accounts import demo
+from jwt_server import sqlite
+from jwt_server.app import create_app
 from jwt_server.config import Settings
 from jwt_server.database import Database
+from jwt_server.users import demo
 
 DEAD = 100_000
 ROUNDS = 15

@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 import bcrypt
 
 from bench.services import CORES, PASSWORD, ROUNDS, SECRET_KEY, Running
-from jwt_server.auth.sessions import MOST, Device, Terms, open_session
+from jwt_server.auth.sessions import MOST, Device, SessionLifetime, open_session
 from jwt_server.database import Database
 from jwt_server.security.refresh_tokens import RefreshTokens
 
@@ -177,7 +177,7 @@ def refreshes(running: Running, clients: int, seconds: float) -> float:
 
 def _refresh_tokens(running: Running, user_id: int) -> deque[str]:
     tokens = RefreshTokens.from_secrets((SECRET_KEY.encode(),))
-    terms, device = Terms(3600, 3600, refreshable=True), Device("", "")
+    terms, device = SessionLifetime(3600, 3600, refreshable=True), Device("", "")
     user = {"id": user_id, "admin": False}
     now = int(time.time())
     with (

@@ -1,4 +1,4 @@
-"""Which server, and how: the figures behind gunicorn_conf.py and docs/deployment.md.
+"""Which server, and how: the figures behind gunicorn/conf.py and docs/deployment.md.
 
     python -m bench.servers [--write]
 
@@ -32,7 +32,7 @@ from bench.services import CORES, GUNICORN, ROOT, SERVICES, Running, Service, ma
 PAGE = ROOT / "docs" / "deployment.md"
 BEGIN, END = "<!-- measured by bench.servers -->", "<!-- end of what was measured -->"
 
-HOUSE = (ROOT / "jwt_server" / "gunicorn_conf.py").as_posix()
+HOUSE = (ROOT / "jwt_server" / "gunicorn" / "conf.py").as_posix()
 UNPINNED = "def post_fork(server, worker):\n    pass\n"
 STOCK = "worker_class = 'gthread'\n"
 

@@ -27,7 +27,7 @@ from jwt_server.database import Database
 from jwt_server.security.keys import Secrets
 from jwt_server.security.passwords import hash_password
 from jwt_server.security.refresh_tokens import new_nonce, new_session_id
-from jwt_server.security.tokens import AccessTokens, Bearer
+from jwt_server.security.tokens import AccessTokens, TokenSubject
 
 ROOT = Path(__file__).parent.parent
 ROUNDS = 12
@@ -50,7 +50,7 @@ class Service:
 
 GUNICORN = ("-m", "gunicorn")
 UVICORN = ("-m", "uvicorn", "--workers", str(CORES), "--port", "{port}")
-OURS = (*GUNICORN, "-c", str(ROOT / "jwt_server" / "gunicorn_conf.py"))
+OURS = (*GUNICORN, "-c", str(ROOT / "jwt_server" / "gunicorn" / "conf.py"))
 
 SERVICES = {
     "ours": Service("jwt-server, gunicorn", (*OURS, "jwt_server.wsgi:app"), "ours"),
@@ -148,7 +148,7 @@ def open_sessions(path: Path, count: int, users: int) -> list[str]:
     """So many sessions of this service, spread over so many users, and an access token of each."""
     tokens = AccessTokens(Secrets((JWT_SECRET.encode(),)), "jwt-server", "jwt-server")
     now = int(time.time())
-    bearers = [Bearer(1 + n * users // count, new_session_id()) for n in range(count)]
+    bearers = [TokenSubject(1 + n * users // count, new_session_id()) for n in range(count)]
     with closing(Database(path)) as database, database.connection() as db, db.transaction():
         for bearer in bearers:
             db.queries.auth.insert(

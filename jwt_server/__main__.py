@@ -20,20 +20,20 @@ from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 from jwt_server import sqlite
-from jwt_server.accounts import demo
 from jwt_server.config import DEFAULT_DATABASE, SECRETS, Settings, load_settings
 from jwt_server.database import Connection, Database
-from jwt_server.disk import sync
 from jwt_server.environment import INSTANCE, environment, made_secret
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
+from jwt_server.files import sync
 from jwt_server.security import key_files
 from jwt_server.security.key_files import KeyFiles
+from jwt_server.users import demo
 from jwt_server.web.service import key_ring
 
 DRAFT = ".draft-"
 
 # By its path, as gunicorn finds it in a checkout.
-CONFIGURATION = Path(__file__).with_name("gunicorn_conf.py")
+CONFIGURATION = Path(__file__).parent / "gunicorn" / "conf.py"
 
 SIGN_IN = f"""\
 

@@ -24,8 +24,8 @@ from aiosql.adapters.sqlite3 import SQLite3Adapter
 from aiosql.queries import Queries
 from aiosql.types import QueryFn
 
-from jwt_server.disk import FileId, file_id, may_write, require_room
 from jwt_server.errors import DatabaseUnavailable
+from jwt_server.files import FileId, bundled, file_id, may_write, require_room
 from jwt_server.sqlite import BUSY_SECONDS, Row, failure, failures_named, is_outage, open_database
 
 __all__ = ["Connection", "Database", "Row"]
@@ -175,9 +175,10 @@ def load_queries() -> Queries:
     Raises aiosql's SQLParseException where one is malformed.
     """
     queries = Queries(SQLite3Adapter())
+    queries.add_child_queries("audit", aiosql.from_path(PACKAGE / "audit.sql", "sqlite3"))
     for path in sorted(PACKAGE.glob("*/queries.sql")):
         queries.add_child_queries(path.parent.name, aiosql.from_path(path, "sqlite3"))
-    queries.add_child_queries("seed", aiosql.from_path(PACKAGE / "seed.sql", "sqlite3"))
+    queries.add_child_queries("seed", aiosql.from_path(bundled("seed.sql"), "sqlite3"))
     return queries
 
 

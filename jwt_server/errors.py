@@ -82,7 +82,7 @@ class HashingBusy(ServiceError):
     retry_after = 5
 
 
-class TooManyTries(ServiceError):
+class TooManyAttempts(ServiceError):
     """Too many tries at passwords, sign-ups or refreshes; it tells not whether a name exists.
 
     `seconds` is how long to wait.

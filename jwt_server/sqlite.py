@@ -13,8 +13,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from jwt_server.disk import file_id, reserve_log
 from jwt_server.errors import DatabaseUnavailable
+from jwt_server.files import bundled, file_id, reserve_log
 
 SCHEMA_VERSION: Final = 5
 """What `PRAGMA user_version` must say: the number of the newest of migrations/*.sql."""
@@ -22,7 +22,7 @@ SCHEMA_VERSION: Final = 5
 APPLICATION_ID: Final = int.from_bytes(b"jwts")
 """What `PRAGMA application_id` must say, so that nobody's other database is taken for ours."""
 
-SCHEMA: Final = Path(__file__).with_name("schema.sql")
+SCHEMA: Final = bundled("schema.sql")
 
 BUSY_SECONDS: Final = 2
 """How long a statement waits for another's write before the client is asked to come back."""

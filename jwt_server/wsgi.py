@@ -2,7 +2,7 @@
 
 import sys
 
-from jwt_server import create_app
+from jwt_server.app import create_app
 from jwt_server.errors import ConfigurationError
 
 try:

@@ -16,14 +16,15 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.datastructures import Headers
 
-from jwt_server import create_app, sqlite
-from jwt_server.accounts import demo
+from jwt_server import sqlite
+from jwt_server.app import create_app
 from jwt_server.config import Settings, process_settings
 from jwt_server.database import Connection, Database
-from jwt_server.ops.logs import formatter
+from jwt_server.logs import formatter
+from jwt_server.users import demo
 from jwt_server.web.service import EXTENSION, Service
-from tests.description import documented
-from tests.factories import (
+from tests.helpers.description import documented
+from tests.helpers.factories import (
     JWT_SECRET,
     SECRET_KEY,
     SETTINGS,
@@ -32,8 +33,8 @@ from tests.factories import (
     open_session,
     token,
 )
-from tests.leaks import leaks
-from tests.server import Server, running
+from tests.helpers.leaks import leaks
+from tests.helpers.server import Server, running
 
 BASE_ENVIRONMENT = {"SECRET_KEY": SECRET_KEY.decode(), "JWT_SECRET": JWT_SECRET.decode()}
 

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from flask import request
 
-from jwt_server.accounts import store
 from jwt_server.auth.sign_in import confirm_password
 from jwt_server.database import Connection, Row
 from jwt_server.errors import (
@@ -25,10 +24,11 @@ from jwt_server.errors import (
     TokenOfNobody,
     TokenRevoked,
 )
-from jwt_server.security.tokens import Bearer
-from jwt_server.web.envelope import USER
+from jwt_server.security.tokens import TokenSubject
+from jwt_server.users import users
+from jwt_server.web.middleware import USER
 from jwt_server.web.openapi import perhaps_signed_in, refuses, signed_in
-from jwt_server.web.service import acting, current_service, get_db, pool
+from jwt_server.web.service import current_actor, current_service, get_db, pool
 
 View = Callable[..., Any]
 
@@ -44,7 +44,7 @@ REFUSALS: Final = (
 
 
 @dataclass(frozen=True)
-class Caller:
+class CurrentUser:
     """The signed-in user, as of this request, and the session."""
 
     id: int
@@ -95,7 +95,7 @@ def may_be_signed_in(view: View) -> View:
     return guarded
 
 
-def authenticate(authorization: str | None) -> Caller:
+def authenticate(authorization: str | None) -> CurrentUser:
     """The caller that an Authorization header stands for (RFC 6750 section 2.1).
 
     Raises a NotSignedIn that says what is wrong with it.
@@ -107,19 +107,19 @@ def authenticate(authorization: str | None) -> Caller:
     return caller
 
 
-def caller_of(db: Connection, bearer: Bearer, now: float) -> Caller:
+def caller_of(db: Connection, bearer: TokenSubject, now: float) -> CurrentUser:
     """Whom a verified token stands for, as of now. Raises a NotSignedIn where that is nobody.
 
     To be asked again inside of a transaction that must not come after a sign-out.
     """
     row: Row | None = db.queries.auth.guarded(id=bearer.session_id)
     if row is None or row["user_id"] != bearer.user_id:
-        raise TokenRevoked if store.find_by_id(db, bearer.user_id) else TokenOfNobody
+        raise TokenRevoked if users.find_by_id(db, bearer.user_id) else TokenOfNobody
     if row["disabled"]:
         raise TokenOfDisabled
     if row["ended_at"] is not None or row["expires_at"] <= now:
         raise TokenRevoked
-    return Caller(
+    return CurrentUser(
         id=bearer.user_id,
         username=row["username"],
         admin=bool(row["admin"]),
@@ -128,9 +128,9 @@ def caller_of(db: Connection, bearer: Bearer, now: float) -> Caller:
     )
 
 
-def require_still_signed_in(db: Connection, caller: Caller) -> None:
+def require_still_signed_in(db: Connection, caller: CurrentUser) -> None:
     """Refuse where the caller has been signed out since the request began."""
-    caller_of(db, Bearer(caller.id, caller.session_id), current_service().clock())
+    caller_of(db, TokenSubject(caller.id, caller.session_id), current_service().clock())
 
 
 def recent_password_required(view: View) -> View:
@@ -138,20 +138,20 @@ def recent_password_required(view: View) -> View:
 
     @refuses(PasswordTooOld)
     @wraps(view)
-    def guarded(caller: Caller, *args: Any, **kwargs: Any) -> Any:
+    def guarded(caller: CurrentUser, *args: Any, **kwargs: Any) -> Any:
         require_recent_password(caller)
         return view(caller, *args, **kwargs)
 
     return guarded
 
 
-def require_recent_password(caller: Caller) -> None:
+def require_recent_password(caller: CurrentUser) -> None:
     """Refuse with PasswordTooOld (RFC 9470) unless a password was given a short while ago."""
     if caller.authenticated_at + PasswordTooOld.max_age <= current_service().clock():
         raise PasswordTooOld
 
 
-def require_password(caller: Caller, password: str) -> Row:
+def require_password(caller: CurrentUser, password: str) -> Row:
     """The caller's row, where this is the caller's password.
 
     Raises WrongPassword, HashingBusy, and TooManyTries: all routes that ask for it count as one.
@@ -159,7 +159,7 @@ def require_password(caller: Caller, password: str) -> Row:
     service = current_service()
     attempt = service.throttle.password_of(caller.id, caller.session_id)
     return confirm_password(
-        pool(), service.hasher, attempt, caller.id, password, by=acting(caller.id)
+        pool(), service.hasher, attempt, caller.id, password, actor=current_actor(caller.id)
     )
 
 

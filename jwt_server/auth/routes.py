@@ -7,9 +7,8 @@ from typing import Any, Final
 from flask import Response, current_app, jsonify
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validate
 
-from jwt_server.accounts import usernames
 from jwt_server.auth import sessions
-from jwt_server.auth.guard import Caller, may_be_signed_in
+from jwt_server.auth.guard import CurrentUser, may_be_signed_in
 from jwt_server.auth.sign_in import sign_in
 from jwt_server.auth.sign_out import end_all, sign_out, sign_out_by_token
 from jwt_server.auth.token_responses import (
@@ -32,16 +31,17 @@ from jwt_server.errors import (
     SessionEnded,
     SessionExpired,
     TokenMissing,
-    TooManyTries,
+    TooManyAttempts,
     WrongCredentials,
 )
 from jwt_server.security import passwords
-from jwt_server.web.bodies import BodySchema
+from jwt_server.users import names
 from jwt_server.web.fields import REPEATED, SEND_ONCE, AnyText, Text
 from jwt_server.web.openapi import refuses
+from jwt_server.web.parsing import BodySchema
 from jwt_server.web.problems import prefers_json
 from jwt_server.web.routing import Blueprint
-from jwt_server.web.service import acting, audited_since, current_service, get_db, pool
+from jwt_server.web.service import audited_since, current_actor, current_service, get_db, pool
 
 bp = Blueprint("auth", __name__, description="Signing in and out, and staying so.")
 
@@ -52,8 +52,8 @@ SCOPES: Final = ("local", "others", "global")
 
 
 def _within_limit(username: str) -> None:
-    if not usernames.fits(username):
-        raise ValidationError(usernames.TOO_LONG)
+    if not names.fits(username):
+        raise ValidationError(names.TOO_LONG)
 
 
 class CredentialsSchema(BodySchema):
@@ -69,7 +69,7 @@ class CredentialsSchema(BodySchema):
         validate=[validate.Length(1), _within_limit],
         metadata={
             "format": "username",
-            "maxLength": usernames.MAX_CHARACTERS,
+            "maxLength": names.MAX_CHARACTERS,
             "description": "In any case; the length is that of its NFKC.",
         },
     )
@@ -110,7 +110,7 @@ class ScopeSchema(Schema):
 
 
 @bp.route("/auth", methods=["POST"])
-@refuses(CredentialRequired, WrongCredentials, TooManyTries)
+@refuses(CredentialRequired, WrongCredentials, TooManyAttempts)
 @refuses(DatabaseUnavailable, HashingBusy, KeysUnavailable)
 @bp.arguments(CredentialsSchema)
 @bp.response(200, TokenSchema)
@@ -141,7 +141,7 @@ def issue_token(credentials: dict[str, str]) -> Response:
 
 @bp.route("/auth/refresh", methods=["POST"])
 @refuses(RefreshTokenInvalid, RefreshTokenReused, SessionExpired, SessionEnded)
-@refuses(TooManyTries, DatabaseUnavailable, KeysUnavailable)
+@refuses(TooManyAttempts, DatabaseUnavailable, KeysUnavailable)
 @bp.arguments(RefreshSchema)
 @bp.response(200, TokenSchema)
 def refresh(body: dict[str, str]) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def refresh(body: dict[str, str]) -> dict[str, Any]:
         body["refresh_token"],
         idle=service.settings.refresh_token_idle_ttl,
         grace=service.settings.refresh_grace,
-        by=acting(),
+        actor=current_actor(),
     )
     return token_object(session)
 
@@ -169,21 +169,21 @@ def refresh(body: dict[str, str]) -> dict[str, Any]:
 @bp.arguments(LogoutSchema)
 @bp.arguments(ScopeSchema, query=True)
 @bp.response(204)
-def logout(caller: Caller | None, body: dict[str, str], scope: dict[str, str]) -> Response:
+def logout(caller: CurrentUser | None, body: dict[str, str], scope: dict[str, str]) -> Response:
     """Sign out: this session, the user's others, or all of them.
 
     With a refresh token in place of an access token, its session. Signing out never asks for a
     password.
     """
     service = current_service()
-    db, by = get_db(), acting(caller.id if caller else None)
+    db, actor = get_db(), current_actor(caller.id if caller else None)
     if caller is None and "refresh_token" not in body:
         raise TokenMissing
     if caller is None:
-        sign_out_by_token(db, service.refresh_tokens, body["refresh_token"], by=by)
+        sign_out_by_token(db, service.refresh_tokens, body["refresh_token"], actor=actor)
     elif scope["scope"] == "local":
-        sign_out(db, caller.id, caller.session_id, by=by)
+        sign_out(db, caller.id, caller.session_id, actor=actor)
     else:
         spared = caller.session_id if scope["scope"] == "others" else ""
-        end_all(db, caller.id, by=by, spared=spared)
+        end_all(db, caller.id, actor=actor, spared=spared)
     return current_app.response_class(status=204)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from flask import Response, current_app
 from marshmallow import Schema, fields, validate
 
-from jwt_server.audit import log as audit
-from jwt_server.audit.log import Action
+from jwt_server import audit
+from jwt_server.audit import Action
 from jwt_server.auth import sessions
 from jwt_server.auth.guard import (
-    Caller,
+    CurrentUser,
     login_required,
     require_password,
     require_recent_password,
@@ -17,19 +17,13 @@ from jwt_server.auth.guard import (
 )
 from jwt_server.auth.sign_out import end_one
 from jwt_server.database import Row
-from jwt_server.errors import (
-    HashingBusy,
-    NotFound,
-    PasswordTooOld,
-    TooManyTries,
-    WrongPassword,
-)
+from jwt_server.errors import HashingBusy, NotFound, PasswordTooOld, TooManyAttempts, WrongPassword
 from jwt_server.security import passwords
-from jwt_server.web.bodies import BodySchema
 from jwt_server.web.fields import Text, Timestamp
 from jwt_server.web.openapi import refuses
+from jwt_server.web.parsing import BodySchema
 from jwt_server.web.routing import Blueprint
-from jwt_server.web.service import acting, current_service, get_db
+from jwt_server.web.service import current_actor, current_service, get_db
 
 bp = Blueprint("sessions", __name__, description="Where the caller is signed in.")
 
@@ -53,25 +47,25 @@ class SessionSchema(Schema):
 
 @bp.route("/auth/reauth", methods=["POST"])
 @login_required
-@refuses(WrongPassword, HashingBusy, TooManyTries)
+@refuses(WrongPassword, HashingBusy, TooManyAttempts)
 @bp.arguments(PasswordSchema)
 @bp.response(204)
-def reauthenticate(caller: Caller, body: dict[str, str]) -> Response:
+def reauthenticate(caller: CurrentUser, body: dict[str, str]) -> Response:
     """Give the password once more, for what asks for a recent one."""
     require_password(caller, body["password"])
     db = get_db()
     with db.transaction():
         require_still_signed_in(db, caller)
-        by = acting(caller.id)
-        db.queries.auth.authenticate(id=caller.session_id, now=by.now)
-        audit.record(db, by, Action.REAUTHENTICATED, caller.id, session=caller.session_id)
+        actor = current_actor(caller.id)
+        db.queries.auth.authenticate(id=caller.session_id, now=actor.now)
+        audit.record(db, actor, Action.REAUTHENTICATED, caller.id, session=caller.session_id)
     return current_app.response_class(status=204)
 
 
 @bp.route("/auth/sessions")
 @login_required
 @bp.response(200, SessionSchema(many=True))
-def list_sessions(caller: Caller) -> list[Row]:
+def list_sessions(caller: CurrentUser) -> list[Row]:
     """The caller's live sessions, oldest first; 50 at the most."""
     rows = sessions.live(get_db(), caller.id, current_service().now())
     return [row | {"current": row["id"] == caller.session_id} for row in rows]
@@ -81,10 +75,10 @@ def list_sessions(caller: Caller) -> list[Row]:
 @login_required
 @refuses(NotFound, PasswordTooOld)
 @bp.response(204)
-def end_session(caller: Caller, session_id: str) -> Response:
+def end_session(caller: CurrentUser, session_id: str) -> Response:
     """End one of the caller's sessions; another than this one needs a recent password."""
     if session_id != caller.session_id:
         require_recent_password(caller)
-    if not end_one(get_db(), caller.id, session_id, by=acting(caller.id)):
+    if not end_one(get_db(), caller.id, session_id, actor=current_actor(caller.id)):
         raise NotFound
     return current_app.response_class(status=204)

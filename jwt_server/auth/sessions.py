@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from operator import itemgetter
 
-from jwt_server.audit import log as audit
-from jwt_server.audit.log import Action, Actor
-from jwt_server.auth import throttle
+from jwt_server import audit
+from jwt_server.audit import Action, Actor
+from jwt_server.auth import attempts
 from jwt_server.database import Connection, Row
 from jwt_server.errors import (
     RefreshRefused,
@@ -20,10 +20,10 @@ from jwt_server.errors import (
     RefreshTokenReused,
     SessionEnded,
     SessionExpired,
-    TooManyTries,
+    TooManyAttempts,
 )
-from jwt_server.security import refresh_tokens, tries
-from jwt_server.security.refresh_tokens import RefreshTokens, Shown
+from jwt_server.security import rate_limits, refresh_tokens
+from jwt_server.security.refresh_tokens import ParsedRefreshToken, RefreshTokens
 
 MOST = 50
 """So many live sessions a user may have; the oldest ends."""
@@ -36,7 +36,7 @@ BATCH = 20
 
 
 @dataclass(frozen=True)
-class Terms:
+class SessionLifetime:
     """How long a session lives: unrefreshed, and at all."""
 
     idle: int
@@ -66,7 +66,9 @@ class Session:
     ends_at: int
 
 
-def open_session(db: Connection, user: Row, terms: Terms, device: Device, now: int) -> Session:
+def open_session(
+    db: Connection, user: Row, terms: SessionLifetime, device: Device, now: int
+) -> Session:
     """Open a session for the user, inside of the transaction that has found the user in order.
 
     Ends the oldest where there are too many, and clears away some that are long dead.
@@ -109,7 +111,7 @@ def live(db: Connection, user_id: int, now: int) -> list[Row]:
 
 
 def rotate(
-    db: Connection, tokens: RefreshTokens, token: str, *, idle: int, grace: int, by: Actor
+    db: Connection, tokens: RefreshTokens, token: str, *, idle: int, grace: int, actor: Actor
 ) -> Session:
     """The session that a refresh token keeps up, with the generation of the token's successor.
 
@@ -118,13 +120,13 @@ def rotate(
     shown = refresh_tokens.parse(token)
     verified(db, tokens, shown)  # what is not ours takes no write lock
     with db.transaction():
-        outcome = _step(db, shown, idle, grace, by)
-    if isinstance(outcome, RefreshRefused | TooManyTries):
+        outcome = _step(db, shown, idle, grace, actor)
+    if isinstance(outcome, RefreshRefused | TooManyAttempts):
         raise outcome
     return outcome
 
 
-def verified(db: Connection, tokens: RefreshTokens, shown: Shown) -> Row:
+def verified(db: Connection, tokens: RefreshTokens, shown: ParsedRefreshToken) -> Row:
     """The row of the session that a refresh token names, live or dead.
 
     Raises RefreshTokenInvalid where the token is not ours.
@@ -136,10 +138,10 @@ def verified(db: Connection, tokens: RefreshTokens, shown: Shown) -> Row:
 
 
 def _step(
-    db: Connection, shown: Shown, idle: int, grace: int, by: Actor
-) -> Session | RefreshRefused | TooManyTries:
+    db: Connection, shown: ParsedRefreshToken, idle: int, grace: int, actor: Actor
+) -> Session | RefreshRefused | TooManyAttempts:
     """What a verified token does to its session; returned, as a refusal may be a change, too."""
-    now = by.now
+    now = actor.now
     row: Row | None = db.queries.auth.find(id=shown.session_id)
     if row is not None and not row["refreshable"]:
         return RefreshTokenInvalid()  # nobody was given one
@@ -149,22 +151,22 @@ def _step(
         return SessionExpired()
     age = row["generation"] - shown.generation
     if age == 0:
-        return _next(db, row, idle, by)
+        return _next(db, row, idle, actor)
     if age == 1 and grace and abs(now - row["rotated_at"]) <= grace:
         return _session(row)
     end(db, row["user_id"], row["id"], now)
-    audit.record(db, by, Action.REFRESH_TOKEN_REUSED, row["user_id"], session=row["id"])
+    audit.record(db, actor, Action.REFRESH_TOKEN_REUSED, row["user_id"], session=row["id"])
     return RefreshTokenReused()
 
 
-def _next(db: Connection, row: Row, idle: int, by: Actor) -> Session | TooManyTries:
+def _next(db: Connection, row: Row, idle: int, actor: Actor) -> Session | TooManyAttempts:
     """The session, one generation on, unless it has come to that too often this minute."""
-    now = by.now
+    now = actor.now
     if row["blocked_until"] > now:
-        return TooManyTries(row["blocked_until"] - now)
-    if throttle.count(db, tries.refreshes_of(row["id"]), now):
+        return TooManyAttempts(row["blocked_until"] - now)
+    if attempts.count(db, rate_limits.refreshes_of(row["id"]), now):
         details = {"limit": "refresh", "session": row["id"]}
-        audit.record(db, by, Action.LOCKED_OUT, row["user_id"], **details)
+        audit.record(db, actor, Action.LOCKED_OUT, row["user_id"], **details)
     expires_at = min(now + idle, row["ends_at"])
     db.queries.auth.rotate(
         id=row["id"], generation=row["generation"], expires_at=expires_at, now=now

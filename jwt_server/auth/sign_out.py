@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jwt_server.audit import log as audit
-from jwt_server.audit.log import Action, Actor
+from jwt_server import audit
+from jwt_server.audit import Action, Actor
 from jwt_server.auth import sessions
 from jwt_server.database import Connection
 from jwt_server.errors import RefreshTokenInvalid
@@ -16,44 +16,44 @@ from jwt_server.security import refresh_tokens
 from jwt_server.security.refresh_tokens import RefreshTokens
 
 
-def sign_out(db: Connection, user_id: int, session_id: str, *, by: Actor) -> None:
+def sign_out(db: Connection, user_id: int, session_id: str, *, actor: Actor) -> None:
     """End the session that one is in."""
     with db.transaction(urgent=True):
-        if sessions.end(db, user_id, session_id, by.now):
-            audit.record(db, by, Action.SIGNED_OUT, user_id, session=session_id)
+        if sessions.end(db, user_id, session_id, actor.now):
+            audit.record(db, actor, Action.SIGNED_OUT, user_id, session=session_id)
 
 
-def sign_out_by_token(db: Connection, tokens: RefreshTokens, token: str, *, by: Actor) -> None:
+def sign_out_by_token(db: Connection, tokens: RefreshTokens, token: str, *, actor: Actor) -> None:
     """End the session of a refresh token, whatever its generation; nothing where it is not ours."""
     try:
         row = sessions.verified(db, tokens, refresh_tokens.parse(token))
     except RefreshTokenInvalid:
         return
-    sign_out(db, row["user_id"], row["id"], by=replace(by, id=row["user_id"]))
+    sign_out(db, row["user_id"], row["id"], actor=replace(actor, id=row["user_id"]))
 
 
-def end_one(db: Connection, user_id: int, session_id: str, *, by: Actor) -> bool:
+def end_one(db: Connection, user_id: int, session_id: str, *, actor: Actor) -> bool:
     """End another session of a user; whether there was one."""
     with db.transaction(urgent=True):
-        ended = sessions.end(db, user_id, session_id, by.now)
+        ended = sessions.end(db, user_id, session_id, actor.now)
         if ended:
-            audit.record(db, by, Action.SESSION_ENDED, user_id, session=session_id)
+            audit.record(db, actor, Action.SESSION_ENDED, user_id, session=session_id)
     return ended
 
 
-def end_all(db: Connection, user_id: int, *, by: Actor, spared: str = "") -> int:
+def end_all(db: Connection, user_id: int, *, actor: Actor, spared: str = "") -> int:
     """End a user's sessions, but for one; how many there were."""
     with db.transaction(urgent=True):
-        ended = sessions.end_all(db, user_id, by.now, spared)
+        ended = sessions.end_all(db, user_id, actor.now, spared)
         if ended:
-            audit.record(db, by, Action.SESSIONS_ENDED, user_id, sessions=ended)
+            audit.record(db, actor, Action.SESSIONS_ENDED, user_id, sessions=ended)
     return ended
 
 
-def end_everyones(db: Connection, *, by: Actor) -> int:
+def end_everyones(db: Connection, *, actor: Actor) -> int:
     """End all sessions there are; how many there were."""
     with db.transaction(urgent=True):
-        ended = sessions.end_everyones(db, by.now)
+        ended = sessions.end_everyones(db, actor.now)
         if ended:
-            audit.record(db, by, Action.SESSIONS_ENDED, sessions=ended)
+            audit.record(db, actor, Action.SESSIONS_ENDED, sessions=ended)
     return ended

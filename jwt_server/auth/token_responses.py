@@ -7,10 +7,10 @@ from typing import Any, Final
 from flask import request
 from marshmallow import Schema, fields, validate
 
-from jwt_server.auth.sessions import Device, Session, Terms
-from jwt_server.security.tokens import Bearer
-from jwt_server.web.envelope import USER
-from jwt_server.web.requests import client_address, user_agent
+from jwt_server.auth.sessions import Device, Session, SessionLifetime
+from jwt_server.security.tokens import TokenSubject
+from jwt_server.web.middleware import USER
+from jwt_server.web.request import client_address, user_agent
 from jwt_server.web.service import current_service
 
 COMPACT: Final = r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$"
@@ -55,20 +55,22 @@ def access_token_of(session: Session, ttl: int) -> tuple[str, int]:
     now = service.now()
     ttl = min(ttl, session.expires_at - now)
     request.environ[USER] = session.user_id  # for the log: who signs in, or stays so
-    bearer = Bearer(session.user_id, session.id)
+    bearer = TokenSubject(session.user_id, session.id)
     return service.tokens.issue(bearer, admin=session.admin, now=now, ttl=ttl), ttl
 
 
-def lasting_terms() -> Terms:
+def lasting_terms() -> SessionLifetime:
     """How long a session lives that can be refreshed."""
     settings = current_service().settings
-    return Terms(settings.refresh_token_idle_ttl, settings.refresh_token_ttl, refreshable=True)
+    return SessionLifetime(
+        settings.refresh_token_idle_ttl, settings.refresh_token_ttl, refreshable=True
+    )
 
 
-def text_terms() -> Terms:
+def text_terms() -> SessionLifetime:
     """How long a session lives that ends with its one token."""
     ttl = current_service().settings.text_token_ttl
-    return Terms(ttl, ttl, refreshable=False)
+    return SessionLifetime(ttl, ttl, refreshable=False)
 
 
 def this_device() -> Device:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from flask import Response, current_app, jsonify
 from marshmallow import Schema, fields
 
-from jwt_server.auth.guard import Caller, login_required
+from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.errors import KeysUnavailable
 from jwt_server.web.openapi import refuses
 from jwt_server.web.routing import Blueprint
@@ -25,7 +25,7 @@ class KeySetSchema(Schema):
 @bp.route("/auth/verify")
 @login_required
 @bp.response(204, headers=["X-Auth-User-Id", "X-Auth-Username", "X-Auth-Admin"])
-def verify(caller: Caller) -> Response:
+def verify(caller: CurrentUser) -> Response:
     """Whose token it is, for nginx's `auth_request`; the name is percent-encoded UTF-8."""
     response = current_app.response_class(status=204)
     response.headers["X-Auth-User-Id"] = str(caller.id)

@@ -17,8 +17,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
 
-from jwt_server.disk import sync
 from jwt_server.errors import DatabaseUnavailable
+from jwt_server.files import sync
 
 PREFIX: Final = ".jwt-server-draft-"
 

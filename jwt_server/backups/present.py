@@ -21,8 +21,8 @@ from typing import Final
 from jwt_server import sqlite
 from jwt_server.backups import contents
 from jwt_server.backups.contents import Ids
-from jwt_server.disk import sync
 from jwt_server.errors import DatabaseUnavailable
+from jwt_server.files import sync
 
 LOGS: Final = ("-wal", "-journal")
 """What SQLite writes beside a database and needs to make it whole."""

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from flask import Flask
 
-from jwt_server.cli import (
-    audit,
-    backups,
-    databases,
-    doctor,
-    keys,
-    koa,
-    reload,
-    sessions,
-    users,
-)
+from jwt_server.cli import audit, backups, databases, doctor, keys, koa, reload, sessions, users
 
 
-def register(app: Flask) -> None:
+def init_app(app: Flask) -> None:
     """Put the commands on `flask --app wsgi`."""
     for module in (audit, backups, databases, doctor, keys, koa, reload, sessions, users):
         for command in module.top.commands.values():

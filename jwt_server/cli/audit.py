@@ -11,11 +11,11 @@ from typing import Any, Final
 import click
 from tabulate import tabulate
 
+from jwt_server import audit as audit_log
 from jwt_server import ids
-from jwt_server.accounts import store
-from jwt_server.audit import log as audit_log
 from jwt_server.cli.base import Group, opened
 from jwt_server.database import Connection, Row
+from jwt_server.users import users
 from jwt_server.web.fields import iso
 
 top = Group()
@@ -53,10 +53,10 @@ def audit(who: str | None, action: str | None, limit: int, *, as_json: bool) -> 
 
 
 def _id_of(db: Connection, who: str) -> int:
-    user = store.find_by_name(db, who)
+    user = users.find_by_name(db, who)
     if user is None and who.isascii() and who.isdecimal() and int(who) <= ids.LARGEST:
         return int(who)
-    return int(store.get_by_name(db, who)["id"])
+    return int(users.get_by_name(db, who)["id"])
 
 
 def _rows(db: Connection, user_id: int | None, action: str | None) -> Iterator[Row]:

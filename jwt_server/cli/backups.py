@@ -10,12 +10,12 @@ from typing import Final
 
 import click
 
-from jwt_server.audit import log as audit
-from jwt_server.audit.log import Action, Actor
+from jwt_server import audit
+from jwt_server.audit import Action, Actor
 from jwt_server.auth import sessions
 from jwt_server.backups import restore as back
 from jwt_server.backups import take
-from jwt_server.cli.base import Group, by_operator
+from jwt_server.cli.base import Group, operator_actor
 from jwt_server.database import Connection
 from jwt_server.web.fields import iso
 from jwt_server.web.service import current_service
@@ -55,12 +55,12 @@ def restore(file: Path) -> None:
     since.
     """
     service = current_service()
-    database, by = service.settings.database, by_operator()
+    database, actor = service.settings.database, operator_actor()
     ended: list[int] = []
     with _told("Restoring") as tell:
         done = back.restore(
-            file, database, lambda db: ended.append(_prepare(db, by)),
-            now=by.now, at=iso(by.now).replace(":", ""), tell=tell,
+            file, database, lambda db: ended.append(_prepare(db, actor)),
+            now=actor.now, at=iso(actor.now).replace(":", ""), tell=tell,
         )  # fmt: skip
     if done.leapt:
         click.echo(
@@ -72,14 +72,14 @@ def restore(file: Path) -> None:
     click.echo(f"Restored: {database} ({done.users} users, sessions ended: {sum(ended)})")
 
 
-def _prepare(db: Connection, by: Actor) -> int:
+def _prepare(db: Connection, actor: Actor) -> int:
     """What is changed in a restored database, in one transaction, before anybody can open it.
 
     How many live sessions were ended.
     """
-    ended = sessions.end_everyones(db, by.now)
+    ended = sessions.end_everyones(db, actor.now)
     sessions.end_everyones(db, 0)  # a clock that is ahead takes live ones for expired
-    audit.record(db, by, Action.DATABASE_RESTORED, sessions_ended=ended)
+    audit.record(db, actor, Action.DATABASE_RESTORED, sessions_ended=ended)
     return ended
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import click
 from flask.cli import AppGroup
 
-from jwt_server.audit.log import Actor, operator
+from jwt_server.audit import Actor, operator
 from jwt_server.database import Connection
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable, ServiceError
 from jwt_server.web.service import current_service
@@ -63,7 +63,7 @@ def opened() -> Iterator[Connection]:
         yield db
 
 
-def by_operator() -> Actor:
+def operator_actor() -> Actor:
     """Who runs this command, for the audit log."""
     return operator(current_service().now())
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from jwt_server import migrate, sqlite
-from jwt_server.accounts import demo
 from jwt_server.cli.base import Group, opened
+from jwt_server.users import demo
 from jwt_server.web.service import current_service
 
 top = Group()

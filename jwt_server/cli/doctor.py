@@ -7,11 +7,11 @@ from contextlib import ExitStack
 
 import click
 
+from jwt_server import doctor as found_by
 from jwt_server import sqlite
 from jwt_server.cli.base import Group
+from jwt_server.doctor import Finding, Level, Patient
 from jwt_server.errors import DatabaseUnavailable
-from jwt_server.ops import doctor as found_by
-from jwt_server.ops.doctor import Finding, Level, Patient
 from jwt_server.web.service import current_service
 
 top = Group()

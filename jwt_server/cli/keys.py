@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 from tabulate import tabulate
 
-from jwt_server.audit import log as audit
-from jwt_server.audit.log import Action
-from jwt_server.cli.base import Group, by_operator, opened
+from jwt_server import audit
+from jwt_server.audit import Action
+from jwt_server.cli.base import Group, opened, operator_actor
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.security import key_files
 from jwt_server.security.key_files import KeyFiles
@@ -101,7 +101,7 @@ def _note(action: Action, kid: str) -> None:
     """
     try:
         with opened() as db:
-            audit.record(db, by_operator(), action, kid=kid)
+            audit.record(db, operator_actor(), action, kid=kid)
     except DatabaseUnavailable as error:
         click.echo(f"This is not in the audit log: {error.cause}", err=True)
 

@@ -11,9 +11,9 @@ from typing import Final
 import click
 
 from jwt_server.cli.base import Group
-from jwt_server.ops import running
-from jwt_server.ops.reload import BOOT_SECONDS, TRIAL_SECONDS
-from jwt_server.ops.running import Note
+from jwt_server.gunicorn import running
+from jwt_server.gunicorn.reload import BOOT_SECONDS, TRIAL_SECONDS
+from jwt_server.gunicorn.running import Note
 from jwt_server.web.service import current_service
 
 PATIENCE: Final = TRIAL_SECONDS + BOOT_SECONDS + 10

@@ -8,12 +8,12 @@ from typing import Final
 
 import click
 
-from jwt_server.accounts import store
-from jwt_server.audit import log as audit
+from jwt_server import audit
+from jwt_server.auth import attempts, sign_out
 from jwt_server.auth import sessions as auth_sessions
-from jwt_server.auth import sign_out, throttle
-from jwt_server.cli.base import Group, by_operator, opened
+from jwt_server.cli.base import Group, opened, operator_actor
 from jwt_server.database import Connection
+from jwt_server.users import users
 from jwt_server.web.service import audited_since, current_service
 
 top = Group()
@@ -23,8 +23,8 @@ BATCH = 1000
 
 OVER: Final[Mapping[str, Callable[[Connection, int, int], int]]] = {
     "dead sessions": auth_sessions.clear_away,
-    "counts of tries": throttle.clear_away,
-    "old addresses": throttle.forget_addresses,
+    "counts of tries": attempts.clear_away,
+    "old addresses": attempts.forget_addresses,
     "rows of the audit log": lambda db, _now, most: audit.clear_away(db, audited_since(), most),
 }
 
@@ -47,9 +47,9 @@ def end(name: str | None, *, everyones: bool) -> None:
         raise click.UsageError("Say either --user NAME or --all.")
     with opened() as db:
         if name is None:
-            ended = sign_out.end_everyones(db, by=by_operator())
+            ended = sign_out.end_everyones(db, actor=operator_actor())
         else:
-            ended = sign_out.end_all(db, store.get_by_name(db, name)["id"], by=by_operator())
+            ended = sign_out.end_all(db, users.get_by_name(db, name)["id"], actor=operator_actor())
     click.echo(f"Ended: {ended} {'session' if ended == 1 else 'sessions'}")
 
 

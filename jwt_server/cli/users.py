@@ -9,14 +9,14 @@ from typing import Any
 import click
 from tabulate import tabulate
 
-from jwt_server.accounts import store, usernames
-from jwt_server.audit import log as audit
-from jwt_server.audit.log import Action
-from jwt_server.auth import sessions, throttle
-from jwt_server.cli.base import Group, by_operator, opened
+from jwt_server import audit
+from jwt_server.audit import Action
+from jwt_server.auth import attempts, sessions
+from jwt_server.cli.base import Group, opened, operator_actor
 from jwt_server.cli.new_passwords import new_password, password_options
 from jwt_server.database import Row
 from jwt_server.errors import UsernameTaken
+from jwt_server.users import names, users
 from jwt_server.web.fields import iso
 from jwt_server.web.service import current_service
 
@@ -35,8 +35,8 @@ Ends with 0 when what was asked for is so now, 1 with the reason when it is refu
 with a dash."""
 
 
-@top.group(cls=Group, epilog=EPILOG)
-def users() -> None:
+@top.group("users", cls=Group, epilog=EPILOG)
+def commands() -> None:
     """Add, show and change the people who can sign in.
 
     A NAME is found however its letters are cased. Passwords never stand on the command line,
@@ -45,7 +45,7 @@ def users() -> None:
     """
 
 
-@users.command()
+@commands.command()
 @click.argument("name")
 @click.option("--admin", is_flag=True, help="Make the user an admin.")
 @password_options
@@ -57,18 +57,18 @@ def add(name: str, *, admin: bool, generate: bool, password_stdin: bool) -> None
     """
     service = current_service()
     with opened() as db:
-        name = usernames.checked(name)
-        if store.find_by_name(db, name):  # before anybody types a password
+        name = names.checked(name)
+        if users.find_by_name(db, name):  # before anybody types a password
             raise UsernameTaken
         password = new_password(name, generate=generate, from_stdin=password_stdin)
         hashed = service.hasher.hash(password)
-        user_id = store.add(db, name, hashed, admin=admin, by=by_operator())
+        user_id = users.add(db, name, hashed, admin=admin, actor=operator_actor())
     click.echo(f"Created: {'admin' if admin else 'user'} {name} (id {user_id})")
     if generate:
         click.echo(f"Password: {password}")
 
 
-@users.command("list")
+@commands.command("list")
 @click.option("--search", default="", metavar="PREFIX", help="Only names that begin so.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, as they are read.")
 def list_users(search: str, *, as_json: bool) -> None:
@@ -78,7 +78,7 @@ def list_users(search: str, *, as_json: bool) -> None:
     when all are read, so of very many users --json, which streams, takes less memory.
     """
     with opened() as db:
-        found = (_described(user) for user in store.each_by_name(db, search))
+        found = (_described(user) for user in users.each_by_name(db, search))
         if as_json:
             for user in found:
                 click.echo(json.dumps(user))
@@ -90,20 +90,20 @@ def list_users(search: str, *, as_json: bool) -> None:
         click.echo(f"No name begins with {search!r:.80}." if search else "There are no users.")
 
 
-@users.command()
+@commands.command()
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object.")
 def show(name: str, *, as_json: bool) -> None:
     """Show what is known about NAME."""
     with opened() as db:
-        user = _described(store.get_by_name(db, name))
+        user = _described(users.get_by_name(db, name))
     if as_json:
         click.echo(json.dumps(user))
     else:
         click.echo(tabulate(list(_cells(user).items()), tablefmt="plain", disable_numparse=True))
 
 
-@users.command()
+@commands.command()
 @click.argument("name")
 @password_options
 def passwd(name: str, *, generate: bool, password_stdin: bool) -> None:
@@ -113,27 +113,29 @@ def passwd(name: str, *, generate: bool, password_stdin: bool) -> None:
     """
     service = current_service()
     with opened() as db:
-        user = store.get_by_name(db, name)
+        user = users.get_by_name(db, name)
         password = new_password(user["username"], generate=generate, from_stdin=password_stdin)
         hashed = service.hasher.hash(password)
         with db.transaction():
-            store.set_hash(db, user["id"], hashed, by=by_operator())
+            users.set_hash(db, user["id"], hashed, actor=operator_actor())
             ended = sessions.end_all(db, user["id"], service.now())
     click.echo(f"Changed: the password of {user['username']} (sessions ended: {ended})")
     if generate:
         click.echo(f"Password: {password}")
 
 
-@users.command()
+@commands.command()
 @click.argument("name")
 def promote(name: str) -> None:
     """Make NAME an admin."""
     with opened() as db:
-        user = store.set_admin(db, store.get_by_name(db, name)["id"], admin=True, by=by_operator())
+        user = users.set_admin(
+            db, users.get_by_name(db, name)["id"], admin=True, actor=operator_actor()
+        )
     _say(user, "is an admin", already=bool(user["admin"]))
 
 
-@users.command()
+@commands.command()
 @click.argument("name")
 def demote(name: str) -> None:
     """Make NAME an admin no longer.
@@ -141,21 +143,23 @@ def demote(name: str) -> None:
     Refused for the last enabled admin.
     """
     with opened() as db:
-        user = store.set_admin(db, store.get_by_name(db, name)["id"], admin=False, by=by_operator())
+        user = users.set_admin(
+            db, users.get_by_name(db, name)["id"], admin=False, actor=operator_actor()
+        )
     _say(user, "is no admin", already=not user["admin"])
 
 
-@users.command()
+@commands.command()
 @click.argument("name")
 def enable(name: str) -> None:
     """Let NAME in again."""
     with opened() as db:
-        user = store.get_by_name(db, name)
-        store.set_disabled(db, user["id"], disabled=False, by=by_operator())
+        user = users.get_by_name(db, name)
+        users.set_disabled(db, user["id"], disabled=False, actor=operator_actor())
     _say(user, "is enabled", already=not user["disabled"])
 
 
-@users.command()
+@commands.command()
 @click.argument("name")
 def disable(name: str) -> None:
     """Shut NAME out, and keep everything.
@@ -164,14 +168,14 @@ def disable(name: str) -> None:
     Refused for the last enabled admin.
     """
     with opened() as db:
-        user = store.get_by_name(db, name)
+        user = users.get_by_name(db, name)
         with db.transaction():
-            store.set_disabled(db, user["id"], disabled=True, by=by_operator())
+            users.set_disabled(db, user["id"], disabled=True, actor=operator_actor())
             sessions.end_all(db, user["id"], current_service().now())
     _say(user, "is disabled", already=bool(user["disabled"]))
 
 
-@users.command()
+@commands.command()
 @click.argument("name")
 def unlock(name: str) -> None:
     """Forget the wrong passwords that were tried at NAME.
@@ -180,16 +184,16 @@ def unlock(name: str) -> None:
     somebody who is signed in. An address that has tried too many names waits on.
     """
     with opened() as db:
-        user = store.get_by_name(db, name)
-        key = usernames.username_key(user["username"])
+        user = users.get_by_name(db, name)
+        key = names.username_key(user["username"])
         with db.transaction():
-            forgotten = throttle.unlock(db, current_service().throttle, user["id"], key)
+            forgotten = attempts.unlock(db, current_service().throttle, user["id"], key)
             if forgotten:
-                audit.record(db, by_operator(), Action.USER_UNLOCKED, user["id"])
+                audit.record(db, operator_actor(), Action.USER_UNLOCKED, user["id"])
     _say(user, "is unlocked", already=not forgotten)
 
 
-@users.command()
+@commands.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def delete(name: str, *, yes: bool) -> None:
@@ -199,12 +203,12 @@ def delete(name: str, *, yes: bool) -> None:
     Refused for the last enabled admin.
     """
     with opened() as db:
-        user = store.get_by_name(db, name)
+        user = users.get_by_name(db, name)
         if not yes and sys.stdin is None:
             raise click.UsageError("There is nobody to ask: use --yes.")
         if not yes:
             click.confirm(f"Delete {user['username']} (id {user['id']}) for ever?", abort=True)
-        store.remove(db, user["id"], by=by_operator())
+        users.remove(db, user["id"], actor=operator_actor())
     click.echo(f"Deleted: {user['username']} (id {user['id']})")
 
 

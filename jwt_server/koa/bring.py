@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from jwt_server import ids
-from jwt_server.accounts import usernames
-from jwt_server.audit import log as audit
-from jwt_server.audit.log import Action, operator
+from jwt_server import audit, ids
+from jwt_server.audit import Action, operator
 from jwt_server.database import Connection, Row
 from jwt_server.koa.original import Original
 from jwt_server.security.passwords import NO_HASH, hash_cost
+from jwt_server.users import names
 
 MAX_COST: Final = 15
 """A hash that is costlier (log2) would hold a core for seconds at every sign-in."""
@@ -76,7 +75,7 @@ def _wrong_with_user(user: Row) -> Iterator[str]:
         yield NO_ID
     if not isinstance(user["username"], str):
         yield "the name is no text."
-    elif complaint := usernames.complaint(user["username"]):
+    elif complaint := names.complaint(user["username"]):
         yield f"the name can't be one here. {complaint}"
     cost = hash_cost(user["password_hash"]) if _is_text(user["password_hash"]) else None
     if cost is None:
@@ -87,9 +86,9 @@ def _wrong_with_user(user: Row) -> Iterator[str]:
 
 def _insert_user(work: _Import, user: Row) -> Iterator[str]:
     """Put the user in; what is in the way."""
-    named = isinstance(user["username"], str) and not usernames.complaint(user["username"])
-    username = usernames.normalized(user["username"]) if named else f"\0{user['id']!r}"
-    row_id, key = user["id"] if _is_id(user["id"]) else 0, usernames.username_key(username)
+    named = isinstance(user["username"], str) and not names.complaint(user["username"])
+    username = names.normalized(user["username"]) if named else f"\0{user['id']!r}"
+    row_id, key = user["id"] if _is_id(user["id"]) else 0, names.username_key(username)
     queries = work.db.queries.koa
     if row_id and queries.insert_user(
         id=row_id,

@@ -8,13 +8,13 @@ from flask import Response, current_app, url_for
 from marshmallow import Schema, fields, post_load
 from marshmallow.validate import Length
 
-from jwt_server.auth.guard import Caller, login_required
+from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.database import Row
 from jwt_server.errors import NotFound, TokenOfNobody
-from jwt_server.web.bodies import BodySchema
 from jwt_server.web.fields import Text, Timestamp
 from jwt_server.web.openapi import refuses
 from jwt_server.web.paging import Page, PageSchema, page_of
+from jwt_server.web.parsing import BodySchema
 from jwt_server.web.responses import json_response
 from jwt_server.web.routing import Blueprint
 from jwt_server.web.service import current_service, get_db
@@ -58,7 +58,7 @@ class PetSchema(MyPetSchema):
 @bp.route("/my-pets")
 @login_required(refuse_with=403)
 @bp.response(200, MyPetSchema(many=True))
-def list_my_pets(caller: Caller) -> Response:
+def list_my_pets(caller: CurrentUser) -> Response:
     """All of the caller's pets, names and species."""
     # As the rows come: they have just the two fields, and this is the route that is asked most.
     return json_response(get_db().queries.pets.names_of_user(user_id=caller.id))
@@ -68,7 +68,7 @@ def list_my_pets(caller: Caller) -> Response:
 @login_required
 @bp.arguments(PageSchema, query=True)
 @bp.response(200, PetSchema(many=True), headers=["Link"])
-def list_pets(caller: Caller, page: Page) -> tuple[list[Row], dict[str, str]]:
+def list_pets(caller: CurrentUser, page: Page) -> tuple[list[Row], dict[str, str]]:
     """A page of the caller's pets, oldest first."""
     pets = get_db().queries.pets.page_of_user(
         user_id=caller.id, after=page.after, most=page.limit + 1
@@ -80,7 +80,7 @@ def list_pets(caller: Caller, page: Page) -> tuple[list[Row], dict[str, str]]:
 @login_required
 @bp.arguments(PetFieldsSchema)
 @bp.response(201, PetSchema, headers=["Location"])
-def add_pet(caller: Caller, pet: dict[str, Any]) -> tuple[Row, dict[str, str]]:
+def add_pet(caller: CurrentUser, pet: dict[str, Any]) -> tuple[Row, dict[str, str]]:
     """Add a pet."""
     db = get_db()
     with db.transaction():
@@ -94,7 +94,7 @@ def add_pet(caller: Caller, pet: dict[str, Any]) -> tuple[Row, dict[str, str]]:
 @login_required
 @refuses(NotFound)
 @bp.response(200, PetSchema)
-def show_pet(caller: Caller, pet_id: int) -> Row:
+def show_pet(caller: CurrentUser, pet_id: int) -> Row:
     """One pet."""
     return _found(get_db().queries.pets.find(user_id=caller.id, id=pet_id))
 
@@ -104,7 +104,7 @@ def show_pet(caller: Caller, pet_id: int) -> Row:
 @refuses(NotFound)
 @bp.arguments(PetFieldsSchema)
 @bp.response(200, PetSchema)
-def replace_pet(caller: Caller, pet: dict[str, Any], pet_id: int) -> Row:
+def replace_pet(caller: CurrentUser, pet: dict[str, Any], pet_id: int) -> Row:
     """Replace a pet's name and species."""
     db = get_db()
     with db.transaction():
@@ -116,7 +116,7 @@ def replace_pet(caller: Caller, pet: dict[str, Any], pet_id: int) -> Row:
 @login_required
 @refuses(NotFound)
 @bp.response(204)
-def remove_pet(caller: Caller, pet_id: int) -> Response:
+def remove_pet(caller: CurrentUser, pet_id: int) -> Response:
     """Remove a pet."""
     db = get_db()
     with db.transaction():

@@ -19,8 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from jwt_server.disk import sync
 from jwt_server.errors import KeysUnavailable, NotFound
+from jwt_server.files import sync
 from jwt_server.security import keys
 from jwt_server.security.keys import Jwk, Key, KeyPair, UnusableKey
 

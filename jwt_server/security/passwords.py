@@ -13,7 +13,7 @@ from typing import Final
 from passlib.exc import PasslibHashWarning
 from passlib.hash import bcrypt, bcrypt_sha256
 
-from jwt_server.security.lane import Lane
+from jwt_server.security.hash_queue import HashQueue
 
 NO_HASH: Final = ""
 """A stored hash that no password has."""
@@ -37,21 +37,21 @@ class Hasher:
 
     rounds: int
     """bcrypt's cost, as a power of two."""
-    lane: Lane
+    queue: HashQueue
 
     def hash(self, password: str) -> str:
         """A fresh salted hash."""
-        with self.lane.turn():
+        with self.queue.turn():
             return hash_password(password, self.rounds)
 
     def verify(self, password: str, stored: str) -> bool:
         """As `verify_password`."""
-        with self.lane.turn():
+        with self.queue.turn():
             return verify_password(password, stored, self.rounds)
 
     def verify_and_renew(self, password: str, stored: str) -> str | None:
         """The hash to store from now on: the stored one, or a better one; None for a failure."""
-        with self.lane.turn():
+        with self.queue.turn():
             if not verify_password(password, stored, self.rounds):
                 return None
             if needs_rehash(stored, self.rounds):

@@ -33,7 +33,7 @@ FORM: Final = re.compile(
 
 
 @dataclass(frozen=True)
-class Shown:
+class ParsedRefreshToken:
     """What a refresh token says of itself; nothing of it is verified."""
 
     session_id: str
@@ -58,7 +58,7 @@ class RefreshTokens:
         mac = _mac(self.keys[0], session_id, generation, nonce)
         return f"{VERSION}.{session_id}.{generation}.{mac}"
 
-    def verify(self, shown: Shown, nonce: bytes) -> bool:
+    def verify(self, shown: ParsedRefreshToken, nonce: bytes) -> bool:
         """Whether the token is one that this service has made."""
         return any(
             hmac.compare_digest(shown.mac, _mac(key, shown.session_id, shown.generation, nonce))
@@ -66,12 +66,12 @@ class RefreshTokens:
         )
 
 
-def parse(token: str) -> Shown:
+def parse(token: str) -> ParsedRefreshToken:
     """What the token says of itself. Raises RefreshTokenInvalid where it has another form."""
     found = FORM.fullmatch(token)
     if found is None:
         raise RefreshTokenInvalid
-    return Shown(found[1], int(found[2]), found[3])
+    return ParsedRefreshToken(found[1], int(found[2]), found[3])
 
 
 def new_session_id() -> str:

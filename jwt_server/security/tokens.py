@@ -58,7 +58,7 @@ CLAIMS: Final[Mapping[str, type]] = {
 
 
 @dataclass(frozen=True)
-class Bearer:
+class TokenSubject:
     """Whom a verified token was issued to, and in which session."""
 
     user_id: int
@@ -69,7 +69,7 @@ class Bearer:
 class _Verified:
     """A token that was found good: whose, by which key, and until when."""
 
-    bearer: Bearer
+    bearer: TokenSubject
     key: Key
     expires_at: int
 
@@ -87,7 +87,7 @@ class AccessTokens:
     audience: str
     _remembered: dict[str, _Verified] = field(default_factory=dict, repr=False, compare=False)
 
-    def issue(self, bearer: Bearer, *, admin: bool, now: int, ttl: int) -> str:
+    def issue(self, bearer: TokenSubject, *, admin: bool, now: int, ttl: int) -> str:
         """A signed token for the user, good from `now` (Unix time) for `ttl` seconds.
 
         Raises KeysUnavailable.
@@ -106,7 +106,7 @@ class AccessTokens:
         payload = json.dumps(claims, separators=(",", ":")).encode()
         return _jws.encode(payload, key.signing, self.keys.algorithm, dict(key.header))
 
-    def verify(self, token: str, now: float) -> Bearer:
+    def verify(self, token: str, now: float) -> TokenSubject:
         """Whom the token was issued to.
 
         Raises TokenMalformed, TokenForged or TokenExpired, or KeysUnavailable; a token is expired
@@ -136,7 +136,7 @@ class AccessTokens:
             raise TokenForged
         if "nbf" in claims:  # not of ours; who writes it wants it heeded (RFC 7519 section 4.1.5)
             raise TokenForged
-        return _Verified(Bearer(int(claims["sub"]), claims["sid"]), key, claims["exp"])
+        return _Verified(TokenSubject(int(claims["sub"]), claims["sid"]), key, claims["exp"])
 
     def _signed_by(self, token: str, header: Any, signature: bytes) -> Key | None:
         """The key that has made the signature. PyJWT's algorithm is asked straight: its `decode`

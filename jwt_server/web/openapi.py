@@ -107,7 +107,7 @@ class Description(Api):  # type: ignore[misc]  # flask-smorest is not typed
         """Leave pages to web/paging.py."""
 
 
-def register(app: Flask, version: str) -> Description:
+def init_app(app: Flask, version: str) -> Description:
     """Begin the app's description; its blueprints are registered through it."""
     app.config |= {"API_TITLE": TITLE, "API_VERSION": version, "OPENAPI_VERSION": "3.1.0"}
     api = Description(app, spec_kwargs={"info": {"description": SUMMARY}})

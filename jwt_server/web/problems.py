@@ -25,7 +25,7 @@ from jwt_server.errors import (
     NotSignedIn,
     ServiceError,
 )
-from jwt_server.web.envelope import CODE
+from jwt_server.web.middleware import CODE
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ HTTP_ERRORS: Final = {
 }
 
 
-def register(app: Flask) -> None:
+def init_app(app: Flask) -> None:
     """Hook the error handlers into the app."""
     app.register_error_handler(ServiceError, _service_error)
     app.register_error_handler(HTTPException, _http_error)

@@ -20,7 +20,7 @@ from jwt_server.errors import (
     UnsupportedBody,
 )
 from jwt_server.security import refresh_tokens
-from jwt_server.web import bodies, openapi
+from jwt_server.web import openapi, parsing
 from jwt_server.web.responses import json_response
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -31,7 +31,7 @@ class Blueprint(SmorestBlueprint):  # type: ignore[misc]  # flask-smorest is not
     checking of requests as for the API's description.
     """
 
-    ARGUMENTS_PARSER = bodies.Parser()
+    ARGUMENTS_PARSER = parsing.Parser()
 
     def __init__(self, name: str, import_name: str, *, description: str) -> None:
         super().__init__(name, import_name, description=description)
@@ -45,11 +45,11 @@ class Blueprint(SmorestBlueprint):  # type: ignore[misc]  # flask-smorest is not
 
     def arguments(self, schema: type[Schema], *, query: bool = False) -> Callable[[View], View]:
         """Hand the body, or the query string, checked by the schema, to the view."""
-        parse = super().arguments(schema, location="query" if query else bodies.LOCATION)
+        parse = super().arguments(schema, location="query" if query else parsing.LOCATION)
         refusals: list[type[ServiceError]] = [InvalidFields]
         if not query:
             refusals += [BodyTooLarge, MalformedBody]
-        if not query and not bodies.takes_any_content_type(schema):
+        if not query and not parsing.takes_any_content_type(schema):
             refusals += [UnsupportedBody]
         note = openapi.refuses(*refusals)
         return lambda view: note(parse(view))
@@ -93,7 +93,7 @@ class Blueprint(SmorestBlueprint):  # type: ignore[misc]  # flask-smorest is not
         self, doc: openapi.Json, facts: openapi.Json, **_kwargs: Any
     ) -> openapi.Json:
         for argument in facts.get("arguments", {}).get("parameters", ()):
-            if argument["in"] == bodies.LOCATION:
+            if argument["in"] == parsing.LOCATION:
                 doc["requestBody"] = openapi.body_doc(argument["schema"])
             else:
                 doc.setdefault("parameters", []).append(argument)
@@ -126,7 +126,7 @@ class SessionConverter(BaseConverter):
     regex = refresh_tokens.SESSION_ID
 
 
-def register(app: Flask) -> None:
+def init_app(app: Flask) -> None:
     """Set the app's rules for paths; comes before the blueprints."""
     app.url_map.converters["id"] = IdConverter
     app.url_map.converters["session"] = SessionConverter

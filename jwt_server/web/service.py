@@ -8,20 +8,20 @@ from typing import Final
 
 from flask import Flask, current_app, g
 
-from jwt_server.audit.log import Actor
+from jwt_server.audit import Actor
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.errors import ConfigurationError
 from jwt_server.metrics import Metrics
 from jwt_server.metrics import made as new_metrics
+from jwt_server.security.hash_queue import HashQueue
 from jwt_server.security.key_files import KeyFiles
 from jwt_server.security.keys import KeyRing, Secrets
-from jwt_server.security.lane import Lane
 from jwt_server.security.passwords import Hasher
+from jwt_server.security.rate_limits import DAY, RateLimits
 from jwt_server.security.refresh_tokens import RefreshTokens
 from jwt_server.security.tokens import AccessTokens
-from jwt_server.security.tries import DAY, Throttle
-from jwt_server.web.requests import client_address, client_has_left
+from jwt_server.web.request import client_address, client_has_left
 
 EXTENSION: Final = "jwt-server"
 
@@ -35,7 +35,7 @@ class Service:
     tokens: AccessTokens
     refresh_tokens: RefreshTokens
     hasher: Hasher
-    throttle: Throttle
+    throttle: RateLimits
     metrics: Metrics
     clock: Callable[[], float]
     """Unix time in seconds; tests move it."""
@@ -54,8 +54,8 @@ def made_of(settings: Settings, clock: Callable[[], float]) -> Service:
         Database(settings.database, spent=metrics.database.observe),
         AccessTokens(keys, settings.jwt_issuer, settings.jwt_audience),
         RefreshTokens.from_secrets(settings.secret_keys),
-        Hasher(settings.salt_rounds, hashing_lane(settings, metrics)),
-        Throttle.from_secrets(
+        Hasher(settings.salt_rounds, make_hash_queue(settings, metrics)),
+        RateLimits.from_secrets(
             settings.secret_keys,
             pair=settings.throttle_pair,
             account=settings.throttle_account,
@@ -66,9 +66,9 @@ def made_of(settings: Settings, clock: Callable[[], float]) -> Service:
     )
 
 
-def hashing_lane(settings: Settings, metrics: Metrics) -> Lane:
+def make_hash_queue(settings: Settings, metrics: Metrics) -> HashQueue:
     """The lane of this process."""
-    return Lane(
+    return HashQueue(
         settings.hash_concurrency,
         settings.hash_queue,
         settings.hash_wait,
@@ -114,7 +114,7 @@ def pool() -> Database:
     return database
 
 
-def acting(user_id: int | None = None) -> Actor:
+def current_actor(user_id: int | None = None) -> Actor:
     """Who does what this request does, for the audit log; nobody is signed in without an id."""
     service = current_service()
     return Actor(user_id, client_address(service.settings.trusted_proxies), service.now())
@@ -126,7 +126,7 @@ def audited_since() -> int:
     return service.now() - service.settings.audit_retention * DAY
 
 
-def register(app: Flask, service: Service) -> None:
+def init_app(app: Flask, service: Service) -> None:
     """Put the service on the app, and give each request's connection back at its end."""
     app.extensions[EXTENSION] = service
 

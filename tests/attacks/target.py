@@ -18,14 +18,14 @@ from urllib.parse import urlencode
 import pytest
 
 from jwt_server import sqlite
-from jwt_server.accounts import demo
 from jwt_server.database import Database
 from jwt_server.security import keys
 from jwt_server.security.keys import Jwk, KeyPair
+from jwt_server.users import demo
 from tests.attacks.forging import Json, as_json, compact, signature
 from tests.conftest import BASE_ENVIRONMENT, Answer, ask_server
-from tests.factories import CREDENTIALS, JWT_SECRET, base64url, bearer, claims, open_session
-from tests.server import Server, started
+from tests.helpers.factories import CREDENTIALS, JWT_SECRET, base64url, bearer, claims, open_session
+from tests.helpers.server import Server, started
 
 PAIRS = ("EdDSA", "ES256", "RS256")
 ALGORITHMS = ("HS256", *PAIRS)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.api.test_tokens import WRONG_TYPES
 from tests.attacks.forging import as_json
 from tests.attacks.target import (
     ACCESS,
@@ -28,8 +29,7 @@ from tests.attacks.target import (
     each_algorithm,
 )
 from tests.conftest import ask_server
-from tests.factories import ABSENT, base64url, bearer, claims
-from tests.test_tokens import WRONG_TYPES
+from tests.helpers.factories import ABSENT, base64url, bearer, claims
 
 # Beside those that are tried under HS256 elsewhere.
 MORE_WRONG_TYPES: dict[str, list[Any]] = {

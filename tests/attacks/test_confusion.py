@@ -16,17 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.attacks import forging
 from tests.attacks.forging import as_json, compact, der, openssh, signature
-from tests.attacks.target import (
-    ALGORITHMS,
-    FORGED,
-    PAIRS,
-    Attack,
-    Target,
-    cases,
-    each_algorithm,
-)
+from tests.attacks.target import ALGORITHMS, FORGED, PAIRS, Attack, Target, cases, each_algorithm
 from tests.conftest import ask_server
-from tests.factories import JWT_SECRET, base64url, bearer, claims
+from tests.helpers.factories import JWT_SECRET, base64url, bearer, claims
 
 BOM = b"\xef\xbb\xbf"
 

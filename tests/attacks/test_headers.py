@@ -18,16 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.attacks import forging
 from tests.attacks.conftest import Canary
 from tests.attacks.forging import as_json, compact, decoded, signature
-from tests.attacks.target import (
-    FORGED,
-    MALFORMED,
-    PAIRS,
-    Attack,
-    Target,
-    cases,
-    each_algorithm,
-)
-from tests.factories import base64url, claims
+from tests.attacks.target import FORGED, MALFORMED, PAIRS, Attack, Target, cases, each_algorithm
+from tests.helpers.factories import base64url, claims
 
 NONES: tuple[Any, ...] = (
     "none", "None", "NONE", "nOnE", "NoNe", "nonE", "none ", " none", "none\0", "none\n", "nоne",

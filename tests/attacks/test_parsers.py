@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from tests.attacks.forging import decoded
 from tests.attacks.target import Target, ask_json, each_algorithm, tokens_of
 from tests.conftest import ask_server
-from tests.effort import examples
-from tests.factories import CREDENTIALS, base64url, bearer
+from tests.helpers.effort import examples
+from tests.helpers.factories import CREDENTIALS, base64url, bearer
 
 bounded = hypothesis_settings(
     max_examples=60, derandomize=True, deadline=None, database=None,

@@ -27,8 +27,8 @@ from tests.attacks.target import (
 )
 from tests.attacks.users import PASSWORD, asked, code_of, refresh, refused, sign_up, taken
 from tests.conftest import ask_server
-from tests.factories import INSERT_SESSION, bearer, session_row
-from tests.server import started
+from tests.helpers.factories import INSERT_SESSION, bearer, session_row
+from tests.helpers.server import started
 
 
 @pytest.mark.parametrize("scope", ["local", "global", "others"])
@@ -36,10 +36,10 @@ def test_cve_2026_8922_signing_out_ends_both_tokens(strict: Target, scope: str) 
     """Keycloak: what was revoked stays active, as one of two notes on it is not read."""
     user_id, tokens = sign_up(strict, f"leaver-{scope}")
     other = tokens_of(strict.server, f"leaver-{scope}", PASSWORD)
-    acting, gone = (other, tokens) if scope == "others" else (tokens, tokens)
+    current_actor, gone = (other, tokens) if scope == "others" else (tokens, tokens)
 
     done = ask_json(
-        strict.server, "POST", f"/auth/logout?scope={scope}", None, acting["access_token"]
+        strict.server, "POST", f"/auth/logout?scope={scope}", None, current_actor["access_token"]
     )
 
     assert done.status == 204

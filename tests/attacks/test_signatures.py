@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from tests.attacks.forging import ED25519_ORDER, P256_ORDER, as_json, decoded, raw
 from tests.attacks.target import MALFORMED, Attack, Target, cases, sign_in
-from tests.factories import base64url, claims
+from tests.helpers.factories import base64url, claims
 
 LENGTHS = {"HS256": 32, "EdDSA": 64, "ES256": 64, "RS256": 384}
 

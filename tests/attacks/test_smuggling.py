@@ -13,10 +13,10 @@ import pytest
 from tests.attacks.target import prepare
 from tests.attacks.wire import SECOND, SMUGGLED_ID, Service, Site, length, request, statuses
 from tests.conftest import ask_server
-from tests.factories import CREDENTIALS, bearer, token
-from tests.nginx import needs_nginx
-from tests.server import Server, started
-from tests.test_site import NAME
+from tests.helpers.factories import CREDENTIALS, bearer, token
+from tests.helpers.nginx import needs_nginx
+from tests.helpers.server import Server, started
+from tests.server.test_site import NAME
 
 ZERO = b"0\r\n\r\n"
 CHUNKED_SECOND = f"{len(SECOND):x}\r\n".encode() + SECOND + b"\r\n" + ZERO

@@ -11,8 +11,8 @@ from contextlib import closing
 import pytest
 
 from tests.attacks.wire import SECOND, SMUGGLED_ID, Site
-from tests.nginx import needs_nginx
-from tests.test_site import NAME
+from tests.helpers.nginx import needs_nginx
+from tests.server.test_site import NAME
 
 pytestmark = needs_nginx
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from tests.attacks.target import CHALLENGE, DOORS, Target, ask_json, tokens_of
 from tests.conftest import Answer, ask_server
-from tests.factories import bearer
-from tests.server import Server
+from tests.helpers.factories import bearer
+from tests.helpers.server import Server
 
 PASSWORD = "correct horse battery"
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.attacks.target import ACCESS, prepare
-from tests.nginx import nginx
-from tests.server import free_port, gunicorn
-from tests.test_site import NAME, configured, trusting
+from tests.helpers.nginx import nginx
+from tests.helpers.server import free_port, gunicorn
+from tests.server.test_site import NAME, configured, trusting
 
 # The second request, and how it would show: its id in the service's log.
 SMUGGLED_ID = "smuggled-request"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Page, expect
 
-from tests.server import Server
+from tests.helpers.server import Server
 
 
 def test_it_shows_every_route_with_nothing_from_elsewhere(page: Page, server: Server) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from tests.server import ROOT, Server
+from tests.helpers.server import ROOT, Server
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -13,8 +13,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
-from tests.factories import JWT_SECRET, SECRET_KEY
-from tests.server import GUNICORN, ROOT, environment, flask, free_port
+from tests.helpers.factories import JWT_SECRET, SECRET_KEY
+from tests.helpers.server import GUNICORN, ROOT, environment, flask, free_port
 
 GRACE: Final = 10
 """REFRESH_GRACE, in seconds."""

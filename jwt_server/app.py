@@ -1,0 +1,53 @@
+"""The application factory: wires the parts together and decides nothing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from flask import Flask
+
+from jwt_server import __version__, cli, logs
+from jwt_server.auth import routes as auth_routes
+from jwt_server.auth import session_routes, verify
+from jwt_server.config import Settings, process_settings
+from jwt_server.pets import routes as pets_routes
+from jwt_server.users import routes as users_routes
+from jwt_server.web import (
+    docs,
+    health,
+    middleware,
+    openapi,
+    parsing,
+    problems,
+    request,
+    routing,
+    service,
+)
+from jwt_server.web.responses import App
+
+
+def create_app(settings: Settings | None = None, clock: Callable[[], float] = time.time) -> Flask:
+    """Create the WSGI application.
+
+    Settings default to those of the process; `clock` returns Unix time in seconds.
+    Raises ConfigurationError with one line for each mistake in the settings.
+    """
+    settings = settings or process_settings()
+    logs.init_app(settings.log_format)
+    for warning in settings.warnings:
+        logging.getLogger(__name__).warning(warning)
+    app = App(__package__ or __name__, static_folder=None)
+    made = service.made_of(settings, clock)
+    service.init_app(app, made)
+    routing.init_app(app)
+    parsing.init_app(app)
+    request.init_app(app, settings.cors_origins)
+    middleware.init_app(app, made.metrics, settings.trusted_proxies)
+    problems.init_app(app)
+    cli.init_app(app)
+    api = openapi.init_app(app, __version__)
+    for part in (auth_routes, session_routes, verify, users_routes, pets_routes, health, docs):
+        api.register_blueprint(part.bp)
+    return app

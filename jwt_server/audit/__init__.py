@@ -1,1 +1,0 @@
-"""The audit log: every change to accounts, sessions and keys, and every sign-in."""

@@ -1,1 +1,0 @@
-"""Accounts over HTTP: sign-up, and what people do with their own."""

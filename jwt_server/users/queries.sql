@@ -1,0 +1,83 @@
+-- Users.
+
+-- name: find_by_key(username_key)^
+SELECT id, username, admin, disabled, created_at, last_sign_in_at, password_hash
+FROM users WHERE username_key = :username_key;
+
+-- name: find_by_id(id)^
+SELECT id, username, admin, disabled, created_at, last_sign_in_at, password_hash
+FROM users WHERE id = :id;
+
+-- name: page_by_key(first, end, most)
+-- By name: those from `first` on, up to `end`.
+SELECT id, username, username_key, admin, disabled, created_at, last_sign_in_at FROM users
+WHERE username_key >= :first AND username_key < :end
+ORDER BY username_key LIMIT :most;
+
+-- name: insert(username, username_key, password_hash, admin, now)^
+-- Nothing comes back where the name is taken.
+INSERT INTO users (username, username_key, password_hash, admin, created_at)
+VALUES (:username, :username_key, :password_hash, :admin, :now)
+ON CONFLICT (username_key) DO NOTHING
+RETURNING id;
+
+-- name: set_hash(id, password_hash)!
+UPDATE users SET password_hash = :password_hash WHERE id = :id;
+
+-- name: note_sign_in(id, verified_hash, new_hash, now)^
+-- With a better hash of the same password, where there is one. Changes nothing where the user was
+-- disabled or deleted, or the password changed, since it was verified; else whom it is now.
+UPDATE users SET last_sign_in_at = :now, password_hash = :new_hash
+WHERE id = :id AND disabled = 0 AND password_hash = :verified_hash
+RETURNING id, admin;
+
+-- name: change_hash(id, verified_hash, new_hash)^
+-- Only where the hash is still the one that was verified; whom it is now.
+UPDATE users SET password_hash = :new_hash
+WHERE id = :id AND disabled = 0 AND password_hash = :verified_hash
+RETURNING id, admin;
+
+-- name: rename(id, username, username_key)!
+-- Changes nothing where another user has that name.
+UPDATE users SET username = :username, username_key = :username_key
+WHERE id = :id AND NOT EXISTS (
+    SELECT 1 FROM users AS other WHERE other.username_key = :username_key AND other.id <> :id
+);
+
+-- name: set_admin(id, admin)!
+UPDATE users SET admin = :admin WHERE id = :id;
+
+-- name: set_disabled(id, disabled)!
+UPDATE users SET disabled = :disabled WHERE id = :id;
+
+-- name: remove(id)!
+-- The pets go along.
+DELETE FROM users WHERE id = :id;
+
+-- name: another_admin(id)^
+-- An enabled admin other than this user.
+SELECT id FROM users WHERE admin = 1 AND disabled = 0 AND id <> :id LIMIT 1;
+
+-- Everything that is held about a user, but for what is secret.
+
+-- name: export_account(user_id)^
+SELECT id, username, admin, disabled, created_at, last_sign_in_at FROM users WHERE id = :user_id;
+
+-- name: export_sessions(user_id)
+-- In no order.
+SELECT id, created_at, rotated_at, last_used_at, authenticated_at, expires_at, ends_at, ended_at,
+       refreshable, address, user_agent
+FROM sessions WHERE user_id = :user_id;
+
+-- name: export_known_addresses(user_id)
+SELECT network, last_at FROM known_addresses WHERE user_id = :user_id ORDER BY network;
+
+-- name: export_audit(user_id)
+-- What was done to the user, and what the user did to others; nothing that tells of those. In no order.
+SELECT id, at, action, actor_id,
+       CASE WHEN actor_id IS NULL OR actor_id = :user_id THEN address END AS address,
+       CASE WHEN user_id = :user_id THEN details END AS details
+FROM audit WHERE user_id = :user_id OR actor_id = :user_id;
+
+-- name: export_pets(user_id)
+SELECT id, name, species, created_at FROM pets WHERE user_id = :user_id ORDER BY id;

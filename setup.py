@@ -1,0 +1,22 @@
+"""Put schema.sql and seed.sql, which stand at the top of a checkout, into the package."""
+
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+SQL = ("schema.sql", "seed.sql")
+
+
+class BuildWithSQL(build_py):
+    """Copies the two files beside the modules that read them."""
+
+    def run(self) -> None:
+        """Build the package, then add the files."""
+        super().run()
+        if not self.editable_mode:
+            for name in SQL:
+                self.copy_file(name, str(Path(self.build_lib) / "jwt_server" / name))
+
+
+setup(cmdclass={"build_py": BuildWithSQL})

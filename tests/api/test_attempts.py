@@ -1,0 +1,770 @@
+"""Guessing: so many tries are free, the rest waits, and nobody is locked out by a stranger, but at
+an address that both share.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from itertools import cycle
+from typing import Any
+
+import bcrypt
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from jwt_server.auth import attempts
+from jwt_server.config import Settings
+from jwt_server.database import Connection, Database
+from jwt_server.errors import in_words
+from jwt_server.security.rate_limits import Counter, RateLimits, network_of
+from jwt_server.users import users
+from tests.api.test_sessions import JSON, access, refresh, sign_in
+from tests.conftest import Clock, MakeApp, ask_app
+from tests.helpers.description import documented, password_operations
+from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer, spoil
+
+MINUTE = 60
+DAY = 24 * 60 * MINUTE
+STRANGER, HOME = "203.0.113.1", "198.51.100.7"
+DEFAULTS = {
+    name: getattr(Settings, name)
+    for name in ("throttle_pair", "throttle_account", "throttle_address")
+}
+
+Guess = Callable[..., TestResponse]
+
+
+@pytest.fixture
+def app(make_app: MakeApp, database: Database) -> Flask:
+    """An app with the limits that it has by default."""
+    return make_app(**DEFAULTS, signup="open")
+
+
+def guesses(client: FlaskClient) -> Guess:
+    def guess(
+        username: str = "travis", password: str = "wrong", address: str = STRANGER, **headers: str
+    ) -> TestResponse:
+        return client.post(
+            "/auth", json={"username": username, "password": password}, headers=headers,
+            environ_overrides={"REMOTE_ADDR": address},
+        )  # fmt: skip
+
+    return guess
+
+
+@pytest.fixture
+def guess(client: FlaskClient) -> Guess:
+    """Try a password."""
+    return guesses(client)
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A line for each time that bcrypt is at work."""
+    calls: list[str] = []
+
+    def noted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            calls.append(name)
+            return function(*args)
+
+        return run
+
+    for name in ("hashpw", "checkpw"):
+        monkeypatch.setattr(bcrypt, name, noted(name, getattr(bcrypt, name)))
+    return calls
+
+
+def counts(db: Connection) -> dict[str, int]:
+    """What is counted, by the beginning of its key and what it is of."""
+    found: dict[str, int] = {}
+    for row in db.driver.execute("SELECT key, count FROM throttle"):
+        [kind, *more] = row["key"].split(".")
+        name = f"{kind} {more[1]}" if kind == "account" else kind
+        found[name] = found.get(name, 0) + row["count"]
+    return found
+
+
+def lock(guess: Guess, username: str = "travis", address: str = STRANGER) -> None:
+    """Use up what is free."""
+    statuses = [guess(username, address=address).status_code for _ in range(6)]
+    assert statuses == [401] * 5 + [429]
+
+
+# By account and address together
+
+
+def test_five_are_free_and_then_each_waits_twice_as_long_up_to_15_minutes(
+    guess: Guess, clock: Clock
+) -> None:
+    lock(guess)
+
+    for wait in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900):
+        refused = guess(**JSON)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, str(wait))
+        assert refused.get_json()["code"] == "too_many_tries"
+        clock.advance(wait - 1)
+        assert guess().headers["Retry-After"] == "1"
+        clock.advance(1)
+        assert guess().status_code == 401
+
+
+def test_a_refusal_says_what_to_do(guess: Guess, clock: Clock) -> None:
+    lock(guess)
+
+    assert guess().text == "Too many tries. Try again in 1 second."
+    assert "WWW-Authenticate" not in guess().headers
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(1, "1 second"), (64, "64 seconds"), (120, "120 seconds"), (121, "3 minutes"),
+     (900, "15 minutes"), (7201, "3 hours"), (86400, "24 hours")],
+)  # fmt: skip
+def test_a_wait_is_told_in_words(seconds: int, words: str) -> None:
+    assert in_words(seconds) == words
+
+
+def test_the_right_password_waits_like_any_other_and_makes_a_fresh_start(
+    guess: Guess, clock: Clock, db: Connection
+) -> None:
+    lock(guess)
+    assert guess(password="mypassword").status_code == 429
+
+    clock.advance(1)
+    assert guess(password="mypassword").status_code == 200
+
+    assert counts(db) == {"account all": 5, "account share": 5, "address": 5}
+    lock(guess)
+
+
+def test_failures_are_forgotten_a_day_after_the_last(guess: Guess, clock: Clock) -> None:
+    lock(guess)
+    clock.advance(DAY - 1)
+    assert guess().status_code == 401
+    assert guess().status_code == 429  # not forgotten yet
+
+    clock.advance(DAY)
+
+    lock(guess)
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [["travis", "TRAVIS", "Travis", "ｔravis", "ＴＲＡＶＩＳ"],
+     ["straße", "STRASSE", "Strasse", "ｓtraße", "STRAẞE"],
+     ["Ünal", "U\u0308nal", "ünal", "u\u0308NAL", "ÜNAL"]],
+    ids=["known", "unknown", "composed"],
+)  # fmt: skip
+def test_a_name_is_one_account_however_it_is_spelled(guess: Guess, spellings: list[str]) -> None:
+    assert [guess(name).status_code for name in spellings] == [401] * 5
+
+    assert {guess(name).status_code for name in spellings} == {429}
+
+
+def test_known_unknown_and_disabled_names_get_the_same_bytes(
+    guess: Guess, db: Connection, hashed: list[str]
+) -> None:
+    users.set_disabled(db, add_user(db, "disabled"), disabled=True, actor=OPERATOR)
+
+    def told(name: str, address: str) -> list[tuple[Any, ...]]:
+        answers = []
+        for accept in ("text/plain", "application/json") * 5:
+            before = len(hashed)
+            answer = guess(name, address=address, Accept=accept)
+            headers = sorted(
+                each for each in answer.headers.items() if each[0] not in {"X-Request-ID", "Date"}
+            )
+            answers.append((answer.status_code, headers, answer.data, len(hashed) - before))
+        return answers
+
+    known = told("travis", "203.0.113.1")
+
+    assert [status for status, *_ in known] == [401] * 5 + [429] * 5
+    assert [hashes > 0 for *_, hashes in known] == [True] * 5 + [False] * 5
+    unknown = told("nobody", "203.0.113.2")
+    assert [answer[:3] for answer in unknown] == [answer[:3] for answer in known]
+    assert told("disabled", "203.0.113.3") == unknown
+
+
+@pytest.mark.parametrize("name", ["travis", "nobody"])
+def test_a_refused_try_is_one_read_and_no_write_and_no_hash(
+    app: Flask, guess: Guess, db: Connection, hashed: list[str], name: str
+) -> None:
+    lock(guess, name)
+    before = db.driver.execute("SELECT * FROM throttle ORDER BY key").fetchall()
+    version = db.driver.execute("PRAGMA data_version").fetchall()
+    done = len(hashed)
+    [idle] = app.extensions["jwt-server"].database._idle
+    statements: list[str] = []
+    idle.driver.set_trace_callback(statements.append)
+
+    assert guess(name).status_code == 429
+
+    idle.driver.set_trace_callback(None)
+    [read] = statements
+    assert "SELECT max(blocked_until)" in read
+    assert db.driver.execute("PRAGMA data_version").fetchall() == version
+    assert db.driver.execute("SELECT * FROM throttle ORDER BY key").fetchall() == before
+    assert len(hashed) == done
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({"data": b"{", "content_type": "application/json"}, 400),
+     ({"json": {"username": "travis"}}, 422),
+     ({"json": {"username": "travis", "password": 1}}, 422),
+     ({"json": {"username": "travis", "password": "x" * 257}}, 422),
+     ({"json": {"username": "t" * 65, "password": "x"}}, 422),
+     ({"json": {"username": "travis", "password": "x\0"}}, 422)],
+    ids=str,
+)  # fmt: skip
+def test_what_is_malformed_is_not_counted_and_told_before_the_wait(
+    client: FlaskClient, guess: Guess, db: Connection, body: dict[str, Any], status: int
+) -> None:
+    who = {"REMOTE_ADDR": STRANGER}
+    for _ in range(10):
+        assert client.post("/auth", **body, environ_overrides=who).status_code == status
+    assert counts(db) == {}
+
+    lock(guess)
+
+    assert client.post("/auth", **body, environ_overrides=who).status_code == status
+
+
+@pytest.mark.parametrize("queue", [0, 1], ids=["the line is full", "the wait is too long"])
+def test_what_the_lane_refuses_is_no_try(
+    make_app: MakeApp, database: Database, db: Connection, queue: int
+) -> None:
+    app = make_app(**DEFAULTS, hash_queue=queue, hash_wait=0)
+    guess = guesses(app.test_client())
+
+    with app.extensions["jwt-server"].hasher.queue.turn():  # somebody else hashes
+        assert {guess().status_code for _ in range(12)} == {503}
+
+    assert counts(db) == {}
+    lock(guess)
+
+
+def test_a_full_line_costs_no_write(make_app: MakeApp, database: Database, db: Connection) -> None:
+    app = make_app(**DEFAULTS, hash_queue=0)
+    guess = guesses(app.test_client())
+    version = db.driver.execute("PRAGMA data_version").fetchall()
+
+    with app.extensions["jwt-server"].hasher.queue.turn():
+        assert guess().status_code == 503
+
+    assert db.driver.execute("PRAGMA data_version").fetchall() == version
+
+
+# By account
+
+
+def strangers(guess: Guess, number: int, username: str = "travis") -> set[int]:
+    """Five tries each, from so many addresses."""
+    addresses = [f"203.0.{each // 250}.{each % 250 + 1}" for each in range(number)]
+    return {guess(username, address=each).status_code for each in addresses for _ in range(5)}
+
+
+def test_a_thousand_failures_do_not_lock_the_owner_out_nor_end_a_session(
+    client: FlaskClient, guess: Guess
+) -> None:
+    tokens = sign_in(client)  # from 127.0.0.1
+    assert guess(password="mypassword", address=HOME).status_code == 200
+
+    assert strangers(guess, 200) == {401, 429}
+
+    assert guess(password="mypassword", address=HOME).status_code == 200
+    assert guess(address=HOME).status_code == 401  # and may mistype
+    refreshed = refresh(client, tokens["refresh_token"])
+    assert access(client, refreshed) == 200
+    reauth = {"json": {"password": "mypassword"}, "headers": bearer(refreshed["access_token"])}
+    assert client.post("/auth/reauth", **reauth).status_code == 204
+    elsewhere = guess(password="mypassword", address="192.0.2.1")
+    assert (elsewhere.status_code, elsewhere.headers["Retry-After"]) == (429, str(DAY))
+
+
+@pytest.mark.parametrize("name", ["travis", "nobody"])
+def test_a_hundred_failures_a_day_are_all_that_strangers_have(
+    guess: Guess, clock: Clock, name: str
+) -> None:
+    assert strangers(guess, 20, name) == {401}
+
+    refused = guess(name, address="192.0.2.1")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, str(DAY))
+    assert guess("another", address="192.0.2.1").status_code == 401
+    clock.advance(DAY)
+    assert guess(name, address="192.0.2.1").status_code == 401
+
+
+def test_one_address_adds_ten_and_no_more(guess: Guess, clock: Clock, db: Connection) -> None:
+    for _ in range(20):
+        assert guess().status_code == 401
+        clock.advance(900)
+
+    assert counts(db)["account all"] == 10
+
+
+def test_so_does_a_site_of_ipv6_however_many_networks_it_has(guess: Guess, db: Connection) -> None:
+    for number in range(30):
+        assert guess(address=f"2001:db8:1:{number:x}::1").status_code == 401
+    assert counts(db)["account all"] == 10
+
+    assert guess(address="2001:db8:2::1").status_code == 401
+    assert counts(db)["account all"] == 11
+
+
+def test_an_addresses_ten_are_those_of_the_accounts_day(
+    guess: Guess, clock: Clock, db: Connection
+) -> None:
+    guess(address="192.0.2.1")
+    clock.advance(DAY - 10_000)
+    for _ in range(20):  # ten of this day, ten of the next
+        guess()
+        clock.advance(1000)
+
+    assert counts(db)["account all"] == 10
+    assert counts(db)["account share"] == 10
+
+
+def test_an_address_is_known_for_30_days(guess: Guess, clock: Clock) -> None:
+    assert guess(password="mypassword", address=HOME).status_code == 200
+    clock.advance(30 * DAY - 1)
+    strangers(guess, 20)
+    assert guess(address=HOME).status_code == 401
+
+    clock.advance(1)
+
+    assert guess(address=HOME).status_code == 429
+
+
+def test_a_known_address_is_the_account_owners_alone(guess: Guess, db: Connection) -> None:
+    add_user(db, "ada")
+    assert guess("ada", "correct horse", HOME).status_code == 200
+
+    strangers(guess, 20)
+
+    assert guess(address=HOME).status_code == 429
+
+
+@pytest.mark.parametrize("by", ["account and address", "address"])
+def test_who_shares_the_owners_address_holds_the_owner_up_there_and_nowhere_else(
+    client: FlaskClient, guess: Guess, clock: Clock, actor: str
+) -> None:
+    tokens = sign_in(client)
+    for address in (HOME, "192.0.2.1"):
+        assert guess(password="mypassword", address=address).status_code == 200
+
+    if actor == "address":
+        assert {guess(f"nobody{each}", address=HOME).status_code for each in range(100)} == {401}
+    else:
+        lock(guess, address=HOME)
+        for wait in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
+            clock.advance(wait)
+            assert guess(address=HOME).status_code == 401
+
+    refused = guess(password="mypassword", address=HOME)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "900")
+    assert guess(password="mypassword", address="192.0.2.1").status_code == 200
+    assert access(client, refresh(client, tokens["refresh_token"])) == 200
+    clock.advance(900)
+    assert guess(password="mypassword", address=HOME).status_code == 200
+
+
+# By address
+
+
+def test_an_address_has_a_hundred_tries_in_15_minutes(guess: Guess, clock: Clock) -> None:
+    for number in range(100):
+        assert guess(f"nobody{number}").status_code == 401
+        clock.advance(5)
+
+    refused = guess("somebody")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "400")
+    assert refused.text == "Too many tries. Try again in 7 minutes."
+    assert guess("somebody", address=HOME).status_code == 401
+    clock.advance(400)
+    assert guess("somebody").status_code == 401
+
+
+def test_an_address_of_ipv6_is_its_network(guess: Guess) -> None:
+    for number in range(100):
+        assert guess(f"nobody{number}", address=f"2001:db8::{number:x}").status_code == 401
+
+    assert guess("somebody", address="2001:db8::ffff:1").status_code == 429
+    assert guess("somebody", address="2001:db8:0:1::1").status_code == 401
+
+
+def test_who_signs_in_all_the_time_is_not_throttled(guess: Guess, db: Connection) -> None:
+    for _ in range(120):
+        assert guess(password="mypassword").status_code == 200
+
+    assert counts(db) == {}
+
+
+def test_who_can_not_be_told_apart_is_one(guess: Guess) -> None:
+    assert [guess(address="").status_code for _ in range(6)] == [401] * 5 + [429]
+    assert guess().status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("trusted", "statuses"), [(0, [401] * 5 + [429] * 5), (1, [401] * 10)], ids=["0", "1"]
+)
+def test_what_an_untrusted_peer_says_of_its_address_changes_nothing(
+    make_app: MakeApp, database: Database, trusted: int, statuses: list[int]
+) -> None:
+    guess = guesses(make_app(**DEFAULTS, trusted_proxies=trusted).test_client())
+    names = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
+
+    told = [guess(**dict.fromkeys(names, f"192.0.2.{number}")).status_code for number in range(10)]
+
+    assert told == statuses
+
+
+# By session
+
+
+# The field that each route takes the password in; what else it takes.
+PASSWORD_ROUTES = {
+    "POST /auth/reauth": ("password", {}),
+    "PUT /me/password": ("current_password", {"new_password": "correct horse battery"}),
+    "DELETE /me": ("password", {}),
+}
+COUNTED_AT_THE_DOOR = {"POST /auth", "POST /users"}
+"""By account and address, and by address: all tests but those of this part."""
+
+
+def password_routes(client: FlaskClient, headers: dict[str, str], password: str) -> list[Guess]:
+    return [
+        partial(
+            client.open, route.split()[1], method=route.split()[0], headers=headers,
+            json={field: password} | more,
+        )
+        for route, (field, more) in PASSWORD_ROUTES.items()
+    ]  # fmt: skip
+
+
+def test_every_route_that_takes_a_password_is_tried_here(client: FlaskClient) -> None:
+    description = client.get("/openapi.json").get_json()
+    found = password_operations(description)
+
+    assert {route for route, needs_token in found.items() if needs_token} == set(PASSWORD_ROUTES)
+    assert {route for route, needs_token in found.items() if not needs_token} == COUNTED_AT_THE_DOOR
+    for route in found:
+        method, path = route.lower().split()
+        refused = description["paths"][path][method]["responses"]["429"]
+        assert "too_many_tries" in str(refused)
+
+
+def test_a_sessions_password_routes_count_as_one(
+    client: FlaskClient, guess: Guess, clock: Clock
+) -> None:
+    """CVE-2026-9798, Keycloak: who is locked out goes on trying by another flow."""
+    mine, other = (bearer(sign_in(client)["access_token"]) for _ in range(2))
+    wrong = password_routes(client, mine, "wrong")
+
+    assert [ask().status_code for ask, _ in zip(cycle(wrong), range(5), strict=False)] == [403] * 5
+
+    for ask in [*wrong, *password_routes(client, mine, "mypassword")]:
+        refused = ask()
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+    assert client.get("/pets", headers=mine).status_code == 200
+    right, *_ = password_routes(client, other, "mypassword")
+    assert right().status_code == 204
+    lock(guess)  # nor does it count at the door
+    clock.advance(1)
+    right, *_ = password_routes(client, mine, "mypassword")
+    assert right().status_code == 204
+
+
+def test_the_right_password_of_a_session_makes_a_fresh_start(
+    client: FlaskClient, db: Connection
+) -> None:
+    headers = bearer(sign_in(client)["access_token"])
+    wrong, *_ = password_routes(client, headers, "wrong")
+    right, *_ = password_routes(client, headers, "mypassword")
+
+    for _ in range(3):
+        assert [wrong().status_code for _ in range(4)] == [403] * 4
+        assert right().status_code == 204
+    assert counts(db) == {}
+
+
+def test_a_sessions_refused_try_hashes_nothing(client: FlaskClient, hashed: list[str]) -> None:
+    headers = bearer(sign_in(client)["access_token"])
+    wrong = password_routes(client, headers, "wrong")
+    for _ in range(5):
+        wrong[0]()
+    done = len(hashed)
+
+    assert {ask().status_code for ask in wrong} == {429}
+
+    assert len(hashed) == done
+
+
+# Sign-up and refresh
+
+
+def test_an_address_signs_up_ten_times_a_day(
+    client: FlaskClient, clock: Clock, hashed: list[str], db: Connection
+) -> None:
+    def sign_up(name: str, address: str = STRANGER, password: str = "correct horse") -> int:
+        body = {"username": name, "password": password}
+        who = {"REMOTE_ADDR": address}
+        return client.post("/users", json=body, environ_overrides=who).status_code
+
+    assert [sign_up("ada", password="short") for _ in range(20)] == [422] * 20
+    told = [sign_up("travis" if number % 2 else f"ada{number}") for number in range(10)]
+    done = len(hashed)
+
+    assert told == [201, 409] * 5
+    assert sign_up("ada") == sign_up("travis") == 429
+    assert len(hashed) == done
+    assert users.find_by_name(db, "ada") is None
+    assert sign_up("ada", password="short") == 422
+    assert sign_up("bob", address=HOME) == 201
+    clock.advance(DAY - 1)
+    assert sign_up("ada") == 429
+    clock.advance(1)
+    assert sign_up("ada") == 201
+
+
+def test_a_session_is_refreshed_thirty_times_a_minute(client: FlaskClient, clock: Clock) -> None:
+    tokens, other = sign_in(client), sign_in(client)
+    for number in range(30):
+        tokens = refresh(client, tokens["refresh_token"])
+        clock.advance(number % 2)
+    shown = {"refresh_token": tokens["refresh_token"]}
+
+    for _ in range(3):
+        refused = client.post("/auth/refresh", json=shown, headers=JSON)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "45")
+        assert refused.get_json()["code"] == "too_many_tries"
+    assert access(client, tokens) == 200
+    assert "access_token" in refresh(client, other["refresh_token"])
+
+    clock.advance(45)
+    assert access(client, refresh(client, tokens["refresh_token"])) == 200  # nothing was used up
+
+
+def test_the_same_answer_once_more_is_no_refresh_and_theft_is_found_all_the_same(
+    client: FlaskClient,
+) -> None:
+    first = sign_in(client)
+    tokens = refresh(client, first["refresh_token"])
+    for _ in range(40):
+        assert refresh(client, first["refresh_token"])["refresh_token"] == tokens["refresh_token"]
+    for _ in range(29):
+        tokens = refresh(client, tokens["refresh_token"])
+    shown = {"refresh_token": tokens["refresh_token"]}
+    assert client.post("/auth/refresh", json=shown).status_code == 429
+
+    assert refresh(client, first["refresh_token"])["code"] == "refresh_token_reused"
+
+    assert refresh(client, tokens["refresh_token"])["code"] == "session_ended"
+
+
+# What is kept, and what is not
+
+
+def test_neither_names_nor_addresses_can_be_read_of_the_counts(
+    guess: Guess, client: FlaskClient, settings: Settings, db: Connection
+) -> None:
+    guess("correct horse battery", address="203.0.113.77")
+    body = {"username": "travis", "password": "correct horse"}
+    client.post("/users", json=body, environ_overrides={"REMOTE_ADDR": "203.0.113.77"})
+
+    with closing(sqlite3.connect(settings.database)) as driver:
+        dump = list(driver.iterdump())
+    assert len(counts(db)) == 5
+    assert "horse" not in "\n".join(dump)
+    assert "203.0.113" not in "\n".join(each for each in dump if 'INTO "throttle' in each)
+    assert any('INTO "throttle' in each for each in dump)
+
+
+def test_what_is_over_is_cleared_away_as_tries_come(
+    guess: Guess, db: Connection, clock: Clock
+) -> None:
+    fill(db, 45)
+
+    for left in (25, 5, 0):
+        guess("nobody")
+        rows = db.driver.execute("SELECT * FROM throttle WHERE key LIKE 'old%'").fetchall()
+        assert len(rows) == left
+
+
+def fill(db: Connection, number: int) -> None:
+    """So many counts, and addresses of travis, that are over."""
+    names = [(f"old{each}",) for each in range(number)]
+    with db.transaction():
+        db.driver.executemany("INSERT INTO throttle VALUES (?, 9, 9, 9)", names)
+        db.driver.executemany("INSERT INTO known_addresses VALUES (1, ?, 9)", names)
+
+
+def test_old_addresses_are_cleared_away_as_people_sign_in(guess: Guess, db: Connection) -> None:
+    fill(db, 45)
+
+    for left in (25, 5, 0):
+        guess(password="mypassword")
+        rows = db.driver.execute("SELECT * FROM known_addresses WHERE last_at = 9").fetchall()
+        assert len(rows) == left
+
+
+def test_an_address_is_kept_once_however_often_one_signs_in(guess: Guess, db: Connection) -> None:
+    for number in range(20):
+        guess(password="mypassword", address=f"2001:db8::{number:x}")
+
+    rows = db.driver.execute("SELECT user_id, network FROM known_addresses").fetchall()
+    assert rows == [{"user_id": 1, "network": "2001:db8::/64"}]
+
+
+def test_prune_clears_all_of_it_away(
+    client: FlaskClient, guess: Guess, db: Connection, clock: Clock
+) -> None:
+    fill(db, 2500)
+    guess()
+    run = client.application.test_cli_runner().invoke
+
+    assert run(args=["prune"]).output == (
+        "Deleted: 0 dead sessions\nDeleted: 2480 counts of tries\nDeleted: 2500 old addresses\n"
+        "Deleted: 0 rows of the audit log\n"
+    )
+    assert counts(db) == {"account pair": 1, "account all": 1, "account share": 1, "address": 1}
+
+
+def test_unlock_forgets_what_is_counted_against_an_account(
+    client: FlaskClient, guess: Guess, clock: Clock
+) -> None:
+    headers = bearer(sign_in(client)["access_token"])
+    wrong, *_ = password_routes(client, headers, "wrong")
+    for _ in range(5):
+        wrong()
+    strangers(guess, 20)
+    lock(guess, "nobody", HOME)
+    run = client.application.test_cli_runner().invoke
+    unlock = partial(run, args=["users", "unlock", "TRAVIS"])
+
+    assert unlock().output == "travis is unlocked now.\n"
+
+    assert unlock().output == "travis is unlocked already.\n"
+    assert wrong().status_code == 403
+    assert guess(password="mypassword", address="192.0.2.1").status_code == 200
+    assert guess(password="mypassword", address="203.0.0.1").status_code == 200
+    assert guess("nobody", address=HOME).status_code == 429  # another's stays
+
+
+def test_unlock_of_nobody_is_refused(client: FlaskClient) -> None:
+    done = client.application.test_cli_runner().invoke(args=["users", "unlock", "nobody"])
+
+    assert (done.exit_code, done.output) == (1, "Error: There is no user 'nobody'.\n")
+
+
+def test_another_app_on_the_same_database_goes_on_counting(guess: Guess, make_app: MakeApp) -> None:
+    lock(guess)
+
+    assert guesses(make_app(**DEFAULTS).test_client())().status_code == 429
+
+
+def test_under_another_secret_key_counts_begin_anew_and_unlock_reaches_its_own(
+    guess: Guess, make_app: MakeApp, settings: Settings
+) -> None:
+    lock(guess)
+    swapped = make_app(**DEFAULTS, secret_keys=(b"another secret key" * 2, *settings.secret_keys))
+    lock(guesses(swapped.test_client()))
+
+    done = swapped.test_cli_runner().invoke(args=["users", "unlock", "travis"])
+
+    assert done.output == "travis is unlocked now.\n"
+    assert guesses(swapped.test_client())().status_code == 401
+    assert guess().status_code == 429  # where the old one is still the first
+
+
+def test_where_the_count_can_not_be_written_nothing_is_hashed(
+    client: FlaskClient, guess: Guess, settings: Settings, hashed: list[str], db: Connection
+) -> None:
+    headers = bearer(sign_in(client)["access_token"])
+    done = len(hashed)
+    spoil(settings.database, "not writable")
+
+    assert guess(password="mypassword").status_code == 503
+    assert {ask().status_code for ask in password_routes(client, headers, "mypassword")} == {503}
+    body = {"username": "ada", "password": "correct horse"}
+    assert client.post("/users", json=body).status_code == 503
+
+    assert len(hashed) == done
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "application/json"])
+def test_refusals_are_as_documented(app: Flask, clock: Clock, accept: str) -> None:
+    client = app.test_client()
+    tokens = sign_in(client)
+    headers = {"Accept": accept} | bearer(tokens["access_token"])
+    ask = documented(app, partial(ask_app, client))
+    wrong = {"username": "nobody", "password": "wrong"}
+    change = {"current_password": "wrong", "new_password": "correct horse battery"}
+
+    for _ in range(5):
+        assert ask("POST", "/auth", json=wrong, headers=headers).status == 401
+        assert ask("POST", "/auth/reauth", json={"password": "x"}, headers=headers).status == 403
+    for _ in range(10):
+        signed_up = ask("POST", "/users", json=CREDENTIALS | {"password": "correct horse"})
+        assert signed_up.status == 409
+    for _ in range(30):
+        tokens = refresh(client, tokens["refresh_token"])
+
+    for method, path, body in [
+        ("POST", "/auth", wrong),
+        ("POST", "/auth/reauth", {"password": "x"}),
+        ("PUT", "/me/password", change),
+        ("DELETE", "/me", {"password": "x"}),
+        ("POST", "/users", CREDENTIALS | {"password": "correct horse"}),
+        ("POST", "/auth/refresh", {"refresh_token": tokens["refresh_token"]}),
+    ]:
+        assert ask(method, path, json=body, headers=headers).status == 429
+
+
+# The rules alone
+
+
+@pytest.mark.parametrize(
+    ("address", "client", "site"),
+    [
+        ("", "", ""),
+        ("203.0.113.9", "203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64", "2001:db8:1::/48"),
+        ("::1", "::/64", "::/48"),
+    ],
+)
+def test_an_address_stands_for_a_network(address: str, client: str, site: str) -> None:
+    assert (network_of(address), network_of(address, 48)) == (client, site)
+
+
+@pytest.mark.parametrize("count", [100, 1000, 10**9])
+def test_no_wait_is_longer_than_15_minutes(count: int) -> None:
+    assert Counter("x", 5, DAY, doubling=True).blocked_until(count, DAY, 1000) == 1900
+
+
+def test_keys_depend_on_the_secret() -> None:
+    one, other = (
+        RateLimits.from_secrets((secret * 32,), pair=5, account=100, address=100)
+        for secret in (b"a", b"b")
+    )
+
+    assert one.sign_in("travis", HOME) == one.sign_in("travis", HOME)
+    assert one.account_root("travis") != other.account_root("travis")
+    assert one.sign_in("travis", HOME).own != one.sign_in("travis", STRANGER).own
+    assert "a" * 32 not in repr(one)
+
+
+def test_a_try_that_was_given_back_twice_leaves_no_debt(db: Connection) -> None:
+    counter = Counter("x", 5, DAY)
+    attempts.count(db, counter, 0)
+    for _ in range(2):
+        db.queries.auth.give_back(key="x")
+
+    assert counts(db) == {"x": 0}

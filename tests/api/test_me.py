@@ -1,0 +1,363 @@
+"""Accounts over HTTP: sign-up, the caller's own account, its password, its export, its end."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from passlib.hash import bcrypt
+
+from jwt_server.config import Settings
+from jwt_server.database import Connection
+from jwt_server.users import users
+from tests.api.test_sessions import JSON, access, refresh, sign_in
+from tests.conftest import Clock, MakeApp
+from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer, bearer_of, everything
+
+PASSWORD = "correct horse battery"
+NEW = {"username": "Ada", "password": PASSWORD}
+
+
+@pytest.fixture
+def open_client(make_app: MakeApp, client: FlaskClient) -> FlaskClient:
+    """A client of a service where anybody may sign up."""
+    return make_app(signup="open").test_client()
+
+
+def test_sign_up_makes_an_account_that_signs_in(open_client: FlaskClient, clock: Clock) -> None:
+    answer = open_client.post("/users", json=NEW)
+
+    assert answer.status_code == 201
+    assert answer.headers["Location"] == "/me"
+    assert answer.get_json() == {
+        "id": 2, "username": "Ada", "admin": False, "created_at": "2023-11-14T22:13:20Z"
+    }  # fmt: skip
+    tokens = sign_in(open_client, username="ADA", password=PASSWORD)
+    me = open_client.get("/me", headers=bearer(tokens["access_token"]))
+    assert me.get_json() == answer.get_json()
+
+
+@pytest.mark.parametrize("password", ["8 chars.", " 8 chars", "chars 8 ", "\tchars8\n", "x" * 256])
+def test_a_new_password_is_taken_as_it_was_sent(open_client: FlaskClient, password: str) -> None:
+    assert open_client.post("/users", json=NEW | {"password": password}).status_code == 201
+
+    assert sign_in(open_client, username="Ada", password=password)
+    trimmed = {"username": "Ada", "password": password.strip()[:255]}
+    status = open_client.post("/auth", data=trimmed).status_code
+    assert status == (200 if trimmed["password"] == password else 401)
+
+
+def test_sign_up_is_closed_unless_it_is_opened(client: FlaskClient, db: Connection) -> None:
+    answer = client.post("/users", json=NEW, headers=JSON)
+
+    assert (answer.status_code, answer.get_json()["code"]) == (403, "signup_closed")
+    assert users.find_by_name(db, "ada") is None
+
+
+@pytest.mark.parametrize("name", ["travis", "TRAVIS", "ｔravis"])
+def test_a_taken_name_is_a_conflict(open_client: FlaskClient, name: str) -> None:
+    answer = open_client.post("/users", json=NEW | {"username": name}, headers=JSON)
+
+    assert (answer.status_code, answer.get_json()["code"]) == (409, "username_taken")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"username": "", "password": PASSWORD}, "username"),
+        ({"username": "a" * 65, "password": PASSWORD}, "username"),
+        ({"username": " a", "password": PASSWORD}, "username"),
+        ({"username": "a\u200b", "password": PASSWORD}, "username"),
+        ({"username": "a\tb", "password": PASSWORD}, "username"),
+        ({"username": "a\u115f", "password": PASSWORD}, "username"),
+        ({"username": 1, "password": PASSWORD}, "username"),
+        ({"password": PASSWORD}, "username"),
+        ({"username": "ada"}, "password"),
+        ({"username": "ada", "password": "7 chars"}, "password"),
+        ({"username": "ada", "password": "x" * 257}, "password"),
+        ({"username": "ada", "password": "password1"}, "password"),
+        ({"username": "lovelace", "password": "Lovelace1234"}, "password"),
+        ({"username": "ada", "password": "x\0yyyyyyyyy"}, "password"),
+        ({"username": "ada", "password": PASSWORD, "admin": True}, "admin"),
+    ],
+)
+def test_what_can_not_be_an_account_is_refused_by_field(
+    open_client: FlaskClient, db: Connection, body: dict[str, Any], field: str
+) -> None:
+    answer = open_client.post("/users", json=body, headers=JSON)
+
+    assert answer.status_code == 422
+    assert set(answer.get_json()["errors"]) == {field}
+    assert [user["username"] for user in users.each_by_name(db)] == ["travis"]
+
+
+@pytest.mark.parametrize("password", ["password", "jennifer", "Chocolate"])
+def test_no_common_password_is_taken_whoever_asks(
+    open_client: FlaskClient, db: Connection, travis: dict[str, str], password: str
+) -> None:
+    change = {"current_password": "mypassword", "new_password": password}
+    before = everything(db)
+
+    signed_up = open_client.post("/users", json=NEW | {"password": password})
+    changed = open_client.put("/me/password", json=change, headers=travis)
+
+    for refused in (signed_up, changed):
+        assert refused.status_code == 422
+        assert "one of the most common" in refused.text
+    assert everything(db) == before
+
+
+def test_the_account_shows_no_secret(client: FlaskClient, travis: dict[str, str]) -> None:
+    answer = client.get("/me", headers=travis)
+
+    assert set(answer.get_json()) == {"id", "username", "admin", "created_at"}
+    assert "bcrypt" not in answer.text
+
+
+def test_a_rename_needs_a_recent_password(
+    client: FlaskClient, clock: Clock, db: Connection
+) -> None:
+    tokens = sign_in(client)
+    headers = bearer(tokens["access_token"]) | JSON
+
+    renamed = client.patch("/me", json={"username": "Travis Ω"}, headers=headers)
+    assert (renamed.status_code, renamed.get_json()["username"]) == (200, "Travis Ω")
+    assert sign_in(client, username="travis ω")
+
+    add_user(db, "ada")
+    for name, status in (("ADA", 409), ("", 422), ("Travis Ω", 200), ("TRAVIS Ω", 200)):
+        answer = client.patch("/me", json={"username": name}, headers=headers)
+        assert answer.status_code == status
+    clock.advance(15 * 60)
+    headers = bearer(refresh(client, tokens["refresh_token"])["access_token"]) | JSON
+    late = client.patch("/me", json={"username": "late"}, headers=headers)
+    assert (late.status_code, late.get_json()["code"]) == (401, "insufficient_user_authentication")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("PATCH", "/me", {"username": "thief"}, 401, "insufficient_user_authentication"),
+        ("PUT", "/me/password", {"new_password": PASSWORD}, 422, "invalid_fields"),
+        ("PUT", "/me/password", {"current_password": "x", "new_password": PASSWORD}, 403,
+         "wrong_password"),
+        ("DELETE", "/me", None, 422, "invalid_fields"),
+        ("DELETE", "/me", {"password": "x"}, 403, "wrong_password"),
+    ],
+)  # fmt: skip
+def test_name_password_and_deletion_want_the_password_and_not_just_a_token(
+    client: FlaskClient, clock: Clock, db: Connection,
+    method: str, path: str, body: dict[str, str] | None, status: int, code: str,
+) -> None:  # fmt: skip
+    tokens = sign_in(client)
+    clock.advance(15 * 60)
+    headers = bearer(refresh(client, tokens["refresh_token"])["access_token"]) | JSON
+    before = everything(db)
+
+    answer = client.open(path, method=method, json=body, headers=headers)
+
+    assert (answer.status_code, answer.get_json()["code"]) == (status, code)
+    assert everything(db) == before
+    assert sign_in(client)
+
+
+def test_a_changed_password_ends_every_session_and_opens_a_fresh_one(client: FlaskClient) -> None:
+    mine, other = sign_in(client), sign_in(client)
+    body = {"current_password": "mypassword", "new_password": PASSWORD}
+
+    answer = client.put("/me/password", json=body, headers=bearer(mine["access_token"]))
+
+    tokens = answer.get_json()
+    assert answer.status_code == 200
+    assert tokens.pop("sessions_ended") == 3  # and the one of the fixture
+    assert set(tokens) == set(mine)
+    assert access(client, mine) == access(client, other) == 401
+    assert refresh(client, mine["refresh_token"])["code"] == "session_ended"
+    assert access(client, tokens) == 200
+    assert "access_token" in refresh(client, tokens["refresh_token"])
+    assert client.post("/auth", data=CREDENTIALS).status_code == 401
+    assert sign_in(client, password=PASSWORD)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "named"),
+    [
+        ({"current_password": "wrong", "new_password": PASSWORD}, 403, "wrong_password"),
+        ({"current_password": "wrong", "new_password": "short"}, 403, "wrong_password"),
+        ({"current_password": "mypassword", "new_password": "short"}, 422, "new_password"),
+        ({"current_password": "mypassword", "new_password": "travis42"}, 422, "new_password"),
+        ({"current_password": "mypassword"}, 422, "new_password"),
+        ({"new_password": PASSWORD}, 422, "current_password"),
+    ],
+)
+def test_a_refused_change_changes_nothing(
+    client: FlaskClient, travis: dict[str, str], body: dict[str, str], status: int, named: str
+) -> None:
+    answer = client.put("/me/password", json=body, headers=travis | JSON)
+
+    assert answer.status_code == status
+    assert named in answer.text
+    assert sign_in(client)
+    assert client.get("/pets", headers=travis).status_code == 200
+
+
+def test_deletion_takes_everything_along(client: FlaskClient, db: Connection, clock: Clock) -> None:
+    stranger = bearer_of(db, add_user(db, "stranger"), int(clock()))
+    tokens = sign_in(client)
+    headers = bearer(tokens["access_token"]) | JSON
+
+    wrong = client.delete("/me", json={"password": "wrong"}, headers=headers)
+    assert (wrong.status_code, wrong.get_json()["code"]) == (403, "wrong_password")
+    done = client.delete("/me", json={"password": "mypassword"}, headers=headers)
+
+    assert (done.status_code, done.data) == (204, b"")
+    assert client.get("/me", headers=headers).get_json()["code"] == "token_user_gone"
+    assert refresh(client, tokens["refresh_token"])["code"] == "refresh_token_invalid"
+    assert db.driver.execute("SELECT * FROM pets WHERE user_id = 1").fetchall() == []
+    assert db.driver.execute("SELECT * FROM sessions WHERE user_id = 1").fetchall() == []
+    assert db.driver.execute("SELECT * FROM known_addresses").fetchall() == []
+    assert client.get("/me", headers=stranger).status_code == 200
+
+
+def test_the_last_admin_can_not_go(client: FlaskClient, db: Connection) -> None:
+    users.set_admin(db, 1, admin=True, actor=OPERATOR)
+    headers = bearer(sign_in(client)["access_token"]) | JSON
+    before = everything(db)
+
+    answer = client.delete("/me", json={"password": "mypassword"}, headers=headers)
+
+    assert (answer.status_code, answer.get_json()["code"]) == (409, "last_admin")
+    assert client.get("/me", headers=headers).get_json()["admin"] is True
+    assert everything(db) == before  # pets and sessions, too
+
+
+def test_the_export_has_all_that_is_held_and_no_secret(
+    client: FlaskClient, db: Connection, clock: Clock
+) -> None:
+    bearer_of(db, add_user(db, "stranger"), int(clock()))
+    tokens = sign_in(client)
+
+    answer = client.get("/me/export", headers=bearer(tokens["access_token"]))
+
+    found = answer.get_json()
+    assert found["users"] == [
+        {
+            "id": 1, "username": "travis", "admin": False, "disabled": False,
+            "created_at": "2023-11-14T22:13:20Z", "last_sign_in_at": "2023-11-14T22:13:20Z",
+        }
+    ]  # fmt: skip
+    assert [pet["name"] for pet in found["pets"]] == ["Bunny", "Ru"]
+    assert len(found["sessions"]) == 2
+    assert found["sessions"][0]["ended_at"] is None
+    assert found["known_addresses"] == [{"network": "127.0.0.1", "last_at": "2023-11-14T22:13:20Z"}]
+    assert "bcrypt" not in answer.text
+    assert "stranger" not in answer.text
+
+
+SECRET_COLUMNS = {"password_hash", "username_key", "nonce", "generation", "user_id", "number"}
+
+
+def personal_tables(db: Connection) -> dict[str, set[str]]:
+    """The columns of each table that names a user: by a foreign key, or by a column's name."""
+    personal: dict[str, set[str]] = {}
+    for table in db.driver.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    ).fetchall():
+        columns = db.driver.execute(f"PRAGMA table_info({table['name']})").fetchall()
+        names = {column["name"] for column in columns}
+        keys = db.driver.execute(f"PRAGMA foreign_key_list({table['name']})").fetchall()
+        if any(key["table"] == "users" for key in keys) or re.search("user|actor", " ".join(names)):
+            personal[table["name"]] = names
+    return personal
+
+
+def test_no_table_that_names_a_user_is_missing_in_the_export(
+    client: FlaskClient, db: Connection
+) -> None:
+    headers = bearer(sign_in(client)["access_token"])
+    exported = client.get("/me/export", headers=headers).get_json()
+    personal = personal_tables(db)
+
+    assert set(exported) == set(personal)
+    for name, columns in personal.items():
+        assert set(exported[name][0]) == columns - SECRET_COLUMNS
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        "user_id INTEGER",
+        "owner INTEGER REFERENCES users",
+        "actor_id INTEGER",
+        "by_user INTEGER",
+        "username TEXT",
+    ],
+)
+def test_the_test_would_see_a_table_that_is_missing(db: Connection, column: str) -> None:
+    db.driver.execute("CREATE TABLE things (id INTEGER PRIMARY KEY) STRICT")
+    known = {"users", "sessions", "known_addresses", "pets", "audit"}
+    assert set(personal_tables(db)) == known
+
+    db.driver.execute(f"CREATE TABLE notes ({column}) STRICT")
+
+    assert set(personal_tables(db)) == known | {"notes"}
+
+
+def test_a_disabled_users_hash_is_not_even_renewed(client: FlaskClient, db: Connection) -> None:
+    old = bcrypt.using(rounds=4).hash("correct horse")
+    user_id = add_user(db, "old", password_hash=old)
+    users.set_disabled(db, user_id, disabled=True, actor=OPERATOR)
+
+    answer = client.post("/auth", data={"username": "old", "password": "correct horse"})
+
+    assert answer.status_code == 401
+    assert users.get_by_id(db, user_id)["password_hash"] == old
+
+
+def test_a_password_that_changes_while_one_signs_in_opens_no_session(
+    db: Connection,
+) -> None:
+    user = users.get_by_id(db, 1)
+    users.set_hash(db, 1, "changed meanwhile", actor=OPERATOR)
+
+    assert not users.note_sign_in(db, user, user["password_hash"], 0)
+    assert not users.change_hash(db, user, "x")
+
+
+def test_a_user_who_is_disabled_while_signing_in_gets_no_session(db: Connection) -> None:
+    user = users.get_by_id(db, 1)
+    users.set_disabled(db, 1, disabled=True, actor=OPERATOR)
+
+    assert not users.note_sign_in(db, user, user["password_hash"], 0)
+    assert not users.change_hash(db, user, "x")
+
+
+def test_the_database_holds_no_token_and_no_password(
+    open_client: FlaskClient, settings: Settings, clock: Clock
+) -> None:
+    open_client.post("/users", json=NEW)
+    tokens = sign_in(open_client, **NEW)
+    refreshed = refresh(open_client, tokens["refresh_token"])
+    body = {"current_password": PASSWORD, "new_password": "another horse battery"}
+    changed = open_client.put(
+        "/me/password", json=body, headers=bearer(refreshed["access_token"])
+    ).get_json()
+
+    secrets = [PASSWORD, "another horse battery", "mypassword"]
+    for each in (tokens, refreshed, changed):
+        secrets += [each["access_token"], each["refresh_token"]]
+        secrets += each["refresh_token"].split(".")[3:] + each["access_token"].split(".")[2:]
+    with closing(sqlite3.connect(settings.database)) as driver:
+        dump = "\n".join(driver.iterdump())
+    files = b"".join(
+        path.read_bytes() for path in settings.database.parent.glob(f"{settings.database.name}*")
+    )
+    assert "Ada" in dump
+    assert b"Ada" in files
+    for secret in secrets:
+        assert secret not in dump
+        assert secret.encode() not in files

@@ -1,0 +1,370 @@
+"""The API's description: true, valid, and the same as what the README says."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_smorest.spec.plugins import FlaskPlugin
+from jsonschema import ValidationError
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from werkzeug.datastructures import Headers
+
+from jwt_server import __version__
+from jwt_server.config import Settings
+from jwt_server.database import Connection, Database
+from jwt_server.security import passwords
+from jwt_server.users import names
+from tests.conftest import BASE_ENVIRONMENT, Answer, Ask, MakeApp, ask_app
+from tests.helpers.description import METHODS, compare, documented, password_operations, resolved
+from tests.helpers.effort import FUZZED
+from tests.helpers.factories import add_user, bearer, bearer_of, everything, spoil, token
+from tests.helpers.server import ROOT, Server, running
+
+SCHEMATHESIS = Path(__file__).parent.parent / "schemathesis"
+
+
+@pytest.fixture
+def description(client: FlaskClient) -> dict[str, Any]:
+    found: dict[str, Any] = client.get("/openapi.json").get_json()
+    return found
+
+
+def operations(description: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, item in description["paths"].items():
+        for method in METHODS & {each.upper() for each in item}:
+            yield f"{method} {path}", item[method.lower()]
+
+
+def test_it_passes_a_validator(description: dict[str, Any]) -> None:
+    assert description["openapi"] == "3.1.0"
+    assert description["info"]["version"] == __version__
+    assert list(OpenAPIV31SpecValidator(description).iter_errors()) == []
+
+
+def test_it_describes_every_route_and_no_other(app: Flask, description: dict[str, Any]) -> None:
+    routes = {
+        f"{method} {FlaskPlugin.flaskpath2openapi(rule.rule)}"
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+
+    assert {name for name, _ in operations(description)} == routes
+
+
+def test_every_route_has_a_summary_a_name_of_its_own_and_a_header(
+    description: dict[str, Any],
+) -> None:
+    named = dict(operations(description))
+
+    assert len({operation["operationId"] for operation in named.values()}) == len(named)
+    for operation in named.values():
+        assert operation["summary"].endswith(".")
+        for response in operation["responses"].values():
+            assert "X-Request-ID" in resolved(description, response)["headers"]
+
+
+JSON = "application/json"
+ID = {"X-Request-ID": "x" * 8}
+PETS = ID | {"Content-Type": JSON}
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [(PETS, b'[{"name":"Bunny"}]'), (PETS, b'[{"name":1,"species":"dog"}]'), (PETS, b"{}"),
+     (ID, b"[]"), (ID | {"Content-Type": "text/plain"}, b"[]"), ({"Content-Type": JSON}, b"[]")],
+    ids=str,
+)  # fmt: skip
+def test_an_answer_of_another_shape_is_seen(
+    description: dict[str, Any], headers: dict[str, str], body: bytes
+) -> None:
+    response = description["paths"]["/my-pets"]["get"]["responses"]["200"]
+    compare(description, response, Answer(200, Headers(PETS), b'[{"name":"x","species":null}]'))
+
+    with pytest.raises((AssertionError, ValidationError)):
+        compare(description, response, Answer(200, Headers(headers), body))
+
+
+def test_every_operation_tells_of_what_may_happen_anywhere(description: dict[str, Any]) -> None:
+    for _, operation in operations(description):
+        assert {"400", "405", "500", "501"} <= set(operation["responses"])
+        # It would stand for every status, so that none that is missing would be found.
+        assert "default" not in operation["responses"]
+        for status, code in (("400", "bad_request"), ("500", "internal_error")):
+            told = resolved(description, operation["responses"][status])
+            assert code in told["description"]
+            assert set(told["content"]) == {"text/plain", "application/problem+json"}
+
+
+BODIES = {
+    "issue_token": {"username": "travis", "password": "mypassword"},
+    "refresh": {"refresh_token": f"r1.{'x' * 22}.1.{'x' * 43}"},
+    "reauthenticate": {"password": "mypassword"},
+    "sign_up": {"username": "ada", "password": "correct horse battery"},
+    "rename_account": {"username": "ada"},
+    "delete_account": {"password": "mypassword"},
+    "change_password": {"current_password": "mypassword", "new_password": "correct horse battery"},
+    "add_pet": {"name": "Tom"},
+    "replace_pet": {"name": "Tom"},
+}
+NEED_NO_DATABASE = {"alive", "show_description", "show_docs", "show_asset", "show_keys"}
+
+
+def test_a_failing_database_is_told_of_where_it_can_be_met(
+    make_app: MakeApp, database: Database, settings: Settings, travis: dict[str, str],
+    description: dict[str, Any],
+) -> None:  # fmt: skip
+    app = make_app(signup="open")
+    spoil(settings.database, "missing")
+
+    for name, operation in operations(description):
+        method, path = name.split()
+        path = path.replace("{pet_id}", "1").replace("{session_id}", "x" * 22)
+        answer = documented(app, partial(ask_app, app.test_client()))(
+            method, path.replace("{asset}", "docs.js"),
+            headers=travis, json=BODIES.get(operation["operationId"]),
+        )  # fmt: skip
+        needs_none = operation["operationId"] in NEED_NO_DATABASE
+        assert answer.status == (200 if needs_none else 503), name
+        assert ("database_unavailable" in str(operation["responses"].get("503"))) != needs_none
+
+
+def test_the_longest_names_and_passwords_are_those_that_are_checked(
+    description: dict[str, Any],
+) -> None:
+    schemas = description["components"]["schemas"]
+
+    for schema, name, longest in (
+        ("Credentials", "username", names.MAX_CHARACTERS),
+        ("Credentials", "password", passwords.MAX_CHARACTERS),
+        ("Signup", "username", names.MAX_CHARACTERS),
+        ("Signup", "password", passwords.MAX_CHARACTERS),
+        ("PasswordChange", "new_password", passwords.MAX_CHARACTERS),
+    ):
+        assert schemas[schema]["properties"][name]["maxLength"] == longest
+
+
+def test_bodies_are_json_or_a_form(description: dict[str, Any]) -> None:
+    bodies = [
+        set(operation["requestBody"]["content"])
+        for _, operation in operations(description)
+        if "requestBody" in operation
+    ]
+
+    assert len(bodies) >= 10
+    assert all(each == {"application/json", "application/x-www-form-urlencoded"} for each in bodies)
+
+
+def test_a_new_route_that_takes_a_password_would_be_noticed(description: dict[str, Any]) -> None:
+    before = password_operations(description)
+    assert len(before) == 5  # the walk through the document finds those that are there
+
+    nested = {
+        "allOf": [{"type": "array", "items": {"$ref": "#/components/schemas/PasswordChange"}}]
+    }
+    body = {"content": {"application/json": {"schema": {"properties": {"who": nested}}}}}
+    description["paths"]["/pets"]["post"] |= {"requestBody": body}
+
+    assert password_operations(description) == before | {"POST /pets": True}
+
+
+@pytest.mark.parametrize("field", ["id", "admin", "created_at", "user_id", "password_hash", "sid"])
+def test_a_field_that_a_body_is_not_described_with_is_refused(
+    make_app: MakeApp, db: Connection, travis: dict[str, str], description: dict[str, Any],
+    field: str,
+) -> None:  # fmt: skip
+    client, before = make_app(signup="open").test_client(), everything(db)
+    takes_fields = {name for name, each in operations(description) if "requestBody" in each}
+
+    for name in takes_fields - {"POST /auth"}:  # which passes it over, as the original did
+        method, path = name.split()
+        operation = description["paths"][path][method.lower()]
+        body = BODIES.get(operation["operationId"], {}) | {field: 1}
+        headers = travis | {"Accept": JSON}
+        answer = client.open(
+            path.replace("{pet_id}", "1"), method=method, json=body, headers=headers
+        )
+        assert (answer.status_code, set(answer.get_json()["errors"])) == (422, {field}), name
+    assert everything(db) == before
+
+
+def test_what_an_answer_may_show_is_described_field_by_field(description: dict[str, Any]) -> None:
+    """And `documented`, which looks at the answers of most tests, lets none show more."""
+    described = description["components"]["schemas"]
+    told = {
+        name for name, schema in described.items() if schema.get("additionalProperties") is False
+    }
+    shown = {field for name in described for field in described[name]["properties"]}
+
+    assert set(described) - told == {"Problem", "Credentials"}  # no answers of data
+    assert not shown & {"password_hash", "username_key", "nonce", "generation", "disabled"}
+
+
+def test_what_needs_a_token_says_so_and_refuses_without(
+    client: FlaskClient, description: dict[str, Any]
+) -> None:
+    for name, operation in operations(description):
+        method, path = name.split()
+        path = path.replace("{pet_id}", "1").replace("{session_id}", "x" * 22)
+        answer = client.open(path, method=method)
+        needs_token = operation["security"] != []
+        assert (answer.text == "No token.") is needs_token
+        assert ("token_missing" in str(operation["responses"])) is needs_token
+
+
+def test_the_errors_of_a_status_are_told_with_their_codes(description: dict[str, Any]) -> None:
+    refused = description["paths"]["/my-pets"]["get"]["responses"]["403"]
+
+    assert set(refused["content"]) == {"text/plain", "application/problem+json"}
+    problem = refused["content"]["application/problem+json"]["schema"]
+    assert set(problem["properties"]["code"]["enum"]) == {
+        "token_expired", "token_forged", "token_malformed", "token_missing", "token_revoked",
+        "token_user_disabled", "token_user_gone",
+    }  # fmt: skip
+    assert "`token_missing`: No token." in refused["description"]
+    assert "WWW-Authenticate" in refused["headers"]
+    assert "`cause`" not in str(description)  # what a docstring says to us is not for clients
+
+
+def test_nothing_of_flask_smorest_is_left_in_it(description: dict[str, Any]) -> None:
+    schemas = set(description["components"]["schemas"])
+
+    assert not schemas & {"Error", "PaginationMetadata"}
+    assert schemas == set(re.findall(r"#/components/schemas/(\w+)", str(description)))
+
+
+def test_the_page_may_run_what_comes_from_here_and_nothing_else(ask: Ask) -> None:
+    page = ask("GET", "/docs")
+    policy = page.headers["Content-Security-Policy"]
+
+    assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+    assert "unsafe" not in policy
+    assert "Set-Cookie" not in page.headers
+    linked = re.findall(r'(?:src|href)="(?!data:)([^"]+)"', page.text)
+    assert sorted(linked) == [
+        "/docs/docs.css", "/docs/docs.js", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css",
+        "/openapi.json",
+    ]  # fmt: skip
+    for path in linked:
+        assert ask("GET", path).status == 200
+
+
+@pytest.mark.parametrize("asset", ["nothing.js", "../__init__.py", "..%2f__init__.py", "docs.html"])
+def test_there_is_no_other_file(ask: Ask, asset: str) -> None:
+    assert ask("GET", f"/docs/{asset}").status == 404
+
+
+@pytest.mark.parametrize(
+    "header",
+    [{"Range": "bytes=0-9"}, {"Range": "bytes=999999-"}, {"If-Match": '"x"'},
+     {"If-Modified-Since": "Tue, 01 Jan 2099 00:00:00 GMT"}],
+    ids=str,
+)  # fmt: skip
+def test_an_asset_comes_whole_whatever_is_asked_for(ask: Ask, header: dict[str, str]) -> None:
+    assert ask("GET", "/docs/docs.js", headers=header).status == 200
+
+
+def test_below_a_prefix_the_page_asks_there(client: FlaskClient) -> None:
+    prefixed = client.get("/openapi.json", environ_overrides={"SCRIPT_NAME": "/api"}).get_json()
+
+    assert prefixed["servers"] == [{"url": "/api"}]
+    assert client.get("/openapi.json").get_json()["servers"] == [{"url": "/"}]
+
+
+def test_an_asset_is_asked_for_again_only_whether_it_changed(ask: Ask) -> None:
+    first = ask("GET", "/docs/swagger-ui.css")
+    again = ask("GET", "/docs/swagger-ui.css", headers={"If-None-Match": first.headers["ETag"]})
+
+    assert first.headers["Cache-Control"] == "no-cache"
+    assert (again.status, again.body) == (304, b"")
+
+
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that may be filled with nonsense."""
+    with running(
+        tmp_path_factory.mktemp("openapi"), BASE_ENVIRONMENT | {"SIGNUP": "open"}
+    ) as server:
+        yield server
+
+
+def database_of(server: Server) -> Path:
+    return server.log_file.parent / "server.db"
+
+
+@pytest.fixture(scope="module")
+def users_file(own_server: Server) -> Path:
+    """Tells schemathesis how travis and ada sign in, in the form of Web Fuzzing Commons."""
+    with closing(Database(database_of(own_server))) as database, database.connection() as db:
+        ada = bearer_of(db, add_user(db, "ada"), int(time.time()))
+    auth = [
+        {"name": user, "fixedHeaders": [{"name": name, "value": headers[name]} for name in headers]}
+        for user, headers in (("travis", bearer(token())), ("ada", ada))
+    ]
+    path = own_server.log_file.with_name("users.json")
+    path.write_text(json.dumps({"auth": auth}))
+    return path
+
+
+def schemathesis(
+    server: Server, folder: Path, users_file: Path | None, *options: str
+) -> subprocess.CompletedProcess[str]:
+    """Run schemathesis against a server, signed in where there is a file of users."""
+    parts = ["schemathesis.toml", *(["signed-in.toml"] if users_file else [])]
+    config = folder / "schemathesis.toml"
+    config.write_text("\n".join((SCHEMATHESIS / part).read_text() for part in parts))
+    return subprocess.run(  # noqa: S603 - our own command
+        [
+            sys.executable, "-m", "schemathesis.cli", "--config-file", str(config),
+            "--no-color", "run", f"{server.url}/openapi.json", *options,
+            "--max-examples", str(FUZZED), "--generation-deterministic",
+        ],
+        cwd=folder,
+        env={
+            "PATH": "", "PYTHONPATH": str(ROOT),
+            "DATABASE": str(database_of(server)), "USERS": str(users_file),
+        },
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "application/json"])
+@pytest.mark.parametrize("signed_in", [True, False], ids=["signed in", "signed out"])
+def test_schemathesis_finds_nothing(
+    own_server: Server, description: dict[str, Any], users_file: Path, tmp_path: Path,
+    accept: str, *, signed_in: bool,
+) -> None:  # fmt: skip
+    before = len(own_server.log())
+
+    done = schemathesis(
+        own_server, tmp_path, users_file if signed_in else None, "--header", f"Accept: {accept}"
+    )
+
+    assert done.returncode == 0, done.stdout
+    asked = len(dict(operations(description))) - 1  # not the description itself
+    assert f"Tested: {asked}" in done.stdout
+    refused = re.search(r"Authentication failed: (\d+) operation", done.stdout)
+    # Of these nothing but refreshing, if that, as no refresh token is at hand.
+    assert (int(refused[1] if refused else 0) <= 1) is signed_in
+    log = own_server.log()[before:]
+    # No fault, and nothing that would have hidden one: no throttle, and the session lasts.
+    assert not re.search(r'Traceback|"status": (?:5|429)|"code": "token_revoked"', log)
+    # ada has asked for what is travis's.
+    assert ('"route": "/pets/<id:pet_id>", "status": 404' in of_user(2, log)) is signed_in
+
+
+def of_user(user_id: int, log: str) -> str:
+    """What the log tells of one user's requests."""
+    return "\n".join(line for line in log.splitlines() if f'"user_id": {user_id},' in line)

@@ -1,0 +1,240 @@
+"""What clients send: each bad body gets its clear 4xx, at `POST /auth` and everywhere else."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from tests.conftest import Ask
+from tests.helpers.effort import examples
+from tests.helpers.factories import bearer, token
+
+FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
+LIMIT = 64 * 1024
+
+
+def credentials(**changes: object) -> bytes:
+    return json.dumps({"username": "travis", "password": "mypassword"} | changes).encode()
+
+
+UNREADABLE = {
+    "broken": b'{"username":',
+    "an array": b'["username"]',
+    "a number": b"5",
+    "null": b"null",
+    "nested too deeply": b"[" * 60_000,
+    "a form sent as JSON": b"username=travis&password=mypassword",
+    "NaN": b'{"username":NaN}',
+    "UTF-16": credentials().decode().encode("utf-16"),
+    "not UTF-8": b'{"username":"\xff"}',
+    "a member twice": b'{"username":"a","username":"travis","password":"mypassword"}',
+    "5,000 digits": b'{"username":' + b"9" * 5000 + b"}",
+    "two values": credentials() * 2,
+}
+
+
+@pytest.mark.parametrize("path", ["/auth", "/pets"])
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+def test_json_that_cannot_be_read_is_400(ask: Ask, path: str, body: bytes) -> None:
+    answer = ask("POST", path, data=body, content_type=JSON, headers=bearer(token()))
+
+    assert answer.status == 400
+    assert answer.text.startswith("The body is ")
+    assert "python" not in answer.text.lower()
+    assert "travis" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/auth", "/pets"])
+@pytest.mark.parametrize("body", [b"username=%ff&password=x&name=x", b"username=\xff&password=x"])
+def test_a_form_that_is_not_utf8_is_400(ask: Ask, path: str, body: bytes) -> None:
+    answer = ask("POST", path, data=body, content_type=FORM, headers=bearer(token()))
+
+    assert (answer.status, answer.text) == (400, "The form is not in UTF-8.")
+
+
+BAD_USERNAMES = {
+    "a list": ["travis"],
+    "a dict": {"$ne": ""},
+    "true": True,
+    "a number": 5,
+    "a number beyond 64 bits": 2**70,
+    "a number with a fraction": 1.5,
+    "a huge number": 1e300,
+    "a lone surrogate": "\ud800",
+    "NUL": "tra\0vis",
+    "too long": "x" * 65,
+    "too long once normalized": "\ufdfa" * 4,
+}
+
+
+@pytest.mark.parametrize("username", BAD_USERNAMES.values(), ids=BAD_USERNAMES)
+def test_a_bad_username_is_422_and_named(ask: Ask, username: object) -> None:
+    answer = ask("POST", "/auth", data=credentials(username=username), content_type=JSON)
+
+    assert answer.status == 422
+    assert answer.text.startswith("username: ")
+    assert "password" not in answer.text
+
+
+def test_a_number_beyond_all_bounds_is_422(ask: Ask) -> None:
+    answer = ask("POST", "/auth", data=b'{"username":1e400,"password":"x"}', content_type=JSON)
+
+    assert (answer.status, answer.text) == (422, "username: Send a string.")
+
+
+@pytest.mark.parametrize("password", [["x"], {"x": 1}, 1, True, "\ud800", "\0", "x" * 257])
+def test_a_bad_password_is_422_named_and_not_repeated(ask: Ask, password: object) -> None:
+    answer = ask("POST", "/auth", data=credentials(password=password), content_type=JSON)
+
+    assert answer.status == 422
+    assert answer.text.startswith("password: ")
+    assert "xx" not in answer.text
+
+
+def test_a_long_username_is_refused_before_it_is_normalized(client: FlaskClient) -> None:
+    """That takes quadratic time in combining marks: seconds of CPU for these."""
+    marks = "a" + "\u0301" * 16_000 + "\u0316" * 16_000
+    body = json.dumps({"username": marks, "password": "x"}, ensure_ascii=False).encode()
+    before = time.thread_time()
+
+    answer = client.post("/auth", data=body, content_type=JSON)
+
+    assert (answer.status_code, answer.text) == (422, "username: Longer than 64 characters.")
+    assert time.thread_time() - before < 0.2
+
+
+def test_the_longest_credentials_are_taken(ask: Ask) -> None:
+    longest = credentials(username="\u0065\u0301" * 64, password="x" * 256)
+
+    assert ask("POST", "/auth", data=longest, content_type=JSON).status == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b"username=a&username=b&password=x", "username"),
+        (b"username=a&password=x&password=x", "password"),
+        (b"username=%00&password=x", "username"),
+        (b"username=a&password=x&other=1&other=2", "other"),
+    ],
+)
+def test_a_bad_form_field_is_422_and_named(ask: Ask, body: bytes, named: str) -> None:
+    answer = ask("POST", "/auth", data=body, content_type=FORM)
+
+    assert answer.status == 422
+    assert answer.text.startswith(f"{named}: ")
+
+
+def test_other_fields_at_auth_are_passed_over(ask: Ask) -> None:
+    answer = ask("POST", "/auth", data=credentials(remember=True, x=["y"]), content_type=JSON)
+
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize("path", ["/auth", "/pets"])
+@pytest.mark.parametrize("content_type", [FORM, JSON, "text/plain", "multipart/form-data", None])
+def test_a_body_over_64_kib_is_413_whatever_it_is(
+    ask: Ask, path: str, content_type: str | None
+) -> None:
+    for body in (b"x" * (LIMIT + 1), b"[" * 100_000, b'{"username":"' + b"x" * 10**6 + b'"}'):
+        answer = ask("POST", path, data=body, content_type=content_type, headers=bearer(token()))
+        assert (answer.status, answer.text) == (413, "The body is too large: 64 KiB is the limit.")
+
+
+def test_a_body_of_64_kib_is_read(ask: Ask) -> None:
+    body = b"username=" + b"x" * (LIMIT - len(b"username="))
+
+    assert ask("POST", "/auth", data=body, content_type=FORM).text == "Password required."
+
+
+def test_a_stranger_learns_nothing_about_the_body(ask: Ask) -> None:
+    answer = ask("POST", "/pets", data=b"x" * (LIMIT + 1), content_type="text/plain")
+
+    assert (answer.status, answer.text) == (401, "No token.")
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"name=x", "multipart/form-data; boundary=x"),
+        (b'{"name":"x"}', "text/json"),
+        (b'{"name":"x"}', "application/problem+json"),
+        (b'{"name":"x"}', None),
+        (b"", "text/plain"),
+    ],
+)
+def test_another_content_type_is_415(ask: Ask, body: bytes, content_type: str | None) -> None:
+    answer = ask("POST", "/pets", data=body, content_type=content_type, headers=bearer(token()))
+
+    assert answer.status == 415
+    assert "application/json" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "text"),
+    [
+        (b"", JSON, "name: This field is required."),
+        (b"", None, "name: This field is required."),
+        (b"{}", JSON, "name: This field is required."),
+        (b'{"name":null}', JSON, "name: This field can't be null."),
+        (b'{"name":5}', JSON, "name: Send a string."),
+        (b'{"name":""}', JSON, "name: Send 1 to 100 characters."),
+        (b'{"name":"x","species":["cat"]}', JSON, "species: Send a string."),
+        (b'{"name":"x","user_id":2}', JSON, "user_id: There is no such field."),
+        (b'{"name":"x","id":2}', JSON, "id: There is no such field."),
+        (b'{"name":"x","\\ud800":2}', JSON, "\\ud800: There is no such field."),
+        (b'{"name":"x","<b>\\u00e9":2}', JSON, "<b>\\xe9: There is no such field."),
+        (b"name=x&name=y", FORM, "name: Send this field once."),
+        (b"name=x&admin=1&admin=1", FORM, "admin: There is no such field."),
+        (b"name=" + b"x" * 101, FORM, "name: Send 1 to 100 characters."),
+        (b"name=x&species=" + b"x" * 101, FORM, "species: Send 100 characters at the most."),
+    ],
+)
+def test_bad_fields_are_422_and_named(
+    ask: Ask, body: bytes, content_type: str | None, text: str
+) -> None:
+    answer = ask("POST", "/pets", data=body, content_type=content_type, headers=bearer(token()))
+
+    assert (answer.status, answer.text) == (422, text)
+
+
+def test_a_long_field_name_is_not_echoed_whole(ask: Ask) -> None:
+    body = json.dumps({"name": "x", "y" * 1000: 1}).encode()
+
+    answer = ask("POST", "/pets", data=body, content_type=JSON, headers=bearer(token()))
+
+    assert answer.status == 422
+    assert len(answer.body) < 120
+
+
+@hypothesis_settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=examples(200),
+    deadline=None,
+)
+@given(
+    body=st.binary(max_size=200)
+    | st.text().map(lambda text: text.encode("utf-8", "surrogatepass"))
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.dictionaries(
+            st.sampled_from(["username", "name", "x"]) | st.text(), inner
+        ),
+    ).map(lambda value: json.dumps(value).encode()),
+    content_type=st.sampled_from([JSON, FORM, "text/plain", ""]),
+    path=st.sampled_from(["/auth", "/pets"]),
+)
+def test_no_body_at_all_makes_a_5xx(
+    client: FlaskClient, travis: dict[str, str], path: str, body: bytes, content_type: str
+) -> None:
+    answer = client.post(path, data=body, content_type=content_type, headers=travis)
+
+    assert answer.status_code in {201, 400, 401, 415, 422}
+    assert answer.status_code == 201 or answer.text.isprintable()

@@ -1,0 +1,199 @@
+"""What happens at once, or is cut off: on a real gunicorn with two workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import BASE_ENVIRONMENT, Answer, ask_server
+from tests.helpers.factories import CREDENTIALS, bearer
+from tests.helpers.server import Server, flask, running, started
+
+THREADS = 50
+FORM = "username=travis&password=mypassword"
+FORM_TYPE = "application/x-www-form-urlencoded"
+
+Tokens = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("races")
+
+
+@pytest.fixture(scope="module")
+def two_workers(folder: Path) -> Iterator[Server]:
+    with running(folder, BASE_ENVIRONMENT | {"WORKERS": "2"}) as server:
+        yield server
+
+
+def ask_json(server: Server, path: str, body: dict[str, str], **headers: str) -> Answer:
+    return ask_server(
+        server, "POST", path, {"Accept": "application/json"} | headers,
+        json.dumps(body), "application/json",
+    )  # fmt: skip
+
+
+def sign_in(server: Server) -> Tokens:
+    tokens: Tokens = json.loads(ask_json(server, "/auth", CREDENTIALS).body)
+    return tokens
+
+
+def refresh(server: Server, tokens: Tokens) -> Answer:
+    return ask_json(server, "/auth/refresh", {"refresh_token": tokens["refresh_token"]})
+
+
+def at_once(ask: Callable[[], Answer]) -> list[Answer]:
+    """What fifty get who ask in the same moment."""
+    barrier = threading.Barrier(THREADS)
+
+    def wait_and_ask(_number: int) -> Answer:
+        barrier.wait(timeout=30)
+        return ask()
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(wait_and_ask, range(THREADS)))
+
+
+def asked(folder: Path, statement: str) -> list[Any]:
+    with closing(sqlite3.connect(folder / "server.db", timeout=10)) as driver, driver:
+        return driver.execute(statement).fetchall()
+
+
+def session_of(tokens: Tokens) -> str:
+    return str(tokens["refresh_token"].split(".")[1])
+
+
+def test_fifty_at_once_get_the_same_successor(two_workers: Server, folder: Path) -> None:
+    tokens = sign_in(two_workers)
+
+    answers = at_once(lambda: refresh(two_workers, tokens))
+
+    assert {answer.status for answer in answers} == {200}
+    successors = {json.loads(answer.body)["refresh_token"] for answer in answers}
+    assert len(successors) == 1
+    rows = asked(folder, f"SELECT generation FROM sessions WHERE id = '{session_of(tokens)}'")  # noqa: S608 - ours
+    assert rows == [(2,)]
+    [successor] = successors
+    assert refresh(two_workers, {"refresh_token": successor}).status == 200
+
+
+def test_fifty_at_once_after_the_grace_end_the_session_once(
+    two_workers: Server, folder: Path
+) -> None:
+    stolen = sign_in(two_workers)
+    current = json.loads(refresh(two_workers, stolen).body)
+    asked(folder, "UPDATE sessions SET rotated_at = rotated_at - 60")  # a minute goes by
+    before = two_workers.log().count("audit: refresh_token_reused")
+
+    answers = at_once(lambda: refresh(two_workers, stolen))
+
+    codes = [json.loads(answer.body)["code"] for answer in answers]
+    assert codes.count("refresh_token_reused") == 1
+    assert codes.count("session_ended") == THREADS - 1
+    assert {answer.status for answer in answers} == {401}
+    assert two_workers.log().count("audit: refresh_token_reused") == before + 1
+    reused = "SELECT count(*) FROM audit WHERE action = 'refresh_token_reused'"
+    assert asked(folder, f"{reused} AND details LIKE '%{session_of(stolen)}%'") == [(1,)]
+    assert refresh(two_workers, current).status == 401
+    for _ in range(4):  # whichever worker answers
+        headers = bearer(current["access_token"])
+        assert ask_server(two_workers, "GET", "/pets", headers).status == 401
+
+
+def test_what_is_signed_out_is_out_in_every_worker(two_workers: Server) -> None:
+    tokens = sign_in(two_workers)
+    headers = bearer(tokens["access_token"])
+    assert ask_server(two_workers, "GET", "/pets", headers).status == 200
+
+    assert ask_server(two_workers, "POST", "/auth/logout", headers).status == 204
+
+    answers = at_once(lambda: ask_server(two_workers, "GET", "/pets", headers))
+    assert {answer.status for answer in answers} == {401}
+
+
+def test_a_user_who_is_disabled_while_signing_in_gets_no_session(
+    two_workers: Server, folder: Path
+) -> None:
+    """Fifty sign-ins under way, and a `users disable` in their midst."""
+    barrier = threading.Barrier(2)
+
+    def disable() -> None:
+        barrier.wait(timeout=30)
+        done = flask(folder, BASE_ENVIRONMENT, "users", "disable", "travis")
+        assert done.returncode == 0, done.stderr
+
+    thread = threading.Thread(target=disable)
+    thread.start()
+    barrier.wait(timeout=30)
+    answers: list[Answer] = []
+    while thread.is_alive() or len(answers) < 2 * THREADS:
+        answers += at_once(lambda: ask_server(two_workers, "POST", "/auth", {}, FORM, FORM_TYPE))
+    thread.join()
+
+    assert {answer.status for answer in answers} == {200, 401}
+    for answer in answers:
+        if answer.status == 200:  # from before; refused by now
+            assert ask_server(two_workers, "GET", "/pets", bearer(answer.text)).status == 401
+    assert asked(folder, "SELECT count(*) FROM sessions WHERE ended_at IS NULL") == [(0,)]
+    assert flask(folder, BASE_ENVIRONMENT, "users", "enable", "travis").returncode == 0
+
+
+def kill(server: Server) -> None:
+    """End the whole tree at once, as a power cut would."""
+    for pid in [*server.workers(), server.process.pid]:
+        os.kill(pid, signal.SIGKILL)
+    server.process.wait(timeout=10)
+
+
+@pytest.mark.parametrize("minutes", [0, 1], ids=["within the grace", "after it"])
+def test_a_kill_between_the_steps_changes_nothing(tmp_path: Path, minutes: int) -> None:
+    with running(tmp_path, BASE_ENVIRONMENT) as server:
+        first = sign_in(server)
+        second = json.loads(refresh(server, first).body)
+        kill(server)
+    asked(tmp_path, f"UPDATE sessions SET rotated_at = rotated_at - {60 * minutes}")  # noqa: S608 - ours
+
+    with started(tmp_path, BASE_ENVIRONMENT) as server:
+        again = refresh(server, first)
+        if minutes == 0:
+            assert json.loads(again.body)["refresh_token"] == second["refresh_token"]
+            kill(server)
+        else:
+            assert json.loads(again.body)["code"] == "refresh_token_reused"
+            kill(server)
+    with started(tmp_path, BASE_ENVIRONMENT) as server:
+        assert refresh(server, second).status == (200 if minutes == 0 else 401)
+        read = ask_server(server, "GET", "/pets", bearer(second["access_token"]))
+        assert read.status == (200 if minutes == 0 else 401)
+
+
+def test_no_refresh_is_lost_or_doubled_under_a_steady_load(
+    two_workers: Server, folder: Path
+) -> None:
+    """Ten clients, each with a session of its own, refresh as fast as they can."""
+
+    def refresh_often(_number: int) -> tuple[str, int]:
+        tokens = sign_in(two_workers)
+        for _ in range(20):
+            answer = refresh(two_workers, tokens)
+            assert answer.status == 200, answer.text
+            tokens = json.loads(answer.body)
+        return session_of(tokens), int(tokens["refresh_token"].split(".")[2])
+
+    with ThreadPoolExecutor(10) as pool:
+        generations = dict(pool.map(refresh_often, range(10)))
+
+    rows = dict(asked(folder, "SELECT id, generation FROM sessions"))
+    assert {session: rows[session] for session in generations} == generations
+    assert set(generations.values()) == {21}

@@ -1,0 +1,126 @@
+"""A sign-in that fails tells nothing of the name: same bytes, same statements, same hashing.
+
+Counted, so that it holds on any machine; bench/timing.py measures it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import bcrypt
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from passlib.hash import bcrypt as plain_bcrypt
+
+from jwt_server.database import Connection, Database
+from jwt_server.security.passwords import hash_password
+from jwt_server.users import users
+from jwt_server.web.service import EXTENSION
+from tests.api.test_attempts import DEFAULTS, HOME, STRANGER, guesses
+from tests.api.test_sessions import sign_in
+from tests.conftest import MakeApp
+from tests.helpers.factories import OPERATOR, add_user
+
+NAMES = ("nobody", "known", "disabled", "cheap", "unusable", "demoted")
+LITERAL = re.compile(r"'(?:[^']|'')*'|\bNULL\b|\b\d+\b")
+
+
+@pytest.fixture
+def app(make_app: MakeApp, database: Database, db: Connection) -> Flask:
+    """An app with the limits that it has by default, and users of all kinds but `nobody`."""
+    for name in NAMES[1:]:
+        add_user(db, name, password_hash=hash_password("correct horse", 6))
+    users.set_disabled(db, users.get_by_name(db, "disabled")["id"], disabled=True, actor=OPERATOR)
+    for name, stored in (("cheap", plain_bcrypt.using(rounds=4).hash("x")), ("unusable", "!")):
+        users.set_hash(db, users.get_by_name(db, name)["id"], stored, actor=OPERATOR)
+    return make_app(**DEFAULTS, salt_rounds=6)
+
+
+@pytest.fixture
+def spent(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Gives what bcrypt has spent since it was last asked: the sum of 2^cost."""
+    costs: list[int] = []
+
+    def noted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(password: bytes, salt: bytes) -> Any:
+            costs.append(2 ** int(salt.split(b"$")[2]))
+            return function(password, salt)
+
+        return run
+
+    for name in ("hashpw", "checkpw"):
+        monkeypatch.setattr(bcrypt, name, noted(getattr(bcrypt, name)))
+
+    def taken() -> int:
+        total = sum(costs)
+        costs.clear()
+        return total
+
+    return taken
+
+
+@contextmanager
+def traced(app: Flask) -> Iterator[list[str]]:
+    """The statements that the app's connections run, without what stands in them."""
+    database: Database = app.extensions[EXTENSION].database
+    statements: list[str] = []
+    with ExitStack() as stack:
+        connections = [stack.enter_context(database.connection()) for _ in range(3)]
+        for each in connections:
+            each.driver.set_trace_callback(lambda sql: statements.append(LITERAL.sub("?", sql)))
+        stack.callback(statements.clear)
+    yield statements
+    for each in connections:
+        each.driver.set_trace_callback(None)
+
+
+def test_a_failed_sign_in_is_the_same_work_whoever_it_is(
+    app: Flask, client: FlaskClient, spent: Callable[[], int]
+) -> None:
+    work: dict[str, list[tuple[list[str], int]]] = {}
+    with traced(app) as statements:
+        for name in NAMES:
+            for _ in range(8):  # five are hashed, then three are refused
+                statements.clear()
+                guesses(client)(name, address=STRANGER)
+                work.setdefault(name, []).append((list(statements), spent()))
+
+    first = work["nobody"]
+    assert [hashed for _, hashed in first] == [2**6] * 5 + [0] * 3
+    assert any("INSERT INTO audit" in sql for sql in first[0][0])
+    assert all(len(sql) == 1 and "SELECT max(blocked_until)" in sql[0] for sql, _ in first[5:])
+    for name, found in work.items():
+        assert found == first, name
+
+
+def test_also_at_an_address_where_its_user_signs_in(
+    app: Flask, client: FlaskClient, spent: Callable[[], int]
+) -> None:
+    """Somebody who shares it learns nothing that the address does not know."""
+    sign_in(client)
+    spent()
+    guesses(client)("travis", address=HOME)
+    elsewhere = spent()
+    guesses(client)("travis", address="127.0.0.1")
+
+    assert spent() == elsewhere == 2**6
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "application/json"])
+def test_the_answers_are_the_same_to_the_byte(client: FlaskClient, accept: str) -> None:
+    answers: dict[str, list[Any]] = {}
+    for name in NAMES:
+        for _ in range(8):
+            answer = guesses(client)(name, address=STRANGER, Accept=accept)
+            told = {key: value for key, value in answer.headers if key != "X-Request-ID"}
+            answers.setdefault(name, []).append((answer.status_code, answer.data, told))
+
+    first = answers["nobody"]
+    assert [status for status, _, _ in first] == [401] * 5 + [429] * 3
+    assert first[5][2]["Retry-After"] == "1"
+    for name, found in answers.items():
+        assert found == first, name

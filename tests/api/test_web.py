@@ -1,0 +1,399 @@
+"""What holds for every answer: negotiation of errors, headers, CORS, request ids, log lines."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from jwt_server.config import Settings
+from jwt_server.database import Connection
+from jwt_server.errors import InvalidToken, NotSignedIn, ServiceError
+from jwt_server.web.problems import HTTP_ERRORS
+from tests.conftest import Ask, MakeApp, ask_app
+from tests.helpers.factories import CREDENTIALS, SESSION, bearer, spoil, token
+
+PUBLIC = {
+    "auth.issue_token", "auth.refresh", "docs.show_asset", "docs.show_description",
+    "docs.show_docs", "health.alive", "health.ready", "verify.show_keys",
+}  # fmt: skip # and me.sign_up, where it is open
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_json"),
+    [
+        (None, False),
+        ("", False),
+        ("*/*", False),
+        ("application/json, text/plain, */*", False),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", False),
+        ("text/plain", False),
+        ("text/plain, application/json;q=0.9", False),
+        ("application/json;q=0", False),
+        ("application/json;q=0.5, text/*", False),
+        ("application/json;q=high", False),
+        ("text/plain;charset=utf-8, application/json;q=0.5", False),
+        ('text/plain; charset="utf-8";q=0.9, application/json;q=0.8', False),
+        ("application/json;profile=x", False),
+        ("application/json;q=nan", False),
+        ("image/png", False),
+        (",;=/", False),
+        ("application/json", True),
+        ("APPLICATION/JSON", True),
+        ("application/json; charset=utf-8", True),
+        ('text/plain;profile="a;charset=b", application/json', True),
+        ('application/problem+json;x="y\\";charset=z", application/json', True),
+        ("application/problem+json", True),
+        ("application/*", True),
+        ("application/json, */*;q=0.5", True),
+        ("application/json;q=0.2, text/plain;q=0.1", True),
+        ("text/plain;q=0.5, */*", True),
+        ("text/*;q=0.3, application/problem+json;q=0.4", True),
+    ],
+)
+def test_errors_are_text_unless_json_is_preferred(
+    ask: Ask, accept: str | None, is_json: bool
+) -> None:
+    headers = {} if accept is None else {"Accept": accept}
+
+    refused = ask("GET", "/my-pets", headers=headers)
+    signed_in = ask(
+        "POST",
+        "/auth",
+        headers=headers,
+        data="username=travis&password=mypassword",
+        content_type="application/x-www-form-urlencoded",
+    )
+
+    assert refused.headers["Content-Type"] == (
+        "application/problem+json" if is_json else "text/plain; charset=utf-8"
+    )
+    assert signed_in.headers["Content-Type"] == (
+        "application/json" if is_json else "text/plain; charset=utf-8"
+    )
+    assert refused.headers["Vary"] == signed_in.headers["Vary"] == "Accept"
+
+
+def test_a_problem_has_all_its_members(client: FlaskClient) -> None:
+    answer = client.get("/my-pets", headers={"Accept": "application/json"})
+
+    assert answer.get_json() == {
+        "type": "about:blank",
+        "title": "Forbidden",
+        "status": 403,
+        "detail": "No token.",
+        "code": "token_missing",
+    }
+
+
+def test_a_problem_names_the_fields(client: FlaskClient, travis: dict[str, str]) -> None:
+    answer = client.post(
+        "/pets", json={"species": 5}, headers=travis | {"Accept": "application/json"}
+    )
+
+    problem = answer.get_json()
+    assert problem["code"] == "invalid_fields"
+    assert problem["errors"] == {
+        "name": ["This field is required."],
+        "species": ["Send a string."],
+    }
+
+
+FORGED = bearer(token(key=b"another secret of thirty-two bytes and more"))
+JSON_BODY = {"content_type": "application/json"}
+
+# For each code the status, and what to ask: method, path, and more of the request.
+CODES: dict[str, tuple[int, str, str, dict[str, Any]]] = {
+    "bad_request": (400, "GET", "/pets", {"headers": {"Host": "a" * 300}}),
+    "body_too_large": (413, "POST", "/auth", {"data": b"x" * 65537}),
+    "credential_required": (422, "POST", "/auth", {}),
+    "invalid_fields": (422, "POST", "/auth", {"json": {"username": 1, "password": "x"}}),
+    "malformed_body": (400, "POST", "/auth", JSON_BODY | {"data": b"{"}),
+    "method_not_allowed": (405, "PUT", "/auth", {}),
+    "method_not_implemented": (501, "BREW", "/auth", {}),
+    "not_found": (404, "GET", "/nowhere", {}),
+    "token_expired": (401, "GET", "/pets", {"headers": bearer(token(exp=1))}),
+    "token_forged": (401, "GET", "/pets", {"headers": FORGED}),
+    "token_malformed": (401, "GET", "/pets", {"headers": bearer("x")}),
+    "token_missing": (401, "GET", "/pets", {}),
+    "token_user_gone": (401, "GET", "/pets", {"headers": bearer(token(sub="99", exp=2**40))}),
+    "unsupported_media_type": (
+        415, "POST", "/pets",
+        {"headers": bearer(token(exp=2**40)), "data": b"x", "content_type": "text/plain"},
+    ),
+    "wrong_credentials": (401, "POST", "/auth", {"json": {"username": "x", "password": "x"}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_problem_has_its_code(client: FlaskClient, code: str) -> None:
+    status, method, path, kwargs = CODES[code]
+    headers = {"Accept": "application/json"} | kwargs.get("headers", {})
+
+    answer = client.open(path, method=method, **kwargs | {"headers": headers})
+
+    problem = answer.get_json()
+    assert answer.status_code == problem["status"] == status
+    assert problem["code"] == code
+
+
+def test_a_failing_database_and_a_fault_of_ours_have_their_codes(
+    client: FlaskClient, db: Connection, settings: Settings, travis: dict[str, str]
+) -> None:
+    headers = travis | {"Accept": "application/json"}
+    db.driver.execute("DROP TABLE pets")
+    fault = client.get("/pets", headers=headers)
+    spoil(settings.database, "missing")
+    failing = client.get("/pets", headers=headers)
+
+    assert (fault.status_code, fault.get_json()["code"]) == (500, "internal_error")
+    assert (failing.status_code, failing.get_json()["code"]) == (503, "database_unavailable")
+
+
+def test_no_code_is_untested() -> None:
+    errors: list[type[ServiceError]] = [ServiceError, *every_subclass(ServiceError)]
+    raised = {error.code for error in errors}
+    roots = {NotSignedIn.code, InvalidToken.code}  # of their own they are never raised
+
+    named = raised - roots | {code for code, _ in HTTP_ERRORS.values()}
+    from_the_command_line = {"last_admin", "username_taken"}  # tests/test_cli_users.py
+    disabled = {"token_user_disabled"}  # tests/test_cli_users.py
+    of_sessions = {
+        "insufficient_user_authentication", "refresh_token_invalid", "refresh_token_reused",
+        "session_ended", "session_expired", "token_revoked",
+    }  # fmt: skip # tests/test_sessions.py
+    of_accounts = {"signup_closed", "wrong_password"}  # tests/test_me.py
+    elsewhere = {"database_unavailable", "internal_error", "keys_unavailable"}
+    elsewhere |= {"hashing_busy"}  # tests/test_lane.py
+    elsewhere |= {"too_many_tries"}  # tests/test_throttle.py
+    elsewhere |= from_the_command_line | disabled | of_sessions | of_accounts
+    assert named - elsewhere == set(CODES)
+
+
+def every_subclass(root: type[ServiceError]) -> Iterator[type[ServiceError]]:
+    for child in root.__subclasses__():
+        yield child
+        yield from every_subclass(child)
+
+
+def test_a_client_that_asks_for_json_gets_a_token_object(client: FlaskClient) -> None:
+    answer = client.post(
+        "/auth",
+        json=CREDENTIALS,
+        headers={"Accept": "application/json"},
+    )
+
+    found = answer.get_json()
+    assert client.get("/my-pets", headers=bearer(found.pop("access_token"))).status_code == 200
+    assert len(found.pop("refresh_token")) < 100
+    assert found == {"token_type": "Bearer", "expires_in": 900, "refresh_expires_in": 7 * 86400}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/my-pets"), ("GET", "/nowhere"), ("POST", "/auth"), ("OPTIONS", "/auth"),
+     ("GET", "/healthz"), ("GET", "/readyz"), ("PUT", "/auth"), ("DELETE", "/pets/1")],
+)  # fmt: skip
+def test_every_answer_has_the_security_headers_and_no_cookie(
+    ask: Ask, method: str, path: str
+) -> None:
+    answer = ask(method, path, headers={"Cookie": "session=x"})
+
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "Set-Cookie" not in answer.headers
+    assert "html" not in answer.headers.get("Content-Type", "")
+
+
+@pytest.mark.parametrize("offered", ["abcd1234", "a" * 64, "A.b_c-d.123"])
+def test_a_harmless_request_id_is_kept(ask: Ask, offered: str) -> None:
+    answer = ask("GET", "/healthz", headers={"X-Request-ID": offered})
+
+    assert answer.headers["X-Request-ID"] == offered
+
+
+@pytest.mark.parametrize(
+    "offered", ["", "short", "a" * 65, "with space", "<script>", 'quote"quote', "ümlaut12"]
+)
+def test_another_request_id_is_replaced(ask: Ask, offered: str) -> None:
+    answer = ask("GET", "/healthz", headers={"X-Request-ID": offered})
+
+    assert answer.headers["X-Request-ID"] != offered
+    assert len(answer.headers["X-Request-ID"]) == 32
+
+
+def test_the_request_is_logged_by_its_route_and_nothing_of_the_client(
+    client: FlaskClient, travis: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        client.get("/pets/1?password=mypassword", headers=travis)
+        client.get("/no%0Awhere", headers=travis)
+        client.open("/auth", method="BR\nEW")
+        client.post("/auth", data={"username": "sekret-name", "password": "sekret-password"})
+
+    lines = [record.args for record in caplog.records if "access" in record.name]
+    assert [line[:4] for line in lines if isinstance(line, tuple)] == [
+        ("GET", "/pets/<id:pet_id>", "200", None),
+        ("GET", "-", "404", "not_found"),
+        ("-", "-", "501", "method_not_implemented"),
+        ("POST", "/auth", "401", "wrong_credentials"),
+    ]
+    for secret in ("mypassword", "sekret", travis["Authorization"], "where", "EW"):
+        assert secret not in caplog.text
+
+
+PREFLIGHT = {
+    "Origin": "https://app.example.com",
+    "Access-Control-Request-Method": "PUT",
+    "Access-Control-Request-Headers": "authorization, content-type, x-anything",
+}
+
+
+@pytest.mark.parametrize("path", ["/auth", "/my-pets", "/pets/1", "/nowhere", "/healthz"])
+def test_a_preflight_is_answered_on_any_path_without_a_token(ask: Ask, path: str) -> None:
+    answer = ask("OPTIONS", path, headers=PREFLIGHT)
+
+    assert (answer.status, answer.body) == (204, b"")
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert answer.headers["Access-Control-Max-Age"] == "86400"
+    allowed = answer.headers["Access-Control-Allow-Headers"].split(", ")
+    assert set(allowed) == {"authorization", "content-type", "x-anything"}
+    methods = set(answer.headers["Access-Control-Allow-Methods"].split(", "))
+    assert methods >= {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/my-pets"), ("POST", "/auth"), ("GET", "/nowhere"), ("PUT", "/auth"),
+     ("BREW", "/auth"), ("OPTIONS", "/auth"), ("GET", "/healthz")],
+)  # fmt: skip
+def test_every_answer_to_an_origin_can_be_read_by_it(ask: Ask, method: str, path: str) -> None:
+    answer = ask(method, path, headers={"Origin": "null"})
+
+    assert answer.headers.getlist("Access-Control-Allow-Origin") == ["*"]
+    exposed = answer.headers["Access-Control-Expose-Headers"]
+    assert exposed == "Link, Location, Retry-After, WWW-Authenticate, X-Request-ID"
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+def test_without_an_origin_there_are_no_cors_headers(ask: Ask) -> None:
+    answer = ask("GET", "/my-pets")
+
+    assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
+
+
+ORIGINS = ("https://app.example.com", "http://[::1]:5173")
+
+
+@pytest.fixture
+def strict_client(make_app: MakeApp) -> FlaskClient:
+    """A client of the service when CORS_ORIGINS names two origins."""
+    return make_app(cors_origins=ORIGINS).test_client()
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_a_listed_origin_is_named_back(strict_client: FlaskClient, origin: str) -> None:
+    for answer in (
+        strict_client.get("/my-pets", headers={"Origin": origin}),
+        strict_client.options("/auth", headers=PREFLIGHT | {"Origin": origin}),
+    ):
+        assert answer.headers["Access-Control-Allow-Origin"] == origin
+        assert "Origin" in answer.headers["Vary"]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example.com", "https://appXexample.com", "https://app.example.com.evil",
+     "https://app.example.com:8443", "http://app.example.com", "null", "http://:"],
+)  # fmt: skip
+def test_another_origin_gets_no_cors_headers(strict_client: FlaskClient, origin: str) -> None:
+    for answer in (
+        strict_client.get("/my-pets", headers={"Origin": origin}),
+        strict_client.options("/auth", headers=PREFLIGHT | {"Origin": origin}),
+    ):
+        assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
+        assert "Origin" in answer.headers["Vary"]
+
+
+def test_every_route_is_public_or_refuses_a_stranger(app: Flask) -> None:
+    client = app.test_client()
+    seen = set()
+    for rule in app.url_map.iter_rules():
+        seen.add(rule.endpoint)
+        for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
+            path = rule.rule.replace("<id:pet_id>", "1")
+            path = path.replace("<session:session_id>", "x" * 22)
+            refused = client.open(path, method=method).status_code in {401, 403}
+            assert refused != (rule.endpoint in PUBLIC), rule
+    assert seen >= PUBLIC
+
+
+def every_row(db: Connection) -> dict[str, list[dict[str, Any]]]:
+    """All that the database holds, in every table that there is."""
+    tables = db.driver.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    return {
+        table["name"]: db.driver.execute(f"SELECT * FROM {table['name']}").fetchall()  # noqa: S608 - ours
+        for table in tables
+    }
+
+
+# What other frameworks take for another method, and what the routes that change something take.
+OVERRIDES = {"X-HTTP-Method-Override": "DELETE", "X-Method-Override": "DELETE"}
+CHANGES = CREDENTIALS | {"name": "Rex", "new_password": "correct horse battery"}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_reading_changes_no_row_of_any_table(
+    make_app: MakeApp, db: Connection, travis: dict[str, str], method: str
+) -> None:
+    """No table is left out: to show a token is no use of a session that is noted."""
+    app = make_app(signup="open")
+    client, before = app.test_client(), every_row(db)
+    assert {"audit", "known_addresses", "pets", "sessions", "throttle", "users"} <= set(before)
+
+    ask = partial(ask_app, client, method)
+    for rule in app.url_map.iter_rules():
+        path = rule.rule.replace("<id:pet_id>", "1").replace("<session:session_id>", SESSION)
+        path = re.sub("<any.*>", "docs.js", path)
+        plain = ask(path, headers=travis)
+        ask(f"{path}?scope=global", headers=travis | OVERRIDES, json=CHANGES)
+        ask(f"{path}?_method=DELETE", headers=travis, data=CHANGES)
+        assert plain.status in ({200, 204} if is_read(app, rule.rule) else {405}), rule
+
+    assert every_row(db) == before
+    client.post("/pets", headers=travis, json={"name": "Rex"})
+    assert every_row(db) != before  # what changes is seen
+
+
+def is_read(app: Flask, path: str) -> bool:
+    """Whether some route of this path takes GET."""
+    return any(
+        rule.rule == path and "GET" in (rule.methods or ()) for rule in app.url_map.iter_rules()
+    )
+
+
+def test_a_host_that_is_no_host_is_a_400(ask: Ask) -> None:
+    assert ask("GET", "/pets", headers={"Host": "a" * 300} | bearer(token())).status == 400
+
+
+def test_an_error_outside_of_any_route_still_has_every_header(
+    app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("the cause")
+
+    app.before_request_funcs.setdefault(None, []).insert(0, broken)
+    answer = app.test_client().get("/healthz", headers={"Origin": "null"})
+
+    assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (500, "*")
+    assert "the cause" in caplog.text
+    assert "cause" not in answer.text

@@ -1,0 +1,610 @@
+"""`flask backup` and `flask restore`: what comes back, what doesn't, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from jwt_server import sqlite as our_sqlite
+from jwt_server.config import Settings
+from jwt_server.database import Database
+from jwt_server.sqlite import SCHEMA_VERSION
+from jwt_server.web.service import EXTENSION
+from tests.cli.test_migrate import FIRST_RELEASE, asked, make
+from tests.conftest import Clock, MakeApp
+from tests.helpers.factories import CREDENTIALS, add_user, bearer_of, everything, open_session
+
+DAY = 24 * 60 * 60
+
+
+class Commands:
+    """Runs commands each with a database connection of its own, as separate processes would."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+
+    def __call__(self, *command: str | Path) -> tuple[int, str]:
+        done = self.app.test_cli_runner().invoke(args=[str(word) for word in command])
+        self.app.extensions[EXTENSION].database.close()
+        return done.exit_code, done.output
+
+
+@pytest.fixture
+def run(make_app: MakeApp) -> Commands:
+    return Commands(make_app())
+
+
+@pytest.fixture
+def path(run: Commands, settings: Settings, clock: Clock) -> Path:
+    """A database with the demo user, signed in, that nobody has open."""
+    run("init-db")
+    run("seed")
+    open_session(settings.database, int(clock()))
+    return settings.database
+
+
+@pytest.fixture
+def file(run: Commands, path: Path, tmp_path: Path) -> Path:
+    """A backup of it."""
+    made = tmp_path / "backups" / "first.db"
+    made.parent.mkdir()
+    assert run("backup", made)[0] == 0
+    return made
+
+
+def rows(path: Path) -> dict[str, list[dict[str, Any]]]:
+    with closing(Database(path)) as database, database.connection() as db:
+        return everything(db)
+
+
+def seqs(path: Path) -> dict[str, int]:
+    return dict(asked(path, "SELECT name, seq FROM sqlite_sequence"))
+
+
+def add(path: Path, *names: str) -> None:
+    with closing(Database(path)) as database, database.connection() as db:
+        for name in names:
+            add_user(db, name, password_hash="*")
+
+
+def listed(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def is_whole(path: Path) -> bool:
+    return (
+        asked(path, "PRAGMA integrity_check") == [("ok",)]
+        and asked(path, "PRAGMA foreign_key_check") == []
+    )
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+# The backup.
+
+
+def test_a_backup_is_one_private_file_with_all_that_there_is(
+    run: Commands, path: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "there" / "x.db"
+    file.parent.mkdir()
+
+    code, output = run("backup", file)
+
+    assert (code, output) == (
+        0, f"Backed up: {file} ({file.stat().st_size} bytes, 1 users, 2023-11-14T22:13:20Z)\n",
+    )  # fmt: skip
+    assert listed(file.parent) == ["x.db"]  # no log, no draft
+    assert mode(file) == 0o600
+    assert rows(file) == rows(path)
+    assert seqs(file) == seqs(path)
+    for mark in ("application_id", "user_version"):
+        assert asked(file, f"PRAGMA {mark}") == asked(path, f"PRAGMA {mark}")
+    assert is_whole(file)
+
+
+def test_nothing_that_was_deleted_is_in_a_backup(run: Commands, path: Path, tmp_path: Path) -> None:
+    add(path, *(f"gone-{number}" for number in range(200)))
+    with closing(sqlite3.connect(path)) as driver, driver:
+        driver.execute("PRAGMA secure_delete = OFF")  # as SQLite comes; Debian's has it on
+        driver.execute("DELETE FROM users WHERE username LIKE 'gone-%'")
+
+    run("backup", tmp_path / "x.db")
+
+    assert b"gone-100" in path.read_bytes()
+    assert b"gone-" not in (tmp_path / "x.db").read_bytes()
+
+
+def test_what_is_written_but_not_in_the_file_yet_is_in_a_backup(
+    run: Commands, path: Path, tmp_path: Path
+) -> None:
+    with closing(Database(path)) as database, database.connection() as db:
+        add_user(db, "ada", password_hash="*")
+        assert path.with_name("test.db-wal").stat().st_size > 0
+        with db.transaction():
+            add_user(db, "not yet", password_hash="*")
+
+            assert run("backup", tmp_path / "x.db")[0] == 0  # waits for no writer
+
+    assert [user["username"] for user in rows(tmp_path / "x.db")["users"]] == ["travis", "ada"]
+
+
+@pytest.mark.parametrize("kind", ["a file", "a folder", "a link", "the database", "its log"])
+def test_a_backup_takes_nothings_place(
+    run: Commands, path: Path, tmp_path: Path, kind: str
+) -> None:
+    file = tmp_path / "x"
+    if kind == "a file":
+        file.write_text("kept")
+    elif kind == "a folder":
+        file.mkdir()
+    elif kind == "a link":
+        file.symlink_to("nowhere")
+    else:
+        file = path if kind == "the database" else path.with_name("test.db-journal")
+    before, content = listed(tmp_path), path.read_bytes()
+
+    code, output = run("backup", file)
+
+    assert code == 1
+    assert output.startswith(f"Error: {file} is ")
+    assert ": give another name" in output
+    assert listed(tmp_path) == before
+    assert path.read_bytes() == content
+
+
+def test_a_backup_into_no_folder_says_so(run: Commands, path: Path, tmp_path: Path) -> None:
+    file = tmp_path / "none" / "x.db"
+
+    assert run("backup", file) == (1, f"Error: {file} can't be made: No such file or directory.\n")
+
+
+@pytest.mark.parametrize("kind", ["missing", "older", "damaged"])
+def test_a_backup_of_what_is_not_in_order_is_refused(
+    run: Commands, path: Path, tmp_path: Path, kind: str
+) -> None:
+    if kind == "missing":
+        path.unlink()
+    elif kind == "older":
+        make(path, "PRAGMA user_version = 1")
+    else:
+        add(path, *(f"user-{number}" for number in range(500)))
+        path.write_bytes(spoiled(path.read_bytes()))
+
+    code, output = run("backup", tmp_path / "x.db")
+
+    why = {"missing": "No database at", "older": "has schema version 1", "damaged": "is damaged"}
+    assert code == 1
+    assert why[kind] in output
+    assert ".jwt-server-draft" not in output
+    assert listed(tmp_path) == ([] if kind == "missing" else ["test.db"])
+
+
+def spoiled(content: bytes) -> bytes:
+    """A database with a page in its middle that is none."""
+    middle = len(content) // 8192 * 4096
+    return content[:middle] + b"\xff" * 4096 + content[middle + 4096 :]
+
+
+def test_a_full_disk_leaves_nothing(run: Commands, path: Path, tmp_path: Path) -> None:
+    """Where the folder may not be filled any more than a small file may grow."""
+    add(path, *(f"user-{number}" for number in range(2000)))
+    folder = tmp_path / "there"
+    folder.mkdir()
+    script = (
+        "import resource, signal, sys; from pathlib import Path;"
+        "from jwt_server.backups.take import take;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536));"
+        "take(Path(sys.argv[1]), Path(sys.argv[2]), print)"
+    )
+
+    done = process(script, path, folder / "x.db").communicate(timeout=60)
+
+    assert f"{folder / 'x.db'} can't be made: " in done[1]
+    assert listed(folder) == []
+
+
+def process(script: str, *words: str | Path) -> subprocess.Popen[str]:
+    """Python in a process of its own, so that it can be killed."""
+    shown = f"import sys\ntry:\n {script}\nexcept Exception as e: sys.exit(e.cause)"
+    return subprocess.Popen(  # noqa: S603 - our own command
+        [sys.executable, "-c", shown, *(str(word) for word in words)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={"PYTHONPATH": str(Path(our_sqlite.__file__).parent.parent)},
+    )  # fmt: skip
+
+
+# The restore.
+
+
+def test_a_restore_brings_back_all_but_the_sessions(
+    run: Commands, path: Path, file: Path, clock: Clock
+) -> None:
+    before = rows(path)
+    add(path, "later")
+    clock.advance(DAY)
+
+    code, output = run("restore", file)
+
+    kept = path.with_name("test.db.replaced-2023-11-15T221320Z")
+    assert (code, output) == (
+        0,
+        f"Kept: {kept} is the database that was there\n"
+        f"Restored: {path} (1 users, sessions ended: 1)\n",
+    )
+    after = rows(path)
+    now = int(clock())
+    assert after.pop("sessions") == [
+        row | {"ended_at": now, "expires_at": now} for row in before.pop("sessions")
+    ]
+    assert after == before
+    told = "SELECT action, actor_id, address, details FROM audit ORDER BY id DESC LIMIT 1"
+    assert asked(path, told) == [("database_restored", None, None, '{"sessions_ended": 1}')]
+    assert [user["username"] for user in rows(kept)["users"]] == ["travis", "later"]
+    assert listed(path.parent) == ["backups", "test.db", kept.name]  # no log, no draft
+    assert (mode(path), mode(kept)) == (0o600, 0o600)
+    assert asked(path, "PRAGMA journal_mode") == [("wal",)]
+    assert is_whole(path)
+
+
+def test_a_restore_needs_no_database(run: Commands, path: Path, file: Path) -> None:
+    before = rows(path)["users"]
+    path.unlink()
+
+    code, output = run("restore", file)
+
+    assert code == 0
+    assert "the next ones are far higher" in output
+    assert "Kept" not in output
+    assert rows(path)["users"] == before
+    assert listed(path.parent) == ["backups", "test.db"]
+
+
+def test_a_backup_stays_as_it_is(run: Commands, path: Path, file: Path) -> None:
+    content, status = file.read_bytes(), file.stat()
+
+    run("restore", file)
+
+    assert file.read_bytes() == content
+    assert file.stat().st_mtime_ns == status.st_mtime_ns
+    assert listed(file.parent) == [file.name]
+
+
+def test_live_sessions_are_dead_also_under_a_clock_that_is_ahead(
+    run: Commands, path: Path, file: Path, clock: Clock
+) -> None:
+    token_now = int(clock())
+    with closing(Database(path)) as database, database.connection() as db:
+        header = bearer_of(db, 1, token_now)
+    file.unlink()
+    run("backup", file)
+    clock.advance(2**34)
+    run("restore", file)
+    clock.advance(-(2**34))
+
+    answer = run.app.test_client().get("/my-pets", headers=header)
+
+    assert answer.status_code == 403
+    assert {row["ended_at"] is None for row in rows(path)["sessions"]} == {False}
+
+
+def test_an_older_backup_is_brought_up_to_date(run: Commands, path: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old.db"
+    make(old, FIRST_RELEASE)
+
+    code, _ = run("restore", old)
+
+    assert code == 0
+    assert asked(path, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
+    assert asked(old, "PRAGMA user_version") == [(1,)]
+    answer = run.app.test_client().post("/auth", data=CREDENTIALS)
+    assert answer.status_code == 200
+
+
+def changed(content: bytes, kind: str) -> bytes:
+    return {
+        "garbage": b"letters to my aunt, and some more of them\n" * 300,
+        "empty": b"",
+        "another": content[:68] + b"mine" + content[72:],
+        "newer": content[:60] + (99).to_bytes(4, "big") + content[64:],
+        "truncated": content[: len(content) // 8192 * 4096],
+        "a page": spoiled(content),
+    }[kind]
+
+
+def spoil_file(file: Path, path: Path, kind: str) -> Path:
+    """Something else in the place of a backup; its name."""
+    if kind == "dangling":
+        make(file, "PRAGMA foreign_keys = OFF", "UPDATE pets SET user_id = 77")
+    elif kind == "open":
+        file.with_name(f"{file.name}-wal").write_bytes(b"x")
+    elif kind == "missing":
+        file.unlink()
+    elif kind == "a folder":
+        return file.parent
+    elif kind in {"a symlink", "a hard link"}:
+        file.unlink()
+        (file.symlink_to if kind == "a symlink" else file.hardlink_to)(path)
+    else:
+        file.write_bytes(changed(file.read_bytes(), kind))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("garbage", "file is not a database"),
+        ("empty", "is not a database of this service"),
+        ("another", "is not a database of this service"),
+        ("newer", "has schema version 99"),
+        ("truncated", "database disk image is malformed"),
+        ("a page", "is damaged: "),
+        ("dangling", "is damaged: a row of pets belongs to nobody"),
+        ("open", "is in use, or was not closed"),
+        ("missing", "is no file"),
+        ("a folder", "is no file"),
+        ("a symlink", "is the database itself"),
+        ("a hard link", "is the database itself"),
+    ],
+)
+def test_a_restore_of_something_else_is_refused_and_changes_nothing(
+    run: Commands, path: Path, file: Path, kind: str, why: str
+) -> None:
+    spoilt = spoil_file(file, path, kind)
+    before, beside = path.read_bytes(), (listed(path.parent), listed(file.parent))
+
+    code, output = run("restore", spoilt)
+
+    assert code == 1
+    assert why in output
+    assert output.startswith("Error: ")
+    assert "draft" not in output
+    assert path.read_bytes() == before
+    assert (listed(path.parent), listed(file.parent)) == beside
+
+
+def test_the_database_itself_is_no_backup(run: Commands, path: Path) -> None:
+    assert run("restore", path) == (1, f"Error: {path} is the database itself.\n")
+
+
+def test_a_link_to_a_backup_will_do(run: Commands, path: Path, file: Path) -> None:
+    latest = file.with_name("latest.db")
+    latest.symlink_to(file.name)
+
+    assert run("restore", latest)[0] == 0
+    assert latest.is_symlink()
+
+
+def test_a_database_that_is_a_link_stays_one(run: Commands, path: Path, file: Path) -> None:
+    real = path.rename(path.with_name("real.db"))
+    path.symlink_to(real.name)
+
+    assert run("restore", file)[0] == 0
+
+    assert path.is_symlink()
+    assert listed(path.parent)[1:3] == ["real.db", "real.db.replaced-2023-11-14T221320Z"]
+    assert is_whole(real)
+
+
+@pytest.mark.parametrize("kind", ["another", "a folder"])
+def test_what_is_not_ours_is_not_replaced(run: Commands, path: Path, file: Path, kind: str) -> None:
+    if kind == "another":
+        make(path, "PRAGMA application_id = 1")
+    else:
+        path.unlink()
+        path.mkdir()
+    before = listed(path.parent)
+
+    code, output = run("restore", file)
+
+    assert code == 1
+    assert ("is not a database of this service" in output) or ("it is no file" in output)
+    assert listed(path.parent) == before
+
+
+def test_a_restore_by_root_is_for_who_owned_the_database(
+    run: Commands, path: Path, file: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    os.chown(path, 4711, 4712)
+
+    run("restore", file)
+
+    assert (path.stat().st_uid, path.stat().st_gid) == (4711, 4712)
+
+
+# Ids.
+
+
+def test_ids_go_on_where_the_replaced_database_was(run: Commands, path: Path, file: Path) -> None:
+    add(path, "ada", "bob")
+    make(path, "PRAGMA foreign_keys = ON; DELETE FROM users WHERE username = 'bob'")
+    make(path, "INSERT INTO pets (user_id, name, created_at) VALUES (1, 'x', 0)")
+
+    _, output = run("restore", file)
+
+    assert "far higher" not in output
+    assert seqs(path) == {"users": 3, "pets": 3, "sessions": 1, "audit": 2}
+    run("restore", file)  # and once more, over what has been restored
+    assert seqs(path) == {"users": 3, "pets": 3, "sessions": 1, "audit": 3}
+
+
+@pytest.mark.parametrize("kind", ["missing", "garbage", "empty", "a page", "fresh", "behind"])
+def test_ids_leap_where_nobody_knows_how_far_they_had_come(
+    run: Commands, path: Path, file: Path, clock: Clock, kind: str
+) -> None:
+    clock.advance(DAY)
+    add(path, *(f"user-{number}" for number in range(500)))
+    if kind == "behind":  # the same past, but not the newest
+        file.unlink()
+        content = path.read_bytes()
+        add(path, "newer")
+        run("backup", file)
+        path.write_bytes(content)
+    elif kind == "a page":
+        path.write_bytes(spoiled(path.read_bytes()))
+    elif kind == "garbage":
+        path.write_text("nothing of a database is left in here\n" * 300)
+    elif kind == "empty":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+    if kind == "fresh":  # as `make run` makes one
+        run("init-db")
+        run("seed")
+        add(path, *(f"user-{number}" for number in range(500)))
+    before = seqs(file)
+
+    code, output = run("restore", file)
+
+    assert code == 0
+    assert "far higher" in output
+    leapt = {name: seq + DAY * 1000 for name, seq in before.items()}
+    assert seqs(path) == leapt | {"audit": leapt["audit"] + 1}  # the row that tells of it
+    assert is_whole(path)
+
+
+def test_of_two_restores_of_one_backup_the_later_leaps_past_the_earlier(
+    run: Commands, path: Path, file: Path, clock: Clock
+) -> None:
+    clock.advance(DAY)
+    path.unlink()
+    run("restore", file)
+    add(path, *(f"user-{number}" for number in range(100)))
+    handed_out = seqs(path)["users"]
+    path.unlink()
+    clock.advance(60)
+
+    run("restore", file)
+
+    assert seqs(path)["users"] > handed_out
+
+
+def test_a_leap_is_a_million_at_the_least_and_stays_within_what_an_id_can_be(
+    run: Commands, path: Path, file: Path
+) -> None:
+    make(path, "UPDATE sqlite_sequence SET seq = 999999999999999990 WHERE name = 'pets'")
+    file.unlink()
+    run("backup", file)
+    path.unlink()
+
+    run("restore", file)
+
+    assert seqs(path) == {
+        "users": 1_000_001,
+        "pets": 10**18 - 1,
+        "sessions": 1_000_001,
+        "audit": 1_000_002,
+    }
+
+
+# What is left of the replaced one.
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_no_log_of_a_lost_database_is_left_beside_the_restored_one(
+    run: Commands, path: Path, file: Path, *, there: bool
+) -> None:
+    if there:
+        path.write_text("nothing of a database is left in here\n" * 300)
+    else:
+        path.unlink()
+    for log in ("-wal", "-journal", "-shm"):
+        path.with_name(f"test.db{log}").write_text(log)
+
+    code, _ = run("restore", file)
+
+    assert code == 0
+    assert [name for name in listed(path.parent) if name.startswith("test.db-")] == []
+    if not there:  # else SQLite has taken the logs for its own, and they were none
+        kept = path.with_name("test.db.replaced-2023-11-14T221320Z-wal")
+        assert kept.read_text() == "-wal"
+    assert is_whole(path)
+
+
+def test_what_a_killed_server_had_in_its_log_is_kept(run: Commands, path: Path, file: Path) -> None:
+    killed = process(
+        "import os, sqlite3; d = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        'd.execute("UPDATE users SET username = \'late\'"); os._exit(9)',
+        path,
+    )  # fmt: skip
+    killed.communicate(timeout=60)
+    assert path.with_name("test.db-wal").stat().st_size > 0
+
+    run("restore", file)
+
+    kept = path.with_name("test.db.replaced-2023-11-14T221320Z")
+    assert listed(path.parent) == ["backups", "test.db", kept.name]
+    assert [user["username"] for user in rows(kept)["users"]] == ["late"]
+
+
+def test_who_has_opened_the_replaced_file_meanwhile_writes_nothing_anywhere(
+    run: Commands, path: Path, file: Path
+) -> None:
+    """Between the opening of a file and its first read SQLite holds no lock."""
+    with closing(sqlite3.connect(path)) as late:
+        run("restore", file)
+        before = path.read_bytes()
+
+        assert late.execute("SELECT username FROM users").fetchall() == [("travis",)]
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            late.execute("UPDATE users SET username = 'lost'")
+
+    assert path.read_bytes() == before
+    assert listed(path.parent)[1:] == ["test.db", "test.db.replaced-2023-11-14T221320Z"]
+
+
+@pytest.mark.parametrize("kind", ["whole", "garbage", "missing"])
+def test_a_database_that_somebody_has_open_is_not_replaced(
+    run: Commands, path: Path, file: Path, kind: str
+) -> None:
+    holder = process(
+        "import sqlite3; d = sqlite3.connect(sys.argv[1]);"
+        "d.execute('SELECT * FROM users').fetchall(); print('open', flush=True); sys.stdin.read()",
+        path,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "open\n"
+    try:
+        if kind == "garbage":
+            path.write_text("nothing of a database is left in here\n" * 300)
+        elif kind == "missing":
+            path.unlink()
+        before = listed(path.parent)
+
+        code, output = run("restore", file)
+
+        assert (code, listed(path.parent)) == (1, before)
+        assert output.endswith(" is in use: stop the service first.\n")
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert run("restore", file)[0] == 0
+
+
+def test_two_restores_within_a_second_keep_both(run: Commands, path: Path, file: Path) -> None:
+    run("restore", file)
+    run("restore", file)
+
+    assert [name.partition("Z")[2] for name in listed(path.parent)[2:]] == ["", "-1"]
+
+
+def test_where_the_log_was_taken_off_it_is_put_on_again(path: Path) -> None:
+    make(path, "PRAGMA journal_mode = DELETE")
+
+    our_sqlite.check(path)
+
+    assert asked(path, "PRAGMA journal_mode") == [("wal",)]

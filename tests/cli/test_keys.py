@@ -1,0 +1,466 @@
+"""Key pairs: rotated, revoked and pruned without a restart, published for others to verify with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from click.testing import Result
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from flask import Flask
+from flask.testing import FlaskClient
+
+from jwt_server.database import Connection, Database
+from jwt_server.errors import ConfigurationError
+from jwt_server.security import keys
+from jwt_server.web.service import EXTENSION
+from tests.conftest import Clock, MakeApp
+from tests.helpers.factories import CREDENTIALS, bearer
+
+PAIRS = ["EdDSA", "ES256", "RS256"]
+DAY = 24 * 60 * 60
+
+
+@pytest.fixture(params=PAIRS)
+def algorithm(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "keys"
+
+
+@pytest.fixture
+def app(make_app: MakeApp, database: Database, algorithm: str, folder: Path) -> Flask:
+    """An app with one key."""
+    app = make_app(jwt_algorithm=algorithm, jwt_keys_dir=folder)
+    assert run(app, "rotate").exit_code == 0
+    return app
+
+
+def run(app: Flask, *command: str) -> Result:
+    return app.test_cli_runner().invoke(args=["keys", *command])
+
+
+def sign_in(client: FlaskClient) -> str:
+    answer = client.post("/auth", data=CREDENTIALS)
+    assert answer.status_code == 200
+    return answer.text
+
+
+def published(client: FlaskClient) -> dict[str, dict[str, str]]:
+    answer = client.get("/.well-known/jwks.json")
+    assert answer.headers["Cache-Control"] == "public, max-age=600"
+    keys = {key["kid"]: key for key in answer.get_json()["keys"]}
+    assert len(keys) == len(answer.get_json()["keys"])
+    return keys
+
+
+def kid_of(token: str) -> str:
+    return str(jwt.get_unverified_header(token)["kid"])
+
+
+def test_a_token_is_verified_by_the_published_key_alone(
+    client: FlaskClient, algorithm: str, clock: Clock
+) -> None:
+    token = sign_in(client)
+
+    assert jwt.get_unverified_header(token) == {
+        "alg": algorithm, "kid": kid_of(token), "typ": "JWT"
+    }  # fmt: skip
+    [key] = published(client).values()
+    assert (key["alg"], key["use"], key["kid"]) == (algorithm, "sig", kid_of(token))
+    assert not {"d", "p", "q", "dp", "dq", "qi", "k"} & set(key)
+    claims = jwt.decode(
+        token, jwt.PyJWK(key).key, [algorithm], audience="jwt-server", issuer="jwt-server",
+        options={"verify_exp": False, "verify_iat": False},
+    )  # fmt: skip
+    assert claims["sub"] == "1"
+    assert client.get("/pets", headers=bearer(token)).status_code == 200
+
+
+def test_under_hs256_nothing_is_published(make_app: MakeApp, database: Database) -> None:
+    client = make_app().test_client()
+
+    assert client.get("/.well-known/jwks.json").get_json() == {"keys": []}
+    done = run(make_app(), "rotate")
+    assert done.exit_code == 1
+    assert "JWT_ALGORITHM is HS256" in done.output
+
+
+def test_the_public_keys_are_kept_for_as_long_as_is_set(
+    make_app: MakeApp, database: Database, folder: Path
+) -> None:
+    app = make_app(jwt_algorithm="EdDSA", jwt_keys_dir=folder, jwks_max_age=77)
+    run(app, "rotate")
+
+    answer = app.test_client().get("/.well-known/jwks.json")
+
+    assert answer.headers["Cache-Control"] == "public, max-age=77"
+
+
+def test_a_new_key_is_published_at_once_and_signs_after_two_max_ages(
+    client: FlaskClient, app: Flask, clock: Clock
+) -> None:
+    old = sign_in(client)
+    [first] = published(client)
+
+    done = run(app, "rotate")
+
+    both = published(client)
+    [second] = set(both) - {first}
+    assert done.output == f"Added: {second} signs from 2023-11-14T22:33:20Z on\n"
+    clock.advance(2 * 600 - 1)
+    assert kid_of(sign_in(client)) == first
+    clock.advance(1)
+    new = sign_in(client)
+    assert kid_of(new) == second
+    for token in (old, new):
+        assert client.get("/pets", headers=bearer(token)).status_code == 200
+
+
+def test_prune_removes_a_key_when_no_live_token_can_need_it(
+    client: FlaskClient, app: Flask, clock: Clock
+) -> None:
+    [first] = published(client)
+    run(app, "rotate")
+    clock.advance(2 * 600 - 1)
+    last = sign_in(client)  # the last one that the first key signs: 12 hours
+    clock.advance(12 * 60 * 60)
+    assert run(app, "prune").output == "Every key is still needed.\n"
+    assert client.get("/pets", headers=bearer(last)).text == "Expired token. Sign in again."
+    clock.advance(1)
+
+    assert run(app, "prune").output == f"Removed: {first}\n"
+
+    assert first not in published(client)
+    assert run(app, "prune").output == "Every key is still needed.\n"
+    assert sign_in(client)
+
+
+def test_revoke_replaces_the_key_that_signs_at_once(client: FlaskClient, app: Flask) -> None:
+    stolen = sign_in(client)
+    [first] = published(client)
+
+    done = run(app, "revoke", first)
+
+    [second] = published(client)
+    assert done.output == f"Revoked: {first}\nAdded: {second} signs from now on\n"
+    assert client.get("/pets", headers=bearer(stolen)).text == "Forged token."
+    assert kid_of(sign_in(client)) == second
+    assert run(app, "revoke", first).output == f"Error: There is no key {first}.\n"
+
+
+def test_revoke_of_a_key_to_come_leaves_the_one_that_signs(client: FlaskClient, app: Flask) -> None:
+    token = sign_in(client)
+    [first] = published(client)
+    run(app, "rotate")
+    [second] = set(published(client)) - {first}
+
+    assert run(app, "revoke", second).output == f"Revoked: {second}\n"
+
+    assert set(published(client)) == {first}
+    assert client.get("/pets", headers=bearer(token)).status_code == 200
+
+
+def pem_files(folder: Path, kid: str) -> list[Path]:
+    return sorted(folder.glob(f"*-{kid}.pem"))
+
+
+@pytest.mark.parametrize("seconds", [-60, 60], ids=["an earlier", "a later"])
+def test_revoke_takes_every_copy_of_the_key(
+    client: FlaskClient, app: Flask, folder: Path, clock: Clock, seconds: int
+) -> None:
+    """Under another activation, as an operator may have copied it."""
+    stolen = sign_in(client)
+    [first] = published(client)
+    [path] = pem_files(folder, first)
+    shutil.copy2(path, folder / f"{int(clock()) + seconds}-{first}.pem")
+    assert set(published(client)) == {first}
+
+    done = run(app, "revoke", first)
+
+    [second] = published(client)
+    assert done.output == f"Revoked: {first}\nAdded: {second} signs from now on\n"
+    assert pem_files(folder, first) == []
+    clock.advance(120)
+    assert kid_of(sign_in(client)) == second
+    assert client.get("/pets", headers=bearer(stolen)).text == "Forged token."
+
+
+def test_a_copy_that_signs_is_replaced_though_another_key_is_there(
+    client: FlaskClient, app: Flask, folder: Path, clock: Clock
+) -> None:
+    [first] = published(client)
+    run(app, "rotate")
+    [second] = set(published(client)) - {first}
+    clock.advance(2 * 600 + 1)
+    [path] = pem_files(folder, first)
+    shutil.copy2(path, folder / f"{int(clock())}-{first}.pem")
+    assert kid_of(sign_in(client)) == first
+
+    run(app, "revoke", first)
+
+    [third] = set(published(client)) - {second}
+    assert kid_of(sign_in(client)) == third
+
+
+def test_the_new_key_is_there_before_the_stolen_one_goes(
+    client: FlaskClient, app: Flask, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever a worker looks, there is a key that signs."""
+    [first] = published(client)
+    left: list[set[str]] = []
+    unlink = Path.unlink
+
+    def unlinked(path: Path, *, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok=missing_ok)
+        left.append(set(published(client)))
+
+    monkeypatch.setattr(Path, "unlink", unlinked)
+    run(app, "revoke", first)
+
+    [second] = published(client)
+    assert left == [{first, second}, {second}]  # after the draft, after the stolen key
+
+
+def test_list_tells_which_key_signs(client: FlaskClient, app: Flask, clock: Clock) -> None:
+    [first] = published(client)
+    run(app, "rotate")
+    [second] = set(published(client)) - {first}
+
+    def states() -> dict[str, str]:
+        lines = [line.split(maxsplit=2) for line in run(app, "list").stdout.splitlines()[2:]]
+        return {kid: state for kid, _, state in lines}
+
+    assert states() == {first: "signs", second: "will sign"}
+    clock.advance(2 * 600)
+    assert states() == {first: "verifies", second: "signs"}
+
+
+def test_key_files_are_their_owners_alone(app: Flask, folder: Path) -> None:
+    run(app, "rotate")
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    assert {path.suffix for path in folder.iterdir()} == {".pem"}
+
+
+def pem(private: Any, encryption: Any = None) -> bytes:
+    written: bytes = private.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption()
+    )
+    return written
+
+
+ON_A_CURVE_OF_1999 = b"""\
+-----BEGIN PRIVATE KEY-----
+ME4CAQAwEAYHKoZIzj0CAQYFK4EEAAYENzA1AgEBBA6xCXMMSQKtKBzlgP7OyaEg
+Ax4ABECoISH15673YrmbYfquRtmDqVjKjwXF/LTmRB4=
+-----END PRIVATE KEY-----
+"""
+
+WRONG: dict[str, tuple[bytes, str]] = {
+    "a curve that nobody knows": (ON_A_CURVE_OF_1999, "no PEM of an unencrypted private key"),
+    "no PEM": (b"x", "no PEM of an unencrypted private key"),
+    "encrypted": (
+        pem(ed25519.Ed25519PrivateKey.generate(), BestAvailableEncryption(b"x")),
+        "no PEM of an unencrypted private key",
+    ),
+    "RSA for EdDSA": (pem(rsa.generate_private_key(65537, 2048)), "EdDSA wants an Ed25519 key."),
+    "a curve for EdDSA": (pem(ec.generate_private_key(ec.SECP256R1())), "EdDSA wants an Ed25519"),
+    "another kid": (pem(ed25519.Ed25519PrivateKey.generate()), "Its kid is "),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_an_unusable_key_is_one_line_and_no_start(
+    make_app: MakeApp, database: Database, folder: Path, kind: str
+) -> None:
+    content, why = WRONG[kind]
+    folder.mkdir(mode=0o700)
+    path = folder / f"0-{'x' * 43}.pem"
+    path.write_bytes(content)
+    path.chmod(0o600)
+
+    with pytest.raises(ConfigurationError) as caught:
+        make_app(jwt_algorithm="EdDSA", jwt_keys_dir=folder)
+
+    [mistake] = caught.value.mistakes
+    assert mistake.startswith(f"The key {path} can't be used: ")
+    assert why in mistake
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "private", "why"),
+    [
+        ("ES256", ec.generate_private_key(ec.SECP384R1()), "ES256 wants a key on the curve P-256."),
+        ("ES256", ed25519.Ed25519PrivateKey.generate(), "ES256 wants a key on the curve P-256."),
+        ("RS256", ed25519.Ed25519PrivateKey.generate(), "RS256 wants an RSA key."),
+        ("RS256", rsa.generate_private_key(65537, 2048), "2048 bits is too weak, 3072 are needed"),
+    ],
+)
+def test_a_key_of_another_type_or_too_weak_is_refused(
+    algorithm: str, private: Any, why: str
+) -> None:
+    with pytest.raises(keys.UnusableKey, match=why):
+        keys.load(algorithm, pem(private))
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
+def test_a_key_that_others_may_read_is_refused(
+    app: Flask, make_app: MakeApp, folder: Path, algorithm: str, mode: int
+) -> None:
+    [path] = folder.iterdir()
+    path.chmod(mode)
+
+    with pytest.raises(ConfigurationError, match=f"chmod 600 {path}"):
+        make_app(jwt_algorithm=algorithm, jwt_keys_dir=folder)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(
+    make_app: MakeApp, folder: Path, make: Callable[[Path, int], None]
+) -> None:
+    folder.mkdir(mode=0o700)
+    path = folder / f"0-{'x' * 43}.pem"
+    make(path, 0o600)
+    other_end = os.open(path, os.O_RDWR | os.O_NONBLOCK) if path.is_fifo() else os.dup(0)
+    end_of_file = threading.Timer(5, os.close, [other_end])  # for who reads it all the same
+    end_of_file.start()
+
+    with pytest.raises(ConfigurationError, match=r"can't be used: It is no regular file\."):
+        make_app(jwt_algorithm="EdDSA", jwt_keys_dir=folder)
+
+    assert end_of_file.is_alive()
+    end_of_file.cancel()
+    os.close(other_end)
+
+
+def test_a_key_of_another_name_is_refused(
+    app: Flask, make_app: MakeApp, folder: Path, algorithm: str
+) -> None:
+    [path] = folder.iterdir()
+    path.rename(folder / "mine.pem")
+
+    with pytest.raises(ConfigurationError, match="Its name is not"):
+        make_app(jwt_algorithm=algorithm, jwt_keys_dir=folder)
+
+
+def test_without_a_key_nothing_is_signed_and_the_command_says_what_to_do(
+    make_app: MakeApp, database: Database, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make_app(jwt_algorithm="EdDSA", jwt_keys_dir=folder).test_client()
+
+    for answer in (client.post("/auth", data=CREDENTIALS), client.get("/readyz")):
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "2"
+    assert f"There is no folder {folder}: the command `keys rotate` makes it" in caplog.text
+    folder.mkdir()
+    assert client.get("/.well-known/jwks.json").status_code == 503
+    assert "the command `keys rotate` makes one" in caplog.text
+    assert run(client.application, "rotate").exit_code == 0
+    assert client.get("/readyz").status_code == 200
+
+
+def test_a_key_of_ones_own_is_no_way_in(client: FlaskClient, algorithm: str) -> None:
+    """Tokens under a key that was embedded, or of another kind, are forged."""
+    good = sign_in(client)
+    payload = jwt.decode(good, options={"verify_signature": False})
+    own = keys.generate(algorithm)
+    [theirs] = published(client).values()
+    public = jwt.PyJWK(theirs).key
+    header = jwt.get_unverified_header(good)
+
+    forged = [
+        jwt.encode(payload, own.private, algorithm, header | {"kid": own.kid}),
+        jwt.encode(payload, own.private, algorithm, header),
+        jwt.encode(payload, own.private, algorithm, header | {"jwk": own.jwk}),
+        jwt.encode(payload, own.private, algorithm, {"typ": "JWT"}),
+        jwt.encode(payload, "x" * 32, "HS256", {"typ": "JWT"}),
+        jwt.encode(payload, "x" * 32, "HS256", header | {"alg": "HS256"}),
+        jwt.encode(payload, str(theirs).encode(), "HS256", header | {"alg": "HS256"}),
+    ]
+    assert public is not None
+    for token in forged:
+        assert client.get("/pets", headers=bearer(token)).text == "Forged token."
+
+
+def test_a_key_that_is_completed_later_is_found_then(
+    client: FlaskClient, app: Flask, folder: Path, algorithm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    [first] = published(client)
+    run(app, "rotate")
+    [second] = set(published(client)) - {first}
+    [path] = folder.glob(f"*{second}.pem")
+    content = path.read_bytes()
+    other = app.extensions[EXTENSION].tokens.keys.__class__(folder, algorithm)  # another worker
+
+    path.write_bytes(content[:50])  # as a copy from another host may be seen
+    for _ in range(3):
+        assert [key["kid"] for key in other.jwks()] == [first]
+    path.write_bytes(content)
+
+    assert {key["kid"] for key in other.jwks()} == {first, second}
+    assert caplog.text.count("can't be used") == 1
+
+
+def test_without_keys_no_refresh_token_is_used_up(
+    client: FlaskClient, folder: Path, clock: Clock, db: Connection
+) -> None:
+    tokens = client.post(
+        "/auth", json=CREDENTIALS, headers={"Accept": "application/json"}
+    ).get_json()
+    body = {"refresh_token": tokens["refresh_token"]}
+    away = folder.rename(folder.with_name("away"))
+    before = db.driver.execute("SELECT count(*) FROM sessions").fetchall()
+
+    assert client.post("/auth/refresh", json=body).status_code == 503
+    assert client.post("/auth", json=CREDENTIALS).status_code == 503
+    away.rename(folder)
+    clock.advance(60)
+
+    assert db.driver.execute("SELECT count(*) FROM sessions").fetchall() == before
+    assert client.post("/auth/refresh", json=body).status_code == 200
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o720])
+def test_a_folder_that_others_may_write_to_is_refused(
+    app: Flask, make_app: MakeApp, folder: Path, algorithm: str, mode: int
+) -> None:
+    folder.chmod(mode)
+
+    with pytest.raises(ConfigurationError, match=f"chmod 700 {folder}"):
+        make_app(jwt_algorithm=algorithm, jwt_keys_dir=folder)
+
+
+def test_a_folder_that_is_none_is_one_line(make_app: MakeApp, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+
+    with pytest.raises(ConfigurationError, match=r"can't be read: Not a directory\."):
+        make_app(jwt_algorithm="EdDSA", jwt_keys_dir=tmp_path / "file")
+
+
+def test_prune_clears_away_what_a_kill_left(app: Flask, folder: Path) -> None:
+    old, new = folder / "old.draft", folder / "new.draft"
+    for draft in (old, new):
+        draft.write_text("half a key")
+    os.utime(old, (0, 0))
+
+    run(app, "prune")
+
+    assert (old.exists(), new.exists()) == (False, True)

@@ -1,0 +1,276 @@
+"""Older databases: brought to this release's schema in place, whatever was cut off before."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from jwt_server import migrate
+from jwt_server import sqlite as our_sqlite
+from jwt_server.config import Settings
+from jwt_server.errors import DatabaseUnavailable
+from jwt_server.sqlite import SCHEMA_VERSION
+from tests.conftest import BASE_ENVIRONMENT, MakeApp
+from tests.helpers.factories import CREDENTIALS
+from tests.helpers.server import ROOT, flask
+
+FIRST_RELEASE = (ROOT / "tests" / "data" / "schema-1.sql").read_text()
+STEPS = sorted(migrate.MIGRATIONS.glob("*.sql"))
+MISSING = [step.stem for step in STEPS[1:]]  # what a database of the first release lacks
+COMMENT = re.compile(r"--[^\n]*")
+
+
+def make(path: Path, *scripts: str) -> None:
+    with closing(sqlite3.connect(path)) as driver:
+        for script in scripts:
+            driver.executescript(script)
+
+
+def asked(path: Path, statement: str) -> list[Any]:
+    with closing(sqlite3.connect(path)) as driver:
+        return driver.execute(statement).fetchall()
+
+
+@pytest.fixture
+def old(settings: Settings) -> Path:
+    """A database as the first release left it."""
+    make(settings.database, FIRST_RELEASE)
+    return settings.database
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    """An app that makes no database."""
+    return make_app()
+
+
+def structure(path: Path) -> tuple[list[tuple[str, ...]], list[int]]:
+    """Tables, columns, checks, indexes and marks; yoyo's own notes aside."""
+    found = asked(path, "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name")
+    ours = [
+        (kind, name, table, re.sub(r"[\s]+|(?=[,()])|(?<=[,()])", " ", COMMENT.sub("", sql or "")))
+        for kind, name, table, sql in found
+        if "yoyo" not in table
+    ]
+    marks = [asked(path, f"PRAGMA {name}")[0][0] for name in ("application_id", "user_version")]
+    return [tuple(" ".join(text.split()) for text in row) for row in ours], marks
+
+
+def test_an_upgraded_database_is_the_same_as_a_fresh_one(old: Path, tmp_path: Path) -> None:
+    fresh = tmp_path / "fresh.db"
+    our_sqlite.create(fresh)
+
+    migrate.upgrade(old)
+
+    assert structure(old) == structure(fresh)
+
+
+def test_the_steps_from_nothing_make_the_same_as_a_fresh_one(tmp_path: Path) -> None:
+    fresh, stepped = tmp_path / "fresh.db", tmp_path / "stepped.db"
+    our_sqlite.create(fresh)
+
+    make(stepped, *(step.read_text() for step in STEPS))
+
+    assert structure(stepped) == structure(fresh)
+
+
+def test_each_step_has_the_next_number_and_leaves_it_behind(tmp_path: Path) -> None:
+    path = tmp_path / "stepped.db"
+
+    for number, step in enumerate(STEPS, start=1):
+        make(path, step.read_text())
+        assert migrate.number(step.name) == number
+        assert asked(path, "PRAGMA user_version") == [(number,)]
+
+    assert len(STEPS) == SCHEMA_VERSION
+
+
+def test_the_command_says_what_it_did_and_keeps_what_was_there(app: Flask, old: Path) -> None:
+    run = app.test_cli_runner().invoke
+
+    first = run(args=["db", "upgrade"])
+    again = run(args=["db", "upgrade"])
+
+    up_to_date = f"Up to date: {old} has schema version {SCHEMA_VERSION}\n"
+    assert first.output == "".join(f"Applied: {name}\n" for name in MISSING) + up_to_date
+    assert again.output == up_to_date
+    assert (first.exit_code, again.exit_code) == (0, 0)
+    token = app.test_client().post("/auth", data=CREDENTIALS).text
+    pets = app.test_client().get("/my-pets", headers={"Authorization": f"Bearer {token}"})
+    assert pets.get_json() == [{"name": "Bunny", "species": "dog"}]
+    assert asked(old, "SELECT disabled FROM users") == [(0,)]
+
+
+def test_addresses_of_sessions_are_known_ones(old: Path) -> None:
+    make(old, *(step.read_text() for step in STEPS[1:3]))
+    with closing(sqlite3.connect(old)) as driver, driver:
+        driver.executemany(
+            "INSERT INTO sessions VALUES (NULL, ?, 1, x'00', 1, 1, ?, 0, 0, 0, 0, 0, NULL, ?, '')",
+            [("a", 5, "192.0.2.1"), ("b", 7, "192.0.2.1"), ("c", 6, "192.0.2.2"),
+             ("d", 8, ""), ("e", 9, "2001:db8::1")],
+        )  # fmt: skip
+
+    migrate.upgrade(old)
+
+    known = asked(old, "SELECT * FROM known_addresses ORDER BY network")
+    assert known == [(1, "192.0.2.1", 7), (1, "192.0.2.2", 6)]
+
+
+def test_ids_of_deleted_rows_are_not_handed_out_again(app: Flask, old: Path) -> None:
+    migrate.upgrade(old)
+
+    assert asked(old, "SELECT seq FROM sqlite_sequence WHERE name = 'pets'") == [(2,)]
+    assert asked(old, "PRAGMA foreign_key_check") == asked(old, "SELECT 1 WHERE 0")
+    assert asked(old, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_an_old_database_starts_nothing_and_says_what_to_do(app: Flask, old: Path) -> None:
+    with pytest.raises(DatabaseUnavailable) as caught:
+        our_sqlite.check(old)
+
+    assert caught.value.cause == (
+        f"{old} has schema version 1, this release needs {SCHEMA_VERSION}: stop the service,"
+        " keep a copy, and run the command `db upgrade`."
+    )
+    assert app.test_client().get("/readyz").status_code == 503
+
+
+@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 99])
+def test_a_newer_database_is_left_alone(app: Flask, old: Path, version: int) -> None:
+    make(old, f"PRAGMA user_version = {version}")
+    before = structure(old)
+
+    done = app.test_cli_runner().invoke(args=["db", "upgrade"])
+
+    assert done.exit_code == 1
+    assert f"has schema version {version}, this release knows {SCHEMA_VERSION}" in done.output
+    assert structure(old) == before
+
+
+def test_there_must_be_a_database_and_ours(app: Flask, settings: Settings) -> None:
+    run = app.test_cli_runner().invoke
+    missing = run(args=["db", "upgrade"])
+    make(settings.database, "CREATE TABLE letters (text)")
+    another = run(args=["db", "upgrade"])
+
+    assert (missing.exit_code, another.exit_code) == (1, 1)
+    assert "No database at" in missing.output
+    assert "is not a database of this service" in another.output
+    assert asked(settings.database, "SELECT name FROM sqlite_master") == [("letters",)]
+
+
+@pytest.fixture
+def unnoted(old: Path) -> Path:
+    """A database whose second step yoyo has not noted: a kill came first."""
+    make(old, STEPS[1].read_text())
+    return old
+
+
+def test_a_step_that_was_done_but_not_noted_is_not_done_twice(unnoted: Path) -> None:
+    assert migrate.upgrade(unnoted) == MISSING[1:]
+
+    assert asked(unnoted, "SELECT count(*) FROM _yoyo_migration") == [(SCHEMA_VERSION,)]
+
+
+def test_what_is_up_to_date_is_not_written(app: Flask, tmp_path: Path) -> None:
+    fresh = tmp_path / "test.db"
+    our_sqlite.create(fresh)
+    before = fresh.read_bytes()
+
+    done = app.test_cli_runner().invoke(args=["db", "upgrade"])
+
+    assert (done.exit_code, done.output.count("\n")) == (0, 1)
+    assert fresh.read_bytes() == before
+
+
+def test_a_step_that_fails_leaves_nothing_behind(old: Path) -> None:
+    make(old, "CREATE TABLE enabled_admins (id)")  # in the way of an index of that name
+    before = structure(old)
+
+    with pytest.raises(DatabaseUnavailable) as caught:
+        migrate.upgrade(old)
+
+    assert "can't be upgraded: there is already a table named enabled_admins" in caught.value.cause
+    assert structure(old) == before
+    make(old, "DROP TABLE enabled_admins")
+    assert migrate.upgrade(old) == MISSING
+
+
+def test_the_version_in_the_file_is_believed_and_not_what_was_noted(old: Path) -> None:
+    migrate.upgrade(old)
+    make(old, "PRAGMA user_version = 1")
+
+    with pytest.raises(DatabaseUnavailable, match="unavailable") as caught:
+        migrate.upgrade(old)
+
+    assert "can't be upgraded: duplicate column name: disabled" in caught.value.cause
+
+
+def test_a_database_that_others_write_is_said_to_be_so(old: Path) -> None:
+    with closing(sqlite3.connect(old, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseUnavailable) as caught:
+            migrate.upgrade(old)
+
+    assert caught.value.cause == f"{old} can't be written: database is locked."
+
+
+def test_it_runs_under_a_user_without_a_name(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
+
+    assert migrate.upgrade(old) == MISSING
+
+
+def test_a_killed_upgrades_lock_can_be_broken(
+    app: Flask, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate.upgrade(old)
+    make(
+        old,
+        "PRAGMA user_version = 3",
+        "DROP TABLE throttle",
+        "DROP TABLE known_addresses",
+        "DROP TABLE audit",
+        "INSERT INTO yoyo_lock VALUES (1, '2026-01-01', 4711)",
+    )
+    monkeypatch.setattr(migrate, "LOCK_SECONDS", 0.1)
+    run = app.test_cli_runner().invoke
+
+    held = run(args=["db", "upgrade"])
+    broken = run(args=["db", "upgrade", "--break-lock"])
+
+    assert held.exit_code == 1
+    assert "is being upgraded by another process" in held.output
+    assert "--break-lock" in held.output
+    assert broken.exit_code == 0
+    assert asked(old, "SELECT count(*) FROM yoyo_lock") == [(0,)]
+
+
+@pytest.mark.parametrize("name", ["a b.db", "100%.db", "%20.db", "ü#1.db"])
+def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
+    make(tmp_path / name, FIRST_RELEASE)
+
+    assert migrate.upgrade(tmp_path / name) == MISSING
+    our_sqlite.check(tmp_path / name)
+    assert {path.name.removesuffix("-wal").removesuffix("-shm") for path in tmp_path.iterdir()} == {
+        name
+    }
+
+
+def test_a_user_types_it(tmp_path: Path) -> None:
+    make(tmp_path / "server.db", FIRST_RELEASE)
+
+    done = flask(tmp_path, BASE_ENVIRONMENT, "db", "upgrade")
+
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[0] == f"Applied: {MISSING[0]}"
+    assert "yoyo" not in done.stderr

@@ -1,0 +1,179 @@
+"""Things that tests make: tokens of every shape, good and bad; other users."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from jwt_server.audit import operator
+from jwt_server.database import Connection
+from jwt_server.security.passwords import hash_password
+from jwt_server.users.names import normalized, username_key
+
+SECRET_KEY = b"a secret key for the tests, 32 bytes and more"
+JWT_SECRET = b"a JWT secret for the tests, 32 bytes and more"
+
+CREDENTIALS = {"username": "travis", "password": "mypassword"}
+
+SETTINGS = (
+    "ACCESS_TOKEN_TTL", "AUDIT_RETENTION", "CORS_ORIGINS", "DATABASE_URL",
+    "HASH_CONCURRENCY", "HASH_QUEUE", "HASH_WAIT", "HOST", "JWKS_MAX_AGE", "JWT_ALGORITHM",
+    "JWT_AUDIENCE", "JWT_ISSUER", "JWT_KEYS_DIR", "JWT_SECRET", "JWT_SECRET_FILE",
+    "JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_FILE",
+    "LOG_FORMAT", "METRICS_HOST", "METRICS_PORT",
+    "PASSWORD_MIN_LENGTH", "PORT",
+    "REFRESH_GRACE", "REFRESH_TOKEN_IDLE_TTL", "REFRESH_TOKEN_TTL", "SALT_ROUNDS", "SECRET_KEY",
+    "SECRET_KEY_FILE", "SECRET_KEY_PREVIOUS", "SECRET_KEY_PREVIOUS_FILE", "SIGNUP",
+    "TEXT_TOKEN_TTL", "THROTTLE_ACCOUNT", "THROTTLE_ADDRESS", "THROTTLE_PAIR",
+    "TRUSTED_PROXIES", "WORKERS",
+)  # fmt: skip
+
+UNTHROTTLED: dict[str, Any] = dict.fromkeys(
+    ("throttle_account", "throttle_address", "throttle_pair"), 1_000_000
+)
+"""Settings under which no test but those of the throttle is asked to wait."""
+
+OPERATOR = operator(0)
+"""By whom tests change what they change without HTTP."""
+
+HEADER = {"alg": "HS256", "typ": "JWT"}
+ABSENT = object()
+
+SESSION = "travis-session-of-test"
+"""The id of the session that `token` names; `open_session` puts it into a database."""
+
+
+def base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def signed(header: bytes, payload: bytes, key: bytes = JWT_SECRET) -> str:
+    """Whatever header and payload, under a good HMAC-SHA-256."""
+    signing_input = f"{base64url(header)}.{base64url(payload)}"
+    mac = hmac.new(key, signing_input.encode(), hashlib.sha256).digest()
+    return f"{signing_input}.{base64url(mac)}"
+
+
+def claims(now: int | None = None, **changes: Any) -> dict[str, Any]:
+    """The claims of the demo user's token; `changes` replaces some, ABSENT leaves one out."""
+    issued = int(time.time()) if now is None else now
+    good = {
+        "iss": "jwt-server",
+        "aud": "jwt-server",
+        "sub": "1",
+        "iat": issued,
+        "exp": issued + 900,
+        "jti": "test",
+        "sid": SESSION,
+        "admin": False,
+    }
+    return {name: value for name, value in (good | changes).items() if value is not ABSENT}
+
+
+def token(
+    now: int | None = None,
+    header: dict[str, Any] | None = None,
+    key: bytes = JWT_SECRET,
+    **changes: Any,
+) -> str:
+    """A token that this service would take, but for the changes."""
+    return signed(
+        json.dumps(HEADER if header is None else header).encode(),
+        json.dumps(claims(now, **changes)).encode(),
+        key,
+    )
+
+
+def bearer(access_token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {access_token}"}
+
+
+def open_session(path: Path, now: int | None = None, user_id: int = 1, sid: str = SESSION) -> None:
+    """Have a user be signed in, in a session of a known id that lasts."""
+    opened = int(time.time()) if now is None else now
+    with closing(sqlite3.connect(path)) as driver, driver:
+        driver.execute(INSERT_SESSION, session_row(user_id, sid, opened))
+
+
+INSERT_SESSION = "INSERT INTO sessions VALUES (NULL, ?, ?, ?, 1, 1, ?, ?, ?, ?, ?, ?, NULL, '', '')"
+
+
+def session_row(user_id: int, sid: str, opened: int) -> tuple[object, ...]:
+    return (sid, user_id, b"n" * 16, opened, opened, opened, opened, 2**33, 2**33)
+
+
+def bearer_of(db: Connection, user_id: int, now: int) -> dict[str, str]:
+    """The Authorization header of another user, signed in just now."""
+    sid = f"session-of-user-{user_id:06}"
+    db.driver.execute(INSERT_SESSION, session_row(user_id, sid, now))
+    return bearer(token(now, sub=str(user_id), sid=sid))
+
+
+def add_user(
+    db: Connection, username: str, password: str = "correct horse", password_hash: str | None = None
+) -> int:
+    """Insert a user straight into the table; the id."""
+    cursor = db.driver.execute(
+        "INSERT INTO users (username, username_key, password_hash, created_at)"
+        " VALUES (?, ?, ?, 0) RETURNING id",
+        (
+            normalized(username),
+            username_key(username),
+            password_hash or hash_password(password, 4),
+        ),
+    )
+    user_id: int = cursor.fetchone()["id"]
+    return user_id
+
+
+def everything(db: Connection) -> dict[str, list[dict[str, Any]]]:
+    """All that the database holds, table by table, but for what tells of refusals."""
+    return {
+        table: db.driver.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()  # noqa: S608 - ours
+        for table in ("users", "sessions", "known_addresses", "pets")
+    }
+
+
+def spoil(path: Path, kind: str) -> bytes:
+    """Replace the database file by something that the service can't use; what it was."""
+    with closing(sqlite3.connect(path)) as driver:
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    good = path.read_bytes()
+    path.unlink()
+    if kind == "no database":
+        path.write_bytes(b"this is no database, but longer than a header of one\n" * 100)
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "a folder":
+        path.mkdir()
+    elif kind == "another":
+        path.write_bytes(good[:68] + b"mine" + good[72:])
+    elif kind == "newer":
+        path.write_bytes(good[:60] + (99).to_bytes(4, "big") + good[64:])
+    elif kind == "older":
+        path.write_bytes(good[:60] + (1).to_bytes(4, "big") + good[64:])
+    elif kind == "not writable":
+        # Root may write any file, so the file itself says no: SQLite opens a header with a
+        # write version that it does not know for reading only.
+        path.write_bytes(good[:18] + b"\3" + good[19:])
+    return good
+
+
+# What is wrong, and what the operator is told.
+KINDS = {
+    "missing": "No database at",
+    "no database": "file is not a database",
+    "empty": "is not a database of this service",
+    "another": "is not a database of this service",
+    "a folder": "can't be opened",
+    "newer": "schema version 99, this release knows 5 and no newer one",
+    "older": "schema version 1, this release needs 5",
+    "not writable": "can't be written",
+}

@@ -1,0 +1,29 @@
+"""What may be in no log, whatever was asked: passwords, tokens, secrets, Authorization headers."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from tests.helpers.factories import CREDENTIALS, JWT_SECRET, SECRET_KEY
+
+SECRET: Final = re.compile(
+    "|".join(
+        (
+            re.escape(CREDENTIALS["password"]),
+            re.escape(SECRET_KEY.decode()),
+            re.escape(JWT_SECRET.decode()),
+            "(?i:correct horse|a long passphrase)",  # the other users' passwords
+            "PRIVATE KEY",
+            r"eyJ(?:hbGci|0eXAi|[\w-]{20})",  # an access token, whole or cut; no session's id
+            r"\b[\w-]{22}\.\d+\.[\w-]{20,}",  # a refresh token
+            r"(?i:bearer|basic) [\w+/=-]",
+            r"\$2[abxy]\$|\$bcrypt-sha256\$",
+        )
+    )
+)
+
+
+def leaks(log: str) -> list[str]:
+    """What is in a log that must not be."""
+    return [found.group() for found in SECRET.finditer(log)]

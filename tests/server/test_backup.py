@@ -1,0 +1,230 @@
+"""Backup and restore beside a real server: under load, and killed at any moment."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jwt_server.backups.drafts import PREFIX
+from tests.cli.test_backup import is_whole
+from tests.cli.test_migrate import asked
+from tests.conftest import BASE_ENVIRONMENT, ask_server
+from tests.helpers.factories import bearer
+from tests.helpers.server import Server, environment, flask, running, started
+
+SETTINGS = BASE_ENVIRONMENT | {"SIGNUP": "open", "TRUSTED_PROXIES": "1"}
+PASSWORD = "a long passphrase"
+
+
+def post(server: Server, path: str, body: object, **headers: str) -> dict[str, Any]:
+    sent = {"Accept": "application/json"} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
+    answer = ask_server(server, "POST", path, sent, json.dumps(body), "application/json")
+    assert answer.status in {200, 201}, answer.text
+    found: dict[str, Any] = json.loads(answer.body)
+    return found
+
+
+@dataclass
+class Client:
+    """Signs up, refreshes and adds pets, as fast as it can, and notes what was acknowledged."""
+
+    server: Server
+    number: int
+    users: dict[int, str] = field(default_factory=dict)
+    pets: dict[int, str] = field(default_factory=dict)
+    tokens: list[dict[str, Any]] = field(default_factory=list)
+
+    def work(self, over: threading.Event) -> None:
+        while not over.is_set():
+            self.visit(f"user-{self.number}-{len(self.users)}")
+
+    def visit(self, name: str) -> None:
+        address = {"X_Forwarded_For": f"192.0.{self.number}.{len(self.users) % 250}"}
+        made = post(self.server, "/users", {"username": name, "password": PASSWORD}, **address)
+        self.users[made["id"]] = name
+        signed_in = post(self.server, "/auth", {"username": name, "password": PASSWORD}, **address)
+        body = {"refresh_token": signed_in["refresh_token"]}
+        self.tokens.append(post(self.server, "/auth/refresh", body, **address))
+        for pet in (f"Rex of {name}", f"Kim of {name}"):
+            made = post(self.server, "/pets", {"name": pet}, **bearer(self.last()), **address)
+            self.pets[made["id"]] = pet
+
+    def last(self) -> str:
+        return str(self.tokens[-1]["access_token"])
+
+
+@contextmanager
+def load(server: Server) -> Iterator[list[Client]]:
+    """Four clients at work, for the length of a `with` block; an error in one is ours."""
+    over, clients, errors = threading.Event(), [Client(server, each) for each in range(4)], []
+
+    def work(client: Client) -> None:
+        try:
+            client.work(over)
+        except BaseException as error:  # noqa: BLE001 - told in the main thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(each,)) for each in clients]
+    for thread in threads:
+        thread.start()
+    try:
+        yield clients
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+
+
+def until(clients: list[Client], visits: int) -> None:
+    """Wait until each has done so many."""
+    deadline = time.monotonic() + 60
+    while min(len(each.tokens) for each in clients) < visits:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_backup_taken_under_load_comes_back_and_no_id_is_handed_out_again(
+    tmp_path: Path,
+) -> None:
+    live = tmp_path / "live"
+    live.mkdir()
+    file = tmp_path / "backup.db"
+    with running(live, SETTINGS) as server:
+        with load(server) as clients:
+            until(clients, 2)
+            before = [(dict(each.users), dict(each.pets), list(each.tokens)) for each in clients]
+            done = flask(live, SETTINGS, "backup", str(file))
+            until(clients, len(max(clients, key=lambda each: len(each.tokens)).tokens) + 1)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in server.log()
+
+    assert flask(live, SETTINGS, "restore", str(file)).returncode == 0
+    users = dict(asked(live / "server.db", "SELECT id, username FROM users"))
+    pets = dict(asked(live / "server.db", "SELECT id, name FROM pets"))
+    for their_users, their_pets, _ in before:
+        assert their_users.items() <= users.items()
+        assert their_pets.items() <= pets.items()
+    assert is_whole(live / "server.db")
+    assert len(users) < 1 + sum(len(each.users) for each in clients)  # some came too late for it
+
+    with started(live, SETTINGS) as server:
+        for each in (token for _, _, tokens in before for token in tokens):
+            headers = bearer(each["access_token"])
+            assert ask_server(server, "GET", "/my-pets", headers).status == 403
+            body = json.dumps({"refresh_token": each["refresh_token"]})
+            kind = "application/json"
+            refused = ask_server(server, "POST", "/auth/refresh", {}, body, kind)
+            assert refused.status == 401
+        new = Client(server, 9)
+        new.visit("someone new")
+        name = next(iter(before[0][0].values()))
+        again = post(server, "/auth", {"username": name, "password": PASSWORD})
+        assert ask_server(server, "GET", "/me", bearer(again["access_token"])).status == 200
+    assert min(new.users) > max(max(each.users) for each in clients)
+    assert min(new.pets) > max(max(each.pets) for each in clients)
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_nothing_is_restored_while_the_service_runs(tmp_path: Path, busy: bool) -> None:
+    file = tmp_path / "backup.db"
+    with running(tmp_path, SETTINGS) as server:
+        assert flask(tmp_path, SETTINGS, "backup", str(file)).returncode == 0
+        with load(server) as clients:
+            until(clients, 2)  # both workers have it open
+            done = flask(tmp_path, SETTINGS, "restore", str(file)) if busy else None
+        done = done or flask(tmp_path, SETTINGS, "restore", str(file))
+        answer = ask_server(server, "GET", "/my-pets", bearer(clients[0].last()))
+
+    assert (done.returncode, answer.status) == (1, 200)
+    assert done.stderr.endswith("is in use: stop the service first.\n")
+    assert not list(tmp_path.glob("*.replaced-*"))
+    assert not list(tmp_path.glob(f"{PREFIX}*"))
+    [(kept,)] = asked(tmp_path / "server.db", "SELECT count(*) FROM users")
+    assert kept == 1 + sum(len(each.users) for each in clients)
+
+
+def kill(folder: Path, after: float, *command: str) -> bool:
+    """Run a command and kill it after so many seconds; whether it was still running."""
+    process = subprocess.Popen(  # noqa: S603 - our own command
+        [sys.executable, "-m", "flask", "--app", "wsgi", *command],
+        cwd=folder, env=environment(folder, SETTINGS),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    time.sleep(after)
+    process.kill()
+    return process.wait() == -signal.SIGKILL
+
+
+@pytest.fixture
+def seconds(tmp_path: Path) -> float:
+    """A database of some size; how long a backup of it takes here, its start included."""
+    for command in ("init-db", "seed"):
+        flask(tmp_path, SETTINGS, command)
+    with closing(sqlite3.connect(tmp_path / "server.db")) as driver, driver:
+        driver.executemany(
+            "INSERT INTO pets (user_id, name, created_at) VALUES (1, ?, 0)",
+            ((f"{number:0100}",) for number in range(100_000)),
+        )
+    began = time.monotonic()
+    assert flask(tmp_path, SETTINGS, "backup", str(tmp_path / "first")).returncode == 0
+    return time.monotonic() - began
+
+
+def test_a_killed_backup_leaves_a_whole_file_or_none(tmp_path: Path, seconds: float) -> None:
+    chance = random.Random(6)  # noqa: S311 - no secret
+    killed = 0
+    for number in range(8):
+        file = tmp_path / "backups" / f"{number}.db"
+        file.parent.mkdir(exist_ok=True)
+        killed += kill(tmp_path, seconds * chance.uniform(0.3, 1.1), "backup", str(file))
+        assert not file.exists() or is_whole(file)
+
+    assert killed
+    last = tmp_path / "backups" / "last.db"
+    assert flask(tmp_path, SETTINGS, "backup", str(last)).returncode == 0
+    assert is_whole(last)
+    assert not list(last.parent.glob(f"{PREFIX}*"))  # what the killed have left is gone
+    assert not list(last.parent.glob("*-wal"))
+
+
+def test_a_killed_restore_leaves_the_old_database_or_the_new_one(
+    tmp_path: Path, seconds: float
+) -> None:
+    chance, path = random.Random(7), tmp_path / "server.db"  # noqa: S311 - no secret
+    asked(path, "SELECT 1")
+    killed, states = 0, set()
+    for _ in range(8):
+        with closing(sqlite3.connect(path)) as driver, driver:  # something for the log
+            driver.execute("UPDATE users SET username = 'old'")
+        killed += kill(
+            tmp_path, seconds * chance.uniform(0.3, 1.6), "restore", str(tmp_path / "first")
+        )
+        [(name,)] = asked(path, "SELECT username FROM users")
+        states.add(name)
+        assert name in {"old", "travis"}
+        assert asked(path, "SELECT count(*) FROM pets") == [(100_002,)]
+        assert is_whole(path)
+
+    assert killed
+    assert "old" in states
+    assert flask(tmp_path, SETTINGS, "restore", str(tmp_path / "first")).returncode == 0
+    assert asked(path, "SELECT username FROM users") == [("travis",)]
+    assert not list(tmp_path.glob(f"{PREFIX}*"))
+    with started(tmp_path, SETTINGS) as server:
+        assert ask_server(server, "GET", "/readyz").status == 200

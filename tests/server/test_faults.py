@@ -1,0 +1,440 @@
+"""The database full, read-only, locked or gone, under a gunicorn with two workers.
+
+What can go on does; the rest is a 503 with its cause in the log, nothing is half done, and all is
+well as soon as the cause is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import BASE_ENVIRONMENT, Answer, ask_server
+from tests.helpers import server as servers
+from tests.helpers.disks import as_root, filled, immutable, log_of, small_disk
+from tests.helpers.factories import (
+    CREDENTIALS,
+    INSERT_SESSION,
+    SESSION,
+    bearer,
+    open_session,
+    session_row,
+    token,
+)
+from tests.helpers.server import Server, flask, started
+from tests.server.test_server import failed_start
+
+JSON = "application/json"
+USER = {"username": "ada", "password": "correct horse"}
+PASSWORD = CREDENTIALS["password"]
+
+WRITES: dict[str, tuple[str, str, dict[str, str]]] = {
+    "a sign-in": ("POST", "/auth", CREDENTIALS),
+    "a sign-up": ("POST", "/users", USER),
+    "a rename": ("PATCH", "/me", {"username": "trevor"}),
+    "a password": ("PUT", "/me/password",
+                   {"current_password": PASSWORD, "new_password": "correct horse battery"}),
+    "a password again": ("POST", "/auth/reauth", {"password": PASSWORD}),
+    "a deletion": ("DELETE", "/me", {"password": PASSWORD}),
+    "a new pet": ("POST", "/pets", {"name": "x"}),
+    "another pet": ("PUT", "/pets/1", {"name": "x"}),
+    "a pet less": ("DELETE", "/pets/2", {}),
+}  # fmt: skip
+
+READS = ("/my-pets", "/pets", "/pets/1", "/me", "/me/export", "/auth/verify", "/auth/sessions")
+
+BUSY = "database is locked"
+FULL = "The disk is full"
+
+
+@dataclass(frozen=True)
+class House:
+    """A running server, and its database."""
+
+    server: Server
+    database: Path
+
+    def ask(self, method: str, path: str, body: Any = None, sid: str = SESSION) -> Answer:
+        """Ask as the demo user, in the session of that id."""
+        headers = bearer(token(sid=sid)) | {"Accept": JSON}
+        data = None if body is None else json.dumps(body)
+        return ask_server(self.server, method, path, headers, data, JSON if data else None)
+
+    def refresh(self, refresh_token: str) -> Answer:
+        return self.ask("POST", "/auth/refresh", {"refresh_token": refresh_token})
+
+    def rows(self) -> dict[str, list[Any]]:
+        """All that is written, table by table, but for what only counts."""
+        with closing(sqlite3.connect(self.database, timeout=10)) as driver:
+            return {
+                table: driver.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()  # noqa: S608 - ours
+                for table in ("users", "pets", "sessions", "known_addresses", "throttle", "audit")
+            }
+
+    def causes(self) -> set[str]:
+        """What the log has for the operator, but for a line for each request."""
+        lines = map(json.loads, self.server.log().splitlines())
+        return {line["message"] for line in lines if line["level"] == "ERROR"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the database is."""
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def house(tmp_path: Path, folder: Path) -> Iterator[House]:
+    database = folder / "server.db"
+    extra = BASE_ENVIRONMENT | {"DATABASE_URL": f"sqlite:///{database}", "SIGNUP": "open"}
+    for command in ("init-db", "seed"):
+        assert flask(tmp_path, extra, command).returncode == 0
+    open_session(database)
+    with started(tmp_path, extra) as server:
+        house = House(server, database)
+        yield house
+        assert_well(house)
+        log = server.log()
+    assert "Traceback" not in log
+    assert '"status": 500' not in log
+
+
+def assert_well(house: House) -> None:
+    """Whoever asks first after the cause is gone is served, by each worker, and all is there."""
+    for _ in range(6):
+        assert house.ask("POST", "/pets", {"name": "after"}).status == 201
+        assert house.ask("GET", "/readyz").status == 200
+    assert house.ask("POST", "/auth", CREDENTIALS).status == 200
+    with closing(sqlite3.connect(house.database, timeout=10)) as driver:
+        assert driver.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert driver.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def assert_refused(house: House, answer: Answer, what: str) -> None:
+    """A 503 to come back after, which tells nothing of why."""
+    assert answer.status == 503, (what, answer.text)
+    assert answer.headers["Retry-After"] == "2"
+    assert json.loads(answer.body)["code"] == "database_unavailable"
+    for secret in (str(house.database), "server.db", "disk", "locked", "read"):
+        assert secret not in answer.text
+
+
+def assert_reads_go_on(house: House) -> None:
+    for _ in range(3):  # by both workers
+        for path in READS:
+            answer = house.ask("GET", path)
+            assert answer.status in (200, 204), (path, answer.text)
+    assert house.ask("GET", "/healthz").status == 200
+
+
+def assert_writes_are_refused(house: House) -> None:
+    for what, (method, path, body) in WRITES.items():
+        assert_refused(house, house.ask(method, path, body), what)
+    assert_refused(house, house.ask("GET", "/readyz"), "/readyz")
+
+
+def have_both_workers_read(house: House) -> None:
+    """So that each has a connection."""
+    pids: set[int] = set()
+    while pids != set(house.server.workers()):
+        with ThreadPoolExecutor(32) as pool:
+            assert set(pool.map(lambda _: house.ask("GET", "/me").status, range(100))) == {200}
+        lines = map(json.loads, house.server.log().splitlines())
+        pids = {line["pid"] for line in lines if line.get("route") == "/me"}
+
+
+def signed_in(house: House) -> dict[str, Any]:
+    """Tokens of a session of the demo user."""
+    answer = house.ask("POST", "/auth", CREDENTIALS)
+    assert answer.status == 200
+    tokens: dict[str, Any] = json.loads(answer.body)
+    return tokens
+
+
+def open_sessions(house: House, count: int) -> list[str]:
+    """Sessions of the demo user, written at once; their ids."""
+    ids = [f"session-of-user-{number:06}" for number in range(count)]
+    opened = int(time.time())
+    with closing(sqlite3.connect(house.database)) as driver, driver:
+        driver.executemany(INSERT_SESSION, [session_row(1, sid, opened) for sid in ids])
+    return ids
+
+
+class TestFullDisk:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Iterator[Path]:
+        with small_disk(tmp_path / "data") as disk:
+            yield disk
+
+    def test_reads_go_on_and_writes_are_refused_whole(self, house: House, folder: Path) -> None:
+        tokens = signed_in(house)
+        before = house.rows()
+        with filled(folder):
+            assert_writes_are_refused(house)
+            assert_refused(house, house.refresh(tokens["refresh_token"]), "a refresh")
+            assert_reads_go_on(house)
+            assert house.rows() == before
+
+        assert house.refresh(tokens["refresh_token"]).status == 200
+        assert all(FULL in cause for cause in house.causes())
+
+    def test_people_sign_out_in_every_way(self, house: House, folder: Path) -> None:
+        by_token, by_refresh, by_other = (signed_in(house) for _ in range(3))
+        local, listed = open_sessions(house, 2)
+        with filled(folder):
+            answers = [
+                house.ask("POST", "/auth/logout", {}, sid=local),
+                house.ask("DELETE", f"/auth/sessions/{listed}"),
+                ask_server(house.server, "POST", "/auth/logout", {},
+                           json.dumps({"refresh_token": by_refresh["refresh_token"]}), JSON),
+                ask_server(house.server, "POST", "/auth/logout", bearer(by_token["access_token"]),
+                           "{}", JSON),
+                house.ask("POST", "/auth/logout?scope=others", {}),
+            ]  # fmt: skip
+            assert [answer.status for answer in answers] == [204] * 5
+            for _ in range(4):  # in both workers at once
+                for sid in (local, listed):
+                    assert house.ask("GET", "/me", sid=sid).status == 401
+            for tokens in (by_token, by_refresh, by_other):
+                assert ask_server(house.server, "GET", "/me",
+                                  bearer(tokens["access_token"])).status == 401  # fmt: skip
+
+        for tokens in (by_token, by_refresh, by_other):
+            assert house.refresh(tokens["refresh_token"]).status == 401
+
+    def test_hundreds_sign_out_and_no_204_is_false(self, house: House, folder: Path) -> None:
+        ids = open_sessions(house, 1500)
+        # The least room that there can be: SQLite is about to write the log back, but can't, as
+        # the file would have to grow.
+        while not 950 < log_of(house.database).frames < 990:
+            assert (
+                house.ask("POST", "/pets", {"name": "x" * 100, "species": "x" * 100}).status == 201
+            )
+        ended = 0
+        with filled(folder):
+            for sid in ids:
+                answer = house.ask("POST", "/auth/logout", {}, sid=sid)
+                if answer.status != 204:
+                    break
+                assert house.ask("GET", "/me", sid=sid).status == 401
+                ended += 1
+            assert_refused(house, answer, f"sign-out {ended}")
+            assert house.ask("GET", "/me", sid=ids[ended]).status == 200
+            assert_reads_go_on(house)
+
+        print(f"{ended} sessions ended on a full disk")
+        assert ended > 200
+        rows = house.rows()["audit"]
+        assert sum("signed_out" in row for row in rows) == ended  # and none without its row
+        assert house.ask("POST", "/auth/logout", {}, sid=ids[ended]).status == 204
+
+    def test_new_workers_read_and_sign_out_too(self, house: House, folder: Path) -> None:
+        [sid] = open_sessions(house, 1)
+        assert_reads_go_on(house)
+        with filled(folder):
+            old = house.server.workers()
+            os.kill(old[0], 9)
+            deadline = time.monotonic() + 20
+            while not (len(new := house.server.workers()) == 2 and new != old):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert_reads_go_on(house)
+            assert house.ask("POST", "/auth/logout", {}, sid=sid).status == 204
+
+    def test_a_start_with_little_left_reads_and_with_nothing_left_is_one_line(
+        self, tmp_path: Path, folder: Path
+    ) -> None:
+        database = folder / "server.db"
+        extra = BASE_ENVIRONMENT | {"DATABASE_URL": f"sqlite:///{database}"}
+        for command in ("init-db", "seed"):
+            assert flask(tmp_path, extra, command).returncode == 0
+        open_session(database)
+        with filled(folder):
+            [line] = failed_start(tmp_path, extra)
+            assert line.startswith(f"{database} can't be opened: ")
+        (folder / "large").write_bytes(bytes(28 * 1024 * 1024))
+        with started(tmp_path, extra) as server:
+            house = House(server, database)
+            assert_reads_go_on(house)
+            assert_refused(house, house.ask("POST", "/pets", {"name": "x"}), "a new pet")
+            assert_refused(house, house.ask("GET", "/readyz"), "/readyz")
+            assert house.ask("POST", "/auth/logout", {}).status == 204
+
+
+class TestReadOnly:
+    @pytest.mark.parametrize("both", [False, True])
+    def test_files_that_nobody_can_write_are_read(self, house: House, *, both: bool) -> None:
+        if both:  # else the other opens them as they are then
+            have_both_workers_read(house)
+        tokens = signed_in(house)
+        before = house.rows()
+        with immutable(house.database, Path(f"{house.database}-wal")):
+            assert_reads_go_on(house)
+            assert_writes_are_refused(house)
+            assert_refused(house, house.refresh(tokens["refresh_token"]), "a refresh")
+            assert_refused(house, house.ask("POST", "/auth/logout", {}), "a sign-out")
+            assert house.rows() == before
+
+        assert house.refresh(tokens["refresh_token"]).status == 200
+        assert house.causes()
+
+    @pytest.mark.parametrize("lost", ["by its mode", "by its owner"])
+    def test_what_was_opened_without_the_right_to_write_is_not_kept(
+        self, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, lost: str
+    ) -> None:
+        if os.geteuid() == 0:  # then modes mean nothing, unless that right is given up
+            command = ("setpriv", "--bounding-set=-dac_override", *servers.GUNICORN)
+            monkeypatch.setattr(servers, "GUNICORN", command)
+        house: House = request.getfixturevalue("house")
+        before = house.rows()
+        mode = 0o400 if lost == "by its mode" else 0o604
+        house.database.chmod(mode)
+        if lost == "by its owner":
+            as_root("chown", "nobody", str(house.database))
+        assert_reads_go_on(house)
+        assert_writes_are_refused(house)
+        assert_refused(house, house.ask("POST", "/auth/logout", {}), "a sign-out")
+        assert house.rows() == before
+
+        for path in house.database.parent.glob("server.db*"):  # the log was made like the database
+            if lost == "by its owner":
+                as_root("chown", str(os.geteuid()), str(path))
+            else:
+                path.chmod(0o600)
+        assert any("readonly" in cause for cause in house.causes())
+
+
+class TestLocked:
+    @pytest.fixture(params=["IMMEDIATE", "EXCLUSIVE"])
+    def locked(self, house: House, request: pytest.FixtureRequest) -> Iterator[House]:
+        with closing(sqlite3.connect(house.database, isolation_level=None)) as driver:
+            driver.execute(f"BEGIN {request.param}")
+            yield house
+
+    def test_writes_and_sign_outs_wait_two_seconds_and_reads_none(self, locked: House) -> None:
+        for what in ("a new pet", "a sign-in", "a sign-up"):
+            method, path, body = WRITES[what]
+            began = time.monotonic()
+            assert_refused(locked, locked.ask(method, path, body), what)
+            assert 1.9 < time.monotonic() - began < 4
+        assert_refused(locked, locked.ask("POST", "/auth/logout", {}), "a sign-out")
+        assert_refused(locked, locked.ask("GET", "/readyz"), "/readyz")
+        assert_reads_go_on(locked)
+        assert any(BUSY in cause for cause in locked.causes())
+
+    def test_two_hundred_who_wait_to_write_leave_threads_to_those_who_read(
+        self, house: House
+    ) -> None:
+        over = threading.Event()
+        statuses: Counter[int] = Counter()
+
+        def write() -> None:
+            while not over.is_set():
+                statuses[house.ask("POST", "/pets", {"name": "x"}).status] += 1
+                over.wait(1)
+
+        threads = [threading.Thread(target=write) for _ in range(200)]
+        with closing(sqlite3.connect(house.database, isolation_level=None)) as driver:
+            driver.execute("BEGIN IMMEDIATE")
+            for thread in threads:
+                thread.start()
+            time.sleep(4)  # until each worker has found out that the lock is not to be had
+            took = [timed(house, "/my-pets") for _ in range(30)]
+            over.set()
+            for thread in threads:
+                thread.join()
+
+        assert set(statuses) == {503}
+        assert sorted(took)[15] < 0.5
+        assert max(took) < 1.9  # nobody had to wait until a writer gave up
+        assert "The database is locked, and 16 wait for it already." in house.causes()
+
+
+def timed(house: House, path: str) -> float:
+    began = time.monotonic()
+    assert house.ask("GET", path).status == 200
+    return time.monotonic() - began
+
+
+class TestGone:
+    def test_its_folder_moves_away_and_comes_back(self, house: House, folder: Path) -> None:
+        assert_reads_go_on(house)
+        assert house.ask("POST", "/pets", {"name": "kept"}).status == 201
+        away = folder.with_name("away")
+        folder.rename(away)
+        for path in (*READS, "/readyz"):
+            assert_refused(house, house.ask("GET", path), path)
+        for what, (method, path, body) in WRITES.items():
+            assert_refused(house, house.ask(method, path, body), what)
+        assert house.ask("GET", "/healthz").status == 200
+        assert not folder.exists()  # nobody has made another
+
+        away.rename(folder)
+        assert house.causes() == {
+            f"No database at {house.database} (No such file or directory):"
+            " the command `init-db` makes one."
+        }
+        assert "kept" in house.ask("GET", "/my-pets").text
+
+    @pytest.mark.parametrize("removed", [["-wal", "-shm"], ["-wal"], ["-shm"]], ids="".join)
+    def test_a_log_that_is_removed_takes_nothing_with_it(
+        self, house: House, removed: list[str]
+    ) -> None:
+        for number in range(10):
+            assert house.ask("POST", "/pets", {"name": f"before {number}"}).status == 201
+        have_both_workers_read(house)
+        for suffix in removed:
+            Path(f"{house.database}{suffix}").unlink()
+        for number in range(10):
+            assert house.ask("POST", "/pets", {"name": f"behind {number}"}).status == 201
+
+        names = {pet["name"] for pet in json.loads(house.ask("GET", "/my-pets").body)}
+        assert {f"{when} {n}" for when in ("before", "behind") for n in range(10)} <= names
+        with closing(sqlite3.connect(house.database)) as driver:  # what a stranger reads
+            found = {name for (name,) in driver.execute("SELECT name FROM pets")}
+        assert names == found
+
+    def test_one_that_is_put_in_its_place_is_read_and_the_old_one_is_whole(
+        self, house: House, folder: Path
+    ) -> None:
+        other = folder / "other.db"
+        with closing(sqlite3.connect(house.database)) as driver:
+            driver.execute("VACUUM INTO ?", (str(other),))
+        with closing(sqlite3.connect(other)) as driver, driver:
+            driver.execute("UPDATE pets SET name = 'other'")
+        for number in range(10):  # in the log, which stays beside the new file
+            assert house.ask("POST", "/pets", {"name": f"old {number}"}).status == 201
+        have_both_workers_read(house)
+        (folder / "old").mkdir()
+        house.database.rename(folder / "old" / "server.db")
+        other.rename(house.database)
+
+        for _ in range(6):
+            pets = json.loads(house.ask("GET", "/my-pets").body)
+            assert {pet["name"] for pet in pets} == {"other"}
+        with closing(sqlite3.connect(folder / "old" / "server.db")) as driver:
+            old = {name for (name,) in driver.execute("SELECT name FROM pets")}
+        assert {f"old {number}" for number in range(10)} <= old
+
+    def test_a_copy_of_all_its_files_is_as_good(self, house: House, folder: Path) -> None:
+        assert house.ask("POST", "/pets", {"name": "kept"}).status == 201
+        shutil.copytree(folder, folder.with_name("copy"))
+        shutil.rmtree(folder)
+        assert_refused(house, house.ask("GET", "/me"), "/me")
+        folder.with_name("copy").rename(folder)
+
+        assert "kept" in house.ask("GET", "/my-pets").text

@@ -1,0 +1,216 @@
+"""deploy/nginx-auth-request.conf, in a real nginx before a real service and an application."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import BASE_ENVIRONMENT, Answer, ask_server
+from tests.helpers.factories import bearer, token
+from tests.helpers.nginx import needs_nginx, nginx
+from tests.helpers.server import ROOT, Server, free_port, running
+
+pytestmark = needs_nginx
+
+
+class Application(BaseHTTPRequestHandler):
+    """Answers with the request that has reached it."""
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        seen = {"headers": dict(self.headers.items()), "body": body.decode()}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(seen).encode())
+
+    do_GET = do_POST = answer  # noqa: N815 - http.server's names
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+        pass
+
+
+@contextmanager
+def application() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Application) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+
+
+@contextmanager
+def asking(folder: Path, login: int, behind: int) -> Iterator[Server]:
+    """Run nginx, which asks the one service and hands on to the other."""
+    port = free_port()
+    site = (ROOT / "deploy" / "nginx-auth-request.conf").read_text()
+    for written, real in (("3000", login), ("8000", behind), ("8080", port)):
+        assert f"127.0.0.1:{written};" in site
+        site = site.replace(f"127.0.0.1:{written};", f"127.0.0.1:{real};")
+    with nginx(folder, f"client_body_buffer_size 1m;\n{site}", port) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("login"), BASE_ENVIRONMENT) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def site(login: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("nginx")
+    with application() as behind, asking(folder, login.port, behind) as server:
+        yield server
+
+
+def seen(answer: Answer) -> dict[str, str]:
+    headers: dict[str, str] = json.loads(answer.body)["headers"]
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def test_the_application_learns_who_it_is_and_no_token(site: Server) -> None:
+    answer = ask_server(site, "GET", "/any/page", bearer(token()))
+
+    headers = seen(answer)
+    assert answer.status == 200
+    assert headers["x-auth-user-id"] == "1"
+    assert headers["x-auth-username"] == "travis"
+    assert headers["x-auth-admin"] == "false"
+    assert "authorization" not in headers
+
+
+@pytest.mark.parametrize("name", ["X-Auth-User-Id", "x-auth-username", "X-AUTH-ADMIN"])
+def test_what_the_client_says_of_itself_is_overwritten(site: Server, name: str) -> None:
+    answer = ask_server(site, "GET", "/", bearer(token()) | {name: "true"})
+
+    assert seen(answer)[name.lower()] in {"1", "travis", "false"}
+
+
+CONFIGURATION = (ROOT / "deploy" / "nginx-auth-request.conf").read_text()
+BLANKED = re.findall(r'proxy_set_header (\S+) "";', CONFIGURATION.split("location = /_verify")[0])
+
+
+@pytest.mark.parametrize("spelled", [str, str.lower, str.upper], ids=["", "lower", "upper"])
+def test_no_other_name_for_a_user_gets_through(site: Server, spelled: Callable[[str], str]) -> None:
+    claimed = {spelled(name): "root" for name in BLANKED if name.startswith(("X-", "Remote-"))}
+    assert {"X-AUTH-EMAIL", "X-AUTH-REQUEST-USER", "X-FORWARDED-USER", "REMOTE-USER"} <= {
+        name.upper() for name in claimed
+    }
+
+    answer = ask_server(site, "GET", "/", bearer(token()) | claimed)
+
+    assert "root" not in seen(answer).values()
+
+
+@pytest.mark.parametrize(
+    "name", ["X_Auth_User_Id", "X-Auth_Admin", "X-Auth-User.Id", "REMOTE_USER"]
+)
+def test_no_name_that_is_taken_for_another_gets_through(site: Server, name: str) -> None:
+    assert (
+        "root" not in seen(ask_server(site, "GET", "/", bearer(token()) | {name: "root"})).values()
+    )
+
+
+def test_the_document_has_the_names_that_are_blanked_and_those_that_are_set() -> None:
+    told = (ROOT / "docs" / "tokens.md").read_text()
+
+    for name in [*BLANKED, "X-Auth-User-Id", "X-Auth-Username", "X-Auth-Admin"]:
+        assert f"`{name}`" in told or name == "Connection", name
+
+
+def test_a_body_reaches_the_application_and_not_the_login_service(site: Server) -> None:
+    body = "x" * 100_000  # the login service takes 64 KiB at the most
+
+    answer = ask_server(site, "POST", "/", bearer(token()), body, "text/plain")
+
+    assert answer.status == 200
+    assert json.loads(answer.body)["body"] == body
+
+
+@pytest.mark.parametrize("headers", [{}, bearer("x"), {"X-Auth-User-Id": "1"}])
+def test_without_a_good_token_nobody_gets_through(site: Server, headers: dict[str, str]) -> None:
+    answer = ask_server(site, "GET", "/", headers)
+
+    assert answer.status == 401
+    challenge = 'Bearer error="invalid_token"' if "Authorization" in headers else "Bearer"
+    assert answer.headers.getlist("WWW-Authenticate") == [challenge]
+
+
+def test_what_gunicorn_can_not_read_is_no_token(site: Server) -> None:
+    answer = ask_server(site, "GET", "/", {"Authorization": "Bearer \x7f"})
+
+    assert answer.status == 401
+    assert answer.headers.getlist("WWW-Authenticate") == ['Bearer error="invalid_token"']
+    good = ask_server(site, "GET", "/", bearer(token()))
+    assert (good.status, good.headers.getlist("WWW-Authenticate")) == (200, [])
+
+
+@contextmanager
+def recording() -> Iterator[tuple[int, list[bytes]]]:
+    """A login service that lets everybody in, and keeps every byte that it was sent."""
+    received: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with listening.accept()[0] as connection:
+                connection.settimeout(0.5)  # what comes after the request is wanted, too
+                with suppress(TimeoutError):
+                    while chunk := connection.recv(65536):
+                        received.append(chunk)
+                connection.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listening.getsockname()[1], received
+        thread.join(timeout=10)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_the_login_service_gets_the_token_and_nothing_else(tmp_path: Path, method: str) -> None:
+    headers = {
+        "Cookie": "a=b", "User-Agent": "Phone/1", "X-Auth-Admin": "true", "Expect": "",
+        "X-Forwarded-For": "10.0.0.1", "Content-Encoding": "gzip", "Transfer-Id": "1",
+    }  # fmt: skip
+    with (
+        recording() as (login, received),
+        application() as behind,
+        asking(tmp_path, login, behind) as site,
+    ):
+        body = "the body" if method == "POST" else None
+        answer = ask_server(site, method, "/", bearer("x.y.z") | headers, body, "text/plain")
+
+    assert answer.status == 200
+    asked, *got, end, rest = b"".join(received).decode().split("\r\n")
+    assert asked == "GET /auth/verify HTTP/1.1"
+    assert sorted(got) == ["Authorization: Bearer x.y.z", "Host: 127.0.0.1"]
+    assert (end, rest) == ("", "")
+
+
+def test_the_subrequest_can_not_be_made_from_outside(site: Server) -> None:
+    assert ask_server(site, "GET", "/_verify", bearer(token())).status == 404
+
+
+def test_a_login_service_that_is_away_or_in_trouble_is_a_503(login: Server, tmp_path: Path) -> None:
+    with application() as behind, asking(tmp_path, free_port(), behind) as site:
+        away = ask_server(site, "GET", "/", bearer(token()))
+    database = login.log_file.parent / "server.db"
+    moved = database.rename(database.with_suffix(".away"))
+    try:
+        with application() as behind, asking(tmp_path, login.port, behind) as site:
+            trouble = ask_server(site, "GET", "/", bearer(token()))
+    finally:
+        moved.rename(database)
+
+    for answer in (away, trouble):
+        assert answer.status == 503
+        assert answer.headers["Retry-After"] == "2"
+        assert "travis" not in answer.text

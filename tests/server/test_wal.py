@@ -1,0 +1,122 @@
+"""The write-ahead log stays small: it is written back while people read, and nobody holds it up."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import BASE_ENVIRONMENT, ask_server
+from tests.helpers.disks import log_of
+from tests.helpers.factories import bearer, token
+from tests.helpers.server import Server, environment, running
+
+WRITES = 2500
+ROWS = 3000
+"""More than fit into a pipe, and than are read at once."""
+
+
+def write(server: Server, count: int) -> None:
+    """Write so many pets; ask again where the machine is too busy for one."""
+    body = json.dumps({"name": "x" * 100, "species": "x" * 100})
+    written = 0
+    while written < count:
+        answer = ask_server(server, "POST", "/pets", bearer(token()), body, "application/json")
+        assert answer.status in (201, 503)
+        written += answer.status == 201
+
+
+def read(server: Server, over: threading.Event) -> None:
+    while not over.is_set():
+        for path in ("/pets?limit=100", "/me/export", "/auth/sessions"):
+            assert ask_server(server, "GET", path, bearer(token())).status == 200
+
+
+def fill(database: Path) -> None:
+    """So many users and rows of the audit log."""
+    with closing(sqlite3.connect(database)) as driver, driver:
+        driver.executemany(
+            "INSERT INTO users (username, username_key, password_hash, created_at)"
+            " VALUES (?1, ?1, 'x', 0)",
+            [(f"user number {number:06}",) for number in range(ROWS)],
+        )
+        driver.executemany(
+            "INSERT INTO audit (at, action, address, details) VALUES (?, 'signed_in', NULL, '{}')",
+            [(number,) for number in range(ROWS)],
+        )
+
+
+def written_back(database: Path) -> int:
+    """How many pages the file holds itself, without its log."""
+    return database.stat().st_size // 4096
+
+
+def test_under_constant_load_the_log_is_written_back_and_begun_anew(tmp_path: Path) -> None:
+    database, log = tmp_path / "server.db", tmp_path / "server.db-wal"
+    over = threading.Event()
+    frames, back, salts = set(), set(), set()
+    with running(tmp_path, BASE_ENVIRONMENT) as server:
+        before = written_back(database)
+        writers = [threading.Thread(target=write, args=(server, WRITES // 4)) for _ in range(4)]
+        readers = [threading.Thread(target=read, args=(server, over)) for _ in range(4)]
+        for thread in writers + readers:
+            thread.start()
+        while any(thread.is_alive() for thread in writers):
+            now = log_of(database)
+            frames.add(now.frames)
+            back.add(now.written_back)
+            if now.frames:
+                with log.open("rb") as file:
+                    salts.add(file.read(24)[16:])  # others, each time that it is begun anew
+            time.sleep(0.02)
+        over.set()
+        for thread in writers + readers:
+            thread.join()
+        with closing(sqlite3.connect(database)) as driver:
+            [(pets,)] = driver.execute("SELECT count(*) FROM pets")
+            assert driver.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert "Traceback" not in server.log()
+
+    print(f"{max(frames)} frames at the most, {max(back)} written back, begun {len(salts)} times")
+    assert pets == WRITES + 2
+    assert len(salts) > 3
+    assert max(back) > 900
+    assert written_back(database) > before
+    assert max(frames) < 2000  # SQLite writes it back at each thousand
+
+
+@pytest.mark.parametrize(
+    "command", [["users", "list"], ["audit", "--limit", f"{ROWS}"]], ids=" ".join
+)
+def test_a_listing_that_nobody_reads_on_does_not_hold_the_log_up(
+    tmp_path: Path, command: list[str]
+) -> None:
+    with running(tmp_path, BASE_ENVIRONMENT) as server:
+        fill(tmp_path / "server.db")
+        listing = subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-m", "flask", "--app", "wsgi", *command, "--json"],
+            cwd=tmp_path,
+            env=environment(tmp_path, BASE_ENVIRONMENT),
+            stdout=subprocess.PIPE,
+        )
+        assert listing.stdout is not None
+        begun = os.read(listing.stdout.fileno(), 10)  # it is under way, and the pipe is full soon
+        time.sleep(1)
+        write(server, 600)
+        with closing(sqlite3.connect(tmp_path / "server.db")) as driver:
+            [checkpoint] = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert listing.poll() is None
+        rest = listing.stdout.read()
+        listing.stdout.close()
+        assert listing.wait(timeout=30) == 0
+
+    assert checkpoint == (0, 0, 0)  # nobody was in the way, and all is in the file
+    assert len((begun + rest).splitlines()) >= ROWS

@@ -1,0 +1,93 @@
+"""Any WSGI server can run the app: it keeps to PEP 3333, and granian serves it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from wsgiref.validate import validator
+
+import pytest
+from flask import Flask
+from werkzeug.test import Client
+
+from tests.conftest import BASE_ENVIRONMENT, ask_server
+from tests.helpers.factories import bearer, open_session, token
+from tests.helpers.server import Server, answering, environment, flask, free_port
+
+FORM = "application/x-www-form-urlencoded"
+CREDENTIALS = "username=travis&password=mypassword"
+PETS = '[{"name":"Bunny","species":"dog"},{"name":"Ru","species":"cat"}]'
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status"),
+    [
+        ("POST", "/auth", {"data": CREDENTIALS, "content_type": FORM}, 200),
+        ("POST", "/auth", {}, 422),
+        ("GET", "/my-pets", {}, 403),
+        ("GET", "/pets", {}, 401),
+        ("HEAD", "/healthz", {}, 200),
+        ("GET", "/docs/docs.js", {}, 200),
+        ("GET", "/nowhere", {}, 404),
+        ("PUT", "/auth", {}, 405),
+        ("OPTIONS", "/pets", {"headers": {
+            "Origin": "http://x", "Access-Control-Request-Method": "PUT"}}, 204),
+    ],
+)  # fmt: skip
+def test_it_keeps_to_the_letter_of_wsgi(
+    app: Flask, method: str, path: str, options: dict[str, Any], status: int
+) -> None:
+    with Client(validator(app)).open(path, method=method, **options) as answer:
+        assert answer.status_code == status
+        assert answer.headers["X-Request-ID"]
+
+
+@pytest.fixture(scope="module")
+def granian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The command of docs/deployment.md, with fewer workers."""
+    folder = tmp_path_factory.mktemp("granian")
+    for command in ("init-db", "seed"):
+        assert flask(folder, BASE_ENVIRONMENT, command).returncode == 0
+    open_session(folder / "server.db")
+    port, log_file = free_port(), folder / "wsgi.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [
+                sys.executable, "-m", "granian", "--interface", "wsgi", "--workers", "1",
+                "--blocking-threads", "65", "--no-ws", "--port", str(port), "jwt_server.wsgi:app",
+            ],
+            cwd=folder, env=environment(folder, BASE_ENVIRONMENT | {"SALT_ROUNDS": "12"}),
+            stdout=log, stderr=log,
+        )  # fmt: skip
+    with answering(port, process, log_file, 30) as server:
+        yield server
+
+
+def test_granian_answers_as_gunicorn_does(granian: Server) -> None:
+    signed_in = ask_server(granian, "POST", "/auth", {}, CREDENTIALS, FORM)
+    pets = ask_server(granian, "GET", "/my-pets", bearer(signed_in.text))
+    refused = ask_server(granian, "GET", "/my-pets")
+    large = ask_server(granian, "POST", "/auth", {}, "x" * 70_000, FORM)
+
+    assert pets.text == PETS
+    assert (refused.status, refused.text) == (403, "No token.")
+    assert large.status == 413
+
+
+def test_under_granian_sign_ins_do_not_starve_the_rest(granian: Server) -> None:
+    wrong = "username=nobody&password=wrong"
+    with ThreadPoolExecutor(16) as pool:
+        crowd = [
+            pool.submit(ask_server, granian, "POST", "/auth", {}, wrong, FORM) for _ in range(16)
+        ]
+        time.sleep(0.2)
+        answered = 0
+        while not all(future.done() for future in crowd):
+            answered += ask_server(granian, "GET", "/my-pets", bearer(token())).status == 200
+
+    assert {future.result().status for future in crowd} == {401}
+    assert answered > 16  # many reads in the time of each of them

@@ -1,0 +1,259 @@
+"""`make torture` in short, and that it finds what is lost."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from jwt_server.security.passwords import hash_password
+from tests.helpers.leaks import leaks
+from tests.torture import checks, report
+from tests.torture.__main__ import main
+from tests.torture.record import ACKNOWLEDGED, Account, Ledger
+from tests.torture.run import Plan, Result, Torture
+from tests.torture.verify import verify
+from tests.torture.wire import Lost, Weather, Wire
+
+KILLS = 6
+
+
+@pytest.fixture(scope="module")
+def torture(tmp_path_factory: pytest.TempPathFactory) -> Torture:
+    """A short run that is over: its records, and the database that it has left."""
+    folder = tmp_path_factory.mktemp("torture")
+    torture = Torture(Plan(KILLS, clients=6, seed=7, every=3), folder, lambda _: None)
+    torture.run()
+    return torture
+
+
+def test_nothing_is_lost_when_it_is_killed(torture: Torture) -> None:
+    result = torture.result
+
+    assert result.ledger.lost == []
+    assert result.killed >= KILLS
+    assert min(result.files, result.ledger.checks) > KILLS
+    assert result.asked >= 1
+    done = {name for name, outcome in result.ledger.counts if outcome == ACKNOWLEDGED}
+    assert done >= {
+        "sign-up", "sign-in", "refresh", "password change", "rename", "account deletion",
+        "pet added", "pet replaced", "pet removed", "sign-out: local", "sign-out: others",
+    }  # fmt: skip
+    assert leaks(torture.target.log()) == []
+
+
+def test_the_table_tells_of_all(torture: Torture) -> None:
+    shown = report.table(torture.result, "3.40.1")
+
+    assert "\n\n0 lost" in shown
+    assert "3.40.1, which has the WAL-reset fault" in shown
+    assert f"kills {torture.result.killed}/{KILLS}" in report.progress(torture.result)
+
+
+def pick(torture: Torture) -> dict[str, object]:
+    """Things that the records know of, to be spoiled."""
+    accounts = [each for each in torture.accounts() if each.user_id]
+    here = [each for each in accounts if not each.deleted]
+    changed = next(each for each in reversed(here) if each.old_passwords)
+    robbed = next(each for each in here if each.gone_pets and each is not changed)
+    return {
+        "user": here[0].user_id,
+        "deleted": next(each.user_id for each in accounts if each.deleted),
+        "pet": next(pet for each in here for pet in each.pets),
+        "gone_pet": next(iter(robbed.gone_pets)),
+        "gone_pets_user": robbed.user_id,
+        "live": next(each for one in here for each in one.usable()).id,
+        "dead": next(each for one in here for each in one.dead() if each.access_token).id,
+        "rotated": next(each for one in here for each in one.live() if each.generation > 1).id,
+        "changed": changed.user_id,
+        "old_hash": hash_password(changed.old_passwords[-1], 4),
+    }
+
+
+REVIVE = "UPDATE sessions SET ended_at = NULL, expires_at = ends_at WHERE id = :dead"
+ROLL_BACK = "UPDATE users SET password_hash = :old_hash WHERE id = :changed"
+LOSE_PET = "DELETE FROM pets WHERE id = :pet"
+REGAIN_PET = "INSERT INTO pets VALUES (:gone_pet, :gone_pets_user, 'Ru', NULL, 0)"
+
+SABOTAGE = {
+    "a pet is lost": (LOSE_PET, "pet {pet}: found None"),
+    "a pet is half there": ("UPDATE pets SET species = 'half' WHERE id = :pet", "pet {pet}: found"),
+    "a removed pet is back": (REGAIN_PET, "pet {gone_pet}: found"),
+    "a revoked session is back": (REVIVE, "session {dead}: found"),
+    "a live session is lost": ("DELETE FROM sessions WHERE id = :live", "session {live}: found"),
+    "a live session has ended": (
+        "UPDATE sessions SET ended_at = 1 WHERE id = :live", "session {live}: found"),
+    "a rotation is undone": (
+        "UPDATE sessions SET generation = generation - 1 WHERE id = :rotated",
+        "session {rotated}: found"),
+    "a session is there that nobody opened": (
+        "INSERT INTO sessions SELECT NULL, 'x', user_id, nonce, 1, 1, 0, 0, 0, 0, 9, 9, NULL, '',"
+        " '' FROM sessions WHERE id = :live", "session x: found"),
+    "a password is rolled back": (ROLL_BACK, "user {changed}: password: found False"),
+    "a name is rolled back": (
+        "UPDATE users SET username = 'x' WHERE id = :user", "user {user}: found"),
+    "a user is lost": ("DELETE FROM users WHERE id = :user", "user {user}: found []"),
+    "a deleted user is back": (
+        "INSERT INTO users VALUES (:deleted, 'x', 'x', '', 0, 0, 0, NULL)",
+        "deleted user {deleted}: rows of users"),
+    "of a deleted user a row is left": (
+        "INSERT INTO known_addresses VALUES (:deleted, '10.0.0.1', 0)",
+        "deleted user {deleted}: rows of known_addresses"),
+    "somebody is there who never signed up": (
+        "INSERT INTO users VALUES (9999, 'x', 'x', '', 0, 0, 0, NULL)", "users that nobody knows"),
+    "ids begin anew": (
+        "UPDATE sqlite_sequence SET seq = 0 WHERE name = 'pets'", "ids of pets go on"),
+    "a row belongs to nobody": (
+        "INSERT INTO pets (user_id, name, created_at) VALUES (8888, 'x', 0)", "foreign_key_check"),
+    "a row breaks its table's rules": (
+        "UPDATE users SET admin = 7 WHERE id = :user", "integrity_check"),
+}  # fmt: skip
+
+
+def spoil(database: Path, torture: Torture, *statements: str) -> None:
+    with closing(sqlite3.connect(database)) as driver, driver:
+        driver.execute("PRAGMA ignore_check_constraints = ON")
+        for statement in statements:
+            driver.execute(statement, pick(torture))
+
+
+def losses(database: Path, torture: Torture) -> list[str]:
+    """What the checks of the file find."""
+    ledger = Ledger()
+    ledger.ids = torture.result.ledger.ids
+    checks.integrity(database, ledger)
+    checks.compare(database, torture.accounts(), ledger)
+    return ledger.lost
+
+
+@pytest.fixture
+def copy(torture: Torture, tmp_path: Path) -> Path:
+    with closing(sqlite3.connect(torture.target.database)) as driver:
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return Path(shutil.copy(torture.target.database, tmp_path))
+
+
+@pytest.mark.parametrize(("statement", "told"), SABOTAGE.values(), ids=SABOTAGE)
+def test_what_is_not_as_the_record_says_is_found(
+    torture: Torture, copy: Path, statement: str, told: str
+) -> None:
+    assert losses(copy, torture) == []
+
+    spoil(copy, torture, statement)
+
+    found = losses(copy, torture)
+    assert any(told.format(**pick(torture)) in line for line in found), found
+
+
+def test_a_file_that_is_damaged_is_found(torture: Torture, copy: Path) -> None:
+    data = copy.read_bytes()
+    copy.write_bytes(data[: len(data) // 2] + b"\xff" * 4096 + data[len(data) // 2 + 4096 :])
+
+    assert losses(copy, torture) != []
+
+
+@pytest.fixture
+def restarted(torture: Torture, copy: Path) -> Iterator[Callable[..., list[str]]]:
+    """Starts the service on a database that was spoiled, and asks it; what is lost."""
+    ledger = torture.result.ledger
+
+    def restart(*statements: str) -> list[str]:
+        spoil(torture.target.database, torture, *statements)
+        torture.target.start()
+        torture.target.wait()
+        for client in torture.clients:
+            verify(client, everything=True)
+        torture.target.stop()
+        return list(ledger.lost)
+
+    yield restart
+    ledger.lost.clear()
+    shutil.copy(copy, torture.target.database)
+
+
+def test_what_is_not_as_the_record_says_is_found_over_http(
+    torture: Torture, restarted: Callable[..., list[str]]
+) -> None:
+    picked = pick(torture)
+
+    found = "\n".join(restarted(REVIVE, ROLL_BACK, LOSE_PET, REGAIN_PET))
+
+    assert f"dead session {picked['dead']}: access: found 200" in found
+    assert f"gone pet {picked['gone_pet']}: found 200" in found
+    assert f"({picked['changed']}): the password does not sign in" in found
+    assert ": pets: found" in found
+
+
+def test_a_run_in_which_something_is_lost_ends_with_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lose_a_pet(result: Result) -> None:
+        with closing(sqlite3.connect(tmp_path / "server.db", timeout=10)) as driver, driver:
+            driver.execute("DELETE FROM pets")
+
+    options = ["--kills", "2", "--clients", "3", "--seed", "1", "--folder", str(tmp_path)]
+    assert main(options, lose_a_pet) == 1
+
+    out = capsys.readouterr().out
+    assert "\n0 lost" not in out
+    assert "pet" in out.split(" lost\n")[-1]
+
+
+@pytest.mark.parametrize(
+    ("version", "has"),
+    [
+        ("3.40.1", True), ("3.44.5", True), ("3.44.6", False), ("3.45.0", True), ("3.50.6", True),
+        ("3.50.7", False), ("3.51.2", True), ("3.51.3", False), ("3.52.0", False),
+    ],
+)  # fmt: skip
+def test_the_versions_with_the_fault_are_known(version: str, *, has: bool) -> None:
+    assert report.has_wal_reset_fault(version) is has
+
+
+ANSWERS = {
+    "no answer though nothing was killed": (b"", "though nothing was killed"),
+    "a mistake of the service's": (
+        b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\n{}", "GET /me: 500"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "told"), ANSWERS.values(), ids=ANSWERS)
+def test_what_no_kill_excuses_is_a_loss(answer: bytes, told: str) -> None:
+    ledger, weather = Ledger(), Weather()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer_once, args=(listener, answer))
+        thread.start()
+        wire = Wire(listener.getsockname()[1], "10.0.0.1", weather, ledger)
+        if answer:
+            assert wire.ask("GET", "/me").status == 500
+        else:
+            with pytest.raises(Lost):
+                wire.ask("GET", "/me")
+        thread.join()
+    wire.close()
+
+    assert len(ledger.lost) == 1
+    assert told in ledger.lost[0]
+
+
+def answer_once(listener: socket.socket, answer: bytes) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(answer)
+
+
+def test_an_id_that_is_handed_out_twice_is_a_loss() -> None:
+    ledger = Ledger()
+
+    ledger.take_id("pets", 7)
+    ledger.take_id("pets", 7)
+
+    assert ledger.lost == ["pets: the id 7 was handed out twice"]
+    assert Account("x", "y").live() == []

@@ -1,0 +1,327 @@
+"""The settings: each mistake is one line, and all of them come at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jwt_server.config import load_settings, usable_cores
+from jwt_server.errors import ConfigurationError
+from tests.conftest import BASE_ENVIRONMENT, MakeApp
+from tests.helpers.factories import CREDENTIALS, bearer
+
+Environment = pytest.MonkeyPatch
+
+
+@pytest.fixture
+def env(monkeypatch: Environment) -> Environment:
+    """An environment with good secrets and nothing else."""
+    for name, value in BASE_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def mistakes() -> tuple[str, ...]:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert str(caught.value) == "\n".join(caught.value.mistakes)
+    return caught.value.mistakes
+
+
+def test_the_defaults_are_those_of_the_contract(env: Environment, tmp_path: Path) -> None:
+    settings = load_settings()
+
+    assert settings.bind == "127.0.0.1:3000"
+    assert settings.loopback
+    assert settings.database == tmp_path / "instance" / "jwt-server.db"
+    assert settings.salt_rounds == 12
+    assert settings.jwt_issuer == settings.jwt_audience == "jwt-server"
+    assert (settings.access_token_ttl, settings.text_token_ttl) == (900, 43200)
+    assert settings.cors_origins == ("*",)
+    assert settings.jwt_secrets == (BASE_ENVIRONMENT["JWT_SECRET"].encode(),)
+
+
+def test_what_is_set_is_taken(env: Environment, tmp_path: Path) -> None:
+    for name, value in {
+        "HOST": "::1",
+        "PORT": "8080",
+        "WORKERS": "3",
+        "SALT_ROUNDS": "10",
+        "DATABASE_URL": "sqlite:////var/lib/x.db",
+        "JWT_ISSUER": "https://login.example.com",
+        "ACCESS_TOKEN_TTL": "60",
+        "TEXT_TOKEN_TTL": "3600",
+        "CORS_ORIGINS": "https://app.example.com, http://localhost:5173, http://[::1]:8080",
+        "JWT_SECRET_PREVIOUS": f"{'p' * 32}, {'q' * 32}\n",
+    }.items():
+        env.setenv(name, value)
+
+    settings = load_settings()
+
+    assert settings.bind == "[::1]:8080"
+    assert settings.loopback
+    assert settings.workers == 3
+    assert settings.salt_rounds == 10
+    assert settings.database == Path("/var/lib/x.db")
+    assert settings.jwt_audience == settings.jwt_issuer == "https://login.example.com"
+    assert (settings.access_token_ttl, settings.text_token_ttl) == (60, 3600)
+    assert settings.cors_origins == (
+        "https://app.example.com",
+        "http://localhost:5173",
+        "http://[::1]:8080",
+    )
+    assert settings.jwt_secrets[1:] == (b"p" * 32, b"q" * 32)
+
+
+def test_without_secrets_there_is_no_start(tmp_path: Path) -> None:
+    found = mistakes()
+
+    assert len(found) == 2
+    for name, line in zip(("SECRET_KEY", "JWT_SECRET"), found, strict=True):
+        assert line.startswith(f"{name}: Missing, and there is no default.")
+        assert "make run" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("PORT", "http"),
+        ("PORT", ""),
+        ("HOST", ""),
+        ("WORKERS", "0"),
+        ("SALT_ROUNDS", "3"),
+        ("SALT_ROUNDS", "32"),
+        ("SALT_ROUNDS", "12.5"),
+        ("JWT_ISSUER", ""),
+        ("JWT_AUDIENCE", ""),
+        ("ACCESS_TOKEN_TTL", "0"),
+        ("TEXT_TOKEN_TTL", "-1"),
+        ("TEXT_TOKEN_TTL", "31536001"),
+        ("DATABASE_URL", "postgresql://localhost/x"),
+        ("DATABASE_URL", "sqlite://x.db"),
+        ("DATABASE_URL", "sqlite:///"),
+        ("CORS_ORIGINS", ","),
+        ("CORS_ORIGINS", ""),
+        ("CORS_ORIGINS", "*,https://app.example.com"),
+        ("CORS_ORIGINS", "https://app.example.com/"),
+        ("CORS_ORIGINS", "https://App.example.com"),
+        ("CORS_ORIGINS", "app.example.com"),
+        ("CORS_ORIGINS", "https://user@app.example.com"),
+        ("CORS_ORIGINS", "null"),
+        ("CORS_ORIGINS", "http://["),
+        ("CORS_ORIGINS", "http://app.example.com:abc"),
+        ("HOST", "[::1]"),
+        ("HOST", "127.0.0.1:80"),
+        ("HOST", "exa mple"),
+        ("HOST", "unix:run/x"),
+        ("HOST", "unix:"),
+        ("HOST", "unix:/run/x\ny"),
+        ("HOST", "unix"),
+        ("TRUSTED_PROXIES", "11"),
+        ("THROTTLE_PAIR", "0"),
+        ("THROTTLE_ACCOUNT", "1000001"),
+        ("THROTTLE_ADDRESS", "many"),
+        ("HASH_CONCURRENCY", "0"),
+        ("HASH_QUEUE", "-1"),
+        ("HASH_WAIT", "301"),
+        ("LOG_FORMAT", "xml"),
+        ("METRICS_HOST", "unix:/run/metrics"),
+        ("METRICS_HOST", ""),
+        ("METRICS_PORT", "65536"),
+        ("METRICS_PORT", "3000"),
+        ("HOST", "a..b"),
+        ("HOST", "999.999.999.999"),
+        ("PORT", "3_000"),
+        ("PORT", "+3000"),
+        ("PORT", " 3000"),
+        ("PORT", "٣٠٠٠"),
+        ("DATABASE_URL", "sqlite:///x.db?mode=ro"),
+        ("DATABASE_URL", "sqlite:///:memory:"),
+        ("CORS_ORIGINS", "https://*.example.com"),
+        ("CORS_ORIGINS", "https://app.example.com:443"),
+        ("CORS_ORIGINS", "https://app.example.com:"),
+        ("CORS_ORIGINS", "https://app.example.com:08443"),
+        ("CORS_ORIGINS", "https://exa mple.com"),
+        ("CORS_ORIGINS", "https://münchen.de"),
+        ("CORS_ORIGINS", "http://a\\b"),
+        ("JWT_SECRET", f"-----BEGIN PUBLIC KEY-----\n{'x' * 64}\n-----END PUBLIC KEY-----"),
+        ("JWT_SECRET_PREVIOUS", f"ssh-rsa {'x' * 64}"),
+        ("JWT_ISSUER", "é"),
+        ("JWT_ISSUER", "x" * 256),
+        ("JWT_SECRET_FILE", ""),
+        ("JWT_SECRET", "short"),
+        ("SECRET_KEY", ""),
+        ("JWT_SECRET_PREVIOUS", "short"),
+        ("JWT_SECRET_PREVIOUS", f"{'p' * 32},{'q' * 31}"),
+        ("JWT_SECRET_FILE", "/dev/null"),
+        ("JWT_SECRET_PREVIOUS_FILE", "/nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_setting(
+    env: Environment, name: str, value: str
+) -> None:
+    if name.endswith("_FILE"):
+        env.delenv(name.removesuffix("_FILE"), raising=False)
+    env.setenv(name, value)
+
+    [line] = mistakes()
+
+    assert line.startswith(name.removesuffix("_FILE"))
+    assert "\n" not in line
+    if "SECRET" in name:
+        assert not value or value.startswith("/") or value not in line.split()
+
+
+def test_all_mistakes_come_at_once(env: Environment) -> None:
+    for name in ("PORT", "SALT_ROUNDS", "DATABASE_URL", "JWT_SECRET"):
+        env.setenv(name, "wrong")
+
+    assert len(mistakes()) == 4
+
+
+def test_salt_rounds_say_why(env: Environment) -> None:
+    env.setenv("SALT_ROUNDS", "3")
+
+    assert mistakes() == ("SALT_ROUNDS: bcrypt's cost (log2) is from 4 to 31.",)
+
+
+@pytest.mark.parametrize(("rounds", "warns"), [(9, True), (10, False), (15, False), (16, True)])
+def test_unwise_salt_rounds_are_warned_about(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture, rounds: int, warns: bool
+) -> None:
+    make_app(salt_rounds=rounds)
+
+    assert ("SALT_ROUNDS" in caplog.text) == warns
+
+
+@pytest.mark.parametrize("odd", [b", ", b"\n x", b" "])
+def test_a_secret_that_no_list_can_hold_is_warned_about(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture, odd: bytes
+) -> None:
+    make_app(secret_keys=(b"k" * 32,), jwt_secrets=(b"s" * 32 + odd,))
+
+    assert "JWT_SECRET has a comma, a line end, or a space at its end" in caplog.text
+    assert "SECRET_KEY has" not in caplog.text
+    assert "sss" not in caplog.text
+
+
+def test_a_secret_may_come_from_a_file(env: Environment, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text(f"{'s' * 32}\n")
+    env.delenv("JWT_SECRET")
+    env.setenv("JWT_SECRET_FILE", str(path))
+
+    assert load_settings().jwt_secrets == (b"s" * 32,)
+
+
+def test_a_secret_and_its_file_together_are_a_mistake(env: Environment) -> None:
+    env.setenv("JWT_SECRET_FILE", "/dev/null")
+    env.setenv("JWT_SECRET", "s" * 32)
+
+    assert mistakes() == ("JWT_SECRET: JWT_SECRET_FILE is set, too: keep one of them.",)
+
+
+def test_a_file_that_can_not_be_read_is_a_mistake(env: Environment, tmp_path: Path) -> None:
+    env.delenv("JWT_SECRET")
+    env.setenv("JWT_SECRET_FILE", str(tmp_path))
+
+    [line] = mistakes()
+
+    assert line.startswith("JWT_SECRET: Its file can't be read: ")
+
+
+def test_settings_come_from_a_dotenv_file_too(env: Environment, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=4000\nSALT_ROUNDS=11\n")
+    env.setenv("PORT", "5000")
+
+    settings = load_settings()
+
+    assert (settings.port, settings.salt_rounds) == (5000, 11)
+
+
+@pytest.mark.parametrize("line", ["PORT: 4000", "PORT 4000", 'PORT="4000', "=x", "PORT"])
+def test_a_dotenv_line_that_can_not_be_read_is_not_passed_over(
+    env: Environment, tmp_path: Path, line: str
+) -> None:
+    (tmp_path / ".env").write_text(f"# a comment\n\nexport HOST=::1\n{line}\n")
+
+    assert mistakes() == (".env: Line 4 is not NAME=value.",)
+
+
+def test_what_make_run_made_is_not_looked_at_where_a_secret_is_told(
+    env: Environment, tmp_path: Path
+) -> None:
+    (tmp_path / "instance").write_text("no folder")
+
+    assert load_settings().jwt_secrets == (BASE_ENVIRONMENT["JWT_SECRET"].encode(),)
+    env.delenv("JWT_SECRET")
+    [line] = mistakes()
+    assert line.startswith("JWT_SECRET: Its file can't be read: ")
+
+
+@pytest.mark.parametrize("kind", ["a folder", "no UTF-8"])
+def test_a_dotenv_file_that_can_not_be_read_is_one_line(
+    env: Environment, tmp_path: Path, kind: str
+) -> None:
+    if kind == "a folder":
+        (tmp_path / ".env").mkdir()
+    else:
+        (tmp_path / ".env").write_bytes(b"PORT=\xff")
+
+    [line] = mistakes()
+
+    assert line.startswith(".env can't be read: ")
+
+
+@pytest.mark.usefixtures("database")
+def test_a_token_with_the_longest_names_is_taken(env: Environment, make_app: MakeApp) -> None:
+    env.setenv("JWT_ISSUER", "&" * 255)
+    longest = load_settings().jwt_issuer
+    client = make_app(jwt_issuer=longest, jwt_audience=longest).test_client()
+    token = client.post("/auth", data=CREDENTIALS).text
+
+    assert client.get("/my-pets", headers=bearer(token)).status_code == 200
+
+
+def test_secrets_are_not_shown(env: Environment) -> None:
+    shown = repr(load_settings())
+
+    for value in BASE_ENVIRONMENT.values():
+        assert value not in shown
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True),
+     ("0.0.0.0", False), ("::", False), ("192.0.2.1", False), ("example.com", False)],
+)  # fmt: skip
+def test_a_loopback_host_is_known(env: Environment, host: str, loopback: bool) -> None:
+    env.setenv("HOST", host)
+
+    assert load_settings().loopback is loopback
+
+
+def test_behind_a_socket_a_proxy_must_be_believed(env: Environment) -> None:
+    env.setenv("HOST", "unix:/run/jwt-server/http.sock")
+
+    assert mistakes() == (
+        "TRUSTED_PROXIES: Behind a Unix socket is a proxy, so it must be 1 or more.",
+    )
+    env.setenv("TRUSTED_PROXIES", "1")
+    settings = load_settings()
+    assert settings.bind == "unix:/run/jwt-server/http.sock"
+    assert not settings.loopback
+
+
+@pytest.mark.parametrize(
+    ("workers", "expected"), [("1", len(usable_cores())), ("512", 1), (str(len(usable_cores())), 1)]
+)
+def test_the_lane_has_its_share_of_the_cores(env: Environment, workers: str, expected: int) -> None:
+    env.setenv("WORKERS", workers)
+    settings = load_settings()
+
+    assert settings.hash_concurrency == expected
+    assert settings.threads == expected + 32 + 32  # those that hash, that wait, and the rest

@@ -1,0 +1,269 @@
+"""The database: made once, checked, answered for with 503 when it is not there."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from jwt_server import sqlite
+from jwt_server.config import Settings
+from jwt_server.database import Connection, Database
+from jwt_server.errors import DatabaseUnavailable
+from tests.helpers.factories import CREDENTIALS, KINDS, add_user, spoil
+
+UNAVAILABLE = "The database is unavailable. Try again in a moment."
+
+
+@pytest.mark.parametrize(("kind", "cause"), KINDS.items())
+def test_readyz_tells_a_bad_database_and_recovers_with_it(
+    client: FlaskClient, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    kind: str, cause: str,
+) -> None:  # fmt: skip
+    good = spoil(settings.database, kind)
+
+    answer = client.get("/readyz")
+
+    assert (answer.status_code, answer.text) == (503, UNAVAILABLE)
+    assert answer.headers["Retry-After"] == "2"
+    assert cause in caplog.text
+    assert not any(record.exc_info for record in caplog.records)
+    assert client.get("/healthz").status_code == 200
+
+    if settings.database.is_dir():
+        settings.database.rmdir()
+    settings.database.unlink(missing_ok=True)
+    settings.database.write_bytes(good)
+    assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "not writable"])
+def test_a_database_that_goes_away_is_a_503(
+    client: FlaskClient, settings: Settings, travis: dict[str, str], kind: str
+) -> None:
+    assert client.get("/my-pets", headers=travis).status_code == 200  # a connection is open
+    spoil(settings.database, kind)
+
+    for answer in (
+        client.get("/my-pets", headers=travis),
+        client.post("/auth", data=CREDENTIALS),
+        client.post("/pets", json={"name": "x"}, headers=travis),
+    ):
+        assert (answer.status_code, answer.text) == (503, UNAVAILABLE)
+
+
+def test_a_database_that_can_not_be_written_still_reads(
+    client: FlaskClient, settings: Settings, travis: dict[str, str]
+) -> None:
+    spoil(settings.database, "not writable")
+
+    assert client.get("/my-pets", headers=travis).status_code == 200
+    answer = client.post("/pets", json={"name": "x"}, headers=travis)
+    assert (answer.status_code, answer.text) == (503, UNAVAILABLE)
+
+
+def test_a_write_waits_two_seconds_for_the_lock_and_then_gives_up(
+    client: FlaskClient, db: Connection, travis: dict[str, str]
+) -> None:
+    db.driver.execute("BEGIN IMMEDIATE")
+    before = time.monotonic()
+
+    answer = client.post("/pets", json={"name": "x"}, headers=travis)
+
+    assert time.monotonic() - before >= 1.9
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert client.get("/my-pets", headers=travis).status_code == 200
+    db.driver.rollback()
+    assert client.post("/pets", json={"name": "x"}, headers=travis).status_code == 201
+
+
+def test_an_export_waits_for_no_writer(
+    client: FlaskClient, db: Connection, travis: dict[str, str]
+) -> None:
+    db.driver.execute("BEGIN IMMEDIATE")
+    add_user(db, "under way")
+
+    answer = client.get("/me/export", headers=travis)
+
+    assert answer.status_code == 200
+    assert [pet["name"] for pet in answer.get_json()["pets"]] == ["Bunny", "Ru"]
+
+
+def test_a_snapshot_is_of_one_moment(database: Database) -> None:
+    with database.connection() as reader, database.connection() as writer:
+        with reader.snapshot():
+            before = reader.queries.pets.names_of_user(user_id=1)
+            with writer.transaction():
+                writer.driver.execute("DELETE FROM pets")
+            assert reader.queries.pets.names_of_user(user_id=1) == before
+        assert reader.queries.pets.names_of_user(user_id=1) == []
+        with writer.transaction(), writer.snapshot():  # as a part of it
+            writer.driver.execute("DELETE FROM users")
+        with reader.snapshot():
+            assert reader.queries.users.find_by_id(id=1) is None
+
+
+def test_a_transaction_is_all_or_nothing(db: Connection) -> None:
+    with pytest.raises(ZeroDivisionError), db.transaction():
+        add_user(db, "half")
+        raise ZeroDivisionError
+
+    assert db.queries.users.find_by_key(username_key="half") is None
+    assert not db.driver.in_transaction
+
+
+def test_a_transaction_inside_of_another_is_a_part_of_it(db: Connection) -> None:
+    with pytest.raises(ZeroDivisionError), db.transaction():
+        with db.transaction():
+            add_user(db, "inner")
+        raise ZeroDivisionError
+    with db.transaction():
+        with pytest.raises(ZeroDivisionError), db.transaction():
+            add_user(db, "undone")
+            raise ZeroDivisionError
+        with db.transaction():
+            add_user(db, "kept")
+
+    for name, found in {"inner": False, "undone": False, "kept": True}.items():
+        assert (db.queries.users.find_by_key(username_key=name) is not None) is found
+
+
+def test_a_transaction_that_can_not_be_committed_is_undone(db: Connection) -> None:
+    with pytest.raises(sqlite3.IntegrityError), db.transaction():
+        db.driver.execute("PRAGMA defer_foreign_keys = ON")
+        db.driver.execute("INSERT INTO pets (user_id, name, created_at) VALUES (99, 'x', 0)")
+
+    assert not db.driver.in_transaction
+    assert len(db.queries.pets.names_of_user(user_id=99)) == 0
+
+
+def test_a_full_database_is_unavailable_and_loses_nothing(
+    client: FlaskClient, db: Connection, travis: dict[str, str]
+) -> None:
+    with pytest.raises(DatabaseUnavailable, match="unavailable") as caught, db.transaction():
+        db.driver.execute("PRAGMA max_page_count = 1")
+        for number in range(1000):
+            db.queries.pets.insert(user_id=1, name="x" * 100, species=str(number), now=0)
+
+    assert caught.value.cause == "The database fails: database or disk is full."
+    assert len(client.get("/my-pets", headers=travis).get_json()) == 2
+
+
+def test_a_fault_of_our_own_is_not_taken_for_an_outage(
+    client: FlaskClient, db: Connection, travis: dict[str, str]
+) -> None:
+    db.driver.execute("DROP TABLE pets")
+
+    assert client.get("/my-pets", headers=travis).status_code == 500
+
+
+def test_what_was_not_committed_is_undone_when_the_connection_goes_back(database: Database) -> None:
+    with database.connection() as db:
+        db.driver.execute("BEGIN IMMEDIATE")
+        add_user(db, "half")
+
+    with database.connection() as again:
+        assert again is db
+        assert again.queries.users.find_by_key(username_key="half") is None
+
+
+def test_a_closed_connection_does_not_go_back_to_the_pool(database: Database) -> None:
+    with database.connection() as db:
+        db.driver.close()
+
+    with database.connection() as other:
+        assert other is not db
+
+
+def test_threads_do_not_share_a_connection(database: Database) -> None:
+    barrier = threading.Barrier(8)
+    seen: list[Connection] = []
+
+    def hold() -> None:
+        with database.connection() as db:
+            seen.append(db)
+            barrier.wait(timeout=10)
+
+    threads = [threading.Thread(target=hold) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len({id(connection) for connection in seen}) == 8
+
+
+@pytest.mark.parametrize(
+    ("pragma", "value"),
+    [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 2000),
+     ("journal_size_limit", 67108864), ("user_version", 5)],
+)  # fmt: skip
+def test_every_connection_has_the_settings_that_keep_data(
+    db: Connection, pragma: str, value: object
+) -> None:
+    row = db.driver.execute(f"PRAGMA {pragma}").fetchone()
+
+    assert next(iter(row.values())) == value
+
+
+def test_creating_makes_a_private_file_once(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "x.db"
+
+    assert sqlite.create(path) is True
+    assert sqlite.create(path) is False
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_several_may_create_at_once(tmp_path: Path) -> None:
+    made: list[bool] = []
+    barrier = threading.Barrier(8)
+
+    def create() -> None:
+        barrier.wait(timeout=10)
+        made.append(sqlite.create(tmp_path / "x.db"))
+
+    threads = [threading.Thread(target=create) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(made) == [False] * 7 + [True]
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("kind", ["no database", "a folder", "newer", "older", "another"])
+def test_creating_does_not_touch_what_is_something_else(settings: Settings, kind: str) -> None:
+    spoil(settings.database, kind)
+    before = settings.database.read_bytes() if settings.database.is_file() else b""
+
+    with pytest.raises(DatabaseUnavailable):
+        sqlite.create(settings.database)
+
+    assert (settings.database.read_bytes() if settings.database.is_file() else b"") == before
+
+
+def test_creating_does_not_touch_another_programs_empty_database(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    with closing(sqlite3.connect(path)) as driver:
+        driver.execute("PRAGMA user_version = 7")
+    before = path.read_bytes()
+
+    with pytest.raises(DatabaseUnavailable) as caught:
+        sqlite.create(path)
+
+    assert "is not a database of this service" in caught.value.cause
+    assert path.read_bytes() == before
+
+
+def test_deleting_a_user_deletes_the_pets(db: Connection) -> None:
+    db.driver.execute("DELETE FROM users WHERE id = 1")
+
+    assert db.driver.execute("SELECT count(*) AS pets FROM pets").fetchone()["pets"] == 0
