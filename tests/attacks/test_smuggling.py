@@ -18,6 +18,8 @@ from tests.helpers.nginx import needs_nginx
 from tests.helpers.server import Server, started
 from tests.server.test_site import NAME
 
+pytestmark = pytest.mark.slow
+
 ZERO = b"0\r\n\r\n"
 CHUNKED_SECOND = f"{len(SECOND):x}\r\n".encode() + SECOND + b"\r\n" + ZERO
 CHUNKED = b"Transfer-Encoding: chunked"
