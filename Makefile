@@ -6,8 +6,11 @@ BIN := $(VENV)/bin
 LOCK = $(BIN)/python -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--no-annotate --no-header --no-strip-extras --generate-hashes setup.cfg
 
+# COVERAGE=true measures coverage, too, in all processes; .ci/run sets it and reports on it.
+PYTEST = $(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest --numprocesses auto
+
 .DEFAULT_GOAL := help
-.PHONY: run reload seed test check bench torture wheel hooks lock help
+.PHONY: run reload seed test test-slow check bench torture wheel hooks lock help
 
 run: $(VENV)/run ## Start the service on 127.0.0.1:$PORT (3000), with a demo user on a fresh clone
 	@$(BIN)/python -m jwt_server
@@ -18,10 +21,13 @@ reload: $(VENV)/run ## Have what `make run` runs take new code and settings, wit
 seed: $(VENV)/run ## Create the demo user travis again, where missing
 	@$(BIN)/python -m flask --app wsgi seed
 
-test: $(VENV)/dev ## Run the tests with their coverage; make test ARGS="-k pets" runs some
-	@$(BIN)/python -m pytest $(or $(ARGS),--cov)
+test: $(VENV)/dev ## Run all tests but the slow ones; make test ARGS="-k pets" runs some
+	@$(PYTEST) -m "not slow" $(ARGS)
 
-check: $(VENV)/dev ## Run the linter, the type checker and the check of the floors
+test-slow: $(VENV)/dev ## Run the slow tests: torture, long fuzzing, request smuggling, the wheel
+	@$(PYTEST) -m slow $(ARGS)
+
+check: $(VENV)/dev ## Run the linter, the type checker and the check of the layers
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy
@@ -47,7 +53,7 @@ lock: $(VENV)/dev ## Resolve the newest allowed dependencies, with hashes, into 
 	$(LOCK) --extra bench --constraints requirements-dev.txt --output-file requirements-bench.txt
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Stamps: the environment with what the service needs, and with what its tests and the benchmark
 # need, too.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.datastructures import Headers
 
 from jwt_server import sqlite
 from jwt_server.app import create_app
@@ -23,6 +21,7 @@ from jwt_server.database import Connection, Database
 from jwt_server.logs import formatter
 from jwt_server.users import demo
 from jwt_server.web.service import EXTENSION, Service
+from tests.helpers.app import Clock, MakeApp
 from tests.helpers.description import documented
 from tests.helpers.factories import (
     JWT_SECRET,
@@ -33,40 +32,9 @@ from tests.helpers.factories import (
     open_session,
     token,
 )
+from tests.helpers.http import Send, send_to_app, send_to_server
 from tests.helpers.leaks import leaks
-from tests.helpers.server import Server, running
-
-BASE_ENVIRONMENT = {"SECRET_KEY": SECRET_KEY.decode(), "JWT_SECRET": JWT_SECRET.decode()}
-
-
-class Clock:
-    """Unix time that moves when a test says so."""
-
-    def __init__(self) -> None:
-        self.time = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.time
-
-    def advance(self, seconds: float) -> None:
-        self.time += seconds
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back, however it was asked for."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        return self.body.decode()
-
-
-Ask = Callable[..., Answer]
-MakeApp = Callable[..., Flask]
+from tests.helpers.server import BASE_ENVIRONMENT, Server, running
 
 
 @pytest.fixture
@@ -145,46 +113,24 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(params=["app", "gunicorn"])
-def ask(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[Ask]:
-    """Ask the app in this process, and once more gunicorn through a real socket.
+def send(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[Send]:
+    """Send requests to the app in this process, then in a second run to gunicorn over a socket.
 
-    Nothing that is asked through here may leave a stack trace in the log, and every answer must
-    be one that the API's description tells of.
+    Checks that no request leaves a stack trace in the log, and that each response is one that the
+    OpenAPI description has.
     """
     app: Flask = request.getfixturevalue("app")
     if request.param == "app":
         # The same real clock as the server's, so that one token is good for both.
         request.getfixturevalue("clock").time = time.time()
-        yield documented(app, partial(ask_app, app.test_client()))
+        yield documented(app, partial(send_to_app, app.test_client()))
         assert "Traceback" not in caplog.text
         assert not any(record.exc_info for record in caplog.records)
     else:
         server: Server = request.getfixturevalue("server")
         before = len(server.log())
-        yield documented(app, partial(ask_server, server))
+        yield documented(app, partial(send_to_server, server))
         assert "Traceback" not in server.log()[before:]
-
-
-def ask_app(client: FlaskClient, method: str, path: str, **kwargs: Any) -> Answer:
-    with client.open(path, method=method, **kwargs) as response:
-        return Answer(response.status_code, response.headers, response.data)
-
-
-def ask_server(
-    server: Server,
-    method: str,
-    path: str,
-    headers: dict[str, str] | None = None,
-    data: bytes | str | None = None,
-    content_type: str | None = None,
-) -> Answer:
-    sent = dict(headers or {})
-    if content_type is not None:
-        sent["Content-Type"] = content_type
-    with closing(http.client.HTTPConnection(server.host, server.port, timeout=10)) as connection:
-        connection.request(method, path, data, sent)
-        response = connection.getresponse()
-        return Answer(response.status, Headers(response.getheaders()), response.read())
 
 
 @pytest.fixture(autouse=True)

@@ -24,9 +24,10 @@ from jwt_server.errors import in_words
 from jwt_server.security.rate_limits import Counter, RateLimits, network_of
 from jwt_server.users import users
 from tests.api.test_sessions import JSON, access, refresh, sign_in
-from tests.conftest import Clock, MakeApp, ask_app
+from tests.helpers.app import Clock, MakeApp
 from tests.helpers.description import documented, password_operations
 from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer, spoil
+from tests.helpers.http import send_to_app
 
 MINUTE = 60
 DAY = 24 * 60 * MINUTE
@@ -468,10 +469,12 @@ def test_a_sessions_password_routes_count_as_one(
     mine, other = (bearer(sign_in(client)["access_token"]) for _ in range(2))
     wrong = password_routes(client, mine, "wrong")
 
-    assert [ask().status_code for ask, _ in zip(cycle(wrong), range(5), strict=False)] == [403] * 5
+    assert [send().status_code for send, _ in zip(cycle(wrong), range(5), strict=False)] == [
+        403
+    ] * 5
 
-    for ask in [*wrong, *password_routes(client, mine, "mypassword")]:
-        refused = ask()
+    for send in [*wrong, *password_routes(client, mine, "mypassword")]:
+        refused = send()
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
     assert client.get("/pets", headers=mine).status_code == 200
     right, *_ = password_routes(client, other, "mypassword")
@@ -502,7 +505,7 @@ def test_a_sessions_refused_try_hashes_nothing(client: FlaskClient, hashed: list
         wrong[0]()
     done = len(hashed)
 
-    assert {ask().status_code for ask in wrong} == {429}
+    assert {send().status_code for send in wrong} == {429}
 
     assert len(hashed) == done
 
@@ -692,7 +695,7 @@ def test_where_the_count_can_not_be_written_nothing_is_hashed(
     spoil(settings.database, "not writable")
 
     assert guess(password="mypassword").status_code == 503
-    assert {ask().status_code for ask in password_routes(client, headers, "mypassword")} == {503}
+    assert {send().status_code for send in password_routes(client, headers, "mypassword")} == {503}
     body = {"username": "ada", "password": "correct horse"}
     assert client.post("/users", json=body).status_code == 503
 
@@ -704,15 +707,15 @@ def test_refusals_are_as_documented(app: Flask, clock: Clock, accept: str) -> No
     client = app.test_client()
     tokens = sign_in(client)
     headers = {"Accept": accept} | bearer(tokens["access_token"])
-    ask = documented(app, partial(ask_app, client))
+    send = documented(app, partial(send_to_app, client))
     wrong = {"username": "nobody", "password": "wrong"}
     change = {"current_password": "wrong", "new_password": "correct horse battery"}
 
     for _ in range(5):
-        assert ask("POST", "/auth", json=wrong, headers=headers).status == 401
-        assert ask("POST", "/auth/reauth", json={"password": "x"}, headers=headers).status == 403
+        assert send("POST", "/auth", json=wrong, headers=headers).status == 401
+        assert send("POST", "/auth/reauth", json={"password": "x"}, headers=headers).status == 403
     for _ in range(10):
-        signed_up = ask("POST", "/users", json=CREDENTIALS | {"password": "correct horse"})
+        signed_up = send("POST", "/users", json=CREDENTIALS | {"password": "correct horse"})
         assert signed_up.status == 409
     for _ in range(30):
         tokens = refresh(client, tokens["refresh_token"])
@@ -725,7 +728,7 @@ def test_refusals_are_as_documented(app: Flask, clock: Clock, accept: str) -> No
         ("POST", "/users", CREDENTIALS | {"password": "correct horse"}),
         ("POST", "/auth/refresh", {"refresh_token": tokens["refresh_token"]}),
     ]:
-        assert ask(method, path, json=body, headers=headers).status == 429
+        assert send(method, path, json=body, headers=headers).status == 429
 
 
 # The rules alone

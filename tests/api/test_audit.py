@@ -20,9 +20,9 @@ from jwt_server.database import Connection, Database
 from jwt_server.users import users
 from tests.api.test_attempts import DAY, DEFAULTS, HOME, STRANGER, guesses
 from tests.api.test_sessions import JSON, refresh, sign_in
-from tests.conftest import BASE_ENVIRONMENT, Clock, MakeApp
+from tests.helpers.app import Clock, MakeApp
 from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer
-from tests.helpers.server import flask
+from tests.helpers.server import BASE_ENVIRONMENT, flask
 
 NEW = {"username": "Ada", "password": "a long passphrase"}
 

@@ -15,7 +15,7 @@ from jwt_server.config import Settings
 from jwt_server.database import Connection
 from jwt_server.users import users
 from tests.api.test_sessions import JSON, access, refresh, sign_in
-from tests.conftest import Clock, MakeApp
+from tests.helpers.app import Clock, MakeApp
 from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer, bearer_of, everything
 
 PASSWORD = "correct horse battery"

@@ -19,7 +19,7 @@ from jwt_server.database import Connection
 from jwt_server.security.passwords import hash_password
 from jwt_server.users import users
 from tests.api.test_sessions import JSON
-from tests.conftest import Clock
+from tests.helpers.app import Clock
 from tests.helpers.factories import CREDENTIALS, OPERATOR, everything
 
 OTHER_HASH = hash_password("another password", 4)

@@ -26,11 +26,12 @@ from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.security import passwords
 from jwt_server.users import names
-from tests.conftest import BASE_ENVIRONMENT, Answer, Ask, MakeApp, ask_app
+from tests.helpers.app import MakeApp
 from tests.helpers.description import METHODS, compare, documented, password_operations, resolved
 from tests.helpers.effort import FUZZED
 from tests.helpers.factories import add_user, bearer, bearer_of, everything, spoil, token
-from tests.helpers.server import ROOT, Server, running
+from tests.helpers.http import Response, Send, send_to_app
+from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, running
 
 SCHEMATHESIS = Path(__file__).parent.parent / "schemathesis"
 
@@ -90,10 +91,10 @@ def test_an_answer_of_another_shape_is_seen(
     description: dict[str, Any], headers: dict[str, str], body: bytes
 ) -> None:
     response = description["paths"]["/my-pets"]["get"]["responses"]["200"]
-    compare(description, response, Answer(200, Headers(PETS), b'[{"name":"x","species":null}]'))
+    compare(description, response, Response(200, Headers(PETS), b'[{"name":"x","species":null}]'))
 
     with pytest.raises((AssertionError, ValidationError)):
-        compare(description, response, Answer(200, Headers(headers), body))
+        compare(description, response, Response(200, Headers(headers), body))
 
 
 def test_every_operation_tells_of_what_may_happen_anywhere(description: dict[str, Any]) -> None:
@@ -131,7 +132,7 @@ def test_a_failing_database_is_told_of_where_it_can_be_met(
     for name, operation in operations(description):
         method, path = name.split()
         path = path.replace("{pet_id}", "1").replace("{session_id}", "x" * 22)
-        answer = documented(app, partial(ask_app, app.test_client()))(
+        answer = documented(app, partial(send_to_app, app.test_client()))(
             method, path.replace("{asset}", "docs.js"),
             headers=travis, json=BODIES.get(operation["operationId"]),
         )  # fmt: skip
@@ -244,8 +245,8 @@ def test_nothing_of_flask_smorest_is_left_in_it(description: dict[str, Any]) -> 
     assert schemas == set(re.findall(r"#/components/schemas/(\w+)", str(description)))
 
 
-def test_the_page_may_run_what_comes_from_here_and_nothing_else(ask: Ask) -> None:
-    page = ask("GET", "/docs")
+def test_the_page_may_run_what_comes_from_here_and_nothing_else(send: Send) -> None:
+    page = send("GET", "/docs")
     policy = page.headers["Content-Security-Policy"]
 
     assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
@@ -258,12 +259,12 @@ def test_the_page_may_run_what_comes_from_here_and_nothing_else(ask: Ask) -> Non
         "/openapi.json",
     ]  # fmt: skip
     for path in linked:
-        assert ask("GET", path).status == 200
+        assert send("GET", path).status == 200
 
 
 @pytest.mark.parametrize("asset", ["nothing.js", "../__init__.py", "..%2f__init__.py", "docs.html"])
-def test_there_is_no_other_file(ask: Ask, asset: str) -> None:
-    assert ask("GET", f"/docs/{asset}").status == 404
+def test_there_is_no_other_file(send: Send, asset: str) -> None:
+    assert send("GET", f"/docs/{asset}").status == 404
 
 
 @pytest.mark.parametrize(
@@ -272,8 +273,8 @@ def test_there_is_no_other_file(ask: Ask, asset: str) -> None:
      {"If-Modified-Since": "Tue, 01 Jan 2099 00:00:00 GMT"}],
     ids=str,
 )  # fmt: skip
-def test_an_asset_comes_whole_whatever_is_asked_for(ask: Ask, header: dict[str, str]) -> None:
-    assert ask("GET", "/docs/docs.js", headers=header).status == 200
+def test_an_asset_comes_whole_whatever_is_asked_for(send: Send, header: dict[str, str]) -> None:
+    assert send("GET", "/docs/docs.js", headers=header).status == 200
 
 
 def test_below_a_prefix_the_page_asks_there(client: FlaskClient) -> None:
@@ -283,9 +284,9 @@ def test_below_a_prefix_the_page_asks_there(client: FlaskClient) -> None:
     assert client.get("/openapi.json").get_json()["servers"] == [{"url": "/"}]
 
 
-def test_an_asset_is_asked_for_again_only_whether_it_changed(ask: Ask) -> None:
-    first = ask("GET", "/docs/swagger-ui.css")
-    again = ask("GET", "/docs/swagger-ui.css", headers={"If-None-Match": first.headers["ETag"]})
+def test_an_asset_is_asked_for_again_only_whether_it_changed(send: Send) -> None:
+    first = send("GET", "/docs/swagger-ui.css")
+    again = send("GET", "/docs/swagger-ui.css", headers={"If-None-Match": first.headers["ETag"]})
 
     assert first.headers["Cache-Control"] == "no-cache"
     assert (again.status, again.body) == (304, b"")

@@ -16,9 +16,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from jwt_server.database import Connection
-from tests.conftest import BASE_ENVIRONMENT, Ask, Clock, ask_server
+from tests.helpers.app import Clock
 from tests.helpers.factories import CREDENTIALS, add_user, bearer, bearer_of, token
-from tests.helpers.server import Server, running
+from tests.helpers.http import Send, send_to_server
+from tests.helpers.server import BASE_ENVIRONMENT, Server, running
 
 FORM = "application/x-www-form-urlencoded"
 TEXT = "text/plain; charset=utf-8"
@@ -32,9 +33,9 @@ WRONG = b"Incorrect username and/or password."
     ids=["form", "json"],
 )
 def test_signing_in_gives_the_bare_token_which_reads_the_pets(
-    ask: Ask, body: str, content_type: str
+    send: Send, body: str, content_type: str
 ) -> None:
-    answer = ask("POST", "/auth", data=body, content_type=content_type)
+    answer = send("POST", "/auth", data=body, content_type=content_type)
 
     assert answer.status == 200
     assert answer.headers["Content-Type"] == TEXT
@@ -42,7 +43,7 @@ def test_signing_in_gives_the_bare_token_which_reads_the_pets(
     assert answer.text == answer.text.strip('" \n')
     assert "Set-Cookie" not in answer.headers
 
-    pets = ask("GET", "/my-pets", headers=bearer(answer.text))
+    pets = send("GET", "/my-pets", headers=bearer(answer.text))
 
     assert (pets.status, pets.body) == (200, PETS)
     assert pets.headers["Content-Type"] == "application/json"
@@ -76,17 +77,17 @@ MISSING: list[tuple[str, bytes | None, str | None]] = [
 
 @pytest.mark.parametrize(("field", "body", "content_type"), MISSING)
 def test_a_missing_or_empty_credential_is_named(
-    ask: Ask, field: str, body: bytes | None, content_type: str | None
+    send: Send, field: str, body: bytes | None, content_type: str | None
 ) -> None:
-    answer = ask("POST", "/auth", data=body, content_type=content_type)
+    answer = send("POST", "/auth", data=body, content_type=content_type)
 
     assert (answer.status, answer.text) == (422, f"{field} required.")
     assert answer.headers["Content-Type"] == TEXT
 
 
-def test_unknown_user_and_wrong_password_get_the_same_answer(ask: Ask) -> None:
-    unknown = ask("POST", "/auth", data="username=nobody&password=x", content_type=FORM)
-    wrong = ask("POST", "/auth", data="username=travis&password=x", content_type=FORM)
+def test_unknown_user_and_wrong_password_get_the_same_answer(send: Send) -> None:
+    unknown = send("POST", "/auth", data="username=nobody&password=x", content_type=FORM)
+    wrong = send("POST", "/auth", data="username=travis&password=x", content_type=FORM)
 
     assert (unknown.status, unknown.body) == (wrong.status, wrong.body) == (401, WRONG)
     varying = {"X-Request-ID", "Date"}
@@ -107,9 +108,9 @@ def test_unknown_user_and_wrong_password_get_the_same_answer(ask: Ask) -> None:
     ids=["none", "malformed", "forged", "expired", "of nobody"],
 )
 def test_my_pets_refuses_with_403_and_says_why(
-    ask: Ask, headers: dict[str, str], text: str
+    send: Send, headers: dict[str, str], text: str
 ) -> None:
-    answer = ask("GET", "/my-pets", headers=headers)
+    answer = send("GET", "/my-pets", headers=headers)
 
     assert (answer.status, answer.text) == (403, text)
     assert answer.headers["Content-Type"] == TEXT
@@ -117,23 +118,23 @@ def test_my_pets_refuses_with_403_and_says_why(
 
 
 @pytest.mark.parametrize("method", ["PUT", "TRACE"])
-def test_another_method_is_405_with_allow(ask: Ask, method: str) -> None:
-    answer = ask(method, "/auth", headers={"Authorization": "Bearer x"})
+def test_another_method_is_405_with_allow(send: Send, method: str) -> None:
+    answer = send(method, "/auth", headers={"Authorization": "Bearer x"})
 
     assert answer.status == 405
     assert "Bearer" not in answer.text  # TRACE would send it back
     assert answer.headers["Allow"] == "OPTIONS, POST"
 
 
-def test_a_method_that_http_does_not_know_is_501_with_allow(ask: Ask) -> None:
-    answer = ask("PROPFIND", "/auth")
+def test_a_method_that_http_does_not_know_is_501_with_allow(send: Send) -> None:
+    answer = send("PROPFIND", "/auth")
 
     assert answer.status == 501
     assert answer.headers["Allow"] == "OPTIONS, POST"
 
 
-def test_options_without_an_origin_tells_the_methods(ask: Ask) -> None:
-    answer = ask("OPTIONS", "/auth")
+def test_options_without_an_origin_tells_the_methods(send: Send) -> None:
+    answer = send("OPTIONS", "/auth")
 
     assert answer.status == 200
     assert set(answer.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
@@ -143,17 +144,17 @@ def test_options_without_an_origin_tells_the_methods(ask: Ask) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/nowhere", "/Auth", "/auth/x", "/auth//", "/My-pets"])
 @pytest.mark.parametrize("method", ["GET", "POST", "PROPFIND"])
-def test_an_unknown_path_is_404(ask: Ask, method: str, path: str) -> None:
-    answer = ask(method, path)
+def test_an_unknown_path_is_404(send: Send, method: str, path: str) -> None:
+    answer = send(method, path)
 
     assert (answer.status, answer.text) == (404, "There is nothing here.")
 
 
-def test_a_trailing_slash_matches_without_a_redirect(ask: Ask) -> None:
-    signed_in = ask("POST", "/auth/", data=urlencode(CREDENTIALS), content_type=FORM)
+def test_a_trailing_slash_matches_without_a_redirect(send: Send) -> None:
+    signed_in = send("POST", "/auth/", data=urlencode(CREDENTIALS), content_type=FORM)
 
     assert signed_in.status == 200
-    assert ask("GET", "/my-pets/", headers=bearer(signed_in.text)).body == PETS
+    assert send("GET", "/my-pets/", headers=bearer(signed_in.text)).body == PETS
 
 
 def test_pets_are_only_the_callers_own_in_id_order_and_in_utf8(
@@ -174,7 +175,7 @@ def test_pets_are_only_the_callers_own_in_id_order_and_in_utf8(
 def test_an_unexpected_error_is_a_generic_500_and_goes_to_the_log(tmp_path: Path) -> None:
     with running(tmp_path, BASE_ENVIRONMENT) as server:
         _break(tmp_path / "server.db")
-        answer = ask_server(server, "GET", "/my-pets", bearer(token()))
+        answer = send_to_server(server, "GET", "/my-pets", bearer(token()))
         log = server.log()
 
     assert answer.status == 500
@@ -202,12 +203,12 @@ def test_the_demo_hashes_of_the_original_verify(client: FlaskClient, db: Connect
         assert answer.status_code == 200
 
 
-def test_my_pets_answers_head_without_a_body(ask: Ask) -> None:
-    answer = ask("HEAD", "/my-pets", headers=bearer(token()))
+def test_my_pets_answers_head_without_a_body(send: Send) -> None:
+    answer = send("HEAD", "/my-pets", headers=bearer(token()))
 
     assert (answer.status, answer.body) == (200, b"")
     assert answer.headers["Content-Length"] == str(len(PETS))
 
 
 def test_the_server_is_the_real_one(server: Server) -> None:
-    assert ask_server(server, "GET", "/healthz").headers["Server"] == "gunicorn"
+    assert send_to_server(server, "GET", "/healthz").headers["Server"] == "gunicorn"

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.conftest import Ask
 from tests.helpers.effort import examples
 from tests.helpers.factories import bearer, token
+from tests.helpers.http import Send
 
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
@@ -42,8 +42,8 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("path", ["/auth", "/pets"])
 @pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
-def test_json_that_cannot_be_read_is_400(ask: Ask, path: str, body: bytes) -> None:
-    answer = ask("POST", path, data=body, content_type=JSON, headers=bearer(token()))
+def test_json_that_cannot_be_read_is_400(send: Send, path: str, body: bytes) -> None:
+    answer = send("POST", path, data=body, content_type=JSON, headers=bearer(token()))
 
     assert answer.status == 400
     assert answer.text.startswith("The body is ")
@@ -53,8 +53,8 @@ def test_json_that_cannot_be_read_is_400(ask: Ask, path: str, body: bytes) -> No
 
 @pytest.mark.parametrize("path", ["/auth", "/pets"])
 @pytest.mark.parametrize("body", [b"username=%ff&password=x&name=x", b"username=\xff&password=x"])
-def test_a_form_that_is_not_utf8_is_400(ask: Ask, path: str, body: bytes) -> None:
-    answer = ask("POST", path, data=body, content_type=FORM, headers=bearer(token()))
+def test_a_form_that_is_not_utf8_is_400(send: Send, path: str, body: bytes) -> None:
+    answer = send("POST", path, data=body, content_type=FORM, headers=bearer(token()))
 
     assert (answer.status, answer.text) == (400, "The form is not in UTF-8.")
 
@@ -75,23 +75,23 @@ BAD_USERNAMES = {
 
 
 @pytest.mark.parametrize("username", BAD_USERNAMES.values(), ids=BAD_USERNAMES)
-def test_a_bad_username_is_422_and_named(ask: Ask, username: object) -> None:
-    answer = ask("POST", "/auth", data=credentials(username=username), content_type=JSON)
+def test_a_bad_username_is_422_and_named(send: Send, username: object) -> None:
+    answer = send("POST", "/auth", data=credentials(username=username), content_type=JSON)
 
     assert answer.status == 422
     assert answer.text.startswith("username: ")
     assert "password" not in answer.text
 
 
-def test_a_number_beyond_all_bounds_is_422(ask: Ask) -> None:
-    answer = ask("POST", "/auth", data=b'{"username":1e400,"password":"x"}', content_type=JSON)
+def test_a_number_beyond_all_bounds_is_422(send: Send) -> None:
+    answer = send("POST", "/auth", data=b'{"username":1e400,"password":"x"}', content_type=JSON)
 
     assert (answer.status, answer.text) == (422, "username: Send a string.")
 
 
 @pytest.mark.parametrize("password", [["x"], {"x": 1}, 1, True, "\ud800", "\0", "x" * 257])
-def test_a_bad_password_is_422_named_and_not_repeated(ask: Ask, password: object) -> None:
-    answer = ask("POST", "/auth", data=credentials(password=password), content_type=JSON)
+def test_a_bad_password_is_422_named_and_not_repeated(send: Send, password: object) -> None:
+    answer = send("POST", "/auth", data=credentials(password=password), content_type=JSON)
 
     assert answer.status == 422
     assert answer.text.startswith("password: ")
@@ -110,10 +110,10 @@ def test_a_long_username_is_refused_before_it_is_normalized(client: FlaskClient)
     assert time.thread_time() - before < 0.2
 
 
-def test_the_longest_credentials_are_taken(ask: Ask) -> None:
+def test_the_longest_credentials_are_taken(send: Send) -> None:
     longest = credentials(username="\u0065\u0301" * 64, password="x" * 256)
 
-    assert ask("POST", "/auth", data=longest, content_type=JSON).status == 401
+    assert send("POST", "/auth", data=longest, content_type=JSON).status == 401
 
 
 @pytest.mark.parametrize(
@@ -125,15 +125,15 @@ def test_the_longest_credentials_are_taken(ask: Ask) -> None:
         (b"username=a&password=x&other=1&other=2", "other"),
     ],
 )
-def test_a_bad_form_field_is_422_and_named(ask: Ask, body: bytes, named: str) -> None:
-    answer = ask("POST", "/auth", data=body, content_type=FORM)
+def test_a_bad_form_field_is_422_and_named(send: Send, body: bytes, named: str) -> None:
+    answer = send("POST", "/auth", data=body, content_type=FORM)
 
     assert answer.status == 422
     assert answer.text.startswith(f"{named}: ")
 
 
-def test_other_fields_at_auth_are_passed_over(ask: Ask) -> None:
-    answer = ask("POST", "/auth", data=credentials(remember=True, x=["y"]), content_type=JSON)
+def test_other_fields_at_auth_are_passed_over(send: Send) -> None:
+    answer = send("POST", "/auth", data=credentials(remember=True, x=["y"]), content_type=JSON)
 
     assert answer.status == 200
 
@@ -141,21 +141,21 @@ def test_other_fields_at_auth_are_passed_over(ask: Ask) -> None:
 @pytest.mark.parametrize("path", ["/auth", "/pets"])
 @pytest.mark.parametrize("content_type", [FORM, JSON, "text/plain", "multipart/form-data", None])
 def test_a_body_over_64_kib_is_413_whatever_it_is(
-    ask: Ask, path: str, content_type: str | None
+    send: Send, path: str, content_type: str | None
 ) -> None:
     for body in (b"x" * (LIMIT + 1), b"[" * 100_000, b'{"username":"' + b"x" * 10**6 + b'"}'):
-        answer = ask("POST", path, data=body, content_type=content_type, headers=bearer(token()))
+        answer = send("POST", path, data=body, content_type=content_type, headers=bearer(token()))
         assert (answer.status, answer.text) == (413, "The body is too large: 64 KiB is the limit.")
 
 
-def test_a_body_of_64_kib_is_read(ask: Ask) -> None:
+def test_a_body_of_64_kib_is_read(send: Send) -> None:
     body = b"username=" + b"x" * (LIMIT - len(b"username="))
 
-    assert ask("POST", "/auth", data=body, content_type=FORM).text == "Password required."
+    assert send("POST", "/auth", data=body, content_type=FORM).text == "Password required."
 
 
-def test_a_stranger_learns_nothing_about_the_body(ask: Ask) -> None:
-    answer = ask("POST", "/pets", data=b"x" * (LIMIT + 1), content_type="text/plain")
+def test_a_stranger_learns_nothing_about_the_body(send: Send) -> None:
+    answer = send("POST", "/pets", data=b"x" * (LIMIT + 1), content_type="text/plain")
 
     assert (answer.status, answer.text) == (401, "No token.")
 
@@ -170,8 +170,8 @@ def test_a_stranger_learns_nothing_about_the_body(ask: Ask) -> None:
         (b"", "text/plain"),
     ],
 )
-def test_another_content_type_is_415(ask: Ask, body: bytes, content_type: str | None) -> None:
-    answer = ask("POST", "/pets", data=body, content_type=content_type, headers=bearer(token()))
+def test_another_content_type_is_415(send: Send, body: bytes, content_type: str | None) -> None:
+    answer = send("POST", "/pets", data=body, content_type=content_type, headers=bearer(token()))
 
     assert answer.status == 415
     assert "application/json" in answer.text
@@ -198,17 +198,17 @@ def test_another_content_type_is_415(ask: Ask, body: bytes, content_type: str | 
     ],
 )
 def test_bad_fields_are_422_and_named(
-    ask: Ask, body: bytes, content_type: str | None, text: str
+    send: Send, body: bytes, content_type: str | None, text: str
 ) -> None:
-    answer = ask("POST", "/pets", data=body, content_type=content_type, headers=bearer(token()))
+    answer = send("POST", "/pets", data=body, content_type=content_type, headers=bearer(token()))
 
     assert (answer.status, answer.text) == (422, text)
 
 
-def test_a_long_field_name_is_not_echoed_whole(ask: Ask) -> None:
+def test_a_long_field_name_is_not_echoed_whole(send: Send) -> None:
     body = json.dumps({"name": "x", "y" * 1000: 1}).encode()
 
-    answer = ask("POST", "/pets", data=body, content_type=JSON, headers=bearer(token()))
+    answer = send("POST", "/pets", data=body, content_type=JSON, headers=bearer(token()))
 
     assert answer.status == 422
     assert len(answer.body) < 120

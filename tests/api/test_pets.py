@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from jwt_server.database import Connection
-from tests.conftest import Clock
+from tests.helpers.app import Clock
 from tests.helpers.factories import add_user, bearer_of
 
 Headers = dict[str, str]

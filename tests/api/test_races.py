@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import BASE_ENVIRONMENT, Answer, ask_server
 from tests.helpers.factories import CREDENTIALS, bearer
-from tests.helpers.server import Server, flask, running, started
+from tests.helpers.http import Response, send_to_server
+from tests.helpers.server import BASE_ENVIRONMENT, Server, flask, running, started
 
 THREADS = 50
 FORM = "username=travis&password=mypassword"
@@ -37,8 +37,8 @@ def two_workers(folder: Path) -> Iterator[Server]:
         yield server
 
 
-def ask_json(server: Server, path: str, body: dict[str, str], **headers: str) -> Answer:
-    return ask_server(
+def ask_json(server: Server, path: str, body: dict[str, str], **headers: str) -> Response:
+    return send_to_server(
         server, "POST", path, {"Accept": "application/json"} | headers,
         json.dumps(body), "application/json",
     )  # fmt: skip
@@ -49,15 +49,15 @@ def sign_in(server: Server) -> Tokens:
     return tokens
 
 
-def refresh(server: Server, tokens: Tokens) -> Answer:
+def refresh(server: Server, tokens: Tokens) -> Response:
     return ask_json(server, "/auth/refresh", {"refresh_token": tokens["refresh_token"]})
 
 
-def at_once(ask: Callable[[], Answer]) -> list[Answer]:
+def at_once(ask: Callable[[], Response]) -> list[Response]:
     """What fifty get who ask in the same moment."""
     barrier = threading.Barrier(THREADS)
 
-    def wait_and_ask(_number: int) -> Answer:
+    def wait_and_ask(_number: int) -> Response:
         barrier.wait(timeout=30)
         return ask()
 
@@ -108,17 +108,17 @@ def test_fifty_at_once_after_the_grace_end_the_session_once(
     assert refresh(two_workers, current).status == 401
     for _ in range(4):  # whichever worker answers
         headers = bearer(current["access_token"])
-        assert ask_server(two_workers, "GET", "/pets", headers).status == 401
+        assert send_to_server(two_workers, "GET", "/pets", headers).status == 401
 
 
 def test_what_is_signed_out_is_out_in_every_worker(two_workers: Server) -> None:
     tokens = sign_in(two_workers)
     headers = bearer(tokens["access_token"])
-    assert ask_server(two_workers, "GET", "/pets", headers).status == 200
+    assert send_to_server(two_workers, "GET", "/pets", headers).status == 200
 
-    assert ask_server(two_workers, "POST", "/auth/logout", headers).status == 204
+    assert send_to_server(two_workers, "POST", "/auth/logout", headers).status == 204
 
-    answers = at_once(lambda: ask_server(two_workers, "GET", "/pets", headers))
+    answers = at_once(lambda: send_to_server(two_workers, "GET", "/pets", headers))
     assert {answer.status for answer in answers} == {401}
 
 
@@ -136,15 +136,17 @@ def test_a_user_who_is_disabled_while_signing_in_gets_no_session(
     thread = threading.Thread(target=disable)
     thread.start()
     barrier.wait(timeout=30)
-    answers: list[Answer] = []
+    answers: list[Response] = []
     while thread.is_alive() or len(answers) < 2 * THREADS:
-        answers += at_once(lambda: ask_server(two_workers, "POST", "/auth", {}, FORM, FORM_TYPE))
+        answers += at_once(
+            lambda: send_to_server(two_workers, "POST", "/auth", {}, FORM, FORM_TYPE)
+        )
     thread.join()
 
     assert {answer.status for answer in answers} == {200, 401}
     for answer in answers:
         if answer.status == 200:  # from before; refused by now
-            assert ask_server(two_workers, "GET", "/pets", bearer(answer.text)).status == 401
+            assert send_to_server(two_workers, "GET", "/pets", bearer(answer.text)).status == 401
     assert asked(folder, "SELECT count(*) FROM sessions WHERE ended_at IS NULL") == [(0,)]
     assert flask(folder, BASE_ENVIRONMENT, "users", "enable", "travis").returncode == 0
 
@@ -174,7 +176,7 @@ def test_a_kill_between_the_steps_changes_nothing(tmp_path: Path, minutes: int) 
             kill(server)
     with started(tmp_path, BASE_ENVIRONMENT) as server:
         assert refresh(server, second).status == (200 if minutes == 0 else 401)
-        read = ask_server(server, "GET", "/pets", bearer(second["access_token"]))
+        read = send_to_server(server, "GET", "/pets", bearer(second["access_token"]))
         assert read.status == (200 if minutes == 0 else 401)
 
 

@@ -22,7 +22,7 @@ from jwt_server.users import users
 from jwt_server.web.service import EXTENSION
 from tests.api.test_attempts import DEFAULTS, HOME, STRANGER, guesses
 from tests.api.test_sessions import sign_in
-from tests.conftest import MakeApp
+from tests.helpers.app import MakeApp
 from tests.helpers.factories import OPERATOR, add_user
 
 NAMES = ("nobody", "known", "disabled", "cheap", "unusable", "demoted")

@@ -22,7 +22,7 @@ from jwt_server.database import Connection, Database
 from jwt_server.errors import TokenRevoked
 from jwt_server.security.refresh_tokens import RefreshTokens, parse
 from jwt_server.users import users
-from tests.conftest import Clock, MakeApp
+from tests.helpers.app import Clock, MakeApp
 from tests.helpers.effort import examples
 from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer, bearer_of, token
 

@@ -23,7 +23,7 @@ from jwt_server.__main__ import make_secrets
 from jwt_server.database import Connection
 from jwt_server.security.policy import ALPHABET, generated
 from tests.api.test_sessions import refresh, sign_in
-from tests.conftest import Ask, Clock, MakeApp, ask_server
+from tests.helpers.app import Clock, MakeApp
 from tests.helpers.effort import examples
 from tests.helpers.factories import (
     ABSENT,
@@ -36,13 +36,14 @@ from tests.helpers.factories import (
     signed,
     token,
 )
+from tests.helpers.http import Send, send_to_server
 from tests.helpers.server import Server
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
 @pytest.mark.parametrize("space", [" ", "  "])
-def test_the_schemes_name_is_case_insensitive(ask: Ask, scheme: str, space: str) -> None:
-    answer = ask("GET", "/pets", headers={"Authorization": f"{scheme}{space}{token()}"})
+def test_the_schemes_name_is_case_insensitive(send: Send, scheme: str, space: str) -> None:
+    answer = send("GET", "/pets", headers={"Authorization": f"{scheme}{space}{token()}"})
 
     assert answer.status == 200
 
@@ -61,20 +62,20 @@ def test_the_schemes_name_is_case_insensitive(ask: Ask, scheme: str, space: str)
         "x",
     ],
 )
-def test_without_a_bearer_token_the_challenge_is_bare(ask: Ask, authorization: str) -> None:
-    answer = ask("GET", "/pets", headers={"Authorization": authorization})
+def test_without_a_bearer_token_the_challenge_is_bare(send: Send, authorization: str) -> None:
+    answer = send("GET", "/pets", headers={"Authorization": authorization})
 
     assert (answer.status, answer.text) == (401, "No token.")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_a_token_anywhere_else_is_not_looked_at(ask: Ask) -> None:
+def test_a_token_anywhere_else_is_not_looked_at(send: Send) -> None:
     for path, kwargs in (
         (f"/pets?access_token={token()}", {}),
         ("/pets", {"headers": {"Cookie": f"access_token={token()}"}}),
         ("/pets", {"headers": {"X-Authorization": f"Bearer {token()}"}}),
     ):
-        assert ask("GET", path, **kwargs).text == "No token."
+        assert send("GET", path, **kwargs).text == "No token."
 
 
 def unsigned(header: dict[str, Any]) -> str:
@@ -126,15 +127,15 @@ def test_a_token_of_another_form_is_refused(client: FlaskClient, bad: str) -> No
 
 @pytest.mark.parametrize("name", [name for name, bad in MALFORMED.items() if bad.isascii()])
 def test_gunicorn_or_the_app_refuses_it_too(server: Server, name: str) -> None:
-    answer = ask_server(server, "GET", "/pets", bearer(MALFORMED[name]))
+    answer = send_to_server(server, "GET", "/pets", bearer(MALFORMED[name]))
 
     assert answer.status in {400, 401, 431}
 
 
-def test_exp_beyond_all_numbers_is_refused(ask: Ask) -> None:
+def test_exp_beyond_all_numbers_is_refused(send: Send) -> None:
     payload = json.dumps(claims(exp=0)).replace('"exp": 0', '"exp": 1e400').encode()
 
-    answer = ask("GET", "/pets", headers=bearer(signed(json.dumps(HEADER).encode(), payload)))
+    answer = send("GET", "/pets", headers=bearer(signed(json.dumps(HEADER).encode(), payload)))
 
     assert (answer.status, answer.text) == (401, "Malformed token.")
 
@@ -172,8 +173,8 @@ WRONG_TYPES: dict[str, list[Any]] = {
     ("claim", "value"),
     [(name, value) for name, values in WRONG_TYPES.items() for value in [ABSENT, *values]],
 )
-def test_every_claim_must_be_there_and_of_its_type(ask: Ask, claim: str, value: Any) -> None:
-    answer = ask("GET", "/pets", headers=bearer(token(**{claim: value})))
+def test_every_claim_must_be_there_and_of_its_type(send: Send, claim: str, value: Any) -> None:
+    answer = send("GET", "/pets", headers=bearer(token(**{claim: value})))
 
     assert (answer.status, answer.text) == (401, "Malformed token.")
 
@@ -204,8 +205,8 @@ FORGED = {
 
 
 @pytest.mark.parametrize("bad", FORGED.values(), ids=FORGED)
-def test_a_forged_token_is_refused(ask: Ask, bad: str) -> None:
-    answer = ask("GET", "/pets", headers=bearer(bad))
+def test_a_forged_token_is_refused(send: Send, bad: str) -> None:
+    answer = send("GET", "/pets", headers=bearer(bad))
 
     assert (answer.status, answer.text) == (401, "Forged token.")
     assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'

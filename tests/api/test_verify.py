@@ -6,12 +6,13 @@ from flask.testing import FlaskClient
 
 from jwt_server.database import Connection
 from jwt_server.users import users
-from tests.conftest import Ask, Clock
+from tests.helpers.app import Clock
 from tests.helpers.factories import OPERATOR, add_user, bearer, bearer_of, token
+from tests.helpers.http import Send
 
 
-def test_it_tells_whose_token_it_is(ask: Ask) -> None:
-    answer = ask("GET", "/auth/verify", headers=bearer(token()))
+def test_it_tells_whose_token_it_is(send: Send) -> None:
+    answer = send("GET", "/auth/verify", headers=bearer(token()))
 
     assert (answer.status, answer.body) == (204, b"")
     assert answer.headers["X-Auth-User-Id"] == "1"
@@ -19,9 +20,9 @@ def test_it_tells_whose_token_it_is(ask: Ask) -> None:
     assert answer.headers["X-Auth-Admin"] == "false"
 
 
-def test_without_a_good_token_it_tells_nothing(ask: Ask) -> None:
+def test_without_a_good_token_it_tells_nothing(send: Send) -> None:
     for headers in ({}, bearer("x"), bearer(token(exp=1))):
-        answer = ask("GET", "/auth/verify", headers=headers)
+        answer = send("GET", "/auth/verify", headers=headers)
         assert answer.status == 401
         assert not [name for name in answer.headers.keys() if name.startswith("X-Auth")]  # noqa: SIM118 - pairs else
 

@@ -16,8 +16,9 @@ from jwt_server.config import Settings
 from jwt_server.database import Connection
 from jwt_server.errors import InvalidToken, NotSignedIn, ServiceError
 from jwt_server.web.problems import HTTP_ERRORS
-from tests.conftest import Ask, MakeApp, ask_app
+from tests.helpers.app import MakeApp
 from tests.helpers.factories import CREDENTIALS, SESSION, bearer, spoil, token
+from tests.helpers.http import Send, send_to_app
 
 PUBLIC = {
     "auth.issue_token", "auth.refresh", "docs.show_asset", "docs.show_description",
@@ -58,12 +59,12 @@ PUBLIC = {
     ],
 )
 def test_errors_are_text_unless_json_is_preferred(
-    ask: Ask, accept: str | None, is_json: bool
+    send: Send, accept: str | None, is_json: bool
 ) -> None:
     headers = {} if accept is None else {"Accept": accept}
 
-    refused = ask("GET", "/my-pets", headers=headers)
-    signed_in = ask(
+    refused = send("GET", "/my-pets", headers=headers)
+    signed_in = send(
         "POST",
         "/auth",
         headers=headers,
@@ -201,9 +202,9 @@ def test_a_client_that_asks_for_json_gets_a_token_object(client: FlaskClient) ->
      ("GET", "/healthz"), ("GET", "/readyz"), ("PUT", "/auth"), ("DELETE", "/pets/1")],
 )  # fmt: skip
 def test_every_answer_has_the_security_headers_and_no_cookie(
-    ask: Ask, method: str, path: str
+    send: Send, method: str, path: str
 ) -> None:
-    answer = ask(method, path, headers={"Cookie": "session=x"})
+    answer = send(method, path, headers={"Cookie": "session=x"})
 
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Referrer-Policy"] == "no-referrer"
@@ -214,8 +215,8 @@ def test_every_answer_has_the_security_headers_and_no_cookie(
 
 
 @pytest.mark.parametrize("offered", ["abcd1234", "a" * 64, "A.b_c-d.123"])
-def test_a_harmless_request_id_is_kept(ask: Ask, offered: str) -> None:
-    answer = ask("GET", "/healthz", headers={"X-Request-ID": offered})
+def test_a_harmless_request_id_is_kept(send: Send, offered: str) -> None:
+    answer = send("GET", "/healthz", headers={"X-Request-ID": offered})
 
     assert answer.headers["X-Request-ID"] == offered
 
@@ -223,8 +224,8 @@ def test_a_harmless_request_id_is_kept(ask: Ask, offered: str) -> None:
 @pytest.mark.parametrize(
     "offered", ["", "short", "a" * 65, "with space", "<script>", 'quote"quote', "ümlaut12"]
 )
-def test_another_request_id_is_replaced(ask: Ask, offered: str) -> None:
-    answer = ask("GET", "/healthz", headers={"X-Request-ID": offered})
+def test_another_request_id_is_replaced(send: Send, offered: str) -> None:
+    answer = send("GET", "/healthz", headers={"X-Request-ID": offered})
 
     assert answer.headers["X-Request-ID"] != offered
     assert len(answer.headers["X-Request-ID"]) == 32
@@ -258,8 +259,8 @@ PREFLIGHT = {
 
 
 @pytest.mark.parametrize("path", ["/auth", "/my-pets", "/pets/1", "/nowhere", "/healthz"])
-def test_a_preflight_is_answered_on_any_path_without_a_token(ask: Ask, path: str) -> None:
-    answer = ask("OPTIONS", path, headers=PREFLIGHT)
+def test_a_preflight_is_answered_on_any_path_without_a_token(send: Send, path: str) -> None:
+    answer = send("OPTIONS", path, headers=PREFLIGHT)
 
     assert (answer.status, answer.body) == (204, b"")
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
@@ -276,8 +277,8 @@ def test_a_preflight_is_answered_on_any_path_without_a_token(ask: Ask, path: str
     [("GET", "/my-pets"), ("POST", "/auth"), ("GET", "/nowhere"), ("PUT", "/auth"),
      ("BREW", "/auth"), ("OPTIONS", "/auth"), ("GET", "/healthz")],
 )  # fmt: skip
-def test_every_answer_to_an_origin_can_be_read_by_it(ask: Ask, method: str, path: str) -> None:
-    answer = ask(method, path, headers={"Origin": "null"})
+def test_every_answer_to_an_origin_can_be_read_by_it(send: Send, method: str, path: str) -> None:
+    answer = send(method, path, headers={"Origin": "null"})
 
     assert answer.headers.getlist("Access-Control-Allow-Origin") == ["*"]
     exposed = answer.headers["Access-Control-Expose-Headers"]
@@ -285,8 +286,8 @@ def test_every_answer_to_an_origin_can_be_read_by_it(ask: Ask, method: str, path
     assert "Access-Control-Allow-Credentials" not in answer.headers
 
 
-def test_without_an_origin_there_are_no_cors_headers(ask: Ask) -> None:
-    answer = ask("GET", "/my-pets")
+def test_without_an_origin_there_are_no_cors_headers(send: Send) -> None:
+    answer = send("GET", "/my-pets")
 
     assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
 
@@ -360,13 +361,13 @@ def test_reading_changes_no_row_of_any_table(
     client, before = app.test_client(), every_row(db)
     assert {"audit", "known_addresses", "pets", "sessions", "throttle", "users"} <= set(before)
 
-    ask = partial(ask_app, client, method)
+    send = partial(send_to_app, client, method)
     for rule in app.url_map.iter_rules():
         path = rule.rule.replace("<id:pet_id>", "1").replace("<session:session_id>", SESSION)
         path = re.sub("<any.*>", "docs.js", path)
-        plain = ask(path, headers=travis)
-        ask(f"{path}?scope=global", headers=travis | OVERRIDES, json=CHANGES)
-        ask(f"{path}?_method=DELETE", headers=travis, data=CHANGES)
+        plain = send(path, headers=travis)
+        send(f"{path}?scope=global", headers=travis | OVERRIDES, json=CHANGES)
+        send(f"{path}?_method=DELETE", headers=travis, data=CHANGES)
         assert plain.status in ({200, 204} if is_read(app, rule.rule) else {405}), rule
 
     assert every_row(db) == before
@@ -381,8 +382,8 @@ def is_read(app: Flask, path: str) -> bool:
     )
 
 
-def test_a_host_that_is_no_host_is_a_400(ask: Ask) -> None:
-    assert ask("GET", "/pets", headers={"Host": "a" * 300} | bearer(token())).status == 400
+def test_a_host_that_is_no_host_is_a_400(send: Send) -> None:
+    assert send("GET", "/pets", headers={"Host": "a" * 300} | bearer(token())).status == 400
 
 
 def test_an_error_outside_of_any_route_still_has_every_header(

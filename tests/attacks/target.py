@@ -23,9 +23,9 @@ from jwt_server.security import keys
 from jwt_server.security.keys import Jwk, KeyPair
 from jwt_server.users import demo
 from tests.attacks.forging import Json, as_json, compact, signature
-from tests.conftest import BASE_ENVIRONMENT, Answer, ask_server
 from tests.helpers.factories import CREDENTIALS, JWT_SECRET, base64url, bearer, claims, open_session
-from tests.helpers.server import Server, started
+from tests.helpers.http import Response, send_to_server
+from tests.helpers.server import BASE_ENVIRONMENT, Server, started
 
 PAIRS = ("EdDSA", "ES256", "RS256")
 ALGORITHMS = ("HS256", *PAIRS)
@@ -87,8 +87,8 @@ class Target:
         """The token that the server would take, with another signature."""
         return compact(self.header, claims(), made)
 
-    def show(self, token: str, path: str = "/pets", **headers: str) -> Answer:
-        return ask_server(self.server, "GET", path, bearer(token) | headers)
+    def show(self, token: str, path: str = "/pets", **headers: str) -> Response:
+        return send_to_server(self.server, "GET", path, bearer(token) | headers)
 
     def log_since(self, before: int) -> list[str]:
         with self.server.log_file.open() as log:
@@ -189,21 +189,21 @@ def attacked(folder: Path, algorithm: str, **extra: str) -> Iterator[Target]:
         yield Target(server, folder, algorithm, settings, key, header, jwk, good)
 
 
-def sign_in(server: Server, **changes: str) -> Answer:
+def sign_in(server: Server, **changes: str) -> Response:
     """The bare token, as the original's clients get it."""
     form = urlencode(CREDENTIALS | changes)
-    answer = ask_server(server, "POST", "/auth", {}, form, "application/x-www-form-urlencoded")
+    answer = send_to_server(server, "POST", "/auth", {}, form, "application/x-www-form-urlencoded")
     assert answer.status == 200, answer.text
     return answer
 
 
 def ask_json(
     server: Server, method: str, path: str, body: object = None, token: str | None = None
-) -> Answer:
+) -> Response:
     """Ask as a front end does."""
     headers = {"Accept": "application/json"} | (bearer(token) if token else {})
     data = None if body is None else json.dumps(body)
-    return ask_server(server, method, path, headers, data, data and "application/json")
+    return send_to_server(server, method, path, headers, data, data and "application/json")
 
 
 def tokens_of(server: Server, username: str = "travis", password: str = "mypassword") -> Any:

@@ -28,8 +28,8 @@ from tests.attacks.target import (
     cases,
     each_algorithm,
 )
-from tests.conftest import ask_server
 from tests.helpers.factories import ABSENT, base64url, bearer, claims
+from tests.helpers.http import send_to_server
 
 # Beside those that are tried under HS256 elsewhere.
 MORE_WRONG_TYPES: dict[str, list[Any]] = {
@@ -264,7 +264,7 @@ def test_a_token_that_is_made_to_cost_costs_nothing(target: Target, attack: Atta
 def test_a_token_beyond_all_headers_never_reaches_the_service(target: Target, length: int) -> None:
     before, started = target.log_size(), time.monotonic()
 
-    answer = ask_server(target.server, "GET", "/pets", bearer("A" * length))
+    answer = send_to_server(target.server, "GET", "/pets", bearer("A" * length))
 
     assert answer.status == 431
     assert time.monotonic() - started < QUICK

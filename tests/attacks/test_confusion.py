@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.attacks import forging
 from tests.attacks.forging import as_json, compact, der, openssh, signature
 from tests.attacks.target import ALGORITHMS, FORGED, PAIRS, Attack, Target, cases, each_algorithm
-from tests.conftest import ask_server
 from tests.helpers.factories import JWT_SECRET, base64url, bearer, claims
+from tests.helpers.http import send_to_server
 
 BOM = b"\xef\xbb\xbf"
 
@@ -53,7 +53,7 @@ def jwk_spellings(target: Target) -> Iterator[bytes]:
 
 
 def set_spellings(target: Target) -> Iterator[bytes]:
-    yield ask_server(target.server, "GET", "/.well-known/jwks.json").body
+    yield send_to_server(target.server, "GET", "/.well-known/jwks.json").body
     yield json.dumps([target.jwk]).encode()
     yield json.dumps({"keys": [target.jwk]}).encode()
     yield json.dumps({"jwk": target.jwk}).encode()
@@ -240,7 +240,7 @@ def test_what_the_attacks_are_made_with_makes_good_tokens_too(target: Target) ->
     message = f"{base64url(as_json(target.header))}.{base64url(as_json(claims()))}".encode()
     made = signature(target.algorithm, target.key, message)
     assert (
-        ask_server(
+        send_to_server(
             target.server, "GET", "/pets", bearer(compact(target.header, claims(), made))
         ).status
         == 200

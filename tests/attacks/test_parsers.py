@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from tests.attacks.forging import decoded
 from tests.attacks.target import Target, ask_json, each_algorithm, tokens_of
-from tests.conftest import ask_server
 from tests.helpers.effort import examples
 from tests.helpers.factories import CREDENTIALS, base64url, bearer
+from tests.helpers.http import send_to_server
 
 bounded = hypothesis_settings(
     max_examples=60, derandomize=True, deadline=None, database=None,
@@ -104,7 +104,7 @@ def test_a_token_is_accepted_as_it_is_and_in_no_other_way(
 @bounded
 @given(st.text(CHARACTERS, max_size=200))
 def test_any_authorization_at_all_is_a_401(target: Target, authorization: str) -> None:
-    answer = ask_server(target.server, "GET", "/pets", {"Authorization": authorization})
+    answer = send_to_server(target.server, "GET", "/pets", {"Authorization": authorization})
 
     assert answer.status == 401
     assert answer.text.isprintable()
@@ -195,7 +195,7 @@ TYPES = st.sampled_from(
 def test_any_body_at_all_is_a_4xx_or_taken(
     target: Target, path: str, body: bytes, content_type: str
 ) -> None:
-    answer = ask_server(target.server, "POST", path, bearer(target.good), body, content_type)
+    answer = send_to_server(target.server, "POST", path, bearer(target.good), body, content_type)
 
     assert answer.status in {200, 201, 400, 401, 415, 422, 429}
     if answer.status >= 400:

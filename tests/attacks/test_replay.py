@@ -26,8 +26,8 @@ from tests.attacks.target import (
     tokens_of,
 )
 from tests.attacks.users import PASSWORD, asked, code_of, refresh, refused, sign_up, taken
-from tests.conftest import ask_server
 from tests.helpers.factories import INSERT_SESSION, bearer, session_row
+from tests.helpers.http import send_to_server
 from tests.helpers.server import started
 
 
@@ -113,7 +113,7 @@ def test_cve_2020_1725_who_is_demoted_is_so_at_once(strict: Target) -> None:
     tokens = tokens_of(strict.server, "boss", PASSWORD)
 
     def is_admin(token: str) -> str:
-        answer = ask_server(strict.server, "GET", "/auth/verify", bearer(token))
+        answer = send_to_server(strict.server, "GET", "/auth/verify", bearer(token))
         return answer.headers["X-Auth-Admin"]
 
     assert is_admin(tokens["access_token"]) == "true"

@@ -12,11 +12,13 @@ import pytest
 
 from tests.attacks.target import prepare
 from tests.attacks.wire import SECOND, SMUGGLED_ID, Service, Site, length, request, statuses
-from tests.conftest import ask_server
 from tests.helpers.factories import CREDENTIALS, bearer, token
+from tests.helpers.http import send_to_server
 from tests.helpers.nginx import needs_nginx
 from tests.helpers.server import Server, started
 from tests.server.test_site import NAME
+
+pytestmark = pytest.mark.slow
 
 ZERO = b"0\r\n\r\n"
 CHUNKED_SECOND = f"{len(SECOND):x}\r\n".encode() + SECOND + b"\r\n" + ZERO
@@ -220,8 +222,8 @@ def test_a_name_with_underscores_is_no_header(direct: Server, name: str) -> None
     spoofed = name.replace("-", "_") if "-" in name else f"{name}_"
     value = {"Authorization": f"Bearer {token()}"}.get(name, "smuggled-request")
 
-    plain = ask_server(direct, "GET", "/pets", {spoofed: value})
-    signed_in = ask_server(direct, "GET", "/pets", bearer(token()) | {spoofed: value})
+    plain = send_to_server(direct, "GET", "/pets", {spoofed: value})
+    signed_in = send_to_server(direct, "GET", "/pets", bearer(token()) | {spoofed: value})
 
     assert (plain.status, plain.text) == (401, "No token.")
     assert signed_in.status == 200

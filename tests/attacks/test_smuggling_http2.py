@@ -14,7 +14,7 @@ from tests.attacks.wire import SECOND, SMUGGLED_ID, Site
 from tests.helpers.nginx import needs_nginx
 from tests.server.test_site import NAME
 
-pytestmark = needs_nginx
+pytestmark = [needs_nginx, pytest.mark.slow]
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY = 0, 1, 3, 4, 7

@@ -10,7 +10,7 @@ import pytest
 
 from tests.attacks.target import MALFORMED, OF_NOBODY, REVOKED, Target, ask_json, tokens_of
 from tests.attacks.users import asked, code_of, refresh, refused, sign_up, taken
-from tests.conftest import ask_server
+from tests.helpers.http import send_to_server
 
 
 def test_a_refresh_token_is_no_access_token(strict: Target) -> None:
@@ -99,17 +99,17 @@ def test_cve_2019_3868_a_token_counts_in_its_header_alone(strict: Target) -> Non
     form = "application/x-www-form-urlencoded"
 
     for answer in (
-        ask_server(strict.server, "GET", f"/pets?access_token={good}"),
-        ask_server(strict.server, "GET", f"/pets?token={good}", {"Authorization": "Bearer"}),
-        ask_server(
+        send_to_server(strict.server, "GET", f"/pets?access_token={good}"),
+        send_to_server(strict.server, "GET", f"/pets?token={good}", {"Authorization": "Bearer"}),
+        send_to_server(
             strict.server, "GET", "/pets", {"Cookie": f"access_token={good}; session={good}"}
         ),
-        ask_server(strict.server, "GET", "/pets", {"X-Access-Token": good}),
-        ask_server(strict.server, "GET", "/pets", {"Proxy-Authorization": f"Bearer {good}"}),
-        ask_server(strict.server, "GET", "/pets", {"Authorization": f"Token {good}"}),
-        ask_server(strict.server, "GET", "/pets", {"Authorization": good}),
-        ask_server(strict.server, "GET", "/pets", {}, f"access_token={good}", form),
-        ask_server(strict.server, "POST", "/pets", {}, f"access_token={good}&name=x", form),
+        send_to_server(strict.server, "GET", "/pets", {"X-Access-Token": good}),
+        send_to_server(strict.server, "GET", "/pets", {"Proxy-Authorization": f"Bearer {good}"}),
+        send_to_server(strict.server, "GET", "/pets", {"Authorization": f"Token {good}"}),
+        send_to_server(strict.server, "GET", "/pets", {"Authorization": good}),
+        send_to_server(strict.server, "GET", "/pets", {}, f"access_token={good}", form),
+        send_to_server(strict.server, "POST", "/pets", {}, f"access_token={good}&name=x", form),
     ):
         assert (answer.status, answer.text) == (401, "No token.")
         assert "Set-Cookie" not in answer.headers

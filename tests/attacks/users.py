@@ -8,8 +8,8 @@ from contextlib import closing
 from typing import Any
 
 from tests.attacks.target import CHALLENGE, DOORS, Target, ask_json, tokens_of
-from tests.conftest import Answer, ask_server
 from tests.helpers.factories import bearer
+from tests.helpers.http import Response, send_to_server
 from tests.helpers.server import Server
 
 PASSWORD = "correct horse battery"
@@ -19,20 +19,20 @@ Tokens = dict[str, Any]
 
 def refused(server: Server, token: str, says: str) -> None:
     for path, status in DOORS:
-        answer = ask_server(server, "GET", path, bearer(token))
+        answer = send_to_server(server, "GET", path, bearer(token))
         assert (answer.status, answer.text) == (status, says)
         assert answer.headers.getlist("WWW-Authenticate") == [CHALLENGE]
 
 
 def taken(server: Server, token: str) -> bool:
-    return ask_server(server, "GET", "/pets", bearer(token)).status == 200
+    return send_to_server(server, "GET", "/pets", bearer(token)).status == 200
 
 
-def refresh(server: Server, shown: str) -> Answer:
+def refresh(server: Server, shown: str) -> Response:
     return ask_json(server, "POST", "/auth/refresh", {"refresh_token": shown})
 
 
-def code_of(answer: Answer) -> str:
+def code_of(answer: Response) -> str:
     """Why a refresh token was refused."""
     assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert "access_token" not in answer.text

@@ -20,7 +20,7 @@ from jwt_server.database import Database
 from jwt_server.sqlite import SCHEMA_VERSION
 from jwt_server.web.service import EXTENSION
 from tests.cli.test_migrate import FIRST_RELEASE, asked, make
-from tests.conftest import Clock, MakeApp
+from tests.helpers.app import Clock, MakeApp
 from tests.helpers.factories import CREDENTIALS, add_user, bearer_of, everything, open_session
 
 DAY = 24 * 60 * 60

@@ -12,9 +12,9 @@ from flask import Flask
 
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
-from tests.conftest import BASE_ENVIRONMENT, MakeApp
+from tests.helpers.app import MakeApp
 from tests.helpers.factories import CREDENTIALS
-from tests.helpers.server import flask
+from tests.helpers.server import BASE_ENVIRONMENT, flask
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.doctor import CHECKS, Level
 from jwt_server.strength import weakness
-from tests.conftest import Clock, MakeApp
+from tests.helpers.app import Clock, MakeApp
 from tests.helpers.disks import small_disk
 from tests.helpers.factories import JWT_SECRET, SECRET_KEY, add_user, spoil
 from tests.helpers.server import flask

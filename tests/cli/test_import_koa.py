@@ -22,9 +22,8 @@ from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.koa.bring import PET_CHARACTERS
 from tests.cli.test_users import at_a_terminal
-from tests.conftest import BASE_ENVIRONMENT
 from tests.helpers.factories import add_user
-from tests.helpers.server import environment, flask
+from tests.helpers.server import BASE_ENVIRONMENT, environment, flask
 
 MYPASSWORD = "$2a$10$3pwJNVCM6NKzBOD1HPZHjuFdjX2Dg771aPZNbbBw9jTUbEMS919Te"
 PASSWORD = "$2a$10$9ih.rp5cst7821W3F6mmh.XtB7l2/4mtlQSCGkQk4nUA6olU6Ztka"

@@ -27,7 +27,7 @@ from jwt_server.database import Connection, Database
 from jwt_server.errors import ConfigurationError
 from jwt_server.security import keys
 from jwt_server.web.service import EXTENSION
-from tests.conftest import Clock, MakeApp
+from tests.helpers.app import Clock, MakeApp
 from tests.helpers.factories import CREDENTIALS, bearer
 
 PAIRS = ["EdDSA", "ES256", "RS256"]

@@ -17,9 +17,9 @@ from jwt_server import sqlite as our_sqlite
 from jwt_server.config import Settings
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.sqlite import SCHEMA_VERSION
-from tests.conftest import BASE_ENVIRONMENT, MakeApp
+from tests.helpers.app import MakeApp
 from tests.helpers.factories import CREDENTIALS
-from tests.helpers.server import ROOT, flask
+from tests.helpers.server import BASE_ENVIRONMENT, ROOT, flask
 
 FIRST_RELEASE = (ROOT / "tests" / "data" / "schema-1.sql").read_text()
 STEPS = sorted(migrate.MIGRATIONS.glob("*.sql"))

@@ -14,8 +14,7 @@ from jwt_server import sqlite
 from jwt_server.database import Database
 from jwt_server.users import demo
 from tests.cli.test_users import at_a_terminal
-from tests.conftest import BASE_ENVIRONMENT
-from tests.helpers.server import environment
+from tests.helpers.server import BASE_ENVIRONMENT, environment
 
 
 @pytest.fixture(autouse=True)

@@ -26,9 +26,9 @@ from jwt_server.database import Connection, Database
 from jwt_server.errors import LastAdmin
 from jwt_server.security import policy
 from jwt_server.users import users as user_rows
-from tests.conftest import BASE_ENVIRONMENT, MakeApp
+from tests.helpers.app import MakeApp
 from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user
-from tests.helpers.server import environment, flask
+from tests.helpers.server import BASE_ENVIRONMENT, environment, flask
 
 PASSWORD = "correct horse battery"
 

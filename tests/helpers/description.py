@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask
@@ -12,24 +12,23 @@ from flask_smorest.spec.plugins import FlaskPlugin
 from jsonschema import Draft202012Validator
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-if TYPE_CHECKING:
-    from tests.conftest import Answer, Ask
+from tests.helpers.http import Response, Send
 
 METHODS = {"DELETE", "GET", "PATCH", "POST", "PUT"}
 
 
-def documented(app: Flask, ask: Ask) -> Ask:
+def documented(app: Flask, send: Send) -> Send:
     """Ask, and compare the answer with what the description says of the route."""
     description = json.loads(app.test_client().get("/openapi.json").data)
 
-    def asked(method: str, path: str, **kwargs: Any) -> Answer:
-        answer = ask(method, path, **kwargs)
+    def checked(method: str, path: str, **kwargs: Any) -> Response:
+        answer = send(method, path, **kwargs)
         operation = operation_of(app, description, method, urlsplit(path).path)
         if operation is not None:
             compare(description, operation["responses"][str(answer.status)], answer)
         return answer
 
-    return asked
+    return checked
 
 
 def operation_of(
@@ -50,7 +49,7 @@ def operation_of(
     return found.get(method.lower())
 
 
-def compare(description: dict[str, Any], response: dict[str, Any], answer: Answer) -> None:
+def compare(description: dict[str, Any], response: dict[str, Any], answer: Response) -> None:
     """See that content type, headers and body are what the response is said to have."""
     response = resolved(description, response)
     told = {name for name in response["headers"] if name != "Link"}  # not on a last page

@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.helpers.factories import UNTHROTTLED, open_session
+from tests.helpers.factories import JWT_SECRET, SECRET_KEY, UNTHROTTLED, open_session
 from tests.helpers.leaks import leaks
 
 ROOT = Path(__file__).parent.parent.parent
 GUNICORN: tuple[str, ...] = (sys.executable, "-m", "gunicorn")
 START_SECONDS = 20
+
+BASE_ENVIRONMENT = {"SECRET_KEY": SECRET_KEY.decode(), "JWT_SECRET": JWT_SECRET.decode()}
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from tests.api.test_races import THREADS, at_once
-from tests.conftest import BASE_ENVIRONMENT, Answer, ask_server
-from tests.helpers.server import Server, running, started
+from tests.helpers.http import Response, send_to_server
+from tests.helpers.server import BASE_ENVIRONMENT, Server, running, started
 
 LIMITS = {"THROTTLE_PAIR": "5", "THROTTLE_ACCOUNT": "100", "THROTTLE_ADDRESS": "100"}
 
 
-def guess(server: Server, username: str = "travis", **headers: str) -> Answer:
+def guess(server: Server, username: str = "travis", **headers: str) -> Response:
     body = json.dumps({"username": username, "password": "wrong"})
-    return ask_server(server, "POST", "/auth", headers, body, "application/json")
+    return send_to_server(server, "POST", "/auth", headers, body, "application/json")
 
 
 def counts(folder: Path) -> dict[str, int]:

@@ -21,9 +21,9 @@ import pytest
 from jwt_server.backups.drafts import PREFIX
 from tests.cli.test_backup import is_whole
 from tests.cli.test_migrate import asked
-from tests.conftest import BASE_ENVIRONMENT, ask_server
 from tests.helpers.factories import bearer
-from tests.helpers.server import Server, environment, flask, running, started
+from tests.helpers.http import send_to_server
+from tests.helpers.server import BASE_ENVIRONMENT, Server, environment, flask, running, started
 
 SETTINGS = BASE_ENVIRONMENT | {"SIGNUP": "open", "TRUSTED_PROXIES": "1"}
 PASSWORD = "a long passphrase"
@@ -33,7 +33,7 @@ def post(server: Server, path: str, body: object, **headers: str) -> dict[str, A
     sent = {"Accept": "application/json"} | {
         name.replace("_", "-"): value for name, value in headers.items()
     }
-    answer = ask_server(server, "POST", path, sent, json.dumps(body), "application/json")
+    answer = send_to_server(server, "POST", path, sent, json.dumps(body), "application/json")
     assert answer.status in {200, 201}, answer.text
     found: dict[str, Any] = json.loads(answer.body)
     return found
@@ -126,16 +126,16 @@ def test_a_backup_taken_under_load_comes_back_and_no_id_is_handed_out_again(
     with started(live, SETTINGS) as server:
         for each in (token for _, _, tokens in before for token in tokens):
             headers = bearer(each["access_token"])
-            assert ask_server(server, "GET", "/my-pets", headers).status == 403
+            assert send_to_server(server, "GET", "/my-pets", headers).status == 403
             body = json.dumps({"refresh_token": each["refresh_token"]})
             kind = "application/json"
-            refused = ask_server(server, "POST", "/auth/refresh", {}, body, kind)
+            refused = send_to_server(server, "POST", "/auth/refresh", {}, body, kind)
             assert refused.status == 401
         new = Client(server, 9)
         new.visit("someone new")
         name = next(iter(before[0][0].values()))
         again = post(server, "/auth", {"username": name, "password": PASSWORD})
-        assert ask_server(server, "GET", "/me", bearer(again["access_token"])).status == 200
+        assert send_to_server(server, "GET", "/me", bearer(again["access_token"])).status == 200
     assert min(new.users) > max(max(each.users) for each in clients)
     assert min(new.pets) > max(max(each.pets) for each in clients)
 
@@ -149,7 +149,7 @@ def test_nothing_is_restored_while_the_service_runs(tmp_path: Path, busy: bool) 
             until(clients, 2)  # both workers have it open
             done = flask(tmp_path, SETTINGS, "restore", str(file)) if busy else None
         done = done or flask(tmp_path, SETTINGS, "restore", str(file))
-        answer = ask_server(server, "GET", "/my-pets", bearer(clients[0].last()))
+        answer = send_to_server(server, "GET", "/my-pets", bearer(clients[0].last()))
 
     assert (done.returncode, answer.status) == (1, 200)
     assert done.stderr.endswith("is in use: stop the service first.\n")
@@ -227,4 +227,4 @@ def test_a_killed_restore_leaves_the_old_database_or_the_new_one(
     assert asked(path, "SELECT username FROM users") == [("travis",)]
     assert not list(tmp_path.glob(f"{PREFIX}*"))
     with started(tmp_path, SETTINGS) as server:
-        assert ask_server(server, "GET", "/readyz").status == 200
+        assert send_to_server(server, "GET", "/readyz").status == 200

@@ -7,9 +7,8 @@ import runpy
 
 import pytest
 
-from tests.conftest import BASE_ENVIRONMENT
 from tests.helpers.factories import SETTINGS
-from tests.helpers.server import ROOT
+from tests.helpers.server import BASE_ENVIRONMENT, ROOT
 
 DEPLOY = {path.name: path.read_text() for path in (ROOT / "deploy").iterdir()}
 WALK = (ROOT / "docs" / "deployment.md").read_text()

@@ -22,7 +22,6 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import BASE_ENVIRONMENT, Answer, ask_server
 from tests.helpers import server as servers
 from tests.helpers.disks import as_root, filled, immutable, log_of, small_disk
 from tests.helpers.factories import (
@@ -34,7 +33,8 @@ from tests.helpers.factories import (
     session_row,
     token,
 )
-from tests.helpers.server import Server, flask, started
+from tests.helpers.http import Response, send_to_server
+from tests.helpers.server import BASE_ENVIRONMENT, Server, flask, started
 from tests.server.test_server import failed_start
 
 JSON = "application/json"
@@ -67,13 +67,13 @@ class House:
     server: Server
     database: Path
 
-    def ask(self, method: str, path: str, body: Any = None, sid: str = SESSION) -> Answer:
+    def ask(self, method: str, path: str, body: Any = None, sid: str = SESSION) -> Response:
         """Ask as the demo user, in the session of that id."""
         headers = bearer(token(sid=sid)) | {"Accept": JSON}
         data = None if body is None else json.dumps(body)
-        return ask_server(self.server, method, path, headers, data, JSON if data else None)
+        return send_to_server(self.server, method, path, headers, data, JSON if data else None)
 
-    def refresh(self, refresh_token: str) -> Answer:
+    def refresh(self, refresh_token: str) -> Response:
         return self.ask("POST", "/auth/refresh", {"refresh_token": refresh_token})
 
     def rows(self) -> dict[str, list[Any]]:
@@ -124,7 +124,7 @@ def assert_well(house: House) -> None:
         assert driver.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
-def assert_refused(house: House, answer: Answer, what: str) -> None:
+def assert_refused(house: House, answer: Response, what: str) -> None:
     """A 503 to come back after, which tells nothing of why."""
     assert answer.status == 503, (what, answer.text)
     assert answer.headers["Retry-After"] == "2"
@@ -199,10 +199,10 @@ class TestFullDisk:
             answers = [
                 house.ask("POST", "/auth/logout", {}, sid=local),
                 house.ask("DELETE", f"/auth/sessions/{listed}"),
-                ask_server(house.server, "POST", "/auth/logout", {},
+                send_to_server(house.server, "POST", "/auth/logout", {},
                            json.dumps({"refresh_token": by_refresh["refresh_token"]}), JSON),
-                ask_server(house.server, "POST", "/auth/logout", bearer(by_token["access_token"]),
-                           "{}", JSON),
+                send_to_server(house.server, "POST", "/auth/logout",
+                           bearer(by_token["access_token"]), "{}", JSON),
                 house.ask("POST", "/auth/logout?scope=others", {}),
             ]  # fmt: skip
             assert [answer.status for answer in answers] == [204] * 5
@@ -210,7 +210,7 @@ class TestFullDisk:
                 for sid in (local, listed):
                     assert house.ask("GET", "/me", sid=sid).status == 401
             for tokens in (by_token, by_refresh, by_other):
-                assert ask_server(house.server, "GET", "/me",
+                assert send_to_server(house.server, "GET", "/me",
                                   bearer(tokens["access_token"])).status == 401  # fmt: skip
 
         for tokens in (by_token, by_refresh, by_other):

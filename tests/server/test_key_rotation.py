@@ -23,9 +23,9 @@ import jwt
 import pytest
 
 from jwt_server.database import Database
-from tests.conftest import BASE_ENVIRONMENT, Answer, ask_server
 from tests.helpers.factories import CREDENTIALS, add_user, bearer
-from tests.helpers.server import ROOT, Server, flask, started, until
+from tests.helpers.http import Response, send_to_server
+from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, flask, started, until
 from tests.server.test_server import failed_start
 
 ALGORITHMS = ["EdDSA", "ES256", "RS256"]
@@ -68,9 +68,9 @@ class Since:
         return time.monotonic() - self.moment >= seconds - 1
 
 
-def sign_in(server: Server, username: str = "travis") -> Answer:
+def sign_in(server: Server, username: str = "travis") -> Response:
     body = json.dumps(CREDENTIALS | {"username": username})
-    return ask_server(server, "POST", "/auth", {}, body, "application/json")
+    return send_to_server(server, "POST", "/auth", {}, body, "application/json")
 
 
 @dataclass
@@ -92,10 +92,10 @@ class Load:
     def client(self, username: str, verifier: subprocess.Popen[str] | None = None) -> None:
         while not self.over.wait(PAUSE):
             since = Since()
-            known = ask_server(self.server, "GET", "/.well-known/jwks.json").text
+            known = send_to_server(self.server, "GET", "/.well-known/jwks.json").text
             signed_in = sign_in(self.server, username)
             in_time = not since.over(LEAD)
-            read = ask_server(self.server, "GET", "/pets", bearer(signed_in.text))
+            read = send_to_server(self.server, "GET", "/pets", bearer(signed_in.text))
             self.asked += 1
             if (signed_in.status, read.status) != (200, 200):
                 if signed_in.status != 200 or not since.over(TTL):
@@ -145,7 +145,7 @@ def published(server: Server) -> set[str]:
     """The keys that every worker publishes; it must be the same set in each."""
     answers = {
         frozenset(key["kid"] for key in json.loads(answer.body)["keys"])
-        for answer in (ask_server(server, "GET", "/.well-known/jwks.json") for _ in range(12))
+        for answer in (send_to_server(server, "GET", "/.well-known/jwks.json") for _ in range(12))
     }
     [keys] = answers
     return set(keys)
@@ -175,7 +175,7 @@ def rotate_under_load(folder: Path, algorithm: str) -> None:
         [second] = published(server) - {first}
         since, old = Since(), sign_in(server, "onlooker").text
         wait_until(lambda: second in load.kids)
-        answer = ask_server(server, "GET", "/pets", bearer(old))
+        answer = send_to_server(server, "GET", "/pets", bearer(old))
         assert answer.status == 200 or since.over(TTL)  # old tokens verify to their end
 
         wait_until(lambda: "Removed" in command("keys", "prune"))

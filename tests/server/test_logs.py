@@ -27,10 +27,12 @@ from jwt_server.config import Settings
 from jwt_server.database import Connection
 from jwt_server.gunicorn.logger import Logger
 from jwt_server.logs import formatter
-from tests.conftest import BASE_ENVIRONMENT, Clock, MakeApp, ask_server
+from tests.helpers.app import Clock, MakeApp
 from tests.helpers.factories import CREDENTIALS, bearer, spoil, token
+from tests.helpers.http import send_to_server
 from tests.helpers.leaks import leaks
 from tests.helpers.server import (
+    BASE_ENVIRONMENT,
     GUNICORN,
     ROOT,
     Server,
@@ -416,7 +418,7 @@ def test_gunicorns_own_lines_are_json_as_well_and_hold_nothing_secret(tmp_path: 
     with running(tmp_path, BASE_ENVIRONMENT) as server:
         for request in BAD:
             server.raw(request)
-        signed_in = ask_server(
+        signed_in = send_to_server(
             server, "POST", "/auth", {"X-Request-ID": "of-the-client"},
             "username=travis&password=mypassword", "application/x-www-form-urlencoded",
         )  # fmt: skip
@@ -472,7 +474,7 @@ def test_flask_run_does_not_tell_what_a_request_asks_for(tmp_path: Path) -> None
             cwd=tmp_path, env=environment(tmp_path, BASE_ENVIRONMENT), stdout=log, stderr=log,
         )  # fmt: skip
     with answering(port, process, log_file, 20) as server:
-        ask_server(server, "GET", f"/my-pets?token={token()}&password=mypassword")
+        send_to_server(server, "GET", f"/my-pets?token={token()}&password=mypassword")
         server.raw(b"GET /?password=mypassword nonsense HTTP/1.1\r\n\r\n")
 
     assert leaks(server.log()) == []
@@ -501,7 +503,7 @@ def test_the_log_goes_to_standard_error_and_to_no_other_place(tmp_path: Path) ->
 
     with two_streams(folder, output, log) as server:
         body = "username=travis&password=wrong"
-        ask_server(server, "POST", "/auth", {}, body, "application/x-www-form-urlencoded")
+        send_to_server(server, "POST", "/auth", {}, body, "application/x-www-form-urlencoded")
         server.raw(BAD[0])
 
     logged = {told(line)["logger"] for line in log.read_text().splitlines()}

@@ -31,10 +31,20 @@ from jwt_server.errors import ConfigurationError
 from jwt_server.gunicorn import scrape
 from jwt_server.metrics import Metrics
 from jwt_server.web.service import EXTENSION, Service
-from tests.conftest import BASE_ENVIRONMENT, Clock, MakeApp, ask_server
 from tests.helpers import server as servers
+from tests.helpers.app import Clock, MakeApp
 from tests.helpers.factories import CREDENTIALS, bearer, token
-from tests.helpers.server import ROOT, Server, flask, free_port, gunicorn, running, started
+from tests.helpers.http import send_to_server
+from tests.helpers.server import (
+    BASE_ENVIRONMENT,
+    ROOT,
+    Server,
+    flask,
+    free_port,
+    gunicorn,
+    running,
+    started,
+)
 from tests.server.test_server import failed_start, wait_for_workers
 
 until = partial(servers.until, seconds=10)
@@ -379,7 +389,7 @@ def at(server: Server, port: int) -> Server:
 
 def scraped(server: Server, port: int) -> dict[tuple[str, ...], float]:
     """What Prometheus gets: figures by name and labels' values."""
-    answer = ask_server(at(server, port), "GET", "/metrics")
+    answer = send_to_server(at(server, port), "GET", "/metrics")
     assert answer.status == 200
     return {
         (sample.name, *sample.labels.values()): sample.value
@@ -397,7 +407,7 @@ class Counted:
 
     def ask(self, times: int = 1) -> None:
         for _ in range(times):
-            assert ask_server(self.server, "GET", "/my-pets", bearer(token())).status == 200
+            assert send_to_server(self.server, "GET", "/my-pets", bearer(token())).status == 200
 
     def ask_each_worker(self) -> int:
         """Ask until all of them have answered; how often it took."""
@@ -460,7 +470,7 @@ def folders_of(server: Server) -> list[Path]:
 
 
 def test_everything_is_there_to_be_asked_for(counted: Counted) -> None:
-    ask_server(
+    send_to_server(
         counted.server, "POST", "/auth", {}, "username=travis&password=mypassword",
         "application/x-www-form-urlencoded",
     )  # fmt: skip
@@ -478,8 +488,8 @@ def test_everything_is_there_to_be_asked_for(counted: Counted) -> None:
 
 def test_a_name_of_a_figure_is_all_that_prometheus_gets(counted: Counted) -> None:
     for _ in range(3):
-        ask_server(counted.server, "GET", "/my-pets?x=mypassword", bearer(token()))
-    text = ask_server(at(counted.server, counted.port), "GET", "/metrics").text
+        send_to_server(counted.server, "GET", "/my-pets?x=mypassword", bearer(token()))
+    text = send_to_server(at(counted.server, counted.port), "GET", "/metrics").text
 
     assert "travis" not in text
     assert "mypassword" not in text
@@ -501,7 +511,7 @@ def test_a_name_of_a_figure_is_all_that_prometheus_gets(counted: Counted) -> Non
 def test_the_port_is_not_the_services(
     counted: Counted, method: str, path: str, status: int
 ) -> None:
-    answer = ask_server(at(counted.server, counted.port), method, path, bearer(token()))
+    answer = send_to_server(at(counted.server, counted.port), method, path, bearer(token()))
 
     assert answer.status == status
     assert "Bunny" not in answer.text
@@ -509,7 +519,7 @@ def test_the_port_is_not_the_services(
 
 def test_nor_has_the_service_the_figures(counted: Counted) -> None:
     for headers in ({}, {"Host": f"127.0.0.1:{counted.port}"}):
-        answer = ask_server(counted.server, "GET", "/metrics", headers)
+        answer = send_to_server(counted.server, "GET", "/metrics", headers)
         assert (answer.status, answer.text) == (404, "There is nothing here.")
 
 
@@ -610,7 +620,7 @@ def test_sigusr2_reloads_too_and_keeps_the_port_and_its_counts(
 
 
 def test_with_port_0_nobody_is_told_and_nothing_is_kept(server: Server) -> None:
-    ask_server(server, "GET", "/healthz")
+    send_to_server(server, "GET", "/healthz")
 
     assert folders_of(server) == []
     assert server.log().count("Listening at: http://127.0.0.1") == 1

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import BASE_ENVIRONMENT, Answer, ask_server
 from tests.helpers.factories import bearer, token
+from tests.helpers.http import Response, send_to_server
 from tests.helpers.nginx import needs_nginx, nginx
-from tests.helpers.server import ROOT, Server, free_port, running
+from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, free_port, running
 
 pytestmark = needs_nginx
 
@@ -72,13 +72,13 @@ def site(login: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         yield server
 
 
-def seen(answer: Answer) -> dict[str, str]:
+def seen(answer: Response) -> dict[str, str]:
     headers: dict[str, str] = json.loads(answer.body)["headers"]
     return {name.lower(): value for name, value in headers.items()}
 
 
 def test_the_application_learns_who_it_is_and_no_token(site: Server) -> None:
-    answer = ask_server(site, "GET", "/any/page", bearer(token()))
+    answer = send_to_server(site, "GET", "/any/page", bearer(token()))
 
     headers = seen(answer)
     assert answer.status == 200
@@ -90,7 +90,7 @@ def test_the_application_learns_who_it_is_and_no_token(site: Server) -> None:
 
 @pytest.mark.parametrize("name", ["X-Auth-User-Id", "x-auth-username", "X-AUTH-ADMIN"])
 def test_what_the_client_says_of_itself_is_overwritten(site: Server, name: str) -> None:
-    answer = ask_server(site, "GET", "/", bearer(token()) | {name: "true"})
+    answer = send_to_server(site, "GET", "/", bearer(token()) | {name: "true"})
 
     assert seen(answer)[name.lower()] in {"1", "travis", "false"}
 
@@ -106,7 +106,7 @@ def test_no_other_name_for_a_user_gets_through(site: Server, spelled: Callable[[
         name.upper() for name in claimed
     }
 
-    answer = ask_server(site, "GET", "/", bearer(token()) | claimed)
+    answer = send_to_server(site, "GET", "/", bearer(token()) | claimed)
 
     assert "root" not in seen(answer).values()
 
@@ -116,7 +116,8 @@ def test_no_other_name_for_a_user_gets_through(site: Server, spelled: Callable[[
 )
 def test_no_name_that_is_taken_for_another_gets_through(site: Server, name: str) -> None:
     assert (
-        "root" not in seen(ask_server(site, "GET", "/", bearer(token()) | {name: "root"})).values()
+        "root"
+        not in seen(send_to_server(site, "GET", "/", bearer(token()) | {name: "root"})).values()
     )
 
 
@@ -130,7 +131,7 @@ def test_the_document_has_the_names_that_are_blanked_and_those_that_are_set() ->
 def test_a_body_reaches_the_application_and_not_the_login_service(site: Server) -> None:
     body = "x" * 100_000  # the login service takes 64 KiB at the most
 
-    answer = ask_server(site, "POST", "/", bearer(token()), body, "text/plain")
+    answer = send_to_server(site, "POST", "/", bearer(token()), body, "text/plain")
 
     assert answer.status == 200
     assert json.loads(answer.body)["body"] == body
@@ -138,7 +139,7 @@ def test_a_body_reaches_the_application_and_not_the_login_service(site: Server) 
 
 @pytest.mark.parametrize("headers", [{}, bearer("x"), {"X-Auth-User-Id": "1"}])
 def test_without_a_good_token_nobody_gets_through(site: Server, headers: dict[str, str]) -> None:
-    answer = ask_server(site, "GET", "/", headers)
+    answer = send_to_server(site, "GET", "/", headers)
 
     assert answer.status == 401
     challenge = 'Bearer error="invalid_token"' if "Authorization" in headers else "Bearer"
@@ -146,11 +147,11 @@ def test_without_a_good_token_nobody_gets_through(site: Server, headers: dict[st
 
 
 def test_what_gunicorn_can_not_read_is_no_token(site: Server) -> None:
-    answer = ask_server(site, "GET", "/", {"Authorization": "Bearer \x7f"})
+    answer = send_to_server(site, "GET", "/", {"Authorization": "Bearer \x7f"})
 
     assert answer.status == 401
     assert answer.headers.getlist("WWW-Authenticate") == ['Bearer error="invalid_token"']
-    good = ask_server(site, "GET", "/", bearer(token()))
+    good = send_to_server(site, "GET", "/", bearer(token()))
     assert (good.status, good.headers.getlist("WWW-Authenticate")) == (200, [])
 
 
@@ -186,7 +187,7 @@ def test_the_login_service_gets_the_token_and_nothing_else(tmp_path: Path, metho
         asking(tmp_path, login, behind) as site,
     ):
         body = "the body" if method == "POST" else None
-        answer = ask_server(site, method, "/", bearer("x.y.z") | headers, body, "text/plain")
+        answer = send_to_server(site, method, "/", bearer("x.y.z") | headers, body, "text/plain")
 
     assert answer.status == 200
     asked, *got, end, rest = b"".join(received).decode().split("\r\n")
@@ -196,17 +197,17 @@ def test_the_login_service_gets_the_token_and_nothing_else(tmp_path: Path, metho
 
 
 def test_the_subrequest_can_not_be_made_from_outside(site: Server) -> None:
-    assert ask_server(site, "GET", "/_verify", bearer(token())).status == 404
+    assert send_to_server(site, "GET", "/_verify", bearer(token())).status == 404
 
 
 def test_a_login_service_that_is_away_or_in_trouble_is_a_503(login: Server, tmp_path: Path) -> None:
     with application() as behind, asking(tmp_path, free_port(), behind) as site:
-        away = ask_server(site, "GET", "/", bearer(token()))
+        away = send_to_server(site, "GET", "/", bearer(token()))
     database = login.log_file.parent / "server.db"
     moved = database.rename(database.with_suffix(".away"))
     try:
         with application() as behind, asking(tmp_path, login.port, behind) as site:
-            trouble = ask_server(site, "GET", "/", bearer(token()))
+            trouble = send_to_server(site, "GET", "/", bearer(token()))
     finally:
         moved.rename(database)
 

@@ -22,11 +22,20 @@ import jwt
 import pytest
 
 from jwt_server.sqlite import SCHEMA_VERSION
-from tests.conftest import BASE_ENVIRONMENT, ask_server
 from tests.helpers.factories import CREDENTIALS
+from tests.helpers.http import send_to_server
 from tests.helpers.load import load
 from tests.helpers.nginx import needs_nginx, nginx
-from tests.helpers.server import ROOT, Server, flask, free_port, gunicorn, running, until
+from tests.helpers.server import (
+    BASE_ENVIRONMENT,
+    ROOT,
+    Server,
+    flask,
+    free_port,
+    gunicorn,
+    running,
+    until,
+)
 
 RELOADS = 10
 SECONDS = 30
@@ -98,7 +107,7 @@ def unharmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def alive(site: Site) -> str:
-    return ask_server(site.server, "GET", "/healthz").text
+    return send_to_server(site.server, "GET", "/healthz").text
 
 
 def test_ten_reloads_to_new_code_fail_no_request_and_keep_the_process(site: Site) -> None:
@@ -155,7 +164,7 @@ def test_a_reload_takes_settings_and_fails_no_request(site: Site) -> None:
 def lifetime(site: Site) -> int:
     """How many seconds a token is good for that is signed now."""
     body = json.dumps(CREDENTIALS)
-    answer = ask_server(site.server, "POST", "/auth", {}, body, "application/json")
+    answer = send_to_server(site.server, "POST", "/auth", {}, body, "application/json")
     claims = jwt.decode(answer.text, options={"verify_signature": False})
     return int(claims["exp"] - claims["iat"])
 
@@ -396,7 +405,7 @@ def test_who_does_not_hang_up_holds_nobody_up(server: Server) -> None:
         read_until(held[-1], b"\r\n\r\nalive")
     begun = time.monotonic()
     for _ in range(20):
-        assert ask_server(server, "GET", "/healthz").status == 200
+        assert send_to_server(server, "GET", "/healthz").status == 200
 
     assert time.monotonic() - begun < 2  # one of those eight would have cost that
     for each in held:

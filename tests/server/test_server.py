@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import BASE_ENVIRONMENT, ask_server
 from tests.helpers.factories import KINDS, bearer, spoil, token
-from tests.helpers.server import Server, flask, free_port, gunicorn, running
+from tests.helpers.http import send_to_server
+from tests.helpers.server import BASE_ENVIRONMENT, Server, flask, free_port, gunicorn, running
 
 
 def failed_start(folder: Path, extra: dict[str, str]) -> list[str]:
@@ -50,11 +50,11 @@ def test_a_database_that_vanishes_is_a_503_until_it_is_back(tmp_path: Path) -> N
     database = tmp_path / "server.db"
     with running(tmp_path, BASE_ENVIRONMENT) as server:
         headers = bearer(token())
-        assert ask_server(server, "GET", "/my-pets", headers).status == 200
+        assert send_to_server(server, "GET", "/my-pets", headers).status == 200
         database.rename(tmp_path / "away.db")
-        gone = [ask_server(server, "GET", path, headers) for path in ("/my-pets", "/readyz")]
+        gone = [send_to_server(server, "GET", path, headers) for path in ("/my-pets", "/readyz")]
         shutil.copy(tmp_path / "away.db", database)
-        back = [ask_server(server, "GET", path, headers) for path in ("/my-pets", "/readyz")]
+        back = [send_to_server(server, "GET", path, headers) for path in ("/my-pets", "/readyz")]
         log = server.log()
 
     assert [answer.status for answer in gone] == [503, 503]
@@ -85,7 +85,7 @@ def test_a_reload_replaces_the_workers_and_pins_the_new_ones(tmp_path: Path) -> 
         before = wait_for_workers(server, len(cores))
         server.process.send_signal(signal.SIGHUP)
         after = wait_for_workers(server, len(cores), gone=before)
-        assert ask_server(server, "GET", "/healthz").status == 200
+        assert send_to_server(server, "GET", "/healthz").status == 200
         assert len(after) == len(cores)
 
 
@@ -108,14 +108,14 @@ def test_a_replaced_worker_has_the_settings_of_the_others(
     os.kill(before[1], signal.SIGKILL)
     wait_for_workers(dotenv_server, 2, gone=before)
 
-    assert ask_server(dotenv_server, "GET", "/my-pets", bearer(token())).status == 200
+    assert send_to_server(dotenv_server, "GET", "/my-pets", bearer(token())).status == 200
 
 
 def test_no_header_moves_the_service(server: Server) -> None:
     headers = bearer(token()) | {"SCRIPT_NAME": "/evil", "X-Forwarded-Proto": "https",
                                  "X-Forwarded-Ssl": "off"}  # fmt: skip
 
-    answer = ask_server(server, "GET", "/pets?limit=1", headers)
+    answer = send_to_server(server, "GET", "/pets?limit=1", headers)
 
     assert (answer.status, answer.headers["Link"]) == (200, '</pets?limit=1&after=MQ>; rel="next"')
 
@@ -186,5 +186,5 @@ def test_a_client_that_leaves_in_the_middle_leaves_no_trace(server: Server) -> N
     for start in (POST + b"Content-Length: 50\r\n\r\nuser", CHUNKED + b"50\r\nuser", POST):
         server.raw(start)
 
-    assert ask_server(server, "GET", "/healthz").status == 200
+    assert send_to_server(server, "GET", "/healthz").status == 200
     assert "Traceback" not in server.log()[before:]

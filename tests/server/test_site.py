@@ -25,12 +25,13 @@ from cryptography.x509.oid import NameOID
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.conftest import BASE_ENVIRONMENT, Answer, MakeApp
+from tests.helpers.app import MakeApp
 from tests.helpers.description import password_operations
 from tests.helpers.factories import CREDENTIALS, bearer, open_session, token
+from tests.helpers.http import Response
 from tests.helpers.leaks import leaks
 from tests.helpers.nginx import needs_nginx, nginx
-from tests.helpers.server import ROOT, Server, flask, free_port, gunicorn
+from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, flask, free_port, gunicorn
 
 NAME = "auth.example.com"
 SITE = (ROOT / "deploy" / "nginx.conf").read_text()
@@ -124,7 +125,7 @@ def ask(
     path: str,
     body: bytes | str | None = None,
     headers: dict[str, str] | None = None,
-) -> Answer:
+) -> Response:
     """Ask over TLS, by the site's name."""
     raw = socket.create_connection(("127.0.0.1", site.port), timeout=10)
     connection = http.client.HTTPSConnection(NAME, timeout=10)
@@ -132,7 +133,7 @@ def ask(
     with closing(connection):
         connection.request(method, path, body, headers or {})
         response = connection.getresponse()
-        return Answer(response.status, _headers(response), response.read())
+        return Response(response.status, _headers(response), response.read())
 
 
 def _headers(response: http.client.HTTPResponse) -> Any:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import BASE_ENVIRONMENT, ask_server
 from tests.helpers.disks import log_of
 from tests.helpers.factories import bearer, token
-from tests.helpers.server import Server, environment, running
+from tests.helpers.http import send_to_server
+from tests.helpers.server import BASE_ENVIRONMENT, Server, environment, running
 
 WRITES = 2500
 ROWS = 3000
@@ -29,7 +29,7 @@ def write(server: Server, count: int) -> None:
     body = json.dumps({"name": "x" * 100, "species": "x" * 100})
     written = 0
     while written < count:
-        answer = ask_server(server, "POST", "/pets", bearer(token()), body, "application/json")
+        answer = send_to_server(server, "POST", "/pets", bearer(token()), body, "application/json")
         assert answer.status in (201, 503)
         written += answer.status == 201
 
@@ -37,7 +37,7 @@ def write(server: Server, count: int) -> None:
 def read(server: Server, over: threading.Event) -> None:
     while not over.is_set():
         for path in ("/pets?limit=100", "/me/export", "/auth/sessions"):
-            assert ask_server(server, "GET", path, bearer(token())).status == 200
+            assert send_to_server(server, "GET", path, bearer(token())).status == 200
 
 
 def fill(database: Path) -> None:

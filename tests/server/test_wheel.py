@@ -20,6 +20,8 @@ import pytest
 from tests.helpers.factories import SETTINGS
 from tests.helpers.server import ROOT, free_port, wait_for
 
+pytestmark = pytest.mark.slow
+
 NOT_COPIED = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "instance")
 
 

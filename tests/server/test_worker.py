@@ -12,9 +12,9 @@ from contextlib import closing, suppress
 
 import pytest
 
-from tests.conftest import BASE_ENVIRONMENT, ask_server
 from tests.helpers.factories import bearer, token
-from tests.helpers.server import Server, running
+from tests.helpers.http import send_to_server
+from tests.helpers.server import BASE_ENVIRONMENT, Server, running
 
 ONE = BASE_ENVIRONMENT | {"WORKERS": "1", "HASH_CONCURRENCY": "1", "HASH_QUEUE": "0"}
 THREADS = 33  # which follow from these
@@ -69,7 +69,7 @@ def test_a_connection_that_says_nothing_more_costs_nobody_anything(alone: Server
         connection.getresponse().read()
         idle.append(connection)
 
-    assert ask_server(alone, "GET", "/my-pets", bearer(token())).status == 200
+    assert send_to_server(alone, "GET", "/my-pets", bearer(token())).status == 200
     for connection in idle:
         connection.request("GET", "/healthz")
         assert connection.getresponse().read() == b"alive"

@@ -14,9 +14,9 @@ import pytest
 from flask import Flask
 from werkzeug.test import Client
 
-from tests.conftest import BASE_ENVIRONMENT, ask_server
 from tests.helpers.factories import bearer, open_session, token
-from tests.helpers.server import Server, answering, environment, flask, free_port
+from tests.helpers.http import send_to_server
+from tests.helpers.server import BASE_ENVIRONMENT, Server, answering, environment, flask, free_port
 
 FORM = "application/x-www-form-urlencoded"
 CREDENTIALS = "username=travis&password=mypassword"
@@ -68,10 +68,10 @@ def granian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_granian_answers_as_gunicorn_does(granian: Server) -> None:
-    signed_in = ask_server(granian, "POST", "/auth", {}, CREDENTIALS, FORM)
-    pets = ask_server(granian, "GET", "/my-pets", bearer(signed_in.text))
-    refused = ask_server(granian, "GET", "/my-pets")
-    large = ask_server(granian, "POST", "/auth", {}, "x" * 70_000, FORM)
+    signed_in = send_to_server(granian, "POST", "/auth", {}, CREDENTIALS, FORM)
+    pets = send_to_server(granian, "GET", "/my-pets", bearer(signed_in.text))
+    refused = send_to_server(granian, "GET", "/my-pets")
+    large = send_to_server(granian, "POST", "/auth", {}, "x" * 70_000, FORM)
 
     assert pets.text == PETS
     assert (refused.status, refused.text) == (403, "No token.")
@@ -82,12 +82,13 @@ def test_under_granian_sign_ins_do_not_starve_the_rest(granian: Server) -> None:
     wrong = "username=nobody&password=wrong"
     with ThreadPoolExecutor(16) as pool:
         crowd = [
-            pool.submit(ask_server, granian, "POST", "/auth", {}, wrong, FORM) for _ in range(16)
+            pool.submit(send_to_server, granian, "POST", "/auth", {}, wrong, FORM)
+            for _ in range(16)
         ]
         time.sleep(0.2)
         answered = 0
         while not all(future.done() for future in crowd):
-            answered += ask_server(granian, "GET", "/my-pets", bearer(token())).status == 200
+            answered += send_to_server(granian, "GET", "/my-pets", bearer(token())).status == 200
 
     assert {future.result().status for future in crowd} == {401}
     assert answered > 16  # many reads in the time of each of them

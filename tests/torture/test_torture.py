@@ -21,6 +21,8 @@ from tests.torture.run import Plan, Result, Torture
 from tests.torture.verify import verify
 from tests.torture.wire import Lost, Weather, Wire
 
+pytestmark = pytest.mark.slow
+
 KILLS = 6
 
 

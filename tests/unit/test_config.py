@@ -8,8 +8,9 @@ import pytest
 
 from jwt_server.config import load_settings, usable_cores
 from jwt_server.errors import ConfigurationError
-from tests.conftest import BASE_ENVIRONMENT, MakeApp
+from tests.helpers.app import MakeApp
 from tests.helpers.factories import CREDENTIALS, bearer
+from tests.helpers.server import BASE_ENVIRONMENT
 
 Environment = pytest.MonkeyPatch
 

@@ -15,10 +15,11 @@ from flask.testing import FlaskClient
 
 from jwt_server.errors import HashingBusy
 from jwt_server.security.hash_queue import HashQueue
-from tests.conftest import BASE_ENVIRONMENT, Ask, MakeApp, ask_server
+from tests.helpers.app import MakeApp
 from tests.helpers.description import password_operations
 from tests.helpers.factories import CREDENTIALS, bearer, token
-from tests.helpers.server import Server, running
+from tests.helpers.http import Send, send_to_server
+from tests.helpers.server import BASE_ENVIRONMENT, Server, running
 
 PATIENCE = 10
 SLOW = "13"  # bcrypt's cost: a hash takes half a second
@@ -250,7 +251,9 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> object:
 
 def sign_in(server: Server, name: str = "travis") -> int:
     body = urlencode({"username": name, "password": "wrong"})
-    return ask_server(server, "POST", "/auth", {}, body, "application/x-www-form-urlencoded").status
+    return send_to_server(
+        server, "POST", "/auth", {}, body, "application/x-www-form-urlencoded"
+    ).status
 
 
 def test_while_the_line_is_full_reads_are_answered_at_once(slow: Server) -> None:
@@ -259,7 +262,7 @@ def test_while_the_line_is_full_reads_are_answered_at_once(slow: Server) -> None
         until(lambda: any(future.done() for future in futures))  # the line is full
         answered = 0
         while not all(future.done() for future in futures):
-            answered += ask_server(slow, "GET", "/my-pets", bearer(token())).status == 200
+            answered += send_to_server(slow, "GET", "/my-pets", bearer(token())).status == 200
 
     statuses = [future.result() for future in futures]
     assert set(statuses) == {401, 503}
@@ -302,7 +305,7 @@ def test_gunicorns_threads_follow_from_the_line(tmp_path: Path) -> None:
     assert int(status.split("Threads:")[1].split()[0]) <= 1 + 2 + 100 + 32
 
 
-def test_sign_in_says_503_as_documented(ask: Ask) -> None:
-    described = ask("GET", "/openapi.json").text
+def test_sign_in_says_503_as_documented(send: Send) -> None:
+    described = send("GET", "/openapi.json").text
 
     assert "hashing_busy" in described

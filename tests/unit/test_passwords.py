@@ -14,7 +14,7 @@ from passlib.hash import bcrypt
 from jwt_server.database import Connection
 from jwt_server.security.passwords import hash_cost, hash_password, needs_rehash, verify_password
 from jwt_server.users import users
-from tests.conftest import MakeApp
+from tests.helpers.app import MakeApp
 from tests.helpers.factories import add_user
 
 LONG = "é" * 50  # 100 bytes

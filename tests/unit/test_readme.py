@@ -170,12 +170,12 @@ def command_of(app: Flask, name: str) -> click.Command:
 
 
 def test_the_targets_are_those_of_the_makefile() -> None:
-    documented = set(re.findall(r"(?:^|`)make ([a-z]+)\b", README, re.MULTILINE))
+    documented = set(re.findall(r"(?:^|`)make ([a-z-]+)\b", README, re.MULTILINE))
     helped = subprocess.run(
         ["make", "--silent", "help"],  # noqa: S607 - the user's own make
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    listed = set(re.findall(r"^  make ([a-z]+) ", helped, re.MULTILINE))
+    listed = set(re.findall(r"^  make ([a-z-]+) ", helped, re.MULTILINE))
     declared = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
     assert documented <= listed
