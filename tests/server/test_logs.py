@@ -513,14 +513,14 @@ def test_the_log_goes_to_standard_error_and_to_no_other_place(tmp_path: Path) ->
     assert there == {"server.db", "server.db.pid"}  # with -wal and -shm; the id of who has it
 
 
-DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 JOURNAL = "journalctl --unit jwt-server --output cat"
-FILTERS = re.findall(rf"^{JOURNAL} \| ((?:.*\\\n)*.*)$", DEPLOYMENT, re.MULTILINE)
+FILTERS = re.findall(rf"^{JOURNAL} \| ((?:.*\\\n)*.*)$", OPERATIONS, re.MULTILINE)
 
 
 @only_json
 def test_the_documented_line_is_as_a_real_one(client: FlaskClient, lines: Lines) -> None:
-    documented = told(DEPLOYMENT.split("```json\n")[1].split("```")[0])
+    documented = told(OPERATIONS.split("```json\n")[1].split("```")[0])
     client.post("/auth", data=CREDENTIALS | {"password": "wrong"})
 
     [*_, line] = lines()
@@ -531,7 +531,7 @@ def test_the_documented_line_is_as_a_real_one(client: FlaskClient, lines: Lines)
 
 
 def test_the_documented_actions_are_those_of_the_audit_log() -> None:
-    [sentence] = re.findall(r"^The actions are ([^.]*)\.$", DEPLOYMENT, re.MULTILINE)
+    [sentence] = re.findall(r"^The actions are ([^.]*)\.$", OPERATIONS, re.MULTILINE)
 
     assert re.findall(r"`(\w+)`", sentence) == [action.value for action in Action]
 
@@ -551,7 +551,7 @@ def test_the_documented_filters_take_the_journal_as_lines() -> None:
     for command in FILTERS:
         assert "--raw-input" in command
         assert "fromjson? | objects | " in command
-    assert re.search(r"^apt install .*\bjq\b", DEPLOYMENT, re.MULTILINE)
+    assert re.search(r"\bapt install jq\b", OPERATIONS, re.MULTILINE)
 
 
 @only_json
