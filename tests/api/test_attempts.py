@@ -707,7 +707,7 @@ def test_refusals_are_as_documented(app: Flask, clock: Clock, accept: str) -> No
     client = app.test_client()
     tokens = sign_in(client)
     headers = {"Accept": accept} | bearer(tokens["access_token"])
-    send = documented(app, partial(send_to_app, client))
+    send = documented(partial(send_to_app, client))
     wrong = {"username": "nobody", "password": "wrong"}
     change = {"current_password": "wrong", "new_password": "correct horse battery"}
 
