@@ -15,11 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
-from jwt.algorithms import get_default_algorithms
 
 from jwt_server.errors import TokenExpired, TokenForged, TokenMalformed
-from jwt_server.security.es256 import LowS
 from jwt_server.security.keys import ALGORITHMS, Key, KeyRing
 from jwt_server.security.primitives import base64url_decode, load_json, parse_id
 from jwt_server.security.refresh_tokens import SESSION_ID
@@ -30,14 +27,7 @@ MAX_CHARACTERS: Final = 4096
 MOST_REMEMBERED: Final = 4096
 """So many verified tokens are remembered, which takes some 4 MB."""
 
-ALGORITHM_OF: Final = {
-    **{name: get_default_algorithms()[name] for name in ALGORITHMS},
-    "ES256": LowS(LowS.SHA256, SECP256R1),
-}
-"""How each algorithm signs and verifies; whoever verifies decides which, never the token."""
-
-_jws = jwt.PyJWS(algorithms=[name for name in ALGORITHMS if name != "ES256"])
-_jws.register_algorithm("ES256", ALGORITHM_OF["ES256"])
+_jws = jwt.PyJWS(algorithms=ALGORITHMS)
 
 FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 
@@ -145,7 +135,7 @@ class AccessTokens:
         if key is None:
             return None
         signed = token.rpartition(".")[0].encode()
-        verify = ALGORITHM_OF[self.keys.algorithm].verify
+        verify = _jws.get_algorithm_by_name(self.keys.algorithm).verify
         return key if any(verify(signed, each, signature) for each in key.verifying) else None
 
 
