@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from jwt_server import ids, migrate, sqlite
+from jwt_server import migrate, sqlite
 from jwt_server.backups import contents, drafts, present
 from jwt_server.backups.contents import Ids
 from jwt_server.backups.present import Present
 from jwt_server.backups.take import Tell
 from jwt_server.database import Connection, Database
 from jwt_server.errors import DatabaseUnavailable
+from jwt_server.security.primitives import MAX_ID
 
 CHUNK: Final = 1024 * 1024
 
@@ -113,7 +114,7 @@ def _change(draft: Path, old: Present, prepare: Prepare, now: int) -> bool:
         known = _ids_since(old, db.driver, handed_out)
         leap = max(LEAP, LEAP_A_SECOND * (now - db.driver.execute(NEWEST).fetchone()["newest"]))
         for table, seq in handed_out.items():
-            least = known.get(table, 0) if known is not None else min(seq + leap, ids.LARGEST)
+            least = known.get(table, 0) if known is not None else min(seq + leap, MAX_ID)
             _raise(db.driver, table, max(seq, least))
         prepare(db)
     return known is None

@@ -12,9 +12,9 @@ import click
 from tabulate import tabulate
 
 from jwt_server import audit as audit_log
-from jwt_server import ids
 from jwt_server.cli.base import Group, opened
 from jwt_server.database import Connection, Row
+from jwt_server.security.primitives import MAX_ID
 from jwt_server.users import users
 from jwt_server.web.fields import iso
 
@@ -54,7 +54,7 @@ def audit(who: str | None, action: str | None, limit: int, *, as_json: bool) -> 
 
 def _id_of(db: Connection, who: str) -> int:
     user = users.find_by_name(db, who)
-    if user is None and who.isascii() and who.isdecimal() and int(who) <= ids.LARGEST:
+    if user is None and who.isascii() and who.isdecimal() and int(who) <= MAX_ID:
         return int(who)
     return int(users.get_by_name(db, who)["id"])
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from jwt_server import audit, ids
+from jwt_server import audit
 from jwt_server.audit import Action, operator
 from jwt_server.database import Connection, Row
 from jwt_server.koa.original import Original
 from jwt_server.security.passwords import NO_HASH, hash_cost
+from jwt_server.security.primitives import MAX_ID
 from jwt_server.users import names
 
 MAX_COST: Final = 15
@@ -149,7 +150,7 @@ def _insert_pet(work: _Import, pet: Row) -> Iterator[str]:
 
 
 def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and 1 <= value <= ids.LARGEST
+    return isinstance(value, int) and 1 <= value <= MAX_ID
 
 
 def _is_text(value: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -19,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from jwt_server.security.primitives import base64url_encode
 
 RSA_BITS: Final = 3072
 RSA_EXPONENT: Final = 65537
@@ -140,7 +141,7 @@ def _pair(algorithm: str, private: Any) -> KeyPair:
 def thumbprint(required: Jwk) -> str:
     """The thumbprint of a public key's required members (RFC 7638)."""
     canonical = json.dumps(required, sort_keys=True, separators=(",", ":")).encode()
-    return base64.urlsafe_b64encode(hashlib.sha256(canonical).digest()).rstrip(b"=").decode()
+    return base64url_encode(hashlib.sha256(canonical).digest())
 
 
 def _no_ed25519(key: object) -> str | None:

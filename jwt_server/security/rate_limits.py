@@ -7,14 +7,12 @@ account has one count, however it is spelled. Times are in seconds.
 
 from __future__ import annotations
 
-import base64
 import hmac
 import ipaddress
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from jwt_server.security.primitives import base64url_encode, derive_key
 
 MINUTE: Final = 60
 DAY: Final = 24 * 60 * MINUTE
@@ -97,8 +95,7 @@ class RateLimits:
         cls, secret_keys: tuple[bytes, ...], *, pair: int, account: int, address: int
     ) -> RateLimits:
         """With a key of its own for this purpose (HKDF, RFC 5869), from the first SECRET_KEY."""
-        hkdf = HKDF(SHA256(), 32, salt=None, info=b"jwt-server throttle 1")
-        return cls(hkdf.derive(secret_keys[0]), pair, account, address)
+        return cls(derive_key(secret_keys[0], "jwt-server throttle 1"), pair, account, address)
 
     def sign_in(self, username_key: str, address: str) -> Try:
         """A password for a name, from an address."""
@@ -139,7 +136,7 @@ class RateLimits:
 
     def _mac(self, *parts: str) -> str:
         digest = hmac.digest(self.secret, "\0".join(parts).encode(), "sha256")[:MAC_BYTES]
-        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        return base64url_encode(digest)
 
 
 def user_root(user_id: int) -> str:

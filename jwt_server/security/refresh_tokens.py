@@ -7,19 +7,17 @@ One session, generation and nonce make one token: the same successor for all who
 
 from __future__ import annotations
 
-import base64
 import hmac
 import re
 import secrets
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 from jwt_server.errors import RefreshTokenInvalid
+from jwt_server.security.primitives import base64url_encode, derive_key
 
 VERSION: Final = "r1"
+PURPOSE: Final = f"jwt-server refresh token {VERSION}"
 
 NONCE_BYTES: Final = 16
 SESSION_ID_BYTES: Final = 16
@@ -51,7 +49,7 @@ class RefreshTokens:
     @classmethod
     def from_secrets(cls, secret_keys: tuple[bytes, ...]) -> RefreshTokens:
         """Keys of their own for this purpose (HKDF, RFC 5869), from the service's SECRET_KEYs."""
-        return cls(tuple(_derived(secret) for secret in secret_keys))
+        return cls(tuple(derive_key(secret, PURPOSE) for secret in secret_keys))
 
     def issue(self, session_id: str, generation: int, nonce: bytes) -> str:
         """The token of this generation of the session."""
@@ -84,11 +82,7 @@ def new_nonce() -> bytes:
     return secrets.token_bytes(NONCE_BYTES)
 
 
-def _derived(secret: bytes) -> bytes:
-    return HKDF(SHA256(), 32, salt=None, info=b"jwt-server refresh token r1").derive(secret)
-
-
 def _mac(key: bytes, session_id: str, generation: int, nonce: bytes) -> str:
     covered = f"{VERSION}.{session_id}.{generation}.".encode() + nonce
     digest = hmac.digest(key, covered, "sha256")
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return base64url_encode(digest)

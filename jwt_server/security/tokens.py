@@ -7,7 +7,6 @@ claim must be there and of its type.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import secrets
@@ -16,13 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
-from jwt.algorithms import get_default_algorithms
 
-from jwt_server import ids, strict_json
 from jwt_server.errors import TokenExpired, TokenForged, TokenMalformed
-from jwt_server.security.es256 import LowS
 from jwt_server.security.keys import ALGORITHMS, Key, KeyRing
+from jwt_server.security.primitives import base64url_decode, load_json, parse_id
 from jwt_server.security.refresh_tokens import SESSION_ID
 
 MAX_CHARACTERS: Final = 4096
@@ -31,14 +27,7 @@ MAX_CHARACTERS: Final = 4096
 MOST_REMEMBERED: Final = 4096
 """So many verified tokens are remembered, which takes some 4 MB."""
 
-ALGORITHM_OF: Final = {
-    **{name: get_default_algorithms()[name] for name in ALGORITHMS},
-    "ES256": LowS(LowS.SHA256, SECP256R1),
-}
-"""How each algorithm signs and verifies; whoever verifies decides which, never the token."""
-
-_jws = jwt.PyJWS(algorithms=[name for name in ALGORITHMS if name != "ES256"])
-_jws.register_algorithm("ES256", ALGORITHM_OF["ES256"])
+_jws = jwt.PyJWS(algorithms=ALGORITHMS)
 
 FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 
@@ -146,7 +135,7 @@ class AccessTokens:
         if key is None:
             return None
         signed = token.rpartition(".")[0].encode()
-        verify = ALGORITHM_OF[self.keys.algorithm].verify
+        verify = _jws.get_algorithm_by_name(self.keys.algorithm).verify
         return key if any(verify(signed, each, signature) for each in key.verifying) else None
 
 
@@ -159,23 +148,12 @@ def _decoded(token: str) -> tuple[Any, Any, bytes]:
     header, payload, signature = token.split(".")
     try:
         return (
-            strict_json.loads(_canonical(header)),
-            strict_json.loads(_canonical(payload)),
-            _canonical(signature),
+            load_json(base64url_decode(header)),
+            load_json(base64url_decode(payload)),
+            base64url_decode(signature),
         )
     except ValueError as error:
         raise TokenMalformed from error
-
-
-def _canonical(part: str) -> bytes:
-    """Decode base64url that has one spelling only: no padding, no stray bits at the end.
-
-    Raises ValueError for any other.
-    """
-    decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-    if base64.urlsafe_b64encode(decoded).rstrip(b"=") != part.encode():
-        raise ValueError("not the canonical spelling")
-    return decoded
 
 
 def _checked(claims: Any) -> Mapping[str, Any]:
@@ -183,6 +161,6 @@ def _checked(claims: Any) -> Mapping[str, Any]:
         type(claims.get(name)) is not kind for name, kind in CLAIMS.items()
     ):
         raise TokenMalformed
-    if ids.parse(claims["sub"]) is None or not _SID.fullmatch(claims["sid"]):
+    if parse_id(claims["sub"]) is None or not _SID.fullmatch(claims["sid"]):
         raise TokenMalformed
     return claims

@@ -16,9 +16,9 @@ from flask_smorest import Api
 from marshmallow import EXCLUDE, Schema
 from werkzeug.http import HTTP_STATUS_CODES
 
-from jwt_server import ids
 from jwt_server.errors import NotSignedIn, ServiceError
 from jwt_server.security import refresh_tokens
+from jwt_server.security.primitives import MAX_ID
 from jwt_server.web.problems import HTTP_ERRORS
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -244,4 +244,4 @@ def _session_schema(_converter: object) -> Json:
 
 
 def _id_schema(_converter: object) -> Json:
-    return {"type": "integer", "minimum": 1, "maximum": ids.LARGEST}
+    return {"type": "integer", "minimum": 1, "maximum": MAX_ID}

@@ -16,7 +16,6 @@ from marshmallow import RAISE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import HTTPException
 
-from jwt_server import strict_json
 from jwt_server.errors import (
     MAX_BODY_BYTES,
     BodyTooLarge,
@@ -24,6 +23,7 @@ from jwt_server.errors import (
     MalformedBody,
     UnsupportedBody,
 )
+from jwt_server.security.primitives import load_json
 from jwt_server.web.fields import REPEATED
 
 LOCATION: Final = "json_or_form"
@@ -104,11 +104,11 @@ def _json_object(body: bytes) -> dict[str, Any]:
     if not body:
         return {}
     try:
-        value = strict_json.loads(body)
+        value = load_json(body)
     except ValueError as error:
-        raise MalformedBody(f"The body is no JSON that we read: {error}.") from error
+        raise MalformedBody(str(error)) from error
     if not isinstance(value, dict):
-        raise MalformedBody("The body is JSON, but no object: send {...}.")
+        raise MalformedBody("The body is not a JSON object.")
     return value
 
 
@@ -116,7 +116,7 @@ def _form(body: bytes) -> dict[str, Any]:
     try:
         pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, errors="strict")
     except UnicodeDecodeError as error:
-        raise MalformedBody("The form is not in UTF-8.") from error
+        raise MalformedBody("The form is not UTF-8.") from error
     return _once(pairs)
 
 

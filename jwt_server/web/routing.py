@@ -11,7 +11,6 @@ from flask_smorest import Blueprint as SmorestBlueprint
 from marshmallow import Schema
 from werkzeug.routing import BaseConverter, IntegerConverter
 
-from jwt_server import ids
 from jwt_server.errors import (
     BodyTooLarge,
     InvalidFields,
@@ -20,6 +19,7 @@ from jwt_server.errors import (
     UnsupportedBody,
 )
 from jwt_server.security import refresh_tokens
+from jwt_server.security.primitives import ID_PATTERN
 from jwt_server.web import openapi, parsing
 from jwt_server.web.responses import json_response
 
@@ -117,7 +117,7 @@ def _describe(doc: openapi.Json, facts: openapi.Json, **_kwargs: Any) -> openapi
 class IdConverter(IntegerConverter):
     """An id in a path: one spelling for each, and no more than the database can hold."""
 
-    regex = ids.PATTERN
+    regex = ID_PATTERN
 
 
 class SessionConverter(BaseConverter):

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.helpers.effort import examples
 from tests.helpers.factories import bearer, token
+from tests.helpers.fuzzing import examples
 from tests.helpers.http import Send
 
 FORM = "application/x-www-form-urlencoded"
@@ -46,7 +46,6 @@ def test_json_that_cannot_be_read_is_400(send: Send, path: str, body: bytes) -> 
     answer = send("POST", path, data=body, content_type=JSON, headers=bearer(token()))
 
     assert answer.status == 400
-    assert answer.text.startswith("The body is ")
     assert "python" not in answer.text.lower()
     assert "travis" not in answer.text
 
@@ -56,7 +55,7 @@ def test_json_that_cannot_be_read_is_400(send: Send, path: str, body: bytes) -> 
 def test_a_form_that_is_not_utf8_is_400(send: Send, path: str, body: bytes) -> None:
     answer = send("POST", path, data=body, content_type=FORM, headers=bearer(token()))
 
-    assert (answer.status, answer.text) == (400, "The form is not in UTF-8.")
+    assert (answer.status, answer.text) == (400, "The form is not UTF-8.")
 
 
 BAD_USERNAMES = {

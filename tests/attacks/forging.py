@@ -58,8 +58,7 @@ def signature(
     elif algorithm == "RS256":
         signed = key.sign(message, PKCS1v15(), hashed)
     else:
-        r, s = decode_dss_signature(key.sign(message, ec.ECDSA(hashed)))
-        signed = raw(r, min(s, P256_ORDER - s))
+        signed = raw(*decode_dss_signature(key.sign(message, ec.ECDSA(hashed))))
     return signed
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import schemathesis
 from hypothesis import strategies as st
 
-from jwt_server import ids
+from jwt_server.security.primitives import MAX_ID
 from jwt_server.web.paging import cursor
 
-schemathesis.openapi.format("cursor", st.integers(1, ids.LARGEST).map(cursor))
+schemathesis.openapi.format("cursor", st.integers(1, MAX_ID).map(cursor))
 
 letters = st.characters(categories=["Ll", "Nd"], max_codepoint=0x2AF)
 schemathesis.openapi.format("username", st.text(letters, min_size=1, max_size=16))

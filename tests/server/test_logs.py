@@ -30,7 +30,7 @@ from jwt_server.logs import formatter
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.factories import CREDENTIALS, bearer, spoil, token
 from tests.helpers.http import send_to_server
-from tests.helpers.leaks import leaks
+from tests.helpers.secrets import find_secrets
 from tests.helpers.server import (
     BASE_ENVIRONMENT,
     GUNICORN,
@@ -352,7 +352,7 @@ def test_nothing_secret_is_logged(client: FlaskClient, clock: Clock, lines: Line
     text = "\n".join(lines())
     assert "audit: refresh_token_reused" in text
     assert text.count("jwt_server.access") == 9
-    assert leaks(text) == []
+    assert find_secrets(text) == []
     for each in (first, second):
         for part in each["access_token"].split("."):
             assert part not in text
@@ -373,7 +373,7 @@ def test_nothing_secret_is_logged(client: FlaskClient, clock: Clock, lines: Line
     ],
 )
 def test_a_leak_would_be_found(secret: str) -> None:
-    assert leaks(f"something {secret}") != []
+    assert find_secrets(f"something {secret}") != []
 
 
 @pytest.fixture
@@ -435,7 +435,7 @@ def test_gunicorns_own_lines_are_json_as_well_and_hold_nothing_secret(tmp_path: 
     assert (audit["action"], audit["user_id"], audit["address"]) == ("signed_in", 1, "127.0.0.1")
     assert (access["route"], access["status"], access["user_id"]) == ("/auth", 200, 1)
     assert access["pid"] != server.process.pid
-    assert leaks(log) == []
+    assert find_secrets(log) == []
     assert log.replace("\n", "").isprintable()
 
 
@@ -477,7 +477,7 @@ def test_flask_run_does_not_tell_what_a_request_asks_for(tmp_path: Path) -> None
         send_to_server(server, "GET", f"/my-pets?token={token()}&password=mypassword")
         server.raw(b"GET /?password=mypassword nonsense HTTP/1.1\r\n\r\n")
 
-    assert leaks(server.log()) == []
+    assert find_secrets(server.log()) == []
     assert f"Running on http://127.0.0.1:{port}" in server.log()
     assert server.log().count("GET /my-pets 403") == 1
 
