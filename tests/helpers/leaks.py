@@ -1,4 +1,4 @@
-"""Finds what no log may contain: passwords, tokens, keys, Authorization headers."""
+"""What may be in no log, whatever was asked: passwords, tokens, secrets, Authorization headers."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ SECRET: Final = re.compile(
 )
 
 
-def find_secrets(log: str) -> list[str]:
-    """Return each secret in a log."""
+def leaks(log: str) -> list[str]:
+    """What is in a log that must not be."""
     return [found.group() for found in SECRET.finditer(log)]
