@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,13 +16,11 @@ from urllib.parse import urlencode
 
 import pytest
 
-from jwt_server import sqlite
-from jwt_server.database import Database
 from jwt_server.security import keys
 from jwt_server.security.keys import Jwk, KeyPair
-from jwt_server.users import demo
 from tests.attacks.forging import Json, as_json, compact, signature
-from tests.helpers.factories import CREDENTIALS, JWT_SECRET, base64url, bearer, claims, open_session
+from tests.helpers.databases import create_database
+from tests.helpers.factories import CREDENTIALS, JWT_SECRET, base64url, bearer, claims
 from tests.helpers.http import Response, send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, Server, started
 
@@ -163,10 +160,7 @@ def prepare(folder: Path, algorithm: str) -> tuple[dict[str, str], Any, dict[str
     of its tokens, and what is public of it.
     """
     path = folder / "server.db"
-    sqlite.create(path)
-    with closing(Database(path)) as database, database.connection() as db:
-        demo.add_demo_user(db, 4, int(time.time()))
-    open_session(path)
+    create_database(path)
     settings = BASE_ENVIRONMENT | {"JWT_ALGORITHM": algorithm}
     if algorithm == "HS256":
         return settings, JWT_SECRET, {"alg": "HS256", "typ": "JWT"}, {}

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from tests.attacks.forging import decoded
 from tests.attacks.target import Target, ask_json, each_algorithm, tokens_of
-from tests.helpers.effort import examples
 from tests.helpers.factories import CREDENTIALS, base64url, bearer
+from tests.helpers.fuzzing import examples
 from tests.helpers.http import send_to_server
 
 bounded = hypothesis_settings(
