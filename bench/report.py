@@ -114,7 +114,7 @@ def write(results: Results) -> None:
     text = PAGE.read_text("utf-8")
     told = "\n\n".join([BEGIN, _machine(), table(results, "github"), END])
     PAGE.write_text(
-        re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: told, text, flags=re.DOTALL),
+        re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: told, text, flags=re.DOTALL),
         "utf-8",
     )
     plot(results, PLOT)

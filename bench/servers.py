@@ -1,4 +1,4 @@
-"""Which server, and how: the figures behind gunicorn/conf.py and docs/deployment.md.
+"""Which server, and how: the figures behind gunicorn/conf.py and docs/performance.md.
 
     python -m bench.servers [--write]
 
@@ -29,8 +29,8 @@ from bench import load, measure
 from bench.proxy import nginx
 from bench.services import CORES, GUNICORN, ROOT, SERVICES, Running, Service, make_database, running
 
-PAGE = ROOT / "docs" / "deployment.md"
-BEGIN, END = "<!-- measured by bench.servers -->", "<!-- end of what was measured -->"
+PAGE = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- measured by bench.servers -->", "<!-- end of bench.servers -->"
 
 HOUSE = (ROOT / "jwt_server" / "gunicorn" / "conf.py").as_posix()
 UNPINNED = "def post_fork(server, worker):\n    pass\n"
@@ -38,8 +38,8 @@ STOCK = "worker_class = 'gthread'\n"
 
 # Each is the house's configuration, and what is different.
 KINDS = {
-    "gunicorn: ours, pinned": "",
-    "gunicorn: ours, not pinned": UNPINNED,
+    "gunicorn: jwt-server's worker, pinned": "",
+    "gunicorn: jwt-server's worker, not pinned": UNPINNED,
     "gunicorn: gthread, pinned": STOCK,
     "gunicorn: gthread, not pinned": STOCK + UNPINNED,
     "gunicorn: sync, pinned": "worker_class, threads = 'sync', 1\n",
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--storm", type=int, default=8, metavar="SECONDS")
-    parser.add_argument("--write", action="store_true", help="into docs/deployment.md")
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md")
     options = parser.parse_args()
     found: dict[str, list[Sequence[float]]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
@@ -139,7 +139,7 @@ def behind_a_socket(service: Service, folder: Path, database: Path, seconds: int
 def _write(text: str) -> None:
     page = PAGE.read_text("utf-8")
     told = f"{BEGIN}\n\n{CORES} cores, medians.\n\n{text}\n\n{END}"
-    pattern = f"{re.escape(BEGIN)}.*{re.escape(END)}"
+    pattern = f"{re.escape(BEGIN)}.*?{re.escape(END)}"
     PAGE.write_text(re.sub(pattern, lambda _: told, page, flags=re.DOTALL), "utf-8")
 
 

@@ -35,7 +35,7 @@ from jwt_server.files import sync
 from jwt_server.security import key_files
 from jwt_server.security.key_files import KeyFiles
 from jwt_server.users import demo
-from jwt_server.web.service import key_ring
+from jwt_server.web.service import load_key_ring
 
 DRAFT = ".draft-"
 
@@ -109,7 +109,7 @@ def make_secrets() -> None:
 
 def make_key(settings: Settings) -> None:
     """Make the first key pair, where the algorithm wants one and there is none."""
-    ring = key_ring(settings)
+    ring = load_key_ring(settings)
     if isinstance(ring, KeyFiles) and not (ring.folder.exists() and ring.names()):
         print(f"Made {key_files.rotate(ring, int(time.time()), lead=0).path}")
 

@@ -1,4 +1,4 @@
-"""What the tests share: an app with a real database and a clock, and a real server."""
+"""Fixtures for all tests: an app with a real database and a clock, and a gunicorn."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from jwt_server import sqlite
 from jwt_server.app import create_app
 from jwt_server.config import Settings, process_settings
 from jwt_server.database import Connection, Database
 from jwt_server.logs import formatter
-from jwt_server.users import demo
 from jwt_server.web.service import EXTENSION, Service
 from tests.helpers.app import Clock, MakeApp
+from tests.helpers.databases import create_database
 from tests.helpers.description import documented
 from tests.helpers.factories import (
     JWT_SECRET,
@@ -29,12 +28,13 @@ from tests.helpers.factories import (
     SETTINGS,
     UNTHROTTLED,
     bearer,
-    open_session,
     token,
 )
 from tests.helpers.http import Send, send_to_app, send_to_server
-from tests.helpers.leaks import leaks
+from tests.helpers.secrets import find_secrets
 from tests.helpers.server import BASE_ENVIRONMENT, Server, running
+
+LOG_FORMAT = formatter("json")
 
 
 @pytest.fixture
@@ -55,20 +55,15 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def database(settings: Settings, clock: Clock) -> Iterator[Database]:
-    """The database with the demo user in it, as after `flask init-db` and `flask seed`, and signed
-    in with the session of `token`.
-    """
-    sqlite.create(settings.database)
+    """The database with the demo user, signed in with the session of `token()`."""
+    create_database(settings.database, int(clock()))
     with closing(Database(settings.database)) as database:
-        with database.connection() as db:
-            demo.add_demo_user(db, settings.salt_rounds, int(clock()))
-        open_session(settings.database, int(clock()))
         yield database
 
 
 @pytest.fixture
 def make_app(settings: Settings, clock: Clock) -> Iterator[MakeApp]:
-    """Makes an app of the tests' settings but for some; its connections end with the test."""
+    """Make apps with the tests' settings, some of them changed; closed after the test."""
     made: list[Flask] = []
 
     def make(**changes: Any) -> Flask:
@@ -94,7 +89,7 @@ def client(app: Flask) -> FlaskClient:
 
 @pytest.fixture
 def db(database: Database) -> Iterator[Connection]:
-    """A connection of the test's own to the app's database."""
+    """The test's own connection to the app's database."""
     with database.connection() as connection:
         yield connection
 
@@ -107,7 +102,7 @@ def travis(clock: Clock) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A real gunicorn with the demo user, for all tests that only read or clean up."""
+    """A gunicorn with the demo user, shared by tests that only read or clean up."""
     with running(tmp_path_factory.mktemp("server"), BASE_ENVIRONMENT) as server:
         yield server
 
@@ -119,42 +114,41 @@ def send(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> It
     Checks that no request leaves a stack trace in the log, and that each response is one that the
     OpenAPI description has.
     """
-    app: Flask = request.getfixturevalue("app")
     if request.param == "app":
+        client: FlaskClient = request.getfixturevalue("client")
         # The same real clock as the server's, so that one token is good for both.
         request.getfixturevalue("clock").time = time.time()
-        yield documented(app, partial(send_to_app, app.test_client()))
+        yield documented(partial(send_to_app, client))
         assert "Traceback" not in caplog.text
         assert not any(record.exc_info for record in caplog.records)
     else:
         server: Server = request.getfixturevalue("server")
         before = len(server.log())
-        yield documented(app, partial(send_to_server, server))
+        yield documented(partial(send_to_server, server))
         assert "Traceback" not in server.log()[before:]
 
 
 @pytest.fixture(autouse=True)
-def no_leak(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No test has a password, a token or a secret logged; those of gunicorn see tests/server.py."""
+def no_secret_in_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Check that no test logs a password, a token or a key."""
     yield
-    written = formatter("json").format
-    for phase in ("setup", "call"):
-        for record in caplog.get_records(phase):
-            assert leaks(written(record)) == []
+    records = [record for phase in ("setup", "call") for record in caplog.get_records(phase)]
+    if records:
+        assert find_secrets("\n".join(map(LOG_FORMAT.format, records))) == []
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_leak_in_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The same of all that servers and commands have logged into files, however they were run."""
+def no_secret_in_log_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Check the same of all files that servers and commands have logged to."""
     yield
     for path in tmp_path_factory.getbasetemp().rglob("*.log"):
         if path.is_file():
-            assert leaks(path.read_text(errors="replace")) == [], path
+            assert find_secrets(path.read_text(errors="replace")) == [], path
 
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test sees the settings or the instance folder of whoever runs it."""
+    """Hide the settings and the instance folder of the developer from the tests."""
     monkeypatch.chdir(tmp_path)
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)

@@ -28,7 +28,7 @@ from jwt_server.security.tokens import TokenSubject
 from jwt_server.users import users
 from jwt_server.web.middleware import USER
 from jwt_server.web.openapi import perhaps_signed_in, refuses, signed_in
-from jwt_server.web.service import current_actor, current_service, get_db, pool
+from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
 View = Callable[..., Any]
 
@@ -157,9 +157,15 @@ def require_password(caller: CurrentUser, password: str) -> Row:
     Raises WrongPassword, HashingBusy, and TooManyTries: all routes that ask for it count as one.
     """
     service = current_service()
-    attempt = service.throttle.password_of(caller.id, caller.session_id)
+    attempt = service.rate_limits.password_of(caller.id, caller.session_id)
+    release_connection()  # others need it while we hash
     return confirm_password(
-        pool(), service.hasher, attempt, caller.id, password, actor=current_actor(caller.id)
+        service.database,
+        service.hasher,
+        attempt,
+        caller.id,
+        password,
+        actor=current_actor(caller.id),
     )
 
 

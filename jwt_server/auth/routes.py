@@ -41,7 +41,7 @@ from jwt_server.web.openapi import refuses
 from jwt_server.web.parsing import BodySchema
 from jwt_server.web.problems import prefers_json
 from jwt_server.web.routing import Blueprint
-from jwt_server.web.service import audited_since, current_actor, current_service, get_db, pool
+from jwt_server.web.service import audit_cutoff, current_actor, current_service, get_db
 
 bp = Blueprint("auth", __name__, description="Signing in and out, and staying so.")
 
@@ -121,14 +121,14 @@ def issue_token(credentials: dict[str, str]) -> Response:
     require_key()
     as_json = prefers_json()
     session = sign_in(
-        pool(),
+        service.database,
         service.hasher,
-        service.throttle,
+        service.rate_limits,
         **credentials,
         terms=lasting_terms() if as_json else text_terms(),
         device=this_device(),
         now=service.now(),
-        audited_since=audited_since(),
+        audited_since=audit_cutoff(),
     )
     if as_json:
         response = jsonify(token_object(session))

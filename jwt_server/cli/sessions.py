@@ -14,7 +14,7 @@ from jwt_server.auth import sessions as auth_sessions
 from jwt_server.cli.base import Group, opened, operator_actor
 from jwt_server.database import Connection
 from jwt_server.users import users
-from jwt_server.web.service import audited_since, current_service
+from jwt_server.web.service import audit_cutoff, current_service
 
 top = Group()
 
@@ -25,7 +25,7 @@ OVER: Final[Mapping[str, Callable[[Connection, int, int], int]]] = {
     "dead sessions": auth_sessions.clear_away,
     "counts of tries": attempts.clear_away,
     "old addresses": attempts.forget_addresses,
-    "rows of the audit log": lambda db, _now, most: audit.clear_away(db, audited_since(), most),
+    "rows of the audit log": lambda db, _now, most: audit.clear_away(db, audit_cutoff(), most),
 }
 
 

@@ -187,7 +187,7 @@ def unlock(name: str) -> None:
         user = users.get_by_name(db, name)
         key = names.username_key(user["username"])
         with db.transaction():
-            forgotten = attempts.unlock(db, current_service().throttle, user["id"], key)
+            forgotten = attempts.unlock(db, current_service().rate_limits, user["id"], key)
             if forgotten:
                 audit.record(db, operator_actor(), Action.USER_UNLOCKED, user["id"])
     _say(user, "is unlocked", already=not forgotten)

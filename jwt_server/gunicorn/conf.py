@@ -18,7 +18,7 @@ from jwt_server.config import process_settings, usable_cores
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
 from jwt_server.gunicorn import handover, running, scrape
 from jwt_server.gunicorn import reload as reloads
-from jwt_server.web.service import key_ring
+from jwt_server.web.service import load_key_ring
 
 try:
     settings = process_settings()
@@ -95,7 +95,7 @@ def require_startable() -> None:
     try:
         handover.require_fixed(fixed)
         sqlite.check(settings.database)
-        key_ring(settings).signing_key(time.time())
+        load_key_ring(settings).signing_key(time.time())
         scrape.require_free_port(settings)
     except (DatabaseUnavailable, KeysUnavailable) as error:
         raise SystemExit(error.cause) from error

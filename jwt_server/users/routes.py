@@ -47,7 +47,7 @@ from jwt_server.web.fields import Flag, Text, Timestamp
 from jwt_server.web.openapi import refuses
 from jwt_server.web.parsing import BodySchema
 from jwt_server.web.routing import Blueprint
-from jwt_server.web.service import current_actor, current_service, get_db, pool
+from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
 bp = Blueprint("me", __name__, description="Sign-up, and the caller's own account.")
 
@@ -135,13 +135,13 @@ def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
     service = current_service()
     username = names.checked(body["username"])
     check_new_password("password", body["password"], username)
-    attempt = service.throttle.sign_up(this_device().address)
+    attempt = service.rate_limits.sign_up(this_device().address)
     actor = current_actor()
-    with counted(pool(), service.hasher.queue, attempt, actor.now) as charge:
+    with counted(service.database, service.hasher.queue, attempt, actor.now) as charge:
         fail(get_db(), charge, actor)  # it counts also where it succeeds
         if users.find_by_name(get_db(), username):  # before a hash is spent on it
             raise UsernameTaken
-        pool()  # takes the connection back while we hash
+        release_connection()  # others need it while we hash
         hashed = service.hasher.hash(body["password"])
     db = get_db()
     with db.transaction():

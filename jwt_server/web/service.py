@@ -1,4 +1,4 @@
-"""What `create_app` puts on the app, and how the routes get at it."""
+"""The service's parts, made once per app, and what each request takes from them."""
 
 from __future__ import annotations
 
@@ -28,33 +28,41 @@ EXTENSION: Final = "jwt-server"
 
 @dataclass(frozen=True)
 class Service:
-    """The parts that every request uses; made once, never changed."""
+    """The parts that requests and commands use; never changed."""
 
     settings: Settings
     database: Database
     tokens: AccessTokens
     refresh_tokens: RefreshTokens
     hasher: Hasher
-    throttle: RateLimits
+    rate_limits: RateLimits
     metrics: Metrics
     clock: Callable[[], float]
     """Unix time in seconds; tests move it."""
 
     def now(self) -> int:
-        """The whole second that is now."""
+        """Return the current Unix time in whole seconds."""
         return int(self.clock())
 
 
-def made_of(settings: Settings, clock: Callable[[], float]) -> Service:
-    """The parts that these settings ask for. Raises ConfigurationError, as `key_ring`."""
-    keys = key_ring(settings)
+def create_service(settings: Settings, clock: Callable[[], float]) -> Service:
+    """Create the parts for these settings. Raises ConfigurationError for unusable keys."""
+    keys = load_key_ring(settings)
     metrics = new_metrics()
+    queue = HashQueue(
+        settings.hash_concurrency,
+        settings.hash_queue,
+        settings.hash_wait,
+        gone=client_has_left,
+        in_line=metrics.hash_line.track_inprogress(),
+        waited=metrics.hash_wait.observe,
+    )
     return Service(
         settings,
         Database(settings.database, spent=metrics.database.observe),
         AccessTokens(keys, settings.jwt_issuer, settings.jwt_audience),
         RefreshTokens.from_secrets(settings.secret_keys),
-        Hasher(settings.salt_rounds, make_hash_queue(settings, metrics)),
+        Hasher(settings.salt_rounds, queue),
         RateLimits.from_secrets(
             settings.secret_keys,
             pair=settings.throttle_pair,
@@ -66,20 +74,8 @@ def made_of(settings: Settings, clock: Callable[[], float]) -> Service:
     )
 
 
-def make_hash_queue(settings: Settings, metrics: Metrics) -> HashQueue:
-    """The lane of this process."""
-    return HashQueue(
-        settings.hash_concurrency,
-        settings.hash_queue,
-        settings.hash_wait,
-        gone=client_has_left,
-        in_line=metrics.hash_line.track_inprogress(),
-        waited=metrics.hash_wait.observe,
-    )
-
-
-def key_ring(settings: Settings) -> KeyRing:
-    """Where access tokens get their keys from.
+def load_key_ring(settings: Settings) -> KeyRing:
+    """Load the keys of access tokens.
 
     Raises ConfigurationError with a line for each key that can't be used.
     """
@@ -92,44 +88,39 @@ def key_ring(settings: Settings) -> KeyRing:
 
 
 def current_service() -> Service:
-    """The service of the app that handles this request or runs this command."""
+    """Return the service of the app that handles this request or runs this command."""
     service: Service = current_app.extensions[EXTENSION]
     return service
 
 
 def get_db() -> Connection:
-    """This request's connection, taken from the pool when it is first asked for."""
+    """Return this request's connection; the first call takes it from the pool."""
     connection: Connection | None = g.get("db")
     if connection is None:
         connection = g.db = current_service().database.acquire()
     return connection
 
 
-def pool() -> Database:
-    """The database, with this request's connection given back: for what takes its time."""
-    database = current_service().database
+def release_connection() -> None:
+    """Return this request's connection to the pool, if it has one; `get_db` takes another."""
     connection: Connection | None = g.pop("db", None)
     if connection is not None:
-        database.release(connection)
-    return database
+        current_service().database.release(connection)
 
 
 def current_actor(user_id: int | None = None) -> Actor:
-    """Who does what this request does, for the audit log; nobody is signed in without an id."""
+    """Return who acts in this request, for the audit log; without an id, nobody is signed in."""
     service = current_service()
     return Actor(user_id, client_address(service.settings.trusted_proxies), service.now())
 
 
-def audited_since() -> int:
-    """From when on the rows of the audit log are kept; Unix time."""
+def audit_cutoff() -> int:
+    """Return the Unix time before which rows of the audit log are deleted."""
     service = current_service()
     return service.now() - service.settings.audit_retention * DAY
 
 
 def init_app(app: Flask, service: Service) -> None:
-    """Put the service on the app, and give each request's connection back at its end."""
+    """Put the service on the app, and release each request's connection at its end."""
     app.extensions[EXTENSION] = service
-
-    @app.teardown_appcontext
-    def release_db(_error: BaseException | None) -> None:
-        pool()
+    app.teardown_appcontext(lambda _error: release_connection())

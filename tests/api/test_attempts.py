@@ -353,7 +353,7 @@ def test_a_known_address_is_the_account_owners_alone(guess: Guess, db: Connectio
     assert guess(address=HOME).status_code == 429
 
 
-@pytest.mark.parametrize("by", ["account and address", "address"])
+@pytest.mark.parametrize("actor", ["account and address", "address"])
 def test_who_shares_the_owners_address_holds_the_owner_up_there_and_nowhere_else(
     client: FlaskClient, guess: Guess, clock: Clock, actor: str
 ) -> None:
@@ -707,7 +707,7 @@ def test_refusals_are_as_documented(app: Flask, clock: Clock, accept: str) -> No
     client = app.test_client()
     tokens = sign_in(client)
     headers = {"Accept": accept} | bearer(tokens["access_token"])
-    send = documented(app, partial(send_to_app, client))
+    send = documented(partial(send_to_app, client))
     wrong = {"username": "nobody", "password": "wrong"}
     change = {"current_password": "wrong", "new_password": "correct horse battery"}
 

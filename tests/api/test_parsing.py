@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.helpers.effort import examples
 from tests.helpers.factories import bearer, token
+from tests.helpers.fuzzing import examples
 from tests.helpers.http import Send
 
 FORM = "application/x-www-form-urlencoded"

@@ -23,8 +23,8 @@ from jwt_server.errors import TokenRevoked
 from jwt_server.security.refresh_tokens import RefreshTokens, parse
 from jwt_server.users import users
 from tests.helpers.app import Clock, MakeApp
-from tests.helpers.effort import examples
 from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer, bearer_of, token
+from tests.helpers.fuzzing import examples
 
 JSON = {"Accept": "application/json"}
 DAY = 24 * 60 * 60

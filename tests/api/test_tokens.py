@@ -24,7 +24,6 @@ from jwt_server.database import Connection
 from jwt_server.security.policy import ALPHABET, generated
 from tests.api.test_sessions import refresh, sign_in
 from tests.helpers.app import Clock, MakeApp
-from tests.helpers.effort import examples
 from tests.helpers.factories import (
     ABSENT,
     CREDENTIALS,
@@ -36,6 +35,7 @@ from tests.helpers.factories import (
     signed,
     token,
 )
+from tests.helpers.fuzzing import examples
 from tests.helpers.http import Send, send_to_server
 from tests.helpers.server import Server
 

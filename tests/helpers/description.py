@@ -1,46 +1,58 @@
-"""Asking with a second look: is the answer one that the API's description tells of?"""
+"""Checks of responses against the OpenAPI description."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask
 from flask_smorest.spec.plugins import FlaskPlugin
 from jsonschema import Draft202012Validator
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import MapAdapter
 
+from jwt_server.app import create_app
+from jwt_server.config import Settings
+from tests.helpers.factories import JWT_SECRET, SECRET_KEY
 from tests.helpers.http import Response, Send
 
 METHODS = {"DELETE", "GET", "PATCH", "POST", "PUT"}
 
 
-def documented(app: Flask, send: Send) -> Send:
-    """Ask, and compare the answer with what the description says of the route."""
+@cache
+def described() -> tuple[MapAdapter, Draft202012Validator]:
+    """Return the routes, and a validator whose schema is the whole description."""
+    app = create_app(Settings((SECRET_KEY,), (JWT_SECRET,), Path("none.db")))
     description = json.loads(app.test_client().get("/openapi.json").data)
+    return app.url_map.bind(""), Draft202012Validator(description)
+
+
+def documented(send: Send) -> Send:
+    """Send requests, and check that each response is one that its operation describes."""
+    routes, validator = described()
 
     def checked(method: str, path: str, **kwargs: Any) -> Response:
-        answer = send(method, path, **kwargs)
-        operation = operation_of(app, description, method, urlsplit(path).path)
+        response = send(method, path, **kwargs)
+        operation = find_operation(routes, validator.schema, method, urlsplit(path).path)
         if operation is not None:
-            compare(description, operation["responses"][str(answer.status)], answer)
-        return answer
+            check_response(validator, operation["responses"][str(response.status)], response)
+        return response
 
     return checked
 
 
-def operation_of(
-    app: Flask, description: dict[str, Any], method: str, path: str
+def find_operation(
+    routes: MapAdapter, description: dict[str, Any], method: str, path: str
 ) -> dict[str, Any] | None:
-    """What the description says of a request; of HEAD, OPTIONS and unknown paths it only says
-    something in its introduction.
+    """Return the operation for a request; None for HEAD, OPTIONS and unknown paths, which have no
+    operation of their own.
     """
-    routes = app.url_map.bind("")
     try:
         rule, _ = routes.match(path, method, return_rule=True)
-    except MethodNotAllowed as refused:  # which each operation of the path tells of
+    except MethodNotAllowed as refused:  # each operation of the path describes this response
         [method, *_] = METHODS & set(refused.valid_methods or ())
         rule, _ = routes.match(path, method, return_rule=True)
     except HTTPException:
@@ -49,22 +61,23 @@ def operation_of(
     return found.get(method.lower())
 
 
-def compare(description: dict[str, Any], response: dict[str, Any], answer: Response) -> None:
-    """See that content type, headers and body are what the response is said to have."""
-    response = resolved(description, response)
-    told = {name for name in response["headers"] if name != "Link"}  # not on a last page
-    assert told <= set(answer.headers.keys())
-    media = answer.headers.get("Content-Type", "").partition(";")[0]
-    content = response.get("content", {"": {}})
+def check_response(
+    validator: Draft202012Validator, described: dict[str, Any], response: Response
+) -> None:
+    """Check content type, headers and body."""
+    described = resolve(validator.schema, described)
+    headers = {name for name in described["headers"] if name != "Link"}  # not on a last page
+    assert headers <= set(response.headers.keys())
+    media = response.headers.get("Content-Type", "").partition(";")[0]
+    content = described.get("content", {"": {}})
     assert media in content
     if media:
-        body = json.loads(answer.body) if media.endswith("json") else answer.text
-        whole = Draft202012Validator(description)  # so that references are found
-        whole.evolve(schema=content[media]["schema"]).validate(body)
+        body = json.loads(response.body) if media.endswith("json") else response.text
+        validator.evolve(schema=content[media]["schema"]).validate(body)
 
 
-def resolved(description: dict[str, Any], response: dict[str, Any]) -> dict[str, Any]:
-    """A response that is told of in place, or among those that operations share."""
+def resolve(description: dict[str, Any], response: dict[str, Any]) -> dict[str, Any]:
+    """Follow a reference to a response that operations share."""
     if "$ref" not in response:
         return response
     shared: dict[str, Any] = description["components"]["responses"]
@@ -72,9 +85,8 @@ def resolved(description: dict[str, Any], response: dict[str, Any]) -> dict[str,
 
 
 def password_operations(description: dict[str, Any]) -> dict[str, bool]:
-    """Each operation whose body may hold a password, as `METHOD /path`; whether it needs a token.
-
-    What the tests keep lists of by hand is compared with this, so that a new route is noticed.
+    """Map each operation whose body may hold a password, as `METHOD /path`, to whether it needs a
+    token. Tests compare their own lists with this, so that none misses a new route.
     """
     return {
         f"{method} {path}": item[method.lower()]["security"] != []
@@ -90,8 +102,9 @@ def takes_password(description: dict[str, Any], operation: dict[str, Any]) -> bo
 
 
 def properties(description: dict[str, Any], part: Any) -> Iterator[str]:
-    """The names of all properties in a part of the description, however deep; none of our schemas
-    refers to itself.
+    """Yield the names of all properties in a part of the description, at any depth.
+
+    No schema refers to itself.
     """
     if isinstance(part, list):
         part = dict(enumerate(part))

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.helpers.factories import JWT_SECRET, SECRET_KEY, UNTHROTTLED, open_session
-from tests.helpers.leaks import leaks
+from tests.helpers.databases import create_database
+from tests.helpers.factories import JWT_SECRET, SECRET_KEY, UNTHROTTLED
+from tests.helpers.secrets import find_secrets
 
 ROOT = Path(__file__).parent.parent.parent
 GUNICORN: tuple[str, ...] = (sys.executable, "-m", "gunicorn")
@@ -107,10 +108,7 @@ def running(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
     """A server with a fresh database and the demo user, signed in as `token` says, for the length
     of a `with` block.
     """
-    for command in ("init-db", "seed"):
-        done = flask(folder, extra, command)
-        assert done.returncode == 0, done.stderr
-    open_session(folder / "server.db")
+    create_database(folder / "server.db")
     with started(folder, extra) as server:
         yield server
 
@@ -123,7 +121,7 @@ def started(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
     process = gunicorn(folder, {**extra, "PORT": str(port)}, log_file)
     with answering(port, process, log_file, 60) as server:  # twice gunicorn's own patience
         yield server
-    assert leaks(log_file.read_text()) == []
+    assert find_secrets(log_file.read_text()) == []
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from tests.helpers.factories import SETTINGS
 from tests.helpers.server import BASE_ENVIRONMENT, ROOT
 
 DEPLOY = {path.name: path.read_text() for path in (ROOT / "deploy").iterdir()}
-WALK = (ROOT / "docs" / "deployment.md").read_text()
+WALK = "".join((ROOT / "docs" / f"{page}.md").read_text() for page in ("deployment", "operations"))
 UNIT = DEPLOY["jwt-server.service"]
 
 

@@ -219,7 +219,7 @@ def test_keys_rotate_without_a_failed_request(tmp_path: Path) -> None:
 
 
 def test_the_documented_verifier_takes_our_tokens_and_no_others(tmp_path: Path) -> None:
-    code = (ROOT / "docs" / "tokens.md").read_text().split("```python\n")[1].split("```")[0]
+    code = (ROOT / "docs" / "clients.md").read_text().split("```python\n")[1].split("```")[0]
     settings = BASE_ENVIRONMENT | {"JWT_ALGORITHM": "EdDSA", "JWT_KEYS_DIR": f"{tmp_path}/keys"}
     for words in (("init-db",), ("seed",), ("keys", "rotate")):
         assert flask(tmp_path, settings, *words).returncode == 0

@@ -30,7 +30,7 @@ from jwt_server.logs import formatter
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.factories import CREDENTIALS, bearer, spoil, token
 from tests.helpers.http import send_to_server
-from tests.helpers.leaks import leaks
+from tests.helpers.secrets import find_secrets
 from tests.helpers.server import (
     BASE_ENVIRONMENT,
     GUNICORN,
@@ -352,7 +352,7 @@ def test_nothing_secret_is_logged(client: FlaskClient, clock: Clock, lines: Line
     text = "\n".join(lines())
     assert "audit: refresh_token_reused" in text
     assert text.count("jwt_server.access") == 9
-    assert leaks(text) == []
+    assert find_secrets(text) == []
     for each in (first, second):
         for part in each["access_token"].split("."):
             assert part not in text
@@ -373,7 +373,7 @@ def test_nothing_secret_is_logged(client: FlaskClient, clock: Clock, lines: Line
     ],
 )
 def test_a_leak_would_be_found(secret: str) -> None:
-    assert leaks(f"something {secret}") != []
+    assert find_secrets(f"something {secret}") != []
 
 
 @pytest.fixture
@@ -435,7 +435,7 @@ def test_gunicorns_own_lines_are_json_as_well_and_hold_nothing_secret(tmp_path: 
     assert (audit["action"], audit["user_id"], audit["address"]) == ("signed_in", 1, "127.0.0.1")
     assert (access["route"], access["status"], access["user_id"]) == ("/auth", 200, 1)
     assert access["pid"] != server.process.pid
-    assert leaks(log) == []
+    assert find_secrets(log) == []
     assert log.replace("\n", "").isprintable()
 
 
@@ -477,7 +477,7 @@ def test_flask_run_does_not_tell_what_a_request_asks_for(tmp_path: Path) -> None
         send_to_server(server, "GET", f"/my-pets?token={token()}&password=mypassword")
         server.raw(b"GET /?password=mypassword nonsense HTTP/1.1\r\n\r\n")
 
-    assert leaks(server.log()) == []
+    assert find_secrets(server.log()) == []
     assert f"Running on http://127.0.0.1:{port}" in server.log()
     assert server.log().count("GET /my-pets 403") == 1
 
@@ -513,14 +513,14 @@ def test_the_log_goes_to_standard_error_and_to_no_other_place(tmp_path: Path) ->
     assert there == {"server.db", "server.db.pid"}  # with -wal and -shm; the id of who has it
 
 
-DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 JOURNAL = "journalctl --unit jwt-server --output cat"
-FILTERS = re.findall(rf"^{JOURNAL} \| ((?:.*\\\n)*.*)$", DEPLOYMENT, re.MULTILINE)
+FILTERS = re.findall(rf"^{JOURNAL} \| ((?:.*\\\n)*.*)$", OPERATIONS, re.MULTILINE)
 
 
 @only_json
 def test_the_documented_line_is_as_a_real_one(client: FlaskClient, lines: Lines) -> None:
-    documented = told(DEPLOYMENT.split("```json\n")[1].split("```")[0])
+    documented = told(OPERATIONS.split("```json\n")[1].split("```")[0])
     client.post("/auth", data=CREDENTIALS | {"password": "wrong"})
 
     [*_, line] = lines()
@@ -531,7 +531,7 @@ def test_the_documented_line_is_as_a_real_one(client: FlaskClient, lines: Lines)
 
 
 def test_the_documented_actions_are_those_of_the_audit_log() -> None:
-    [sentence] = re.findall(r"^The actions are ([^.]*)\.$", DEPLOYMENT, re.MULTILINE)
+    [sentence] = re.findall(r"^The actions are ([^.]*)\.$", OPERATIONS, re.MULTILINE)
 
     assert re.findall(r"`(\w+)`", sentence) == [action.value for action in Action]
 
@@ -551,7 +551,7 @@ def test_the_documented_filters_take_the_journal_as_lines() -> None:
     for command in FILTERS:
         assert "--raw-input" in command
         assert "fromjson? | objects | " in command
-    assert re.search(r"^apt install .*\bjq\b", DEPLOYMENT, re.MULTILINE)
+    assert re.search(r"\bapt install jq\b", OPERATIONS, re.MULTILINE)
 
 
 @only_json

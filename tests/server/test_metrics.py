@@ -628,7 +628,7 @@ def test_with_port_0_nobody_is_told_and_nothing_is_kept(server: Server) -> None:
 
 
 BOARD = json.loads((ROOT / "deploy" / "grafana.json").read_text())
-WATCH = (ROOT / "docs" / "deployment.md").read_text().split("\n## Watch\n")[1].split("\n## ")[0]
+WATCH = (ROOT / "docs" / "operations.md").read_text().split("\n## Metrics\n")[1].split("\n## ")[0]
 
 
 def names_there(app: Flask, settings: Settings) -> set[str]:

@@ -122,7 +122,7 @@ def test_no_name_that_is_taken_for_another_gets_through(site: Server, name: str)
 
 
 def test_the_document_has_the_names_that_are_blanked_and_those_that_are_set() -> None:
-    told = (ROOT / "docs" / "tokens.md").read_text()
+    told = (ROOT / "docs" / "clients.md").read_text()
 
     for name in [*BLANKED, "X-Auth-User-Id", "X-Auth-Username", "X-Auth-Admin"]:
         assert f"`{name}`" in told or name == "Connection", name

@@ -29,8 +29,8 @@ from tests.helpers.app import MakeApp
 from tests.helpers.description import password_operations
 from tests.helpers.factories import CREDENTIALS, bearer, open_session, token
 from tests.helpers.http import Response
-from tests.helpers.leaks import leaks
 from tests.helpers.nginx import needs_nginx, nginx
+from tests.helpers.secrets import find_secrets
 from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, flask, free_port, gunicorn
 
 NAME = "auth.example.com"
@@ -84,7 +84,7 @@ def service(folder: Path) -> Iterator[Path]:
     finally:
         process.terminate()
         process.wait(timeout=60)
-    assert leaks((folder / "server.log").read_text()) == []
+    assert find_secrets((folder / "server.log").read_text()) == []
 
 
 def configured(folder: Path, service: Path, port: int, plain: int) -> str:

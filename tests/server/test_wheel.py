@@ -50,7 +50,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-DEPLOYMENT = (ROOT / "README.md").read_text().split("## Deployment in short")[1]
+DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text().split("## In short")[1]
 PASTED = DEPLOYMENT.split("```sh\n")[1].split("```")[0]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from jwt_server.security.passwords import hash_password
-from tests.helpers.leaks import leaks
+from tests.helpers.secrets import find_secrets
 from tests.torture import checks, report
 from tests.torture.__main__ import main
 from tests.torture.record import ACKNOWLEDGED, Account, Ledger
@@ -47,7 +47,7 @@ def test_nothing_is_lost_when_it_is_killed(torture: Torture) -> None:
         "sign-up", "sign-in", "refresh", "password change", "rename", "account deletion",
         "pet added", "pet replaced", "pet removed", "sign-out: local", "sign-out: others",
     }  # fmt: skip
-    assert leaks(torture.target.log()) == []
+    assert find_secrets(torture.target.log()) == []
 
 
 def test_the_table_tells_of_all(torture: Torture) -> None:

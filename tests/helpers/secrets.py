@@ -1,4 +1,4 @@
-"""What may be in no log, whatever was asked: passwords, tokens, secrets, Authorization headers."""
+"""Finds what no log may contain: passwords, tokens, keys, Authorization headers."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ SECRET: Final = re.compile(
 )
 
 
-def leaks(log: str) -> list[str]:
-    """What is in a log that must not be."""
+def find_secrets(log: str) -> list[str]:
+    """Return each secret in a log."""
     return [found.group() for found in SECRET.finditer(log)]

@@ -1,0 +1,15 @@
+"""How many requests the tests generate: more in CI, which has the time."""
+
+from __future__ import annotations
+
+import os
+
+IN_CI = os.environ.get("CI") == "true"
+
+SCHEMATHESIS_EXAMPLES = 40 if IN_CI else 20
+"""Requests for each operation by schemathesis."""
+
+
+def examples(count: int) -> int:
+    """Return how many examples hypothesis generates where a developer's run has `count`."""
+    return count * 2 if IN_CI else count
