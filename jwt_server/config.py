@@ -128,7 +128,7 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(part for part in parts if part)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Settings:
     """How the service runs. Times are in seconds."""
 
