@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.attacks.target import prepare
 from tests.attacks.wire import SECOND, SMUGGLED_ID, Service, Site, length, request, statuses
 from tests.helpers.factories import CREDENTIALS, bearer, token
 from tests.helpers.http import send_to_server
 from tests.helpers.nginx import needs_nginx
-from tests.helpers.server import Server, started
+from tests.helpers.server import BASE_ENVIRONMENT, Server, running
 from tests.server.test_site import NAME
 
 pytestmark = pytest.mark.slow
@@ -180,9 +179,7 @@ each_case = pytest.mark.parametrize("sent", CASES.values(), ids=CASES)
 
 @pytest.fixture(scope="module")
 def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("direct")
-    settings, *_ = prepare(folder, "HS256")
-    with started(folder, settings) as server:
+    with running(tmp_path_factory.mktemp("direct"), BASE_ENVIRONMENT) as server:
         yield server
 
 

@@ -11,9 +11,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.attacks.target import ACCESS, prepare
+from tests.helpers.databases import create_database
 from tests.helpers.nginx import nginx
-from tests.helpers.server import free_port, gunicorn
+from tests.helpers.server import BASE_ENVIRONMENT, free_port, gunicorn
 from tests.server.test_site import NAME, configured, trusting
 
 # The second request, and how it would show: its id in the service's log.
@@ -60,7 +60,7 @@ class Service:
             log.seek(before)
             lines = log.read().splitlines()
         assert not any("Traceback" in line for line in lines)
-        return [line for line in lines if ACCESS in line]
+        return [line for line in lines if "jwt_server.access" in line]
 
     def ran_no_second(self, before: int, found: list[int]) -> None:
         """See that one request was answered at the most, and no smuggled one.
@@ -119,8 +119,8 @@ def behind_nginx(folder: Path) -> Iterator[Site]:
     of deploy/ but for its limits: a test sends more than a client may.
     """
     path = folder / "http.sock"
-    settings, *_ = prepare(folder, "HS256")
-    settings |= {"HOST": f"unix:{path}", "TRUSTED_PROXIES": "1", "WORKERS": "1"}
+    create_database(folder / "server.db")
+    settings = BASE_ENVIRONMENT | {"HOST": f"unix:{path}", "TRUSTED_PROXIES": "1", "WORKERS": "1"}
     log_file = folder / "server.log"
     process = gunicorn(folder, settings, log_file)
     try:
