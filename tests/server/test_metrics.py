@@ -444,7 +444,7 @@ def test_the_sums_are_right_whichever_worker_is_asked(counted: Counted) -> None:
 def test_no_count_is_lost_with_a_killed_worker(counted: Counted) -> None:
     total = counted.count() + counted.ask_each_worker()
     for victim in wait_for_workers(counted.server, 2):
-        workers = wait_for_workers(counted.server, 2)
+        wait_for_workers(counted.server, 2)
         os.kill(victim, signal.SIGKILL)
         wait_for_workers(counted.server, 2, gone=[victim])
         assert counted.count() == total
