@@ -230,6 +230,6 @@ def _account(db: Connection, user_id: int) -> Row:
 
 def check_new_password(field: str, password: str, username: str) -> None:
     """Raise InvalidFields where the password is not good enough for this user."""
-    wrong = policy.complaint(password, username, current_service().settings.password_min_length)
+    wrong = policy.find_problem(password, username, current_service().settings.password_min_length)
     if wrong is not None:
         raise InvalidFields({field: [wrong]})

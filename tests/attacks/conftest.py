@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.attacks.target import Target, attacked
-from tests.attacks.wire import Site, behind_nginx
+from tests.attacks.wire import RawSite, behind_nginx
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +93,7 @@ def canary() -> Iterator[Canary]:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RawSite]:
     """The service behind nginx."""
     with behind_nginx(tmp_path_factory.mktemp("site")) as site:
         yield site
