@@ -20,9 +20,16 @@ from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 from jwt_server import sqlite
-from jwt_server.config import DEFAULT_DATABASE, SECRETS, Settings, load_settings
+from jwt_server.config import (
+    DEFAULT_DATABASE,
+    INSTANCE,
+    SECRETS,
+    Settings,
+    generated_secret,
+    load_settings,
+    read_environment,
+)
 from jwt_server.database import Connection, Database
-from jwt_server.environment import INSTANCE, environment, made_secret
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
 from jwt_server.files import sync
 from jwt_server.security import key_files
@@ -86,12 +93,12 @@ def make_secrets() -> None:
 
     The directory gets mode 0700, the files 0600.
     """
-    env = environment()
+    env = read_environment()
     INSTANCE.mkdir(exist_ok=True)
     INSTANCE.chmod(0o700)
     clear_away_drafts()
     for name in SECRETS:
-        path = made_secret(name)
+        path = generated_secret(name)
         told = env.str(name, None) is not None or env.str(f"{name}_FILE", None) is not None
         if told or path.exists():
             continue

@@ -1,132 +1,199 @@
-"""The settings: read once, from the environment and a `.env` file beside it, checked, frozen.
+"""Settings: read once from the environment and a `.env` file, validated, frozen.
 
-`load_settings` collects every mistake before it gives up, so that a person mends them all
-in one go. What has a secret in it is never shown by `repr`.
+Each field of Settings states its default and how its text is parsed; its variable has the same
+name in upper case. `load_settings` reports every mistake at once and never shows a secret.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from functools import cache
+from io import StringIO
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
-from marshmallow.validate import OneOf, Range, Regexp
+from dotenv.parser import parse_stream
+from environs import Env, ValidationError
+from jwt.utils import is_pem_format, is_ssh_key
+from marshmallow.validate import OneOf, Regexp
 
-from jwt_server.environment import (
-    INSTANCE,
-    SOCKET,
-    Reader,
-    can_be_listed,
-    check_address,
-    check_host,
-    environment,
-)
 from jwt_server.errors import ConfigurationError
+
+INSTANCE: Final = Path("instance")
+"""Folder of the database and of generated secrets, below the working directory."""
 
 DEFAULT_DATABASE: Final = INSTANCE / "jwt-server.db"
 DEFAULT_KEYS: Final = INSTANCE / "jwt_keys"
 
 SECRETS: Final = ("SECRET_KEY", "JWT_SECRET")
-SALT_ROUNDS_WISE: Final = range(10, 16)
-"""Below, a stolen hash falls quickly; above, a sign-in takes seconds of a core."""
+SECRET_BYTES: Final = 32
+"""The hash's own size, the minimum for HS256 (RFC 7518 section 3.2)."""
 
+RECOMMENDED_SALT_ROUNDS: Final = range(10, 16)
 LIGHT_THREADS: Final = 32
-"""A worker's threads beside those that hash or wait to: for the requests that take a moment."""
+"""Threads of a worker beside those that hash or are queued to hash."""
 
-TTL: Final = Range(1, 365 * 24 * 60 * 60)
-TRIES: Final = Range(1, 1_000_000)
+SOCKET: Final = "unix:"
+LABEL: Final = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+HOST_NAME: Final = re.compile(rf"(?!(unix|fd)\Z)({LABEL}\.)*(?=[A-Za-z]){LABEL}\Z")
+"""Host names, but for the two words that gunicorn takes for other kinds of addresses."""
 
-NUMBERS: Final[Mapping[str, Range]] = {
-    "ACCESS_TOKEN_TTL": TTL,
-    "AUDIT_RETENTION": Range(1, 10 * 365),
-    "HASH_QUEUE": Range(0, 1024),
-    "HASH_WAIT": Range(0, 300),
-    "JWKS_MAX_AGE": TTL,
-    "METRICS_PORT": Range(0, 65535),
-    "PASSWORD_MIN_LENGTH": Range(1, 64),  # what NIST SP 800-63B wants to be possible at least
-    "PORT": Range(1, 65535),
-    "REFRESH_GRACE": Range(0, 5 * 60),  # so long a stolen token may be used beside its owner's
-    "REFRESH_TOKEN_IDLE_TTL": TTL,
-    "REFRESH_TOKEN_TTL": TTL,
-    "SALT_ROUNDS": Range(4, 31, error="bcrypt's cost (log2) is from {min} to {max}."),
-    "TEXT_TOKEN_TTL": TTL,
-    "THROTTLE_ACCOUNT": TRIES,
-    "THROTTLE_ADDRESS": TRIES,
-    "THROTTLE_PAIR": TRIES,
-    "TRUSTED_PROXIES": Range(0, 10),
-}
-"""The settings that are whole numbers, with what they may be; their defaults are in Settings."""
+ORIGIN: Final = re.compile(
+    r"(?!http:.*:80\Z|https:.*:443\Z)"  # browsers leave out the default port
+    r"[a-z][a-z0-9+.-]*://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?\Z"
+)
+"""An origin as browsers write it (RFC 6454 section 6.2)."""
 
-WORKERS: Final = Range(1, 512)
-HASH_CONCURRENCY: Final = Range(1, 1024)
-ALGORITHMS: Final = OneOf(("HS256", "EdDSA", "ES256", "RS256"), error="One of {choices}.")
-LOG_FORMATS: Final = OneOf(("json", "text"), error="One of {choices}.")
-SIGNUP: Final = OneOf(("open", "closed"), error="One of {choices}.")
+ISSUER: Final = Regexp(
+    r"[!-~]{1,255}\Z", error="{input!r} is not 1 to 255 visible ASCII characters."
+)
+"""An issuer or audience: short, because every token holds it."""
 
-NAME: Final = Regexp(r"[!-~]{1,255}\Z", error="Use 1 to 255 letters, digits and signs of ASCII.")
-"""What a token calls its issuer and its audience: short, so that every token is."""
+
+def _setting(default: Any, parse: Callable[[str], object], **metadata: object) -> Any:
+    """Declare a field of Settings.
+
+    `derive` computes its default from the fields above it, `variable` is its name if not the
+    field's own.
+    """
+    return field(default=default, metadata={"parse": parse, **metadata})
+
+
+def _integer(default: int, low: int, high: int, **metadata: object) -> Any:
+    def parse(text: str) -> int:
+        if re.fullmatch("[0-9]{1,12}", text) and low <= int(text) <= high:
+            return int(text)
+        raise ValidationError(f"{text!r} is not a whole number from {low} to {high}.")
+
+    return _setting(default, parse, **metadata)
+
+
+def _seconds(default: int) -> Any:
+    return _integer(default, 1, 365 * 24 * 60 * 60)
+
+
+def _one_of(*choices: str) -> Callable[[str], object]:
+    return OneOf(choices, error="{input!r} is not one of {choices}.")
+
+
+def _host(text: str) -> str:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        if not HOST_NAME.match(text):
+            raise ValidationError(f"{text!r} is not an IP address or host name.") from None
+    return text
+
+
+def _host_or_socket(text: str) -> str:
+    is_socket = text.startswith(f"{SOCKET}/") and text.isprintable()
+    return text if is_socket else _host(text)
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise ValidationError("It is empty.")
+    return Path(text).absolute()
+
+
+def _sqlite_path(url: str) -> Path:
+    scheme, _, path = url.partition(":///")
+    if scheme != "sqlite" or not path or path == ":memory:" or "?" in path:
+        # Not shown: the URL of another database may hold a password.
+        raise ValidationError("Write sqlite:///PATH, with four slashes for an absolute path.")
+    return Path(path).absolute()
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = _split(text) or ("",)
+    for origin in origins:
+        if origins != ("*",) and not ORIGIN.match(origin):
+            raise ValidationError(
+                f"{origin!r} is not an origin. Write * alone, or a comma-separated list of"
+                " origins like https://app.example.com (lower case, no slash at the end)."
+            )
+    return origins
+
+
+def _split(text: str) -> tuple[str, ...]:
+    """Split a list at commas and line ends."""
+    parts = (part.strip() for line in text.splitlines() for part in line.split(","))
+    return tuple(part for part in parts if part)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a service is to run. Times are in seconds."""
+    """How the service runs. Times are in seconds."""
 
     secret_keys: tuple[bytes, ...] = field(repr=False)
-    """The first makes refresh tokens, all verify."""
+    """The first signs refresh tokens, all verify."""
     jwt_secrets: tuple[bytes, ...] = field(repr=False)
-    """Under HS256: the first signs, all verify."""
-    database: Path
-    jwt_algorithm: str = "HS256"
-    jwt_keys_dir: Path = DEFAULT_KEYS
-    """The key pairs, under the other algorithms."""
-    jwks_max_age: int = 10 * 60
-    host: str = "127.0.0.1"
+    """The first signs access tokens, all verify; empty unless the algorithm is HS256."""
+    database: Path = _setting(  # noqa: RUF009 - declares a field
+        DEFAULT_DATABASE,
+        _sqlite_path,
+        variable="DATABASE_URL",
+        derive=lambda _: DEFAULT_DATABASE.absolute(),
+    )
+    jwt_algorithm: str = _setting("HS256", _one_of("HS256", "EdDSA", "ES256", "RS256"))
+    jwt_keys_dir: Path = _setting(  # noqa: RUF009 - declares a field
+        DEFAULT_KEYS, _folder, derive=lambda _: DEFAULT_KEYS.absolute()
+    )
+    jwks_max_age: int = _seconds(10 * 60)
+    jwt_issuer: str = _setting("jwt-server", ISSUER)
+    jwt_audience: str = _setting("jwt-server", ISSUER, derive=itemgetter("jwt_issuer"))
+    access_token_ttl: int = _seconds(15 * 60)
+    text_token_ttl: int = _seconds(12 * 60 * 60)
+    refresh_token_idle_ttl: int = _seconds(7 * 24 * 60 * 60)
+    refresh_token_ttl: int = _seconds(30 * 24 * 60 * 60)
+    refresh_grace: int = _integer(10, 0, 5 * 60)
+    """How long a replaced refresh token is still accepted, a stolen one as well."""
+    host: str = _setting("127.0.0.1", _host_or_socket)
     """An address, a name, or `unix:` and the path of a socket."""
-    trusted_proxies: int = 0
-    """How many proxies are believed for the client's address."""
-    port: int = 3000
-    workers: int = 1
-    salt_rounds: int = 12
-    hash_concurrency: int = 1
-    """How many passwords a worker hashes at once, how many wait, and how long."""
-    hash_queue: int = 32
-    hash_wait: int = 10
-    throttle_pair: int = 5
-    """Tries at a password that are free: at one account from one address, at one account in a day,
-    from one address in 15 minutes."""
-    throttle_account: int = 100
-    throttle_address: int = 100
-    password_min_length: int = 8
-    """In characters; for new passwords."""
-    jwt_issuer: str = "jwt-server"
-    jwt_audience: str = "jwt-server"
-    access_token_ttl: int = 15 * 60
-    text_token_ttl: int = 12 * 60 * 60
-    refresh_token_idle_ttl: int = 7 * 24 * 60 * 60
-    refresh_token_ttl: int = 30 * 24 * 60 * 60
-    refresh_grace: int = 10
-    audit_retention: int = 365
-    """How long the audit log keeps a row, in days."""
-    signup: str = "closed"
-    cors_origins: tuple[str, ...] = ("*",)
-    log_format: str = "json"
-    metrics_host: str = "127.0.0.1"
-    metrics_port: int = 9464
-    """Where Prometheus asks; with port 0 it can't."""
+    port: int = _integer(3000, 1, 65535)
+    trusted_proxies: int = _integer(0, 0, 10)
+    workers: int = _integer(1, 1, 512, derive=lambda _: len(usable_cores()))
+    salt_rounds: int = _integer(12, 4, 31)
+    hash_concurrency: int = _integer(
+        1, 1, 1024, derive=lambda values: max(1, len(usable_cores()) // values["workers"])
+    )
+    """Passwords that a worker hashes at once."""
+    hash_queue: int = _integer(32, 0, 1024)
+    hash_wait: int = _integer(10, 0, 300)
+    throttle_pair: int = _integer(5, 1, 1_000_000)
+    """Free attempts at one account from one address."""
+    throttle_account: int = _integer(100, 1, 1_000_000)
+    """Attempts at one account in a day."""
+    throttle_address: int = _integer(100, 1, 1_000_000)
+    """Attempts from one address in 15 minutes."""
+    password_min_length: int = _integer(8, 1, 64)
+    """In characters, for new passwords; 64 must be possible (NIST SP 800-63B)."""
+    audit_retention: int = _integer(365, 1, 10 * 365)
+    """In days."""
+    signup: str = _setting("closed", _one_of("open", "closed"))
+    cors_origins: tuple[str, ...] = _setting(("*",), _origins)
+    log_format: str = _setting(
+        "json", _one_of("json", "text"), derive=lambda _: "text" if sys.stderr.isatty() else "json"
+    )
+    metrics_host: str = _setting("127.0.0.1", _host)
+    metrics_port: int = _integer(9464, 0, 65535)
+    """Port of the Prometheus metrics; 0 turns them off."""
 
     @property
     def bind(self) -> str:
-        """Where to listen, as gunicorn takes it."""
+        """Address to listen on, as gunicorn takes it."""
         return self.host if self.is_socket else _bind(self.host, self.port)
 
     @property
     def metrics_bind(self) -> str:
-        """Where to listen for Prometheus."""
+        """Address to serve metrics on."""
         return _bind(self.metrics_host, self.metrics_port)
 
     @property
@@ -136,37 +203,30 @@ class Settings:
 
     @property
     def threads(self) -> int:
-        """A worker's threads: a full lane leaves enough for the rest."""
+        """Threads of a worker, so that a full hash queue leaves LIGHT_THREADS free."""
         return self.hash_concurrency + self.hash_queue + LIGHT_THREADS
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can connect; who is behind a socket's proxy is not known."""
+        """Whether only this machine can connect; false for a Unix socket, which has a proxy."""
         return _is_loopback(self.host)
 
     @property
     def metrics_loopback(self) -> bool:
-        """Whether only this machine can ask for the figures."""
+        """Whether only this machine can read the metrics."""
         return _is_loopback(self.metrics_host)
 
     @property
     def longest_token_ttl(self) -> int:
-        """How long an access token may live at most, in seconds."""
+        """The longest lifetime of an access token."""
         return max(self.access_token_ttl, self.text_token_ttl)
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What is allowed, but unwise; a line each."""
-        found = []
-        if self.salt_rounds not in SALT_ROUNDS_WISE:
-            found.append(f"SALT_ROUNDS is {self.salt_rounds}: under 10 is weak, over 15 is slow.")
-        for name, secrets in (("SECRET_KEY", self.secret_keys), ("JWT_SECRET", self.jwt_secrets)):
-            if not all(can_be_listed(secret) for secret in secrets):
-                found.append(
-                    f"{name} has a comma, a line end, or a space at its end, which {name}_PREVIOUS"
-                    " can't hold: to swap it is to sign everybody out."
-                )
-        return found
+        """Settings that are allowed but unwise, one line each."""
+        if self.salt_rounds in RECOMMENDED_SALT_ROUNDS:
+            return []
+        return [f"SALT_ROUNDS is {self.salt_rounds}: under 10 is weak, over 15 is slow."]
 
 
 def _is_loopback(host: str) -> bool:
@@ -177,72 +237,129 @@ def _is_loopback(host: str) -> bool:
 
 
 def _bind(host: str, port: int) -> str:
-    """An address as gunicorn takes it: of IPv6 in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def load_settings() -> Settings:
-    """Read and check every setting.
-
-    Raises ConfigurationError with one line for each mistake.
-    """
-    reader = Reader(environment())
-    algorithm = reader.text("JWT_ALGORITHM", Settings.jwt_algorithm, ALGORITHMS)
-    issuer = reader.text("JWT_ISSUER", Settings.jwt_issuer, NAME)
-    cores = len(usable_cores())
-    workers = reader.number("WORKERS", cores, WORKERS)
+    """Read and validate every setting. Raises ConfigurationError with one line per mistake."""
+    env = read_environment()
+    mistakes: list[str] = []
+    values: dict[str, Any] = {}
+    for setting in fields(Settings):
+        if parse := setting.metadata.get("parse"):
+            name = setting.metadata.get("variable", setting.name.upper())
+            derive = setting.metadata.get("derive")
+            values[setting.name] = derive(values) if derive else setting.default
+            with _collect(mistakes, name):
+                text = env.str(name, None)
+                if text is not None:
+                    values[setting.name] = parse(text)
     settings = Settings(
-        secret_keys=reader.secrets("SECRET_KEY"),
-        jwt_secrets=reader.secrets("JWT_SECRET") if algorithm == "HS256" else (),
-        jwt_algorithm=algorithm,
-        jwt_keys_dir=reader.folder("JWT_KEYS_DIR", Settings.jwt_keys_dir),
-        jwt_issuer=issuer,
-        jwt_audience=reader.text("JWT_AUDIENCE", issuer, NAME),
-        database=reader.database(DEFAULT_DATABASE),
-        host=reader.text("HOST", Settings.host, check_host),
-        workers=workers,
-        hash_concurrency=reader.number(
-            "HASH_CONCURRENCY", max(1, cores // workers), HASH_CONCURRENCY
+        secret_keys=_secrets(env, "SECRET_KEY", mistakes),
+        jwt_secrets=(
+            _secrets(env, "JWT_SECRET", mistakes) if values["jwt_algorithm"] == "HS256" else ()
         ),
-        signup=reader.text("SIGNUP", Settings.signup, SIGNUP),
-        cors_origins=reader.origins(),
-        log_format=reader.text(
-            "LOG_FORMAT", "text" if sys.stderr.isatty() else "json", LOG_FORMATS
-        ),
-        metrics_host=reader.text("METRICS_HOST", Settings.metrics_host, check_address),
-        **_numbers(reader),
+        **values,
     )
     if settings.is_socket and not settings.trusted_proxies:
-        reader.mistakes.append(
-            "TRUSTED_PROXIES: Behind a Unix socket is a proxy, so it must be 1 or more."
+        mistakes.append(
+            "TRUSTED_PROXIES: It must be 1 or more, because a proxy is behind a Unix socket."
         )
     if settings.metrics_port == settings.port and not settings.is_socket:
-        reader.mistakes.append("METRICS_PORT: The service itself is on that port.")
-    if reader.mistakes:
-        raise ConfigurationError(reader.mistakes)
+        mistakes.append(f"METRICS_PORT: PORT is {settings.port}, too.")
+    if mistakes:
+        raise ConfigurationError(mistakes)
     return settings
 
 
-def _numbers(reader: Reader) -> dict[str, Any]:
-    found = {}
-    for name, check in NUMBERS.items():
-        field_name = name.lower()
-        found[field_name] = reader.number(name, getattr(Settings, field_name), check)
-    return found
+process_settings = cache(load_settings)
+"""The settings of this process, read on first use; forked workers inherit their parent's."""
 
 
-@cache
-def process_settings() -> Settings:
-    """The settings of this process, read when they are first asked for.
+@contextmanager
+def _collect(mistakes: list[str], name: str) -> Iterator[None]:
+    try:
+        yield
+    except ValidationError as error:
+        mistakes.append(f"{name}: {error.args[0]}")
 
-    A forked worker has those of its parent, so that all agree on a secret whatever has become
-    of the file that it came from. Raises ConfigurationError.
+
+def read_environment() -> Env:
+    """Return the environment, with what `.env` in the working directory adds to it.
+
+    Raises ConfigurationError if the file can't be read.
     """
-    return load_settings()
+    env, path = Env(), Path(".env")
+    try:
+        bindings = list(parse_stream(StringIO(path.read_text("utf-8"))))
+        env.read_env(path, recurse=False)
+    except FileNotFoundError:
+        return env
+    except (OSError, ValueError) as error:
+        raise ConfigurationError([f".env can't be read: {error}."]) from error
+    wrong = [
+        f".env: Line {each.original.line} is not NAME=value."
+        for each in bindings
+        if each.error or (each.key is not None and each.value is None)
+    ]
+    if wrong:  # lines that python-dotenv skips
+        raise ConfigurationError(wrong)
+    return env
+
+
+def _secrets(env: Env, name: str, mistakes: list[str]) -> tuple[bytes, ...]:
+    """Read a secret and those of NAME_PREVIOUS, which only verify."""
+    found: list[bytes] = []
+    with _collect(mistakes, name):
+        text = _secret_text(env, name, generated_secret(name))
+        if text is None:
+            raise ValidationError(
+                f"Missing, and there is no default. Set {name} or {name}_FILE to a secret of at"
+                f" least {SECRET_BYTES} bytes; `make run` generates one."
+            )
+        found.append(_secret(text))
+    name = f"{name}_PREVIOUS"
+    with _collect(mistakes, name):
+        found += [_secret(each) for each in _split(_secret_text(env, name) or "")]
+    return tuple(found)
+
+
+def generated_secret(name: str) -> Path:
+    """Return the path of the secret that `make run` generates."""
+    return INSTANCE / name.lower()
+
+
+def _secret_text(env: Env, name: str, default_file: Path | None = None) -> str | None:
+    """Return the text of NAME, or of the file that NAME_FILE names, or of the default file."""
+    value: str | None = env.str(name, None)
+    path: str | None = env.str(f"{name}_FILE", None)
+    if value is not None and path is not None:
+        raise ValidationError(f"{name}_FILE is set, too: keep one of them.")
+    file = default_file if path is None else Path(path)
+    if value is not None or file is None:
+        return value
+    try:
+        return file.read_text("utf-8", "surrogateescape").rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        if path is None and isinstance(error, FileNotFoundError):
+            return None
+        raise ValidationError(f"Its file can't be read: {error}.") from error
+
+
+def _secret(text: str) -> bytes:
+    secret = text.encode("utf-8", "surrogateescape")
+    if is_pem_format(secret) or is_ssh_key(secret):
+        raise ValidationError("This is a key file, not a secret: use random bytes.")
+    if len(secret) < SECRET_BYTES:
+        raise ValidationError(
+            f"{len(secret)} bytes are too few, at least {SECRET_BYTES} are needed:"
+            " try `openssl rand -base64 48`."
+        )
+    return secret
 
 
 def usable_cores() -> list[int]:
-    """The numbers of the cores that this process may run on, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
+    """Return the numbers of the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))

@@ -11,8 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from jwt_server.config import SECRETS, Settings
-from jwt_server.environment import INSTANCE, environment, made_secret
+from jwt_server.config import INSTANCE, SECRETS, Settings, generated_secret, read_environment
 
 GROUP_READS: Final = "its group can read"
 OTHERS_READ: Final = "anybody on this machine can read"
@@ -34,9 +33,9 @@ def open_to_others(settings: Settings) -> Iterator[tuple[Path, str, str]]:
 
 
 def _files(settings: Settings) -> Iterator[tuple[Path, str]]:
-    env = environment()
+    env = read_environment()
     for name in SECRETS:
-        yield Path(env.str(f"{name}_FILE", str(made_secret(name)))), "a secret"
+        yield Path(env.str(f"{name}_FILE", str(generated_secret(name)))), "a secret"
         if previous := env.str(f"{name}_PREVIOUS_FILE", None):
             yield Path(previous), "a secret"
     yield Path(".env"), "the settings"

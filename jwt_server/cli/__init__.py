@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from flask import Flask
 
-from jwt_server.cli import audit, backups, databases, doctor, keys, koa, reload, sessions, users
+from jwt_server.cli import (
+    audit,
+    backups,
+    databases,
+    doctor,
+    import_koa,
+    keys,
+    reload,
+    sessions,
+    users,
+)
 
 
 def init_app(app: Flask) -> None:
     """Put the commands on `flask --app wsgi`."""
-    for module in (audit, backups, databases, doctor, keys, koa, reload, sessions, users):
+    for module in (audit, backups, databases, doctor, import_koa, keys, reload, sessions, users):
         for command in module.top.commands.values():
             app.cli.add_command(command)

@@ -9,6 +9,7 @@ import hmac
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from cryptography import x509
@@ -67,8 +68,9 @@ def raw(r: int, s: int, size: int = 32) -> bytes:
     return r.to_bytes(size, "big") + s.to_bytes(size, "big")
 
 
+@cache
 def key_for(algorithm: str) -> Any:
-    """A fresh key of an attacker's own."""
+    """Return the attacker's own key."""
     if algorithm == "EdDSA":
         return ed25519.Ed25519PrivateKey.generate()
     if algorithm == "ES256":

@@ -1,6 +1,4 @@
-"""The server under attack, under one algorithm, with the key that only the tests know, and what an
-attack must get.
-"""
+"""The service under attack, under one algorithm, and what an attack on it must get."""
 
 from __future__ import annotations
 
@@ -8,21 +6,33 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from flask import Flask
 
+from jwt_server.app import create_app
+from jwt_server.config import Settings
+from jwt_server.logs import formatter
 from jwt_server.security import keys
 from jwt_server.security.keys import Jwk, KeyPair
+from jwt_server.web.service import EXTENSION
 from tests.attacks.forging import Json, as_json, compact, signature
 from tests.helpers.databases import create_database
-from tests.helpers.factories import CREDENTIALS, JWT_SECRET, base64url, bearer, claims
-from tests.helpers.http import Response, send_to_server
-from tests.helpers.server import BASE_ENVIRONMENT, Server, started
+from tests.helpers.factories import (
+    CREDENTIALS,
+    JWT_SECRET,
+    SECRET_KEY,
+    UNTHROTTLED,
+    base64url,
+    bearer,
+    claims,
+)
+from tests.helpers.http import Response, send_to_app
 
 PAIRS = ("EdDSA", "ES256", "RS256")
 ALGORITHMS = ("HS256", *PAIRS)
@@ -36,12 +46,13 @@ OF_DISABLED = "Token of a disabled user."
 
 CHALLENGE = 'Bearer error="invalid_token"'
 
-# Where a token is shown, and the status of a refusal there: the original's clients expect 403.
-DOORS = (("/pets", 401), ("/my-pets", 403))
+GUARDED = (("/pets", 401), ("/my-pets", 403))
+"""Guarded routes, and the status of a refusal there: the original's clients expect 403."""
 
-ACCESS = "jwt_server.access"
-"""What is in the line of each request that the service has answered, and in no other line."""
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
 
+LOG_FORMAT = formatter("json")
 ACCESS_LINE = re.compile(
     r'\{"time": "[^"]+", "level": "INFO", "logger": "jwt_server\.access", "pid": \d+,'
     r' "message": "(\S+) (\S+) (\S+)", "request_id": "[0-9a-f]{32}", "method": "[A-Z-]+",'
@@ -52,89 +63,109 @@ ACCESS_LINE = re.compile(
 
 @dataclass(frozen=True)
 class Target:
-    """A server, a token that it gave, and the key that it signs with."""
+    """An app, a token that it issued, and the key that it signs with."""
 
-    server: Server
-    folder: Path
-    algorithm: str
-    settings: dict[str, str]
+    app: Flask
+    settings: Settings
     key: Any = field(repr=False)
     header: dict[str, str]
+    """The header of each of its tokens."""
     jwk: Jwk
-    good: str
+    good: str = ""
+    log: pytest.LogCaptureFixture | None = field(default=None, repr=False)
+
+    @property
+    def algorithm(self) -> str:
+        return self.settings.jwt_algorithm
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str] | None = None,
+        data: bytes | str | None = None,
+        content_type: str | None = None,
+    ) -> Response:
+        """Send a request, without cookies."""
+        client = self.app.test_client(use_cookies=False)
+        return send_to_app(
+            client, method, path, headers=headers, data=data, content_type=content_type
+        )
 
     def sign(self, header: Json | None = None, payload: Json | None = None, **changes: Any) -> str:
-        """A token under the server's own key, whatever it says; changes are to the claims."""
+        """Return a token of any content under the service's own key; changes are to the claims."""
         header = self.header if header is None else header
         payload = claims(**changes) if payload is None else payload
         parts = (base64url(as_json(header)), base64url(as_json(payload)))
         return self.sign_parts(*parts)
 
     def sign_parts(self, header: str, payload: str) -> str:
-        """The same, for parts that are spelled as no good one is."""
+        """Return the same for encoded parts, which need not be canonical."""
         made = signature(self.algorithm, self.key, f"{header}.{payload}".encode())
         return f"{header}.{payload}.{base64url(made)}"
 
     def forge(self, header: Json, secret: bytes, **changes: Any) -> str:
-        """A token whose signature is an HMAC under what an attacker takes for the secret."""
+        """Return a token whose signature is an HMAC under a secret that the attacker guesses."""
         message = f"{base64url(as_json(header))}.{base64url(as_json(claims(**changes)))}"
         return f"{message}.{base64url(signature('HS256', secret, message.encode()))}"
 
     def with_signature(self, made: bytes) -> str:
-        """The token that the server would take, with another signature."""
+        """Return a good token but for its signature."""
         return compact(self.header, claims(), made)
 
     def show(self, token: str, path: str = "/pets", **headers: str) -> Response:
-        return send_to_server(self.server, "GET", path, bearer(token) | headers)
+        """Send a token as servers pass it on: without the white space around a header's value."""
+        return self.send("GET", path, {"Authorization": f"Bearer {token}".rstrip(" \t")} | headers)
 
-    def log_since(self, before: int) -> list[str]:
-        with self.server.log_file.open() as log:
-            log.seek(before)
-            return log.read().splitlines()
+    def log_lines(self) -> list[str]:
+        """Return the lines that this test has logged."""
+        assert self.log is not None
+        return [LOG_FORMAT.format(record) for record in self.log.records]
 
-    def log_size(self) -> int:
-        return self.server.log_file.stat().st_size
-
-    def refuses(self, token: str, says: str) -> None:
-        """See that a token is refused wherever it is shown: with these words and no others, and a
-        line in the log that says no more.
+    def refuses(self, token: str, text: str) -> None:
+        """Check that each guarded route refuses a token with this text and no details, in the
+        response as in the log.
         """
-        before = self.log_size()
-        for path, status in DOORS:
-            answer = self.show(token, path)
-            assert (answer.status, answer.text) == (status, says), token[:200]
-            assert answer.headers.getlist("WWW-Authenticate") == [CHALLENGE]
-        lines = self.log_since(before)
+        assert self.log is not None
+        self.log.clear()
+        for path, status in GUARDED:
+            response = self.show(token, path)
+            assert (response.status, response.text) == (status, text), token[:200]
+            assert response.headers.getlist("WWW-Authenticate") == [CHALLENGE]
+        lines = self.log_lines()
         logged = [found and found.groups() for found in map(ACCESS_LINE.fullmatch, lines)]
-        assert logged == [("GET", path, str(status)) for path, status in DOORS], lines
+        assert logged == [("GET", path, str(status)) for path, status in GUARDED], lines
 
     def still_works(self) -> None:
-        """The control: what was refused was not refused because nothing is taken any more."""
-        assert [self.show(self.good, path).status for path, _ in DOORS] == [200, 200]
+        """Check that the good token is still accepted, so that the refusals prove something."""
+        assert [self.show(self.good, path).status for path, _ in GUARDED] == [200, 200]
 
 
 @dataclass(frozen=True)
 class Attack:
-    """One way in that was open somewhere."""
+    """One attack that worked against another implementation."""
 
     id: str
     what: str
     """What it was, in a line."""
     tokens: Callable[[Target], Iterable[str]]
-    says: str = FORGED
-    against: Sequence[str] = ALGORITHMS
+    text: str = FORGED
+    """The text of each refusal."""
+    against: Sequence[str] = ("EdDSA",)
+    """The algorithms that it concerns; one where it concerns any."""
 
     def run(self, target: Target) -> None:
+        """Check that each token is refused."""
         tokens = list(self.tokens(target))
-        assert tokens, "an attack that sends nothing shows nothing"
+        assert tokens, "an attack without tokens tests nothing"
         for token in tokens:
             assert token != target.good
-            target.refuses(token, self.says)
+            target.refuses(token, self.text)
         target.still_works()
 
 
 def cases(attacks: Iterable[Attack]) -> pytest.MarkDecorator:
-    """Each attack on each server that it can apply to."""
+    """Parametrize by attack and by the algorithms that it concerns."""
     return pytest.mark.parametrize(
         ("target", "attack"),
         [
@@ -151,58 +182,76 @@ each_algorithm = pytest.mark.parametrize("target", ALGORITHMS, indirect=True)
 
 @cache
 def pair_of(algorithm: str) -> KeyPair:
-    """One pair for all servers of an algorithm, as making one of RS256 takes a second."""
+    """Return one pair for all targets of an algorithm; a pair of RS256 takes a second."""
     return keys.generate(algorithm)
 
 
-def prepare(folder: Path, algorithm: str) -> tuple[dict[str, str], Any, dict[str, str], Jwk]:
-    """A database with the demo user, and a key; what a server there is set to, the key, the header
-    of its tokens, and what is public of it.
-    """
-    path = folder / "server.db"
-    create_database(path)
-    settings = BASE_ENVIRONMENT | {"JWT_ALGORITHM": algorithm}
-    if algorithm == "HS256":
-        return settings, JWT_SECRET, {"alg": "HS256", "typ": "JWT"}, {}
-    pair = pair_of(algorithm)
-    (folder / "keys").mkdir(mode=0o700)
-    file = folder / "keys" / f"0-{pair.kid}.pem"
+@contextmanager
+def attacked(folder: Path, algorithm: str, **changes: Any) -> Iterator[Target]:
+    """Make a service to attack, with the demo user signed in; `changes` are to its settings."""
+    create_database(folder / "server.db")
+    settings = Settings(
+        (SECRET_KEY,),
+        (JWT_SECRET,),
+        folder / "server.db",
+        salt_rounds=4,
+        jwt_algorithm=algorithm,
+        jwt_keys_dir=folder / "keys",
+        **UNTHROTTLED | changes,
+    )
+    key, header, jwk = write_key(settings)
+    with running(settings) as app:
+        target = Target(app, settings, key, header, jwk)
+        yield replace(target, good=sign_in(target).text)
+
+
+def write_key(settings: Settings) -> tuple[Any, dict[str, str], Jwk]:
+    """Give a service its key; returns the key, the header of its tokens, and the public JWK."""
+    if settings.jwt_algorithm == "HS256":
+        return JWT_SECRET, {"alg": "HS256", "typ": "JWT"}, {}
+    pair = pair_of(settings.jwt_algorithm)
+    settings.jwt_keys_dir.mkdir(mode=0o700)
+    file = settings.jwt_keys_dir / f"0-{pair.kid}.pem"
     file.touch(mode=0o600)
     file.write_bytes(keys.dump(pair))
-    header = {"alg": algorithm, "kid": pair.kid, "typ": "JWT"}
-    return settings | {"JWT_KEYS_DIR": str(folder / "keys")}, pair.private, header, pair.jwk
+    return pair.private, {"alg": settings.jwt_algorithm, "kid": pair.kid, "typ": "JWT"}, pair.jwk
 
 
 @contextmanager
-def attacked(folder: Path, algorithm: str, **extra: str) -> Iterator[Target]:
-    """Run a server to attack, with the demo user signed in."""
-    settings, key, header, jwk = prepare(folder, algorithm)
-    settings |= extra
-    with started(folder, settings) as server:
-        good = sign_in(server).text
-        yield Target(server, folder, algorithm, settings, key, header, jwk, good)
+def running(settings: Settings) -> Iterator[Flask]:
+    """Create an app, as a server or one more worker does at its start."""
+    app = create_app(settings)
+    yield app
+    app.extensions[EXTENSION].database.close()
 
 
-def sign_in(server: Server, **changes: str) -> Response:
-    """The bare token, as the original's clients get it."""
-    form = urlencode(CREDENTIALS | changes)
-    answer = send_to_server(server, "POST", "/auth", {}, form, "application/x-www-form-urlencoded")
-    assert answer.status == 200, answer.text
-    return answer
+@contextmanager
+def another(target: Target, **changes: Any) -> Iterator[Target]:
+    """Make another process of the same service: a second worker, or the same after a restart."""
+    settings = replace(target.settings, **changes)
+    with running(settings) as app:
+        yield replace(target, app=app, settings=settings)
 
 
-def ask_json(
-    server: Server, method: str, path: str, body: object = None, token: str | None = None
+def sign_in(target: Target, **changes: str) -> Response:
+    """Get the bare token, as the original's clients do."""
+    response = target.send("POST", "/auth", {}, urlencode(CREDENTIALS | changes), FORM)
+    assert response.status == 200, response.text
+    return response
+
+
+def send_json(
+    target: Target, method: str, path: str, body: object = None, token: str | None = None
 ) -> Response:
-    """Ask as a front end does."""
-    headers = {"Accept": "application/json"} | (bearer(token) if token else {})
+    """Send a request as a front end does."""
+    headers = {"Accept": JSON} | (bearer(token) if token else {})
     data = None if body is None else json.dumps(body)
-    return send_to_server(server, method, path, headers, data, data and "application/json")
+    return target.send(method, path, headers, data, data and JSON)
 
 
-def tokens_of(server: Server, username: str = "travis", password: str = "mypassword") -> Any:
-    """The token object of a fresh sign-in."""
+def tokens_of(target: Target, username: str = "travis", password: str = "mypassword") -> Any:
+    """Sign in; returns the token object."""
     body = {"username": username, "password": password}
-    answer = ask_json(server, "POST", "/auth", body)
-    assert answer.status == 200, answer.text
-    return json.loads(answer.body)
+    response = send_json(target, "POST", "/auth", body)
+    assert response.status == 200, response.text
+    return json.loads(response.body)

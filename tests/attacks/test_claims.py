@@ -11,12 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.api.test_tokens import WRONG_TYPES
 from tests.attacks.forging import as_json
 from tests.attacks.target import (
-    ACCESS,
     ACCESS_LINE,
-    ALGORITHMS,
     CHALLENGE,
     EXPIRED,
     FORGED,
@@ -26,49 +23,41 @@ from tests.attacks.target import (
     Attack,
     Target,
     cases,
-    each_algorithm,
 )
 from tests.helpers.factories import ABSENT, base64url, bearer, claims
 from tests.helpers.http import send_to_server
+from tests.helpers.server import Server
 
-# Beside those that are tried under HS256 elsewhere.
-MORE_WRONG_TYPES: dict[str, list[Any]] = {
-    "iss": [["jwt-server"], {"jwt-server": 1}, 0],
-    "aud": [["jwt-server", "other"], [["jwt-server"]], {"aud": "jwt-server"}, 0],
-    "sub": [0, -1, 1.0, [1], ["1"], {"sub": "1"}, "null", "undefined", "*", "%", "1 OR 1=1", "1;",
-            "1,2", "0x1", "1_0", "1\0", "\0001", "１", "①", "9" * 400, "-0", "00", "+1", "1.",
-            ".1", "NaN"],
-    "iat": ["", "now", 1.0, {}, -1.5],
-    "exp": ["", "never", 1.0, {}, 1e308, -1.5, [], False],
-    "jti": [0, {}, True, 1.5],
-    "sid": [0, {}, "../" * 7 + "x", "' OR 1=1 -- '''''''''''", "%" * 22, "*" * 22, " " * 22],
-    "admin": [1, 0, "true", "True", 1.0, {}, [True]],
+WRONG: dict[str, list[Any]] = {
+    "iss": [None, 1, True, {}, ["jwt-server"], {"jwt-server": 1}, 0],
+    "aud": [None, 1, True, ["jwt-server"], ["jwt-server", "other"], [["jwt-server"]],
+            {"aud": "jwt-server"}, 0],
+    "sub": [None, 1, True, "", "0", "01", "-1", "+1", " 1", "1\n", "١", "1.0", "x", "1e0",
+            str(2**63), 0, -1, 1.0, [1], ["1"], {"sub": "1"}, "null", "undefined", "*", "%",
+            "1 OR 1=1", "1;", "1,2", "0x1", "1_0", "1\0", "\0001", "１", "①", "9" * 400, "-0", "00",
+            "1.", ".1", "NaN"],
+    "iat": [None, "1", 1.5, True, [1], "", "now", 1.0, {}, -1.5],
+    "exp": [None, "9999999999", 9999999999.5, True, [9999999999], "", "never", 1.0, {}, 1e308,
+            -1.5, [], False],
+    "jti": [None, 1, ["x"], 0, {}, True, 1.5],
+    "sid": [None, 1, True, ["x" * 22], "", "x" * 21, "x" * 23, "x" * 21 + "\n", "é" * 22,
+            "x" * 21 + "\ud800", "x" * 21 + "\0", "x" * 21 + "=", 0, {}, "../" * 7 + "x",
+            "' OR 1=1 -- '''''''''''", "%" * 22, "*" * 22, " " * 22],
+    "admin": [None, 0, 1, "false", [], "true", "True", 1.0, {}, [True]],
 }  # fmt: skip
+"""Values that a claim never has, by their type or form."""
 
 
-def typed(claim: str) -> list[Any]:
-    return [ABSENT, *WRONG_TYPES[claim], *MORE_WRONG_TYPES[claim]]
-
-
-@pytest.mark.parametrize(
-    ("target", "claim", "value"),
-    [
-        pytest.param(algorithm, claim, value, id=f"{claim}-{number}-{algorithm}")
-        for claim in WRONG_TYPES
-        for number, value in enumerate(typed(claim))
-        for algorithm in ALGORITHMS
-    ],
-    indirect=["target"],
-)
-def test_a_claim_of_another_type_is_no_claim(target: Target, claim: str, value: Any) -> None:
+@pytest.mark.parametrize("claim", WRONG)
+def test_a_claim_of_another_type_is_refused(target: Target, claim: str) -> None:
     """GHSA-5hvv-9cqv-894r, GoTrue: an empty id is some user's. CVE-2026-8922, Keycloak: one of two
-    times is looked at.
+    times is checked.
     """
-    target.refuses(target.sign(**{claim: value}), MALFORMED)
+    for value in (ABSENT, *WRONG[claim]):
+        target.refuses(target.sign(**{claim: value}), MALFORMED)
 
 
-@each_algorithm
-def test_a_token_with_the_right_claims_is_taken_all_along(target: Target) -> None:
+def test_a_token_with_the_right_claims_is_accepted(target: Target) -> None:
     """The control of the test above."""
     target.still_works()
     assert target.show(target.sign(jti="", iat=0)).status == 200
@@ -186,8 +175,7 @@ def test_what_the_server_would_never_write_is_refused(target: Target, attack: At
     attack.run(target)
 
 
-@each_algorithm
-def test_what_a_token_says_of_its_user_is_not_believed(target: Target) -> None:
+def test_claims_about_the_user_are_ignored(target: Target) -> None:
     """RFC 8725 3.10: `admin`, and more that one may hope for, are read from the database."""
     hoped = claims(admin=True) | {"role": "admin", "username": "root", "scope": "*", "user_id": 2}
 
@@ -242,39 +230,35 @@ BOMBS = [
     Attack("CVE-2026-102270", "PyJWT: markers of PEM without an end take quadratic time", markers),
     Attack("large", "tokens of kilobytes", large),
 ]
-QUICK = 2.0
-"""Seconds that a refusal may take on a busy machine; on an idle one it is three milliseconds."""
+MAX_CPU_SECONDS = 0.5
+"""What a refusal may take of this thread's CPU; it takes a few milliseconds."""
 
 
 @cases(BOMBS)
-def test_a_token_that_is_made_to_cost_costs_nothing(target: Target, attack: Attack) -> None:
-    before = target.log_size()
+def test_an_expensive_token_is_refused_cheaply(target: Target, attack: Attack) -> None:
     for token in attack.tokens(target):
-        started = time.monotonic()
-        answer = target.show(token)
-        assert time.monotonic() - started < QUICK
-        assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, CHALLENGE)
-        assert answer.text in {FORGED, MALFORMED}
-    assert all(ACCESS_LINE.fullmatch(line) for line in target.log_since(before))
+        started = time.thread_time()
+        response = target.show(token)
+        assert time.thread_time() - started < MAX_CPU_SECONDS
+        assert (response.status, response.headers["WWW-Authenticate"]) == (401, CHALLENGE)
+        assert response.text in {FORGED, MALFORMED}
+    assert all(ACCESS_LINE.fullmatch(line) for line in target.log_lines())
     target.still_works()
 
 
-@each_algorithm
 @pytest.mark.parametrize("length", [8200, 60_000])
-def test_a_token_beyond_all_headers_never_reaches_the_service(target: Target, length: int) -> None:
-    before, started = target.log_size(), time.monotonic()
+def test_a_token_longer_than_any_header_never_reaches_the_service(
+    server: Server, length: int
+) -> None:
+    before = len(server.log())
 
-    answer = send_to_server(target.server, "GET", "/pets", bearer("A" * length))
+    assert send_to_server(server, "GET", "/pets", bearer("A" * length)).status == 431
 
-    assert answer.status == 431
-    assert time.monotonic() - started < QUICK
-    assert not any(ACCESS in line for line in target.log_since(before))
-    target.still_works()
+    assert "jwt_server.access" not in server.log()[before:]
 
 
-@each_algorithm
-def test_many_bad_tokens_take_none_of_the_good_ones_away(target: Target) -> None:
-    """What is remembered of good tokens can't be pushed out, or filled up, by bad ones."""
+def test_many_bad_tokens_do_not_evict_good_ones(target: Target) -> None:
+    """The cache of good tokens can't be filled by bad ones."""
     payload = base64url(json.dumps(claims()).encode())
     header = base64url(as_json(target.header))
     for number in range(100):

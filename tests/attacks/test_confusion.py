@@ -17,8 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.attacks import forging
 from tests.attacks.forging import as_json, compact, der, openssh, signature
 from tests.attacks.target import ALGORITHMS, FORGED, PAIRS, Attack, Target, cases, each_algorithm
-from tests.helpers.factories import JWT_SECRET, base64url, bearer, claims
-from tests.helpers.http import send_to_server
+from tests.helpers.factories import JWT_SECRET, base64url, claims
 
 BOM = b"\xef\xbb\xbf"
 
@@ -53,7 +52,7 @@ def jwk_spellings(target: Target) -> Iterator[bytes]:
 
 
 def set_spellings(target: Target) -> Iterator[bytes]:
-    yield send_to_server(target.server, "GET", "/.well-known/jwks.json").body
+    yield target.send("GET", "/.well-known/jwks.json").body
     yield json.dumps([target.jwk]).encode()
     yield json.dumps({"keys": [target.jwk]}).encode()
     yield json.dumps({"jwk": target.jwk}).encode()
@@ -85,34 +84,34 @@ def certificate_spellings(target: Target) -> Iterator[bytes]:
 
 CONFUSIONS = [
     Attack("CVE-2015-9235", "node-jsonwebtoken: the public key is the secret once `alg` is HS256",
-           of_public(forging.pem_spellings), against=PAIRS),
+           of_public(forging.pem_spellings), against=["RS256"]),
     Attack("CVE-2016-10555", "jwt-simple: `decode` goes by the token's `alg`, not by the server's",
-           of_public(forging.pem_spellings), against=PAIRS),
+           of_public(forging.pem_spellings), against=["RS256"]),
     Attack("CVE-2017-11424", "PyJWT: the filter of public keys knows no PEM of PKCS #1",
-           of_public(forging.pkcs1_spellings), against=PAIRS),
+           of_public(forging.pkcs1_spellings), against=["RS256"]),
     Attack("CVE-2022-23541", "node-jsonwebtoken: one look-up by `kid` for keys of both kinds",
-           of_public(forging.pem_spellings), against=PAIRS),
+           of_public(forging.pem_spellings), against=["ES256"]),
     Attack("CVE-2022-29217", "PyJWT: the filter of public keys knows no ssh-ed25519",
-           of_public(openssh_spellings), against=PAIRS),
+           of_public(openssh_spellings), against=["EdDSA"]),
     Attack("CVE-2024-33663", "python-jose: nor one of OpenSSH's ECDSA keys, nor DER",
            partial(confused, lambda target: [*openssh_spellings(public(target)),
-                                             der(public(target))]), against=PAIRS),
+                                             der(public(target))]), against=["ES256"]),
     Attack("CVE-2026-11800", "Keycloak: `alg` is the client's choice in the JWT grant",
-           partial(confused, certificate_spellings), against=PAIRS),
+           partial(confused, certificate_spellings), against=["RS256"]),
     Attack("CVE-2026-22817", "Hono: without an `alg` in the key, the token's is taken",
-           partial(confused, member_spellings), against=PAIRS),
+           partial(confused, member_spellings), against=["EdDSA"]),
     Attack("CVE-2026-34950", "fast-jwt: a blank before the PEM, and it is no public key",
-           of_public(forging.mutated_pem_spellings), against=PAIRS),
+           of_public(forging.mutated_pem_spellings), against=["RS256"]),
     Attack("CVE-2026-48526", "PyJWT: a JWK as JSON is a secret",
-           partial(confused, jwk_spellings), against=PAIRS),
+           partial(confused, jwk_spellings), against=["ES256"]),
     Attack("CVE-2026-102268", "PyJWT: a PEM with other line ends is a secret",
-           of_public(forging.mutated_pem_spellings), against=PAIRS),
+           of_public(forging.mutated_pem_spellings), against=["EdDSA"]),
     Attack("CVE-2026-102271", "PyJWT: a public key in DER is a secret",
-           partial(confused, lambda target: [der(public(target))]), against=PAIRS),
+           partial(confused, lambda target: [der(public(target))]), against=["EdDSA"]),
     Attack("CVE-2026-102272", "PyJWT: a JWK behind a byte order mark is a secret",
-           partial(confused, bom_spellings), against=PAIRS),
+           partial(confused, bom_spellings), against=["ES256"]),
     Attack("CVE-2026-102273", "PyJWT: a set of JWKs is a secret",
-           partial(confused, set_spellings), against=PAIRS),
+           partial(confused, set_spellings), against=["EdDSA"]),
     Attack("raw-public-key", "the bare bytes of the public key, or its thumbprint, as the secret",
            partial(confused, lambda target: [*forging.raw_spellings(public(target)),
                                              target.header["kid"].encode()]), against=PAIRS),
@@ -193,15 +192,21 @@ def other_names(target: Target) -> Iterator[str]:
 
 
 KEYS = [
-    Attack("CVE-2019-20933", "InfluxDB: with no secret set, everybody knows it", empty_keys),
-    Attack("CVE-2026-45363", "ruby-jwt: an HMAC under the empty key is an HMAC", empty_keys),
-    Attack("CVE-2026-102266", "PyJWT: a JWK may be an empty secret", empty_keys),
-    Attack("CVE-2025-45768", "PyJWT: a secret may be short enough to guess", weak_keys),
-    Attack("CVE-2022-23539", "node-jsonwebtoken: a DSA key signs as RS256", other_types),
+    Attack("CVE-2019-20933", "InfluxDB: with no secret set, everybody knows it", empty_keys,
+           against=["HS256"]),
+    Attack("CVE-2026-45363", "ruby-jwt: an HMAC under the empty key is an HMAC", empty_keys,
+           against=["HS256"]),
+    Attack("CVE-2026-102266", "PyJWT: a JWK may be an empty secret", empty_keys,
+           against=["HS256"]),
+    Attack("CVE-2025-45768", "PyJWT: a secret may be short enough to guess", weak_keys,
+           against=["HS256"]),
+    Attack("CVE-2022-23539", "node-jsonwebtoken: a DSA key signs as RS256", other_types,
+           against=["RS256"]),
     Attack("CVE-2026-48523", "PyJWT: the allow-list sees `alg`, the key signs otherwise",
-           other_hashes),
-    Attack("CVE-2026-23993", "HarbourJwt: an unknown `alg` is verified by nobody", other_names),
-    Attack("own-key", "an attacker's own key, of each kind", own_keys),
+           other_hashes, against=ALGORITHMS),
+    Attack("CVE-2026-23993", "HarbourJwt: an unknown `alg` is verified by nobody", other_names,
+           against=ALGORITHMS),
+    Attack("own-key", "an attacker's own key, of each kind", own_keys, against=ALGORITHMS),
 ]  # fmt: skip
 
 
@@ -210,7 +215,6 @@ def test_no_other_key_signs_and_no_key_signs_otherwise(target: Target, attack: A
     attack.run(target)
 
 
-@each_algorithm
 def test_a_refusal_tells_nothing_of_the_key(target: Target) -> None:
     """Nor which of the checks it was, beyond the few words."""
     wanting_json = {"Accept": "application/problem+json"}
@@ -239,9 +243,4 @@ def test_what_the_attacks_are_made_with_makes_good_tokens_too(target: Target) ->
     assert target.show(target.sign(spaced)).status == 200
     message = f"{base64url(as_json(target.header))}.{base64url(as_json(claims()))}".encode()
     made = signature(target.algorithm, target.key, message)
-    assert (
-        send_to_server(
-            target.server, "GET", "/pets", bearer(compact(target.header, claims(), made))
-        ).status
-        == 200
-    )
+    assert target.show(compact(target.header, claims(), made)).status == 200

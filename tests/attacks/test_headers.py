@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.attacks import forging
 from tests.attacks.conftest import Canary
 from tests.attacks.forging import as_json, compact, decoded, signature
-from tests.attacks.target import FORGED, MALFORMED, PAIRS, Attack, Target, cases, each_algorithm
+from tests.attacks.target import ALGORITHMS, FORGED, MALFORMED, Attack, Target, cases
 from tests.helpers.factories import base64url, claims
 
 NONES: tuple[Any, ...] = (
@@ -172,7 +171,8 @@ def kids(target: Target) -> Iterator[Any]:
     own = target.header.get("kid", "a" * 43)
     yield from (
         "../../../../../../dev/null", "/dev/null", "/proc/sys/kernel/randomize_va_space",
-        "/etc/passwd", "..\\..\\windows\\win.ini", "file:///dev/null", str(target.folder / "keys"),
+        "/etc/passwd", "..\\..\\windows\\win.ini", "file:///dev/null",
+        str(target.settings.jwt_keys_dir),
         f"0-{own}.pem", "' OR '1'='1", "x' UNION SELECT 'key' --", "1; DROP TABLE users", "%' --",
         "\0", f"{own}\0", f"{own}\n", f" {own}", f"{own}=", f"{own}.pem", own[:-1], own + own,
         own.swapcase(), "|id", "`id`", "$(id)", "${jndi:ldap://127.0.0.1/a}", "{{7*7}}", "%00",
@@ -204,13 +204,14 @@ def unknown_kids(target: Target) -> Iterator[str]:
 
 
 HEADERS = [
-    Attack("CVE-2022-23540", "node-jsonwebtoken: `none` by default where no key is given", nones),
+    Attack("CVE-2022-23540", "node-jsonwebtoken: `none` by default where no key is given", nones,
+           against=["HS256", "EdDSA"]),
     Attack("CVE-2025-61152", "python-jose: `none` is decoded all the same", bare_nones),
     Attack("CVE-2021-44878", "pac4j: `none`, and the signature is cut off", unsigned, MALFORMED),
     Attack("CVE-2015-2951", "F21 JWT: a crafted token passes, whatever its signature", cut_off,
            MALFORMED),
     Attack("alg-spelled-otherwise", "RFC 8725 3.1: `alg` in another case, or as a list",
-           case_variants),
+           case_variants, against=ALGORITHMS),
     Attack("CVE-2026-32597", "PyJWT: an unknown `crit` is passed over", critical),
     Attack("CVE-2025-59420", "Authlib: an unknown `crit` is passed over", critical),
     Attack("RFC-7797", "`b64` false: what is signed is not what is read", unencoded),
@@ -225,7 +226,7 @@ HEADERS = [
     Attack("CVE-2022-23529", "node-jsonwebtoken: an object where text belongs is called", objects),
     Attack("kid-injection", "RFC 8725 3.10: `kid` as a path, a query, a command, or no text",
            kid_values),
-    Attack("kid-missing", "no `kid`, so any key will do", no_kid, against=PAIRS),
+    Attack("kid-missing", "no `kid`, so any key will do", no_kid),
     Attack("CVE-2026-48524", "PyJWT: an unknown `kid` has the keys fetched, or forgotten",
            unknown_kids),
 ]  # fmt: skip
@@ -253,7 +254,7 @@ def offer(canary: Canary, algorithm: str) -> tuple[Any, dict[str, Any], str]:
 
 def urls(target: Target, canary: Canary) -> Iterator[str]:
     """Where an attacker's keys are to be had: over HTTP, in a file, in the URL itself."""
-    written = target.folder / "attacker.json"
+    written = target.settings.database.with_name("attacker.json")
     written.write_text(json.dumps({"keys": canary.keys}))
     host = canary.url.removeprefix("http://")
     yield from (
@@ -281,7 +282,6 @@ def embedded(target: Target, canary: Canary) -> Iterator[str]:
             yield f"{message}.{base64url(made)}"
 
 
-@each_algorithm
 def test_cve_2018_0114_an_embedded_key_is_no_key_and_nothing_is_fetched(
     target: Target, canary: Canary
 ) -> None:
@@ -291,11 +291,10 @@ def test_cve_2018_0114_an_embedded_key_is_no_key_and_nothing_is_fetched(
     for token in embedded(target, canary):
         target.refuses(token, FORGED)
 
-    assert canary.asked == []
+    assert canary.requested == []
     target.still_works()
 
 
-@pytest.mark.parametrize("target", ["EdDSA"], indirect=True)
 def test_cve_2026_102275_a_private_key_that_belongs_to_another_public_one(
     target: Target, canary: Canary
 ) -> None:
@@ -308,7 +307,6 @@ def test_cve_2026_102275_a_private_key_that_belongs_to_another_public_one(
     target.still_works()
 
 
-@each_algorithm
 def test_an_issuer_is_not_looked_up(target: Target, canary: Canary) -> None:
     """GHSA-9wqv-qhrh-87f4, GoTrue: the token's own `iss` says whose keys are asked for."""
     own, _, _ = offer(canary, target.algorithm)
@@ -319,5 +317,5 @@ def test_an_issuer_is_not_looked_up(target: Target, canary: Canary) -> None:
     )
     target.refuses(target.sign(iss=canary.url), FORGED)
 
-    assert canary.asked == []
+    assert canary.requested == []
     target.still_works()

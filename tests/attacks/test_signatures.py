@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from tests.attacks.forging import ED25519_ORDER, P256_ORDER, as_json, decoded, raw
-from tests.attacks.target import MALFORMED, Attack, Target, cases
+from tests.attacks.target import ALGORITHMS, MALFORMED, Attack, Target, cases
 from tests.helpers.factories import base64url, claims
 
 LENGTHS = {"HS256": 32, "EdDSA": 64, "ES256": 64, "RS256": 384}
@@ -164,11 +164,13 @@ def of_another_token(target: Target) -> Iterator[str]:
 SIGNATURES = [
     Attack("CVE-2022-21449", "Java: an ECDSA signature of zeros is good for all", zero_ecdsa,
            against=["ES256"]),
-    Attack("zeros", "zeros, ones and the like in the length of a signature", blank),
+    Attack("zeros", "zeros, ones and the like in the length of a signature", blank,
+           against=ALGORITHMS),
     Attack("CVE-2020-28042", "ServiceStack: so much of a signature as is there is compared",
-           shortened),
-    Attack("lengthened", "a good signature with something before or behind it", lengthened),
-    Attack("flipped", "a good signature with one bit changed", flipped),
+           shortened, against=ALGORITHMS),
+    Attack("lengthened", "a good signature with something before or behind it", lengthened,
+           against=ALGORITHMS),
+    Attack("flipped", "a good signature with one bit changed", flipped, against=ALGORITHMS),
     Attack("ecdsa-swapped", "r negated, r and s swapped", swapped,
            against=["ES256"]),
     Attack("ecdsa-der", "a good signature in DER, or with leading zeros", in_der,
@@ -183,7 +185,8 @@ SIGNATURES = [
            against=["RS256"]),
     Attack("rsa-padding", "RFC 8017 8.2.2: another hash, no word on which, too little padding",
            other_blocks, against=["RS256"]),
-    Attack("parts-crossed", "payload and signature of two good tokens", of_another_token),
+    Attack("parts-crossed", "payload and signature of two good tokens", of_another_token,
+           against=ALGORITHMS),
 ]  # fmt: skip
 
 

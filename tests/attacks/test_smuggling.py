@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.attacks.target import prepare
-from tests.attacks.wire import SECOND, SMUGGLED_ID, Service, Site, length, request, statuses
+from tests.attacks.wire import SECOND, SMUGGLED_ID, RawSite, Service, length, request, statuses
 from tests.helpers.factories import CREDENTIALS, bearer, token
 from tests.helpers.http import send_to_server
 from tests.helpers.nginx import needs_nginx
-from tests.helpers.server import Server, started
-from tests.server.test_site import NAME
+from tests.helpers.server import BASE_ENVIRONMENT, Server, running
+from tests.helpers.site import NAME
 
 pytestmark = pytest.mark.slow
 
@@ -180,9 +179,7 @@ each_case = pytest.mark.parametrize("sent", CASES.values(), ids=CASES)
 
 @pytest.fixture(scope="module")
 def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("direct")
-    settings, *_ = prepare(folder, "HS256")
-    with started(folder, settings) as server:
+    with running(tmp_path_factory.mktemp("direct"), BASE_ENVIRONMENT) as server:
         yield server
 
 
@@ -232,7 +229,7 @@ def test_a_name_with_underscores_is_no_header(direct: Server, name: str) -> None
 
 @needs_nginx
 @each_case
-def test_nginx_hands_on_no_second_request(site: Site, sent: bytes) -> None:
+def test_nginx_hands_on_no_second_request(site: RawSite, sent: bytes) -> None:
     before = site.service.size()
 
     received = site.raw(sent)
@@ -242,7 +239,7 @@ def test_nginx_hands_on_no_second_request(site: Site, sent: bytes) -> None:
 
 
 @needs_nginx
-def test_nginx_does_hand_on_what_is_plainly_a_second_request(site: Site) -> None:
+def test_nginx_does_hand_on_what_is_plainly_a_second_request(site: RawSite) -> None:
     """The control of the test above."""
     before = site.service.size()
     first = f"GET /healthz HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode()
@@ -258,7 +255,7 @@ def test_nginx_does_hand_on_what_is_plainly_a_second_request(site: Site) -> None
 @pytest.mark.parametrize(
     "name", [b"X_Forwarded_For", b"X-Forwarded_For", b"Forwarded", b"X-Real-IP"]
 )
-def test_nginx_hands_on_no_other_word_for_the_clients_address(site: Site, name: bytes) -> None:
+def test_nginx_hands_on_no_other_word_for_the_clients_address(site: RawSite, name: bytes) -> None:
     body = json.dumps(CREDENTIALS).encode()
     told = request(
         name + b": 203.0.113.9", b"Content-Type: application/json", b"Accept: application/json",

@@ -10,9 +10,9 @@ from contextlib import closing
 
 import pytest
 
-from tests.attacks.wire import SECOND, SMUGGLED_ID, Site
+from tests.attacks.wire import SECOND, SMUGGLED_ID, RawSite
 from tests.helpers.nginx import needs_nginx
-from tests.server.test_site import NAME
+from tests.helpers.site import NAME
 
 pytestmark = [needs_nginx, pytest.mark.slow]
 
@@ -66,7 +66,7 @@ def exactly(connection: ssl.SSLSocket, count: int) -> bytes:
     return received
 
 
-def answer(site: Site, headers: list[Header], body: bytes) -> list[int]:
+def answer(site: RawSite, headers: list[Header], body: bytes) -> list[int]:
     """The statuses of the answers on the one stream; none where it, or all, was ended."""
     found: list[int] = []
     with closing(site.connect("h2")) as connection:
@@ -147,7 +147,7 @@ CASES: dict[str, tuple[list[Header], bytes]] = {
 
 @pytest.mark.parametrize(("headers", "body"), CASES.values(), ids=CASES)
 def test_one_request_of_http_2_is_one_of_http_1(
-    site: Site, headers: list[Header], body: bytes
+    site: RawSite, headers: list[Header], body: bytes
 ) -> None:
     before = site.service.size()
 
@@ -157,7 +157,7 @@ def test_one_request_of_http_2_is_one_of_http_1(
     site.next_client_gets_its_own()
 
 
-def test_a_plain_request_of_http_2_is_answered(site: Site) -> None:
+def test_a_plain_request_of_http_2_is_answered(site: RawSite) -> None:
     """The control: what the frames are made with makes good ones."""
     before = site.service.size()
     told = (b"x-request-id", SMUGGLED_ID.encode())

@@ -8,47 +8,48 @@ import json
 
 import pytest
 
-from tests.attacks.target import MALFORMED, OF_NOBODY, REVOKED, Target, ask_json, tokens_of
-from tests.attacks.users import asked, code_of, refresh, refused, sign_up, taken
-from tests.helpers.http import send_to_server
+from tests.attacks.target import MALFORMED, OF_NOBODY, REVOKED, Target, send_json, tokens_of
+from tests.attacks.users import check_refused, is_accepted, refresh, refusal_code, run_sql, sign_up
+from tests.helpers.factories import token
+from tests.helpers.server import Server
 
 
 def test_a_refresh_token_is_no_access_token(strict: Target) -> None:
     """GoTrue, Keycloak and others sign both alike, and tell them apart by a claim, if at all."""
-    tokens = tokens_of(strict.server)
+    tokens = tokens_of(strict)
 
-    refused(strict.server, tokens["refresh_token"], MALFORMED)
-    refused(strict.server, f"{tokens['access_token']}.{tokens['refresh_token']}", MALFORMED)
+    check_refused(strict, tokens["refresh_token"], MALFORMED)
+    check_refused(strict, f"{tokens['access_token']}.{tokens['refresh_token']}", MALFORMED)
     dressed = tokens["refresh_token"].removeprefix("r1.")  # three parts, as a JWT has
-    refused(strict.server, dressed, MALFORMED)
-    assert refresh(strict.server, tokens["refresh_token"]).status == 200
+    check_refused(strict, dressed, MALFORMED)
+    assert refresh(strict, tokens["refresh_token"]).status == 200
 
 
 def test_an_access_token_is_no_refresh_token(strict: Target) -> None:
-    tokens = tokens_of(strict.server)
+    tokens = tokens_of(strict)
     access = tokens["access_token"]
 
     for shown in (access, access[:200], access.split(".")[2], strict.good):
-        answer = refresh(strict.server, shown)
+        answer = refresh(strict, shown)
         assert answer.status in {401, 422}  # 422 for what is longer than any of ours
         assert "access_token" not in answer.text
-    with_bearer = ask_json(strict.server, "POST", "/auth/refresh", {}, access)
+    with_bearer = send_json(strict, "POST", "/auth/refresh", {}, access)
     assert with_bearer.status == 422
-    assert taken(strict.server, access)
+    assert is_accepted(strict, access)
 
 
 def test_an_access_token_in_a_refresh_tokens_place_signs_nobody_out(strict: Target) -> None:
-    access = tokens_of(strict.server)["access_token"]
+    access = tokens_of(strict)["access_token"]
 
-    answer = ask_json(strict.server, "POST", "/auth/logout", {"refresh_token": access})
+    answer = send_json(strict, "POST", "/auth/logout", {"refresh_token": access})
 
     assert answer.status == 204
-    assert taken(strict.server, access)
+    assert is_accepted(strict, access)
 
 
 def test_a_refresh_token_is_made_of_nothing_that_an_access_token_tells(strict: Target) -> None:
     """The session's id is known to whoever has an access token; the MAC is not."""
-    tokens = tokens_of(strict.server)
+    tokens = tokens_of(strict)
     version, session, generation, mac = tokens["refresh_token"].split(".")
     signature = tokens["access_token"].split(".")[2]
 
@@ -62,19 +63,19 @@ def test_a_refresh_token_is_made_of_nothing_that_an_access_token_tells(strict: T
         f"{version}.{session}.{generation}.",
         f"{version}.{session}.{generation}.{mac}=",
     ):
-        assert code_of(refresh(strict.server, forged)) == "refresh_token_invalid"
-    assert refresh(strict.server, tokens["refresh_token"]).status == 200
+        assert refusal_code(refresh(strict, forged)) == "refresh_token_invalid"
+    assert refresh(strict, tokens["refresh_token"]).status == 200
 
 
 def test_the_text_forms_session_has_no_refresh_token(strict: Target) -> None:
     """Not even one with a good MAC for another session on it."""
-    session = json.loads(ask_json(strict.server, "GET", "/auth/sessions", None, strict.good).body)
+    session = json.loads(send_json(strict, "GET", "/auth/sessions", None, strict.good).body)
     own = next(each["id"] for each in session if each["current"])
-    other = tokens_of(strict.server)["refresh_token"].split(".")
+    other = tokens_of(strict)["refresh_token"].split(".")
 
     forged = ".".join([other[0], own, *other[2:]])
 
-    assert code_of(refresh(strict.server, forged)) == "refresh_token_invalid"
+    assert refusal_code(refresh(strict, forged)) == "refresh_token_invalid"
 
 
 def test_cve_2025_12390_anothers_session_in_a_well_signed_token(strict: Target) -> None:
@@ -82,15 +83,15 @@ def test_cve_2025_12390_anothers_session_in_a_well_signed_token(strict: Target) 
     user_id, tokens = sign_up(strict, "victim")
     theirs = tokens["refresh_token"].split(".")[1]
 
-    refused(strict.server, strict.sign(sid=theirs), REVOKED)
-    refused(strict.server, strict.sign(sub=str(user_id)), REVOKED)
-    refused(strict.server, strict.sign(sub=str(user_id + 1), sid=theirs), OF_NOBODY)
-    mine = tokens_of(strict.server)["refresh_token"].split(".")
+    check_refused(strict, strict.sign(sid=theirs), REVOKED)
+    check_refused(strict, strict.sign(sub=str(user_id)), REVOKED)
+    check_refused(strict, strict.sign(sub=str(user_id + 1), sid=theirs), OF_NOBODY)
+    mine = tokens_of(strict)["refresh_token"].split(".")
     crossed = ".".join([mine[0], theirs, *mine[2:]])
-    assert code_of(refresh(strict.server, crossed)) == "refresh_token_invalid"
-    ended = ask_json(strict.server, "DELETE", f"/auth/sessions/{theirs}", None, strict.good)
+    assert refusal_code(refresh(strict, crossed)) == "refresh_token_invalid"
+    ended = send_json(strict, "DELETE", f"/auth/sessions/{theirs}", None, strict.good)
     assert ended.status == 404
-    assert taken(strict.server, tokens["access_token"])
+    assert is_accepted(strict, tokens["access_token"])
 
 
 def test_cve_2019_3868_a_token_counts_in_its_header_alone(strict: Target) -> None:
@@ -99,17 +100,15 @@ def test_cve_2019_3868_a_token_counts_in_its_header_alone(strict: Target) -> Non
     form = "application/x-www-form-urlencoded"
 
     for answer in (
-        send_to_server(strict.server, "GET", f"/pets?access_token={good}"),
-        send_to_server(strict.server, "GET", f"/pets?token={good}", {"Authorization": "Bearer"}),
-        send_to_server(
-            strict.server, "GET", "/pets", {"Cookie": f"access_token={good}; session={good}"}
-        ),
-        send_to_server(strict.server, "GET", "/pets", {"X-Access-Token": good}),
-        send_to_server(strict.server, "GET", "/pets", {"Proxy-Authorization": f"Bearer {good}"}),
-        send_to_server(strict.server, "GET", "/pets", {"Authorization": f"Token {good}"}),
-        send_to_server(strict.server, "GET", "/pets", {"Authorization": good}),
-        send_to_server(strict.server, "GET", "/pets", {}, f"access_token={good}", form),
-        send_to_server(strict.server, "POST", "/pets", {}, f"access_token={good}&name=x", form),
+        strict.send("GET", f"/pets?access_token={good}"),
+        strict.send("GET", f"/pets?token={good}", {"Authorization": "Bearer"}),
+        strict.send("GET", "/pets", {"Cookie": f"access_token={good}; session={good}"}),
+        strict.send("GET", "/pets", {"X-Access-Token": good}),
+        strict.send("GET", "/pets", {"Proxy-Authorization": f"Bearer {good}"}),
+        strict.send("GET", "/pets", {"Authorization": f"Token {good}"}),
+        strict.send("GET", "/pets", {"Authorization": good}),
+        strict.send("GET", "/pets", {}, f"access_token={good}", form),
+        strict.send("POST", "/pets", {}, f"access_token={good}&name=x", form),
     ):
         assert (answer.status, answer.text) == (401, "No token.")
         assert "Set-Cookie" not in answer.headers
@@ -118,12 +117,14 @@ def test_cve_2019_3868_a_token_counts_in_its_header_alone(strict: Target) -> Non
 @pytest.mark.parametrize(
     "first_last", [(True, False), (False, True)], ids=["good-first", "good-last"]
 )
-def test_of_two_tokens_none_is_taken(strict: Target, first_last: tuple[bool, bool]) -> None:
+def test_of_two_authorization_headers_none_is_accepted(
+    server: Server, first_last: tuple[bool, bool]
+) -> None:
     """Two readers may differ in which of two headers counts."""
-    tokens = [strict.good if good else "x.y.z" for good in first_last]
+    tokens = [token() if good else "x.y.z" for good in first_last]
     lines = "".join(f"Authorization: Bearer {each}\r\n" for each in tokens)
 
-    answer = strict.server.raw(f"GET /pets HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode())
+    answer = server.raw(f"GET /pets HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode())
 
     assert answer.split()[1] in {b"400", b"401"}
     assert b"Bunny" not in answer
@@ -134,10 +135,10 @@ def test_of_two_tokens_none_is_taken(strict: Target, first_last: tuple[bool, boo
 )
 def test_cve_2025_48370_an_id_that_climbs_reaches_nothing_else(strict: Target, climb: str) -> None:
     """auth-js, GoTrue's client: an id with `../` in it makes a request another one."""
-    before = asked(strict, "SELECT count(*) FROM users")
+    before = run_sql(strict, "SELECT count(*) FROM users")
 
     for path in (f"/auth/sessions/{climb}/me", f"/pets/{climb}/me", f"/auth/sessions/{climb}"):
-        answer = ask_json(strict.server, "DELETE", path, None, strict.good)
+        answer = send_json(strict, "DELETE", path, None, strict.good)
         assert answer.status in {404, 405}
 
-    assert asked(strict, "SELECT count(*) FROM users") == before
+    assert run_sql(strict, "SELECT count(*) FROM users") == before

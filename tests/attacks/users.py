@@ -1,4 +1,4 @@
-"""Users of a server under attack, and what becomes of their tokens."""
+"""Users of a service under attack, and the state of their tokens."""
 
 from __future__ import annotations
 
@@ -7,47 +7,48 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
-from tests.attacks.target import CHALLENGE, DOORS, Target, ask_json, tokens_of
-from tests.helpers.factories import bearer
-from tests.helpers.http import Response, send_to_server
-from tests.helpers.server import Server
+from tests.attacks.target import CHALLENGE, GUARDED, Target, send_json, tokens_of
+from tests.helpers.http import Response
 
 PASSWORD = "correct horse battery"
 
 Tokens = dict[str, Any]
 
 
-def refused(server: Server, token: str, says: str) -> None:
-    for path, status in DOORS:
-        answer = send_to_server(server, "GET", path, bearer(token))
-        assert (answer.status, answer.text) == (status, says)
-        assert answer.headers.getlist("WWW-Authenticate") == [CHALLENGE]
+def check_refused(target: Target, token: str, text: str) -> None:
+    """Check that each guarded route refuses an access token with this text."""
+    for path, status in GUARDED:
+        response = target.show(token, path)
+        assert (response.status, response.text) == (status, text)
+        assert response.headers.getlist("WWW-Authenticate") == [CHALLENGE]
 
 
-def taken(server: Server, token: str) -> bool:
-    return send_to_server(server, "GET", "/pets", bearer(token)).status == 200
+def is_accepted(target: Target, token: str) -> bool:
+    """Tell whether a guarded route accepts an access token."""
+    return target.show(token).status == 200
 
 
-def refresh(server: Server, shown: str) -> Response:
-    return ask_json(server, "POST", "/auth/refresh", {"refresh_token": shown})
+def refresh(target: Target, token: str) -> Response:
+    """Use a refresh token."""
+    return send_json(target, "POST", "/auth/refresh", {"refresh_token": token})
 
 
-def code_of(answer: Response) -> str:
-    """Why a refresh token was refused."""
-    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
-    assert "access_token" not in answer.text
-    return str(json.loads(answer.body)["code"])
+def refusal_code(response: Response) -> str:
+    """Return the code of a refused refresh token."""
+    assert (response.status, response.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert "access_token" not in response.text
+    return str(json.loads(response.body)["code"])
 
 
-def asked(target: Target, statement: str, *values: object) -> list[Any]:
-    """What the database says; as an admin's routes would ask it, once there are some."""
-    with closing(sqlite3.connect(target.folder / "server.db", timeout=10)) as driver, driver:
+def run_sql(target: Target, statement: str, *values: object) -> list[Any]:
+    """Run a statement on the service's database."""
+    with closing(sqlite3.connect(target.settings.database, timeout=10)) as driver, driver:
         return driver.execute(statement, values).fetchall()
 
 
 def sign_up(target: Target, name: str) -> tuple[int, Tokens]:
-    """A new user's id and tokens."""
+    """Create a user; returns the id and the tokens."""
     body = {"username": name, "password": PASSWORD}
-    answer = ask_json(target.server, "POST", "/users", body)
-    assert answer.status == 201, answer.text
-    return int(json.loads(answer.body)["id"]), tokens_of(target.server, name, PASSWORD)
+    response = send_json(target, "POST", "/users", body)
+    assert response.status == 201, response.text
+    return int(json.loads(response.body)["id"]), tokens_of(target, name, PASSWORD)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
-import socket
 import ssl
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.attacks.target import ACCESS, prepare
-from tests.helpers.nginx import nginx
-from tests.helpers.server import free_port, gunicorn
-from tests.server.test_site import NAME, configured, trusting
+from tests.helpers.site import NAME, Site, service_on_socket, site
 
 # The second request, and how it would show: its id in the service's log.
 SMUGGLED_ID = "smuggled-request"
@@ -60,7 +55,7 @@ class Service:
             log.seek(before)
             lines = log.read().splitlines()
         assert not any("Traceback" in line for line in lines)
-        return [line for line in lines if ACCESS in line]
+        return [line for line in lines if "jwt_server.access" in line]
 
     def ran_no_second(self, before: int, found: list[int]) -> None:
         """See that one request was answered at the most, and no smuggled one.
@@ -75,23 +70,22 @@ class Service:
 
 
 @dataclass(frozen=True)
-class Site:
-    """The service behind the nginx of deploy/, as people reach it."""
+class RawSite:
+    """The service behind the nginx of deploy/, for raw bytes over TLS."""
 
-    folder: Path
-    port: int
+    site: Site
     service: Service
 
     def connect(self, *protocols: str) -> ssl.SSLSocket:
-        context = trusting(self.folder)
+        """Open a TLS connection that speaks one of the protocols of ALPN."""
+        context = self.site.context()
         context.set_alpn_protocols([*protocols])
-        raw = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-        connection = context.wrap_socket(raw, server_hostname=NAME)
+        connection = self.site.connect(context)
         connection.settimeout(WAIT)
         return connection
 
     def raw(self, sent: bytes) -> bytes:
-        """Send bytes as they are over TLS; all that comes back until nginx closes, or waits."""
+        """Send bytes as they are; returns all that comes until nginx closes, or waits."""
         received = b""
         with closing(self.connect("http/1.1")) as connection:
             connection.sendall(sent)
@@ -103,10 +97,11 @@ class Site:
         return received
 
     def next_client_gets_its_own(self) -> None:
-        """See that nothing was left on the connection between nginx and the service."""
+        """Check that nothing was left on the connection between nginx and the service."""
         before = self.service.size()
-        asked = request(b"X-Request-ID: the-next-client", line=b"GET /healthz HTTP/1.1")
-        received = self.raw(asked)
+        received = self.raw(
+            request(b"X-Request-ID: the-next-client", line=b"GET /healthz HTTP/1.1")
+        )
         assert statuses(received) == [200]
         assert b"x-request-id: the-next-client" in received.lower()
         assert received.endswith(b"alive")
@@ -114,25 +109,12 @@ class Site:
 
 
 @contextmanager
-def behind_nginx(folder: Path) -> Iterator[Site]:
-    """The service on a Unix socket, as the systemd unit has it, with one worker, behind the nginx
-    of deploy/ but for its limits: a test sends more than a client may.
+def behind_nginx(folder: Path) -> Iterator[RawSite]:
+    """Run the service with one worker behind the nginx of deploy/, without its limits: a test
+    sends more than a client may.
     """
-    path = folder / "http.sock"
-    settings, *_ = prepare(folder, "HS256")
-    settings |= {"HOST": f"unix:{path}", "TRUSTED_PROXIES": "1", "WORKERS": "1"}
-    log_file = folder / "server.log"
-    process = gunicorn(folder, settings, log_file)
-    try:
-        deadline = time.monotonic() + 20
-        while not path.exists():
-            assert time.monotonic() < deadline, log_file.read_text()
-            time.sleep(0.05)
-        port = free_port()
-        site = re.sub(r" *limit_req zone=.*\n", "", configured(folder, path, port, free_port()))
-        assert "limit_req zone" not in site
-        with nginx(folder, site, port):
-            yield Site(folder, port, Service(log_file))
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+    with (
+        service_on_socket(folder, WORKERS="1") as path,
+        site(folder, path, limits=False) as running,
+    ):
+        yield RawSite(running, Service(running.log_file))

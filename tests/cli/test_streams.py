@@ -13,8 +13,8 @@ import pytest
 from jwt_server import sqlite
 from jwt_server.database import Database
 from jwt_server.users import demo
-from tests.cli.test_users import at_a_terminal
 from tests.helpers.server import BASE_ENVIRONMENT, environment
+from tests.helpers.terminal import run_at_terminal
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +107,7 @@ def test_without_standard_input_nothing_is_asked(tmp_path: Path, command: str, w
 
 
 def test_a_password_for_standard_input_is_not_typed_where_it_shows(tmp_path: Path) -> None:
-    code, seen = at_a_terminal(tmp_path, [], "users", "add", "ada", "--password-stdin")
+    code, seen = run_at_terminal(tmp_path, [], "users", "add", "ada", "--password-stdin")
 
     assert code == 2
     assert "To type the password, leave out --password-stdin." in seen

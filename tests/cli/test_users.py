@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +24,8 @@ from jwt_server.security import policy
 from jwt_server.users import users as user_rows
 from tests.helpers.app import MakeApp
 from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user
-from tests.helpers.server import BASE_ENVIRONMENT, environment, flask
+from tests.helpers.server import BASE_ENVIRONMENT, flask
+from tests.helpers.terminal import run_at_terminal
 
 PASSWORD = "correct horse battery"
 
@@ -461,34 +458,10 @@ def test_a_failed_sign_in_is_no_sign_in(client: FlaskClient, db: Connection) -> 
     assert row(db, "travis")["last_sign_in_at"] is None
 
 
-def at_a_terminal(folder: Path, typed: list[str], *command: str) -> tuple[int, str]:
-    """Run a command where a person sits; exit code and what the person saw."""
-    person, terminal = pty.openpty()
-    with subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-m", "flask", "--app", "wsgi", *command],
-        cwd=folder, env=environment(folder, BASE_ENVIRONMENT),
-        stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
-    ) as process:  # fmt: skip
-        os.close(terminal)
-        patience = threading.Timer(60, process.kill)  # it may wait for what nobody types
-        patience.start()
-        seen = ""
-        while True:
-            try:
-                seen += os.read(person, 4096).decode()
-            except OSError:  # how Linux says that the other side is closed
-                break
-            if seen.rstrip(" ").endswith(":") and typed:
-                os.write(person, f"{typed.pop(0)}\n".encode())
-        patience.cancel()
-    os.close(person)
-    return process.returncode, seen
-
-
 def test_a_person_is_asked_twice_and_the_password_is_not_shown(tmp_path: Path) -> None:
     flask(tmp_path, BASE_ENVIRONMENT, "init-db")
 
-    code, seen = at_a_terminal(
+    code, seen = run_at_terminal(
         tmp_path, [PASSWORD, "a typo", PASSWORD, PASSWORD], "users", "add", "ada"
     )
 

@@ -189,7 +189,7 @@ REFUSED: dict[str, tuple[Callable[[Site], None], str]] = {
                                  "SCHEMA_VERSION: Final = 6"),
         "has schema version 5, this release needs 6"),
     "a setting with a mistake": (
-        lambda site: site.set(TEXT_TOKEN_TTL="soon"), "TEXT_TOKEN_TTL: Not a whole number."),
+        lambda site: site.set(TEXT_TOKEN_TTL="soon"), "TEXT_TOKEN_TTL: 'soon' is"),
     "another address": (
         lambda site: site.set(HOST="127.0.0.2"), "a reload can't change"),
     "a database that can't be used": (

@@ -199,7 +199,7 @@ def test_another_database_is_not_made(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_a_wrong_setting_stops_it_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "http")
 
-    with pytest.raises(SystemExit, match=r"^PORT: Not a whole number\.$"):
+    with pytest.raises(SystemExit, match=r"^PORT: 'http' is not a whole number"):
         main()
 
 

@@ -15,8 +15,8 @@ import pytest
 from aiosql.queries import Queries
 
 from jwt_server import sqlite as our_sqlite
+from jwt_server.cli import import_koa
 from jwt_server.database import load_queries
-from jwt_server.koa import original
 
 
 def named(queries: Queries) -> dict[str, str]:
@@ -30,10 +30,10 @@ def named(queries: Queries) -> dict[str, str]:
 
 
 OURS = named(load_queries())
-THEIRS = named(original.QUERIES)
+THEIRS = named(import_koa.SOURCE)
 
 # What lists whole tables, on purpose: the import reads all that the original's file has.
-WHOLE_TABLES = {"count", "users", "pets"}
+WHOLE_TABLES = {"count_rows", "users", "pets"}
 
 
 class Anything(dict[str, object]):

@@ -1,0 +1,164 @@
+"""`flask import-koa`: import the users and pets of the original server, a Koa app."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import aiosql
+import click
+
+from jwt_server import audit
+from jwt_server.audit import Action
+from jwt_server.cli.base import Group, opened, operator_actor
+from jwt_server.database import Connection, Row
+from jwt_server.security.passwords import NO_HASH, hash_cost
+from jwt_server.security.primitives import MAX_ID
+from jwt_server.sqlite import as_dict
+from jwt_server.users import names
+
+top = Group()
+
+SOURCE: Final = aiosql.from_path(Path(__file__).with_name("import_koa.sql"), "sqlite3")
+
+MAX_COST: Final = 15
+"""Of a bcrypt hash (log2). A higher cost keeps a core busy for seconds at every sign-in."""
+
+MAX_PET_CHARACTERS: Final = 100
+"""Of a pet's name and of its species, as in the API."""
+
+UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+"""NUL, and what text that is not UTF-8 is decoded to."""
+
+BAD_ID: Final = "the id is not an integer of 1 to 18 digits."
+
+
+@top.command("import-koa")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_koa(file: Path) -> None:
+    r"""Import the users and pets of the original server.
+
+    \b
+    Example:
+      import-koa server.sqlite3
+
+    FILE is the SQLite database of that server. Ids, names and password hashes are kept, so
+    everyone signs in as before. If one row can't be imported, nothing is, and every reason is
+    listed: the id or name is taken (names are compared without case), the hash is unusable or
+    costs more than 15, a pet's name is empty or longer than 100 characters.
+
+    Stop the service first, as nobody can sign in during the import. Start with a new database,
+    without the demo user.
+    """
+    problems: list[str] = []
+    now, done = operator_actor().now, {"users": 0, "pets": 0}
+    with opened() as db, _opened_source(file) as source:
+        length = SOURCE.count_rows(source)
+        bar = click.progressbar(length=length, label="Importing", file=sys.stderr)
+        with bar, db.transaction():
+            for user in SOURCE.users(source):
+                problems += _import_user(db, user, now)
+                done["users"] += 1
+                bar.update(1)
+            for pet in SOURCE.pets(source):
+                problems += _import_pet(db, pet, now, dry_run=bool(problems))
+                done["pets"] += 1
+                bar.update(1)
+            if problems:
+                raise click.ClickException("\n".join(["Nothing was imported:", *problems]))
+            audit.record(db, operator_actor(), Action.USERS_IMPORTED, **done)
+    click.echo(f"Imported: {done['users']} users, {done['pets']} pets")
+
+
+@contextmanager
+def _opened_source(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the original's file for reading only, as one snapshot.
+
+    An error of SQLite in the block is the file's: those of the service's database are
+    DatabaseUnavailable.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as driver:
+            driver.row_factory = as_dict
+            # Text that is not UTF-8 is reported with its row.
+            driver.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+            driver.execute("BEGIN")
+            yield driver
+    except sqlite3.Error as error:
+        raise click.ClickException(
+            f"{path} can't be read as a database of the original server: {error}."
+        ) from error
+
+
+def _import_user(db: Connection, user: Row, now: int) -> list[str]:
+    """Insert a user, and return the reasons why the user can't be imported.
+
+    A user whose hash is unusable is inserted all the same, so that later rows which conflict
+    with it are found, too.
+    """
+    user_id, name = _valid_id(user["id"]), user["username"]
+    problems = [] if user_id else [BAD_ID]
+    complaint = names.complaint(name) if isinstance(name, str) else "It is not text."
+    if complaint:
+        problems.append(f"the name can't be used. {complaint}")
+    password_hash = user["password_hash"]
+    is_ascii = isinstance(password_hash, str) and password_hash.isascii()
+    cost = hash_cost(password_hash) if is_ascii else None
+    if cost is None:
+        problems.append("the password hash is unusable.")
+    elif cost > MAX_COST:
+        problems.append(f"the password hash has the cost {cost}; {MAX_COST} is the limit.")
+    key = None if complaint else names.username_key(name)
+    conflicts = db.queries.cli.conflicting_users(id=user_id, username_key=key)
+    problems += [
+        f"user {_label(other['id'], other['username'])} has that id or name already."
+        for other in conflicts
+    ]
+    if user_id and key and not conflicts:
+        db.queries.cli.insert_user(
+            id=user_id,
+            username=names.normalized(name),
+            username_key=key,
+            password_hash=NO_HASH if cost is None else password_hash,
+            now=now,
+        )
+    return [f"User {_label(user['id'], name)}: {problem}" for problem in problems]
+
+
+def _import_pet(db: Connection, pet: Row, now: int, *, dry_run: bool) -> list[str]:
+    """Insert a pet unless `dry_run`, and return the reasons why it can't be imported."""
+    pet_id, name, species = _valid_id(pet["id"]), pet["name"], pet["species"] or None
+    problems = [] if pet_id else [BAD_ID]
+    if pet["owner"] is None:
+        problems.append(f"its owner, user {pet['user_id']!r:.40}, is not in the file.")
+    if not (name and _is_pet_text(name)):
+        problems.append(f"the name is not text of 1 to {MAX_PET_CHARACTERS} characters.")
+    if species is not None and not _is_pet_text(species):
+        problems.append(f"the species is not text of at most {MAX_PET_CHARACTERS} characters.")
+    if db.queries.cli.pet_exists(id=pet_id):
+        problems.append("another pet has that id already.")
+    if not problems and not dry_run:
+        db.queries.cli.insert_pet(
+            id=pet_id, user_id=pet["owner"], name=name, species=species, now=now
+        )
+    return [f"Pet {_label(pet['id'], name)}: {problem}" for problem in problems]
+
+
+def _is_pet_text(value: Any) -> bool:
+    if not isinstance(value, str) or len(value) > MAX_PET_CHARACTERS:
+        return False
+    return not UNSTORABLE.search(value)
+
+
+def _valid_id(value: Any) -> int | None:
+    return value if isinstance(value, int) and 1 <= value <= MAX_ID else None
+
+
+def _label(row_id: Any, name: Any) -> str:
+    """A row by id and name, escaped and cut so that it is safe to print to a terminal."""
+    return f"{row_id!r:.40} ({name!r:.80})"

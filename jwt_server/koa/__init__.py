@@ -1,1 +1,0 @@
-"""Bringing over the users and pets of the original server, a Koa app, from its SQLite file."""
