@@ -139,7 +139,7 @@ def disk(patient: Patient) -> Iterator[Finding]:
 
 def clock(patient: Patient) -> Iterator[Finding]:
     """Does time go on from where the database is, and does somebody set it right?"""
-    newest = audit.page(patient.db, before=sys.maxsize, most=1) if patient.db else []
+    newest = audit.page(patient.db, before=sys.maxsize, limit=1) if patient.db else []
     ahead = newest[0]["at"] - patient.now if newest else 0
     if ahead > 0:
         what = f"The clock is {ahead} s behind the newest row of the audit log."
@@ -168,7 +168,7 @@ def proxies(patient: Patient) -> Iterator[Finding]:
         yield Finding(Level.WARNING, what, advice)
     if patient.db is None or settings.trusted_proxies:
         return
-    signed_in = audit.page(patient.db, action=Action.SIGNED_IN, before=sys.maxsize, most=SIGN_INS)
+    signed_in = audit.page(patient.db, action=Action.SIGNED_IN, before=sys.maxsize, limit=SIGN_INS)
     addresses = {row["address"] for row in signed_in}
     users = {row["user_id"] for row in signed_in}
     if len(users) > 1 and len(addresses) == 1 and (address := addresses.pop()) and _inside(address):

@@ -162,6 +162,7 @@ def require_password(user: CurrentUser, password: str) -> Row:
     service = current_service()
     release_connection()
     attempt = service.rate_limits.password_of(user.id, user.session_id)
+    actor = current_actor(user.id)
     return confirm_password(
-        service.database, service.hasher, attempt, user.id, password, current_actor(user.id)
+        service.database, service.hasher, attempt, user.id, password, actor=actor
     )

@@ -76,7 +76,7 @@ class CredentialsSchema(BodySchema):
 
     @pre_load
     def require_both(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
-        """Refuse a falsy field before all other checks, the username first, as the original does."""
+        """Refuse a falsy field before all other checks, as the original does."""
         for name in ("username", "password"):
             value = data.get(name)
             if value is None or value in ("", 0):  # False and 0.0 equal 0

@@ -69,7 +69,13 @@ def sign_in(
 
 
 def confirm_password(
-    database: Database, hasher: Hasher, attempt: Attempt, user_id: int, password: str, actor: Actor
+    database: Database,
+    hasher: Hasher,
+    attempt: Attempt,
+    user_id: int,
+    password: str,
+    *,
+    actor: Actor,
 ) -> Row:
     """Check a signed-in user's password; return the user's row as verified.
 

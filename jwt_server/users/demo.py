@@ -15,7 +15,7 @@ PASSWORD: Final = "mypassword"  # noqa: S105 - published on purpose
 
 
 def add_demo_user(db: Connection, rounds: int, now: int) -> bool:
-    """Create the demo user and two pets unless the user exists; return whether they were created."""
+    """Create the demo user and two pets unless the user exists; return whether it did so."""
     if users.find_by_name(db, USERNAME):
         return False
     password_hash = hash_password(PASSWORD, rounds)

@@ -15,7 +15,7 @@ MAX_DECOMPOSITION: Final = 4
 """Maximum code points of one decomposed character (UAX #15)."""
 
 INVISIBLE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
-"""Control and format characters, unassigned and private ones, surrogates, line and paragraph ends."""
+"""Control, format, unassigned and private-use characters, surrogates, line separators."""
 
 INVISIBLE_CHARACTERS: Final = frozenset(
     chr(code)
@@ -25,8 +25,8 @@ INVISIBLE_CHARACTERS: Final = frozenset(
     ]
     for code in range(first, last + 1)
 )  # fmt: skip
-"""The characters of Default_Ignorable_Code_Point (DerivedCoreProperties.txt) in other categories, and
-the braille pattern without dots."""
+"""Default_Ignorable_Code_Point (DerivedCoreProperties.txt) in other categories, and the blank
+braille pattern."""
 
 
 def normalize(username: str) -> str:
@@ -61,11 +61,18 @@ def problem_with(username: str) -> str | None:
     name = normalize(username)
     if name != name.strip():
         return "Leave out the space at its beginning or end."
-    if any(unicodedata.category(each) in INVISIBLE_CATEGORIES or each in INVISIBLE_CHARACTERS for each in name):
+    if any(map(is_invisible, name)):
         return "Leave out control and format characters, and others that can't be seen."
     return None
 
 
+def is_invisible(character: str) -> bool:
+    """Whether the character can't be seen, or looks different everywhere."""
+    return (
+        character in INVISIBLE_CHARACTERS or unicodedata.category(character) in INVISIBLE_CATEGORIES
+    )
+
+
 def username_key(username: str) -> str:
-    """Return the name as it is compared: casefolded, and normalized again, as folding decomposes."""
+    """Return the name as it is compared: casefolded, normalized again after folding."""
     return normalize(normalize(username).casefold())

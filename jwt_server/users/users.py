@@ -160,6 +160,6 @@ def remove(db: Connection, user_id: int, *, actor: Actor) -> None:
 
 def _require_another_admin(db: Connection, user: Row) -> None:
     """Raise LastAdmin if the user is the only enabled admin."""
-    if user["admin"] and not user["disabled"]:
-        if db.queries.users.another_admin(id=user["id"]) is None:
-            raise LastAdmin
+    is_enabled_admin = user["admin"] and not user["disabled"]
+    if is_enabled_admin and db.queries.users.another_admin(id=user["id"]) is None:
+        raise LastAdmin
