@@ -1,244 +1,230 @@
-"""What the service can't refuse at its start, but an operator should know of: found by `doctor`.
+"""The checks of `flask doctor`: would the service start, and what is unsafe?
 
-A check yields what it finds; one that finds nothing is in order. What is only likely, or can't be
-mended by whoever runs this, is no more than a warning: a doctor who cries wolf is not asked again.
+Each check yields its findings as (level, text, advice); none means that all is well. Mistakes in
+settings and keys end every command before. What is only likely, or can't be changed on this
+machine, is a warning.
 """
 
 from __future__ import annotations
 
 import ctypes
 import ipaddress
+import math
+import os
+import re
+import shutil
+import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
-from jwt_server import audit, places, sqlite, strength
+from jwt_server import audit, sqlite
 from jwt_server.audit import Action
 from jwt_server.backups import contents
-from jwt_server.config import Settings
-from jwt_server.database import Connection
+from jwt_server.config import INSTANCE, SECRETS, Settings
+from jwt_server.errors import DatabaseUnavailable
 from jwt_server.users import demo
+from jwt_server.web.service import Service
 
-ADJTIMEX_BYTES: Final = 512
-"""More than `struct timex` has on any machine."""
+OK, NOTE, WARNING, UNSAFE = "ok", "note", "WARNING", "UNSAFE"
+"""Levels. The service should not run with anything UNSAFE."""
 
+Finding = tuple[str, str, str]
+
+MIN_ENTROPY_BITS: Final = 90
+"""By byte frequencies; 32 random hexadecimal digits have 98 or more."""
+
+GUESSABLE: Final = re.compile(
+    b"secret|passw|change|example|default|admin|qwert|testing|jwt[-_]s|your[-_]|travis|horse", re.I
+)
+"""Of placeholders and examples. Words of less than five letters occur by chance."""
+
+MIN_FREE_BYTES: Final = 2 * sqlite.WAL_BYTES
+MOUNTS: Final = Path("/proc/self/mountinfo")
+NETWORK_FILE_SYSTEMS: Final = re.compile("nfs4?|cifs|smb3|smbfs|9p|afs|ceph|fuse.sshfs")
 TIME_ERROR: Final = 5
-"""What adjtimex(2) gives while nobody sets the clock right."""
-
-SIGN_INS: Final = 100
-"""So many of the newest are looked at."""
+"""Result of adjtimex(2) while the clock is not synchronized."""
 
 
-class Level(StrEnum):
-    """How bad it is. With what is unsafe the service should not run."""
-
-    OK = "ok"
-    NOTE = "note"
-    WARNING = "WARNING"
-    UNSAFE = "UNSAFE"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check has found, and what to do."""
-
-    level: Level
-    what: str
-    advice: str = ""
-
-
-NOT_LOOKED_AT: Final = Finding(Level.NOTE, "Not looked at, for want of the database.")
-
-
-@dataclass(frozen=True)
-class Patient:
-    """What is looked at. `db` is None where the database can't be used, and `trouble` says why."""
-
-    settings: Settings
-    db: Connection | None
-    trouble: str
-    now: int
-
-    @property
-    def in_production(self) -> bool:
-        """Whether others than this machine's own users are served."""
-        return not self.settings.loopback or self.settings.trusted_proxies > 0
-
-
-def database(patient: Patient) -> Iterator[Finding]:
-    """Is it there, ours, of this release's schema, writable, and whole?"""
-    if patient.db is None:
-        there = patient.settings.database.exists()
-        yield Finding(Level.UNSAFE if there else Level.WARNING, patient.trouble)
-    elif damage := contents.damage(patient.db.driver):
-        yield Finding(Level.UNSAFE, f"It is damaged: {damage}.", "Restore the newest backup.")
-
-
-def demo_user(patient: Patient) -> Iterator[Finding]:
-    """Can anybody sign in by the password that everybody knows?"""
-    if patient.db is None:
-        yield NOT_LOOKED_AT
-    elif demo.demo_user_can_sign_in(patient.db, patient.settings.salt_rounds):
-        yield Finding(
-            Level.UNSAFE if patient.in_production else Level.WARNING,
-            f"Anybody can sign in as {demo.USERNAME} with the password of the documentation.",
-            f"users delete {demo.USERNAME}",
-        )
-
-
-def admins(patient: Patient) -> Iterator[Finding]:
-    """Is there anybody who may administer?"""
-    if patient.db is None:
-        yield NOT_LOOKED_AT
-    elif patient.db.queries.users.another_admin(id=0) is None:
-        yield Finding(Level.NOTE, "There is no enabled admin.", "users promote NAME")
-
-
-def secrets(patient: Patient) -> Iterator[Finding]:
-    """Could a secret be guessed, or does it do what another is for?"""
-    settings = patient.settings
-    kinds = {"SECRET_KEY": settings.secret_keys, "JWT_SECRET": settings.jwt_secrets}
-    for name, (newest, *previous) in ((name, found) for name, found in kinds.items() if found):
-        for secret, shown in ((newest, name), *((each, f"{name}_PREVIOUS") for each in previous)):
-            if weakness := strength.weakness(secret):
-                advice = "Make another by `openssl rand -base64 48`."
-                yield Finding(Level.UNSAFE, f"{shown} can be guessed: {weakness}.", advice)
-        if newest in previous:
-            yield Finding(Level.NOTE, f"{name} is among its {name}_PREVIOUS.", "Leave it out.")
-    if set(settings.secret_keys) & set(settings.jwt_secrets):
-        advice = "Give each its own: whoever verifies tokens could make refresh tokens."
-        yield Finding(Level.UNSAFE, "SECRET_KEY and JWT_SECRET are the same.", advice)
-
-
-def files(patient: Patient) -> Iterator[Finding]:
-    """May others read or change what is the service's alone?"""
-    for path, what, bad in places.open_to_others(patient.settings):
-        level = Level.WARNING if bad == places.GROUP_READS else Level.UNSAFE
-        yield Finding(level, f"{path}: {bad} {what}.", f"chmod {places.wanted(path)} {path}")
-
-
-def disk(patient: Patient) -> Iterator[Finding]:
-    """Is there room, on a disk that SQLite's locks work on?"""
-    path = patient.settings.database
-    if kind := places.network_file_system(path):
-        advice = "Move it to a local disk: SQLite's locks don't hold over a network."
-        yield Finding(Level.UNSAFE, f"{path} is on a file system of the kind {kind}.", advice)
-    free, needed = places.room(path), 2 * sqlite.WAL_BYTES
-    size = path.stat().st_size if path.exists() else 0
-    if free is None:
-        return
-    if free < needed:
-        what = f"{free >> 20} MiB are free for the database; its log alone may take 64."
-        yield Finding(Level.UNSAFE, what, "Make room.")
-    elif free < needed + size:
-        what = f"{free >> 20} MiB are free: too few for a second database of {size >> 20} MiB."
-        yield Finding(Level.WARNING, what, "A backup beside it, or a restore, needs that.")
-
-
-def clock(patient: Patient) -> Iterator[Finding]:
-    """Does time go on from where the database is, and does somebody set it right?"""
-    newest = audit.page(patient.db, before=sys.maxsize, limit=1) if patient.db else []
-    ahead = newest[0]["at"] - patient.now if newest else 0
-    if ahead > 0:
-        what = f"The clock is {ahead} s behind the newest row of the audit log."
-        advice = "Set it right: what has expired would be good again."
-        yield Finding(Level.UNSAFE, what, advice)
-    if not clock_is_set():
-        what = "The system does not know of anybody who sets its clock right."
-        yield Finding(Level.WARNING, what, "Run chrony, or systemd-timesyncd.")
-
-
-def clock_is_set() -> bool:
-    """Whether the kernel takes its clock for right (Linux); True where it can't be asked."""
+def check_database(service: Service) -> Iterator[Finding]:
+    """Does the database have this release's schema, and is it writable and intact?"""
+    path = service.settings.database
     try:
-        ask = ctypes.CDLL(None).adjtimex
-    except (AttributeError, OSError):
-        return True
-    return bool(ask(ctypes.create_string_buffer(ADJTIMEX_BYTES)) != TIME_ERROR)
-
-
-def proxies(patient: Patient) -> Iterator[Finding]:
-    """Is the client's address what it seems?"""
-    settings = patient.settings
-    if settings.trusted_proxies and not (settings.loopback or settings.is_socket):
-        what = f"Who reaches {settings.bind} past the proxy is believed to be at any address."
-        advice = "Let HOST be 127.0.0.1 or a Unix socket, or let a firewall admit the proxy alone."
-        yield Finding(Level.WARNING, what, advice)
-    if patient.db is None or settings.trusted_proxies:
-        return
-    signed_in = audit.page(patient.db, action=Action.SIGNED_IN, before=sys.maxsize, limit=SIGN_INS)
-    addresses = {row["address"] for row in signed_in}
-    users = {row["user_id"] for row in signed_in}
-    if len(users) > 1 and len(addresses) == 1 and (address := addresses.pop()) and _inside(address):
-        what = f"{len(users)} users have signed in, all from {address}: that seems to be a proxy."
-        yield Finding(Level.WARNING, what, "Set TRUSTED_PROXIES, or all clients are one.")
-
-
-def _inside(address: str) -> bool:
-    return ipaddress.ip_address(address).is_private
-
-
-def metrics(patient: Patient) -> Iterator[Finding]:
-    """Who may read the figures?"""
-    settings = patient.settings
-    if settings.metrics_port and not settings.metrics_loopback:
-        what = f"Whoever reaches {settings.metrics_bind} can read the figures."
-        yield Finding(Level.WARNING, what, "METRICS_HOST=127.0.0.1, or let nobody reach the port.")
-
-
-def origins(patient: Patient) -> Iterator[Finding]:
-    """May the scripts of any site use the service in their visitors' browsers?"""
-    if patient.in_production and patient.settings.cors_origins == ("*",):
-        what = "CORS_ORIGINS is *: any site's script can sign in here from its visitors' browsers."
-        yield Finding(
-            Level.WARNING, what, "Name your front ends: CORS_ORIGINS=https://app.example.com"
-        )
-
-
-def sqlite_version(_patient: Patient) -> Iterator[Finding]:
-    """Is SQLite of a version that can lose what was committed?"""
+        sqlite.check(path)
+        with service.database.connection() as db:
+            damage = contents.damage(db.driver)
+    except DatabaseUnavailable as error:
+        yield UNSAFE if path.exists() else WARNING, error.cause, ""
+    else:
+        if damage:
+            yield UNSAFE, f"The database is damaged: {damage}.", "Restore the newest backup."
     if sqlite.has_wal_reset_fault(sqlite.VERSION):
         version = ".".join(map(str, sqlite.VERSION))
-        what = f"SQLite {version} can, very rarely, damage a database under load (WAL-reset bug)."
-        advice = (
-            "Use Python with SQLite 3.51.3 or newer (or 3.50.7, 3.44.6), and keep backups:"
-            " https://www.sqlite.org/wal.html#walresetbug"
-        )
-        yield Finding(Level.WARNING, what, advice)
+        text = f"SQLite {version} can, very rarely, damage the database (WAL-reset bug)."
+        advice = "Use 3.51.3 or newer, 3.50.7 or 3.44.6: https://sqlite.org/wal.html#walresetbug"
+        yield WARNING, text, advice
 
 
-def settings_warned_of(patient: Patient) -> Iterator[Finding]:
-    """What is allowed, but unwise?"""
-    for warning in patient.settings.warnings:
-        yield Finding(Level.WARNING, warning)
-    if patient.settings.signup == "open":
-        yield Finding(Level.NOTE, "SIGNUP is open: anybody may make an account.")
+def check_users(service: Service) -> Iterator[Finding]:
+    """Is there an admin, and has the demo user another password than the documented one?"""
+    settings = service.settings
+    with service.database.connection() as db:
+        if demo.demo_user_can_sign_in(db, settings.salt_rounds):
+            text = f"Anyone can sign in as {demo.USERNAME} with the documented password."
+            yield UNSAFE if _is_public(settings) else WARNING, text, f"users delete {demo.USERNAME}"
+        if db.queries.users.another_admin(id=0) is None:
+            yield NOTE, "There is no enabled admin.", "users promote NAME"
 
 
-CHECKS: Final[Mapping[str, Callable[[Patient], Iterator[Finding]]]] = {
-    "database": database,
-    "demo user": demo_user,
-    "admins": admins,
-    "secrets": secrets,
-    "files": files,
-    "disk": disk,
-    "clock": clock,
-    "proxies": proxies,
-    "metrics": metrics,
-    "origins": origins,
-    "SQLite": sqlite_version,
-    "settings": settings_warned_of,
+def check_secrets(service: Service) -> Iterator[Finding]:
+    """Are the secrets random, and does each have one purpose?"""
+    settings = service.settings
+    for name, secrets in zip(SECRETS, (settings.secret_keys, settings.jwt_secrets), strict=True):
+        for number, secret in enumerate(secrets):
+            if weakness := find_weakness(secret):
+                text = f"{name}{'_PREVIOUS' if number else ''} can be guessed: {weakness}."
+                yield UNSAFE, text, "Generate another: openssl rand -base64 48"
+        if secrets and secrets[0] in secrets[1:]:
+            yield NOTE, f"{name} is in {name}_PREVIOUS, too.", "Remove it there."
+    if set(settings.secret_keys) & set(settings.jwt_secrets):
+        advice = "Use two: a verifier of access tokens could forge refresh tokens."
+        yield UNSAFE, "SECRET_KEY and JWT_SECRET are the same.", advice
+
+
+def find_weakness(secret: bytes) -> str | None:
+    """Return why a secret looks guessable, or None. Random bytes in any encoding pass."""
+    size = len(secret)
+    bits = -sum(count * math.log2(count / size) for count in Counter(secret).values())
+    if GUESSABLE.search(secret):
+        return "it contains a word that is common in such secrets"
+    if bits < MIN_ENTROPY_BITS:
+        return f"it has only {len(set(secret))} different bytes"
+    if any(secret[period:] == secret[:-period] for period in range(1, size // 2 + 1)):
+        return "it repeats itself"
+    is_words = re.fullmatch(b"[a-z .,'_-]*", secret)
+    return "it has lower-case letters only, as words do" if is_words else None
+
+
+def check_files(service: Service) -> Iterator[Finding]:
+    """Can other users of this machine read or change the service's files?"""
+    for path in filter(Path.exists, _private_paths(service.settings)):
+        mode, is_folder = path.stat().st_mode, path.is_dir()
+        advice = f"chmod {700 if is_folder else 600} {path}"
+        if mode & (stat.S_IWGRP | stat.S_IWOTH):
+            yield UNSAFE, f"Others can change {path}.", advice
+        elif mode & stat.S_IROTH and not is_folder:
+            yield UNSAFE, f"Every user of this machine can read {path}.", advice
+        elif mode & stat.S_IRGRP and not is_folder:
+            yield WARNING, f"Its group can read {path}.", advice
+
+
+def _private_paths(settings: Settings) -> Iterator[Path]:
+    yield from {INSTANCE.absolute(), settings.database.parent, settings.jwt_keys_dir}
+    yield Path(".env")
+    for name in SECRETS:
+        yield INSTANCE / name.lower()
+        files = (os.environ.get(variable) for variable in (f"{name}_FILE", f"{name}_PREVIOUS_FILE"))
+        yield from (Path(file) for file in files if file)
+    yield from settings.jwt_keys_dir.glob("*.pem")
+    yield from settings.database.parent.glob(f"{settings.database.name}*")  # with log and copies
+
+
+def check_disk(service: Service) -> Iterator[Finding]:
+    """Is the database on a local disk with room?"""
+    path = service.settings.database
+    if not path.parent.exists():
+        return
+    if NETWORK_FILE_SYSTEMS.fullmatch(kind := _file_system(path.parent)):
+        advice = "Move it to a local disk: SQLite's locks are not reliable over a network."
+        yield UNSAFE, f"{path} is on a network file system ({kind}).", advice
+    free, size = shutil.disk_usage(path.parent).free, path.stat().st_size if path.exists() else 0
+    text = f"{free >> 20} MiB are free on the disk of the database ({size >> 20} MiB)."
+    if free < MIN_FREE_BYTES:
+        yield UNSAFE, text, f"Free {MIN_FREE_BYTES >> 20} MiB for its log."
+    elif free < MIN_FREE_BYTES + size:
+        yield WARNING, text, "A restore, or a backup beside it, needs more."
+
+
+def _file_system(path: Path) -> str:
+    """Return the type of the file system that a path is on, or "" if it can't be found out."""
+    device = path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    lines = MOUNTS.read_text().splitlines() if MOUNTS.exists() else []
+    mounts = (line.partition(" - ") for line in lines)  # proc_pid_mountinfo(5)
+    return next((kind.split()[0] for mount, _, kind in mounts if mount.split()[2] == number), "")
+
+
+def check_clock(_service: Service) -> Iterator[Finding]:
+    """Is the clock synchronized?"""
+    if not is_clock_synchronized():
+        yield WARNING, "The clock is not synchronized.", "Run chrony or systemd-timesyncd."
+
+
+def is_clock_synchronized() -> bool:
+    """Ask the kernel by adjtimex(2) (Linux). Returns True if it can't be asked."""
+    adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None)
+    timex = ctypes.create_string_buffer(512)  # more than struct timex on any machine
+    return adjtimex is None or bool(adjtimex(timex) != TIME_ERROR)
+
+
+def check_audit_log(service: Service) -> Iterator[Finding]:
+    """Do the newest rows come from the past, and sign-ins from more than one proxy?"""
+    with service.database.connection() as db:
+        newest = audit.page(db, before=sys.maxsize, limit=1)
+        sign_ins = audit.page(db, action=Action.SIGNED_IN, before=sys.maxsize, limit=100)
+    if newest and (behind := newest[0]["at"] - service.now()) > 0:
+        text = f"The clock is {behind} s behind the newest row."
+        yield UNSAFE, text, "Set it: expired tokens would be valid again."
+    users, addresses = ({row[column] for row in sign_ins} for column in ("user_id", "address"))
+    is_alone = len(addresses) == 1 < len(users) and not service.settings.trusted_proxies
+    if is_alone and (address := addresses.pop()) and ipaddress.ip_address(address).is_private:
+        text = f"{len(users)} users signed in, all from {address}, which may be a proxy."
+        yield WARNING, text, "Set TRUSTED_PROXIES, or all clients share their limits."
+
+
+def check_settings(service: Service) -> Iterator[Finding]:
+    """Which settings are allowed but unwise?"""
+    settings = service.settings
+    yield from ((WARNING, warning, "") for warning in settings.warnings)
+    if settings.trusted_proxies and not (settings.loopback or settings.is_socket):
+        text = f"Clients that reach {settings.bind} directly can forge their address."
+        yield WARNING, text, "Set HOST to 127.0.0.1, or let a firewall admit the proxy only."
+    if settings.metrics_port and not settings.metrics_loopback:
+        text = f"Everyone who reaches {settings.metrics_bind} can read the metrics."
+        yield WARNING, text, "Set METRICS_HOST=127.0.0.1, or block the port."
+    if _is_public(settings) and settings.cors_origins == ("*",):
+        text = "CORS_ORIGINS is *: scripts of any site can use the service."
+        yield WARNING, text, "Set CORS_ORIGINS=https://app.example.com"
+    if settings.signup == "open":
+        yield NOTE, "SIGNUP is open: everyone can create an account.", ""
+
+
+def _is_public(settings: Settings) -> bool:
+    """Return whether other machines can use the service, directly or by a proxy."""
+    return not settings.loopback or settings.trusted_proxies > 0
+
+
+CHECKS: Final[dict[str, Callable[[Service], Iterator[Finding]]]] = {
+    "database": check_database,
+    "users": check_users,
+    "secrets": check_secrets,
+    "files": check_files,
+    "disk": check_disk,
+    "clock": check_clock,
+    "audit log": check_audit_log,
+    "settings": check_settings,
 }
 
 
-def examine(patient: Patient) -> Iterator[tuple[str, Finding]]:
-    """What each check finds, in their order. One that fails is a finding, too."""
+def run_checks(service: Service) -> Iterator[tuple[str, Finding]]:
+    """Yield each check's name with its findings, or with OK."""
     for name, check in CHECKS.items():
         try:
-            found = list(check(patient)) or [Finding(Level.OK, "")]
+            findings = list(check(service))
+        except DatabaseUnavailable:
+            findings = [(NOTE, "Skipped, as the database can't be used.", "")]
         except OSError as error:
-            found = [Finding(Level.WARNING, f"It can't be looked at: {error}.")]
-        for finding in found:
-            yield name, finding
+            findings = [(WARNING, f"It can't be checked: {error}.", "")]
+        yield from ((name, finding) for finding in findings or [(OK, "", "")])

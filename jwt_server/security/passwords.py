@@ -41,17 +41,17 @@ class Hasher:
 
     def hash(self, password: str) -> str:
         """A fresh salted hash."""
-        with self.queue.turn():
+        with self.queue.slot():
             return hash_password(password, self.rounds)
 
     def verify(self, password: str, stored: str) -> bool:
         """As `verify_password`."""
-        with self.queue.turn():
+        with self.queue.slot():
             return verify_password(password, stored, self.rounds)
 
     def verify_and_renew(self, password: str, stored: str) -> str | None:
         """The hash to store from now on: the stored one, or a better one; None for a failure."""
-        with self.queue.turn():
+        with self.queue.slot():
             if not verify_password(password, stored, self.rounds):
                 return None
             if needs_rehash(stored, self.rounds):

@@ -245,7 +245,7 @@ def test_what_the_lane_refuses_is_no_try(
     app = make_app(**DEFAULTS, hash_queue=queue, hash_wait=0)
     guess = guesses(app.test_client())
 
-    with app.extensions["jwt-server"].hasher.queue.turn():  # somebody else hashes
+    with app.extensions["jwt-server"].hasher.queue.slot():  # somebody else hashes
         assert {guess().status_code for _ in range(12)} == {503}
 
     assert counts(db) == {}
@@ -257,7 +257,7 @@ def test_a_full_line_costs_no_write(make_app: MakeApp, database: Database, db: C
     guess = guesses(app.test_client())
     version = db.driver.execute("PRAGMA data_version").fetchall()
 
-    with app.extensions["jwt-server"].hasher.queue.turn():
+    with app.extensions["jwt-server"].hasher.queue.slot():
         assert guess().status_code == 503
 
     assert db.driver.execute("PRAGMA data_version").fetchall() == version

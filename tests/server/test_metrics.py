@@ -138,7 +138,7 @@ def test_a_refresh_token_used_twice_is_counted_once(
 
 def test_a_full_lane_is_counted_as_an_outcome(make_app: MakeApp, db: Connection) -> None:
     app = make_app(hash_queue=0)
-    with service_of(app).hasher.queue.turn():
+    with service_of(app).hasher.queue.slot():
         assert app.test_client().post("/auth", data=CREDENTIALS).status_code == 503
 
     assert figure(app, SIGN_INS, outcome="hashing_busy") == 1
@@ -149,7 +149,7 @@ def test_the_line_and_the_time_in_it_are_told(app: Flask) -> None:
         app.test_client().post("/auth", data=CREDENTIALS)
 
     crowd = [threading.Thread(target=sign_in) for _ in range(3)]
-    with service_of(app).hasher.queue.turn():
+    with service_of(app).hasher.queue.slot():
         assert figure(app, LINE) == 0
         for each in crowd:
             each.start()
@@ -167,7 +167,7 @@ def test_the_line_and_the_time_in_it_are_told(app: Flask) -> None:
 
 def test_who_leaves_the_line_is_in_it_no_longer(make_app: MakeApp, db: Connection) -> None:
     app = make_app(hash_wait=0)
-    with service_of(app).hasher.queue.turn():
+    with service_of(app).hasher.queue.slot():
         assert app.test_client().post("/auth", data=CREDENTIALS).status_code == 503
 
     assert figure(app, LINE) == 0
