@@ -103,7 +103,7 @@ def _import_user(db: Connection, user: Row, now: int) -> list[str]:
     """
     user_id, name = _valid_id(user["id"]), user["username"]
     problems = [] if user_id else [BAD_ID]
-    complaint = names.problem_with(name) if isinstance(name, str) else "It is not text."
+    complaint = names.find_problem(name) if isinstance(name, str) else "It is not text."
     if complaint:
         problems.append(f"the name can't be used. {complaint}")
     password_hash = user["password_hash"]

@@ -38,7 +38,7 @@ def new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
     if generate and sys.stdout is None:
         raise click.UsageError("There is no standard output to show the password on.")
     if generate:
-        return policy.generated(least)
+        return policy.generate_password(least)
     if from_stdin:
         password = _read_password()
     elif sys.stdin is not None and sys.stdin.isatty():
@@ -47,7 +47,7 @@ def new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
         raise click.UsageError(
             "There is no terminal to ask at: use --password-stdin or --generate."
         )
-    wrong = policy.complaint(password, username, least)
+    wrong = policy.find_problem(password, username, least)
     if wrong is not None:
         raise InvalidFields({"password": [wrong]})
     return str(password)

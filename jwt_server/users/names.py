@@ -46,13 +46,13 @@ def fits(username: str) -> bool:
 
 def validate(username: str) -> str:
     """Return a new username as it is stored. Raises InvalidFields."""
-    problem = problem_with(username)
+    problem = find_problem(username)
     if problem is not None:
         raise InvalidFields({"username": [problem]})
     return normalize(username)
 
 
-def problem_with(username: str) -> str | None:
+def find_problem(username: str) -> str | None:
     """Return why this is not a valid username, as a sentence, or None."""
     if not username:
         return "Use at least one character."

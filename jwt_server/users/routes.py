@@ -226,6 +226,8 @@ def _account(db: Connection, user_id: int) -> Row:
 
 def check_new_password(field: str, password: str, username: str) -> None:
     """Raise InvalidFields unless the password policy accepts the password."""
-    wrong = policy.complaint(password, username, current_service().settings.password_min_length)
-    if wrong is not None:
-        raise InvalidFields({field: [wrong]})
+    problem = policy.find_problem(
+        password, username, current_service().settings.password_min_length
+    )
+    if problem is not None:
+        raise InvalidFields({field: [problem]})

@@ -22,7 +22,7 @@ LAST_CHARACTER: Final = "\U0010ffff"
 
 def find_by_name(db: Connection, username: str) -> Row | None:
     """Return the user of that name, in any spelling, with the password hash; or None."""
-    if names.problem_with(username) is not None:
+    if names.find_problem(username) is not None:
         return None  # nobody can have it, and some such names take long to normalize
     row: Row | None = db.queries.users.find_by_key(username_key=username_key(username))
     return row
