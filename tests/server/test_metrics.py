@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -442,20 +441,16 @@ def test_the_sums_are_right_whichever_worker_is_asked(counted: Counted) -> None:
     assert {counted.count() for _ in range(20)} == {before + asked}
 
 
-def test_no_count_is_lost_with_a_killed_worker_or_a_reload(counted: Counted) -> None:
+def test_no_count_is_lost_with_a_killed_worker(counted: Counted) -> None:
     total = counted.count() + counted.ask_each_worker()
     for victim in wait_for_workers(counted.server, 2):
-        workers = wait_for_workers(counted.server, 2)
+        wait_for_workers(counted.server, 2)
         os.kill(victim, signal.SIGKILL)
         wait_for_workers(counted.server, 2, gone=[victim])
         assert counted.count() == total
         total += counted.ask_each_worker()
         assert counted.count() == total
 
-    workers = wait_for_workers(counted.server, 2)
-    counted.server.process.send_signal(signal.SIGHUP)
-    wait_for_workers(counted.server, 2, gone=workers)
-    total += counted.ask_each_worker()
     until(lambda: len(folders_of(counted.server)) == 1)
     assert counted.count() == total
     [folder] = folders_of(counted.server)
@@ -597,26 +592,6 @@ def test_a_killed_server_starts_again_at_once_and_clears_up_after_itself(tmp_pat
         assert Counted(server, port).count() == 1
         assert not left.exists()
     assert not folder.exists()
-
-
-def test_sigusr2_reloads_too_and_keeps_the_port_and_its_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # As a program of its own, which is started anew in another way than a module.
-    monkeypatch.setattr(
-        "tests.helpers.server.GUNICORN", (str(Path(sys.executable).with_name("gunicorn")),)
-    )
-    port = free_port()
-    with running(tmp_path, BASE_ENVIRONMENT | {"METRICS_PORT": str(port)}) as server:
-        counted = Counted(server, port)
-        counted.ask(3)
-        old = wait_for_workers(server, 2)
-        server.process.send_signal(signal.SIGUSR2)
-        wait_for_workers(server, 2, gone=old)
-
-        assert server.process.poll() is None
-        counted.ask()
-        assert counted.count() == 4
 
 
 def test_with_port_0_nobody_is_told_and_nothing_is_kept(server: Server) -> None:
