@@ -61,7 +61,7 @@ def _id_of(db: Connection, who: str) -> int:
 
 def _rows(db: Connection, user_id: int | None, action: str | None) -> Iterator[Row]:
     before = sys.maxsize
-    while rows := audit_log.page(db, user_id=user_id, action=action, before=before, most=PAGE):
+    while rows := audit_log.page(db, user_id=user_id, action=action, before=before, limit=PAGE):
         yield from rows
         before = rows[-1]["id"]
 

@@ -57,7 +57,7 @@ def add(name: str, *, admin: bool, generate: bool, password_stdin: bool) -> None
     """
     service = current_service()
     with opened() as db:
-        name = names.checked(name)
+        name = names.validate(name)
         if users.find_by_name(db, name):  # before anybody types a password
             raise UsernameTaken
         password = new_password(name, generate=generate, from_stdin=password_stdin)

@@ -421,7 +421,7 @@ def test_list_says_that_there_is_nobody(users: Users, db: Connection) -> None:
 def test_list_shows_more_than_one_page(
     users: Users, db: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(user_rows, "PAGE", 2)
+    monkeypatch.setattr(user_rows, "PAGE_SIZE", 2)
     for name in ("a", "b", "c", "d"):
         add_user(db, name)
 
