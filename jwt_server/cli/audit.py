@@ -52,7 +52,9 @@ def _user_id(db: Connection, name: str) -> int:
 
 def _rows(db: Connection, user_id: int | None, action: str | None) -> Iterator[Row]:
     before = sys.maxsize
-    while rows := audit_log.page(db, user_id=user_id, action=action, before=before, most=PAGE_SIZE):
+    while rows := audit_log.page(
+        db, user_id=user_id, action=action, before=before, limit=PAGE_SIZE
+    ):
         yield from rows
         before = rows[-1]["id"]
 

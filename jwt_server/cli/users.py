@@ -59,7 +59,7 @@ def add(name: str, *, admin: bool, generate: bool, password_stdin: bool) -> None
     NAME has 1 to 64 characters. Prompts for the password, unless an option says otherwise.
     """
     with opened() as db:
-        name = names.checked(name)
+        name = names.validate(name)
         if users.find_by_name(db, name):  # before a password is typed
             raise UsernameTaken
         password = _new_password(name, generate=generate, from_stdin=password_stdin)
@@ -225,10 +225,10 @@ def _new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
     if generate and sys.stdout is None:
         raise click.UsageError("There is no standard output to print the password to.")
     if generate:
-        return policy.generated(min_length)
+        return policy.generate_password(min_length)
     password = _read_password() if from_stdin else _prompt_for_password()
-    if complaint := policy.complaint(password, username, min_length):
-        raise InvalidFields({"password": [complaint]})
+    if problem := policy.find_problem(password, username, min_length):
+        raise InvalidFields({"password": [problem]})
     return password
 
 

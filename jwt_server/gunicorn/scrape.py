@@ -41,9 +41,6 @@ MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of a random name is ma
 
 PATHS: Final = ("/metrics", "/metrics/")
 
-HANDED_OVER: Final = "JWT_SERVER_FIGURES"
-"""The variable that tells a reloaded service of the folder that it has had."""
-
 DEAD: Final = "dead"
 """Stands for the process id where figures are those of all workers that are gone."""
 
@@ -88,25 +85,16 @@ def _try_port(settings: Settings) -> OSError | None:
 def shared_folder() -> Path:
     """Make the folder for this process and its workers, and let the figures be kept there.
 
-    It is locked as long as one of them lives, and what others have left is removed. After a reload
-    it is the one from before.
+    It is locked as long as one of them lives, and what others have left is removed.
     """
     base = MEMORY if os.access(MEMORY, os.W_OK) else Path(gettempdir())
-    left = Path(os.environ.pop(HANDED_OVER, ""))
-    there = left.is_relative_to(base) and left.is_dir()
-    folder = left if there else Path(mkdtemp(prefix=PREFIX, dir=base))
+    folder = Path(mkdtemp(prefix=PREFIX, dir=base))
     fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)  # never closed: the workers inherit it
     for abandoned in base.glob(f"{PREFIX}*"):
         _remove_abandoned(abandoned)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     values.ValueClass = values.MultiProcessValue()
     return folder
-
-
-def handed_over() -> dict[str, str]:
-    """What a reloaded service has to be told, where there are figures."""
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
-    return {HANDED_OVER: folder} if folder else {}
 
 
 def _remove_abandoned(folder: Path) -> None:

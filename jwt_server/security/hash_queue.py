@@ -1,8 +1,7 @@
-"""The lane: how many passwords are hashed at once, who waits in line, and who is sent away.
+"""A bounded first-in-first-out queue for password hashing.
 
-A hash holds a core for a good fraction of a second. So only as many are under way as there are
-cores for it, and the others wait without taking anything from the cheap requests: first come,
-first served, so many at the most, and not for ever.
+One hash takes a core for a good fraction of a second, so only as many run at once as there are
+cores for it; the other requests of the process stay fast.
 """
 
 from __future__ import annotations
@@ -17,96 +16,87 @@ from typing import Final
 
 from jwt_server.errors import HashingBusy
 
-LOOK_SECONDS: Final = 0.5
-"""How often somebody in line is asked for: who has hung up makes room."""
-
-
-def nobody_leaves() -> bool:
-    """Stands in for a look at the client, where there is none."""
-    return False
-
-
-def not_counted(_seconds: float) -> None:
-    """Stands in for what counts, where nobody does."""
+POLL_SECONDS: Final = 0.5
+"""How often a queued request checks that its client is still connected."""
 
 
 @dataclass
 class HashQueue:
-    """Lets `places` of a process's threads hash at once; others wait in line.
+    """Slots for the threads of a process that hash, and a queue for those that must wait.
 
-    At most `queue` of them, each `wait` seconds. `gone` tells a waiting thread whether its client
-    has hung up. `in_line` is entered by each that waits, `waited` told how long each had to that
-    got its turn.
+    At most `size` requests are queued, each for `wait` seconds. `client_left` tells whether the
+    client of the current request has disconnected; the last two feed the metrics.
     """
 
-    places: int
-    queue: int
+    slots: int
+    size: int
     wait: float
-    gone: Callable[[], bool] = nobody_leaves
-    in_line: AbstractContextManager[object] = field(default_factory=nullcontext, repr=False)
-    waited: Callable[[float], object] = field(default=not_counted, repr=False)
+    client_left: Callable[[], bool] = lambda: False
+    track_queued: AbstractContextManager[object] = field(default_factory=nullcontext, repr=False)
+    observe_wait: Callable[[float], object] = lambda _seconds: None
     _lock: Lock = field(default_factory=Lock, repr=False)
-    _taken: int = 0
-    _line: deque[Event] = field(default_factory=deque, repr=False)
+    _used: int = 0
+    _queue: deque[Event] = field(default_factory=deque, repr=False)
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """The thread's turn to hash. Raises HashingBusy where there is none to be had."""
-        came = time.perf_counter()
-        called = self._stand_in_line()
-        if called is not None:
+    def slot(self) -> Iterator[None]:
+        """Wait for a slot, then hold it. Raises HashingBusy if there is none in time."""
+        arrived = time.perf_counter()
+        ready = self._take_or_queue()
+        if ready is not None:
             try:
-                with self.in_line:
-                    self._wait(called)
+                with self.track_queued:
+                    self._wait(ready)
             except BaseException:
-                self._step_out(called)
+                self._leave(ready)
                 raise
         try:
-            self.waited(time.perf_counter() - came)
+            self.observe_wait(time.perf_counter() - arrived)
             yield
         finally:
-            self._hand_on()
+            self._release()
 
     def require_room(self) -> None:
-        """Raise HashingBusy where the line is full right now: a look, before what costs more."""
+        """Raise HashingBusy if the queue is full now, before more expensive work is done."""
         with self._lock:
-            if self._taken >= self.places and len(self._line) >= self.queue:
-                raise HashingBusy
+            self._require_room()
 
     @property
-    def waiting(self) -> int:
-        """How many are in line."""
-        return len(self._line)
+    def queued(self) -> int:
+        """Number of queued requests."""
+        return len(self._queue)
 
-    def _stand_in_line(self) -> Event | None:
-        """None where a place was free; else what is set when it is this thread's turn."""
+    def _require_room(self) -> None:
+        if self._used >= self.slots and len(self._queue) >= self.size:
+            raise HashingBusy
+
+    def _take_or_queue(self) -> Event | None:
+        """Take a free slot, or return the event that is set when one has been handed over."""
         with self._lock:
-            if self._taken < self.places:  # nobody is in line: a place goes from hand to hand
-                self._taken += 1
+            self._require_room()
+            if self._used < self.slots:  # then the queue is empty: used slots are handed over
+                self._used += 1
                 return None
-            if len(self._line) >= self.queue:
-                raise HashingBusy
-            called = Event()
-            self._line.append(called)
-            return called
+            ready = Event()
+            self._queue.append(ready)
+            return ready
 
-    def _wait(self, called: Event) -> None:
+    def _wait(self, ready: Event) -> None:
         deadline = time.monotonic() + self.wait
-        while not called.wait(min(LOOK_SECONDS, max(0, deadline - time.monotonic()))):
-            if time.monotonic() >= deadline or self.gone():
+        while not ready.wait(min(POLL_SECONDS, max(0, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline or self.client_left():
                 raise HashingBusy
 
-    def _step_out(self, called: Event) -> None:
-        """Leave the line; who was called at that very moment hands the place on."""
+    def _leave(self, ready: Event) -> None:
         with self._lock:
-            if called in self._line:
-                self._line.remove(called)
+            if ready in self._queue:
+                self._queue.remove(ready)
                 return
-        self._hand_on()
+        self._release()  # the slot was handed over at this very moment
 
-    def _hand_on(self) -> None:
+    def _release(self) -> None:
         with self._lock:
-            if self._line:
-                self._line.popleft().set()
+            if self._queue:
+                self._queue.popleft().set()
             else:
-                self._taken -= 1
+                self._used -= 1

@@ -53,9 +53,9 @@ def create_service(settings: Settings, clock: Callable[[], float]) -> Service:
         settings.hash_concurrency,
         settings.hash_queue,
         settings.hash_wait,
-        gone=client_has_left,
-        in_line=metrics.hash_line.track_inprogress(),
-        waited=metrics.hash_wait.observe,
+        client_left=client_has_left,
+        track_queued=metrics.hash_line.track_inprogress(),
+        observe_wait=metrics.hash_wait.observe,
     )
     return Service(
         settings,

@@ -53,7 +53,7 @@ def token_of(session: Session, generation: int) -> str:
 
 def rotate(db: Connection, session: Session, generation: int, now: int) -> Session:
     token = token_of(session, generation)
-    return sessions.rotate(db, TOKENS, token, idle=100, grace=10, actor=operator(now))
+    return sessions.refresh(db, TOKENS, token, idle=100, grace=10, actor=operator(now))
 
 
 def generation(db: Connection, session: Session) -> int:
@@ -67,7 +67,7 @@ def test_a_step_moves_the_generation_by_one_and_the_expiry(
     rotated = rotate(db, session, 1, 1050)
 
     assert (rotated.generation, generation(db, session)) == (2, 2)
-    assert (session.expires_at, rotated.expires_at, rotated.ends_at) == (1100, 1150, 1250)
+    assert (session.expires_at, rotated.expires_at) == (1100, 1150)
     assert rotate(db, session, 2, 1149).expires_at == 1249
     assert rotate(db, session, 3, 1200).expires_at == 1250  # not beyond the end
 
@@ -128,7 +128,7 @@ def test_what_is_not_ours_changes_nothing_and_waits_for_nobody(
 
     for token in (theirs, TOKENS.issue(new_session_id(), 1, session.nonce), "r1.x"):
         with pytest.raises(RefreshTokenInvalid):
-            sessions.rotate(db, TOKENS, token, idle=100, grace=10, actor=operator(1000))
+            sessions.refresh(db, TOKENS, token, idle=100, grace=10, actor=operator(1000))
     assert db.driver.execute("SELECT * FROM sessions").fetchall() == before
 
 

@@ -92,7 +92,7 @@ def test_a_generated_password_has_the_minimum_length(
 
     password = generated_password(done)
     assert len(password) == {35: 39, 64: 64}.get(min_length, 34)
-    assert policy.complaint(password, "ada", min_length) is None
+    assert policy.find_problem(password, "ada", min_length) is None
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_list_of_nobody(users: Users) -> None:
 def test_list_reads_more_than_one_page(
     users: Users, db: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(user_rows, "PAGE", 2)
+    monkeypatch.setattr(user_rows, "PAGE_SIZE", 2)
     for name in ("a", "b", "c", "d"):
         add_user(db, name, password_hash="-")
 

@@ -22,6 +22,9 @@ START_SECONDS = 20
 
 BASE_ENVIRONMENT = {"SECRET_KEY": SECRET_KEY.decode(), "JWT_SECRET": JWT_SECRET.decode()}
 
+PASSED_ON = ("COVERAGE_PROCESS_CONFIG",)
+"""Set where coverage is measured, in CI: what runs in other processes is measured, too."""
+
 
 @dataclass(frozen=True)
 class Server:
@@ -65,6 +68,7 @@ def environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:
         "WORKERS": "2",
         **{name.upper(): str(most) for name, most in UNTHROTTLED.items()},
         "METRICS_PORT": "0",  # many run at once
+        **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
         **extra,
     }
 

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -138,7 +137,7 @@ def test_a_refresh_token_used_twice_is_counted_once(
 
 def test_a_full_lane_is_counted_as_an_outcome(make_app: MakeApp, db: Connection) -> None:
     app = make_app(hash_queue=0)
-    with service_of(app).hasher.queue.turn():
+    with service_of(app).hasher.queue.slot():
         assert app.test_client().post("/auth", data=CREDENTIALS).status_code == 503
 
     assert figure(app, SIGN_INS, outcome="hashing_busy") == 1
@@ -149,7 +148,7 @@ def test_the_line_and_the_time_in_it_are_told(app: Flask) -> None:
         app.test_client().post("/auth", data=CREDENTIALS)
 
     crowd = [threading.Thread(target=sign_in) for _ in range(3)]
-    with service_of(app).hasher.queue.turn():
+    with service_of(app).hasher.queue.slot():
         assert figure(app, LINE) == 0
         for each in crowd:
             each.start()
@@ -167,7 +166,7 @@ def test_the_line_and_the_time_in_it_are_told(app: Flask) -> None:
 
 def test_who_leaves_the_line_is_in_it_no_longer(make_app: MakeApp, db: Connection) -> None:
     app = make_app(hash_wait=0)
-    with service_of(app).hasher.queue.turn():
+    with service_of(app).hasher.queue.slot():
         assert app.test_client().post("/auth", data=CREDENTIALS).status_code == 503
 
     assert figure(app, LINE) == 0
@@ -442,20 +441,16 @@ def test_the_sums_are_right_whichever_worker_is_asked(counted: Counted) -> None:
     assert {counted.count() for _ in range(20)} == {before + asked}
 
 
-def test_no_count_is_lost_with_a_killed_worker_or_a_reload(counted: Counted) -> None:
+def test_no_count_is_lost_with_a_killed_worker(counted: Counted) -> None:
     total = counted.count() + counted.ask_each_worker()
     for victim in wait_for_workers(counted.server, 2):
-        workers = wait_for_workers(counted.server, 2)
+        wait_for_workers(counted.server, 2)
         os.kill(victim, signal.SIGKILL)
         wait_for_workers(counted.server, 2, gone=[victim])
         assert counted.count() == total
         total += counted.ask_each_worker()
         assert counted.count() == total
 
-    workers = wait_for_workers(counted.server, 2)
-    counted.server.process.send_signal(signal.SIGHUP)
-    wait_for_workers(counted.server, 2, gone=workers)
-    total += counted.ask_each_worker()
     until(lambda: len(folders_of(counted.server)) == 1)
     assert counted.count() == total
     [folder] = folders_of(counted.server)
@@ -597,26 +592,6 @@ def test_a_killed_server_starts_again_at_once_and_clears_up_after_itself(tmp_pat
         assert Counted(server, port).count() == 1
         assert not left.exists()
     assert not folder.exists()
-
-
-def test_sigusr2_reloads_too_and_keeps_the_port_and_its_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # As a program of its own, which is started anew in another way than a module.
-    monkeypatch.setattr(
-        "tests.helpers.server.GUNICORN", (str(Path(sys.executable).with_name("gunicorn")),)
-    )
-    port = free_port()
-    with running(tmp_path, BASE_ENVIRONMENT | {"METRICS_PORT": str(port)}) as server:
-        counted = Counted(server, port)
-        counted.ask(3)
-        old = wait_for_workers(server, 2)
-        server.process.send_signal(signal.SIGUSR2)
-        wait_for_workers(server, 2, gone=old)
-
-        assert server.process.poll() is None
-        counted.ask()
-        assert counted.count() == 4
 
 
 def test_with_port_0_nobody_is_told_and_nothing_is_kept(server: Server) -> None:

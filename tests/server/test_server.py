@@ -78,17 +78,6 @@ def test_each_worker_is_pinned_to_a_core_of_its_own_also_after_one_died(tmp_path
             assert pinned_to(after) == cores
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system can't pin")
-def test_a_reload_replaces_the_workers_and_pins_the_new_ones(tmp_path: Path) -> None:
-    cores = sorted(os.sched_getaffinity(0))[:2]
-    with running(tmp_path, BASE_ENVIRONMENT | {"WORKERS": str(len(cores))}) as server:
-        before = wait_for_workers(server, len(cores))
-        server.process.send_signal(signal.SIGHUP)
-        after = wait_for_workers(server, len(cores), gone=before)
-        assert send_to_server(server, "GET", "/healthz").status == 200
-        assert len(after) == len(cores)
-
-
 @pytest.fixture
 def dotenv_server(tmp_path: Path) -> Iterator[Server]:
     """A server whose secrets stand in a `.env` file beside it."""
