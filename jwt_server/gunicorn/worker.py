@@ -26,9 +26,6 @@ from typing import Any, Final
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from jwt_server.config import process_settings
-from jwt_server.gunicorn import scrape
-
 MOMENT: Final = 5
 """How long a thread waits for the next request on its connection, in milliseconds."""
 
@@ -54,13 +51,6 @@ class Worker(ThreadWorker):
         """Ignore SIGHUP, which `systemctl kill` and a closed terminal send to the workers, too."""
         super().init_signals()  # type: ignore[no-untyped-call]  # as above
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-    def load_wsgi(self) -> None:
-        """Load the service, and put the figures for Prometheus beside it."""
-        super().load_wsgi()  # type: ignore[no-untyped-call]  # as above
-        settings = process_settings()
-        if settings.metrics_port:
-            self.wsgi = scrape.beside(self.wsgi, settings, scrape.shared_folder())
 
     def is_parent_alive(self) -> bool:
         """Whether the arbiter lives; where it was killed, stop as on SIGTERM.
