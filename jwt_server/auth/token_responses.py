@@ -38,9 +38,6 @@ def token_object(session: Row) -> dict[str, Any]:
     """Return a session's tokens for TokenSchema. Raises KeysUnavailable."""
     service = current_service()
     access_token, expires_in = issue_access_token(session, service.settings.access_token_ttl)
-    refresh_token = service.refresh_tokens.issue(
-        session["id"], session["generation"], session["nonce"]
-    )
     return {
         "access_token": access_token,
         "token_type": "Bearer",
