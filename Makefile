@@ -12,13 +12,10 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest --numprocesses auto
 
 .DEFAULT_GOAL := help
-.PHONY: run reload seed test test-slow check bench torture wheel hooks lock help
+.PHONY: run seed test test-slow check bench torture wheel hooks lock help
 
 run: $(VENV)/run ## Start the service on 127.0.0.1:$PORT (3000), with a demo user on a fresh clone
 	@$(BIN)/python -m jwt_server
-
-reload: $(VENV)/run ## Have what `make run` runs take new code and settings, without losing a request
-	@$(BIN)/python -m flask --app wsgi reload
 
 seed: $(VENV)/run ## Create the demo user travis again, where missing
 	@$(BIN)/python -m flask --app wsgi seed

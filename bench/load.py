@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 import bcrypt
 
 from bench.services import CORES, PASSWORD, ROUNDS, SECRET_KEY, Running
-from jwt_server.auth.sessions import MOST, Device, SessionLifetime, open_session
+from jwt_server.auth.sessions import MAX_SESSIONS_PER_USER, Device, SessionLifetime, open_session
 from jwt_server.database import Database
 from jwt_server.security.refresh_tokens import RefreshTokens
 
@@ -185,8 +185,8 @@ def _refresh_tokens(running: Running, user_id: int) -> deque[str]:
         database.connection() as db,
         db.transaction(),
     ):
-        opened = [open_session(db, user, terms, device, now) for _ in range(MOST)]
-    return deque(tokens.issue(each.id, each.generation, each.nonce) for each in opened)
+        opened = [open_session(db, user, terms, device, now) for _ in range(MAX_SESSIONS_PER_USER)]
+    return deque(tokens.issue(each["id"], each["generation"], each["nonce"]) for each in opened)
 
 
 def _refresh_until(

@@ -1,8 +1,7 @@
-"""Who did what to whom, when, and from where: a row for each, and a line in the log.
+"""The audit log: one row and one log line for each security-relevant action.
 
-A row is written in the transaction of what it tells of, so that there is neither without the
-other; the line comes when that is kept. Neither has a password or a token in it, nor a name that
-nobody has: people type passwords there.
+A row is written in the transaction of the change that it records; the log line follows the commit.
+Neither contains passwords, tokens, or usernames that don't exist: people type passwords there.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from jwt_server.database import Connection, Row
 
 log = logging.getLogger("jwt_server.audit")
 
-BATCH: Final = 20
-"""So many rows that are too old each try to sign in clears away."""
+PRUNE_BATCH: Final = 20
+"""Expired rows that each sign-in deletes, so that the table stays bounded."""
 
-LINE: Final = "audit: %(action)s user=%(user_id)s actor=%(actor_id)s from=%(address)s%(more)s"
+LOG_FORMAT: Final = "audit: %(action)s user=%(user_id)s actor=%(actor_id)s from=%(address)s%(more)s"
 
 
 class Action(StrEnum):
-    """What is told of."""
+    """The recorded actions."""
 
     SIGNED_IN = "signed_in"
     SIGN_IN_FAILED = "sign_in_failed"
@@ -33,11 +32,11 @@ class Action(StrEnum):
     SIGNED_OUT = "signed_out"
     SESSION_ENDED = "session_ended"
     SESSIONS_ENDED = "sessions_ended"
-    REFRESH_TOKEN_REUSED = "refresh_token_reused"  # noqa: S105 - no password
+    REFRESH_TOKEN_REUSED = "refresh_token_reused"  # noqa: S105 - not a password
     REAUTHENTICATED = "reauthenticated"
-    PASSWORD_REFUSED = "password_refused"  # noqa: S105 - no password
-    PASSWORD_CHANGED = "password_changed"  # noqa: S105 - no password
-    PASSWORD_SET = "password_set"  # noqa: S105 - no password
+    PASSWORD_REFUSED = "password_refused"  # noqa: S105 - not a password
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105 - not a password
+    PASSWORD_SET = "password_set"  # noqa: S105 - not a password
     SIGNED_UP = "signed_up"
     USER_ADDED = "user_added"
     USER_RENAMED = "user_renamed"
@@ -54,54 +53,54 @@ class Action(StrEnum):
     KEY_REMOVED = "key_removed"
 
 
-ALARMING: Final = frozenset({Action.LOCKED_OUT, Action.REFRESH_TOKEN_REUSED})
-"""What is logged as a warning."""
+WARNINGS: Final = frozenset({Action.LOCKED_OUT, Action.REFRESH_TOKEN_REUSED})
+"""Actions logged at level WARNING; the others at INFO."""
 
 
 @dataclass(frozen=True)
 class Actor:
-    """Who does something, from where, and when (Unix time)."""
+    """Who acts, from which address, and when (Unix time)."""
 
     id: int | None
-    """None for a stranger, and for the operator."""
+    """None for an anonymous client and for the operator."""
     address: str | None
-    """None for the operator, at the command line."""
+    """None for the operator, who runs a command."""
     now: int
 
     @property
     def is_operator(self) -> bool:
-        """Whether it is done at the command line."""
+        """Whether the action is a command's."""
         return self.address is None
 
     @property
-    def is_stranger(self) -> bool:
-        """Whether nobody is signed in."""
+    def is_anonymous(self) -> bool:
+        """Whether this is a request without a signed-in user."""
         return self.id is None and not self.is_operator
 
 
 def operator(now: int) -> Actor:
-    """Whoever runs a command."""
+    """Return the actor of a command."""
     return Actor(None, None, now)
 
 
 def record(
     db: Connection, actor: Actor, action: Action, user_id: int | None = None, **details: Any
 ) -> None:
-    """Write down what was done to a user, if to one, inside of its transaction.
+    """Record what was done to a user, or to none; part of the transaction of the change.
 
-    What the operator does is no line in the log: a command's output tells it.
+    The operator's actions are not logged: the command's own output shows them.
     """
     row = {"action": action, "actor_id": actor.id, "user_id": user_id, "address": actor.address}
     with db.transaction():
         db.queries.audit.insert(at=actor.now, details=json.dumps(details), **row)
         if not actor.is_operator:
-            db.after_commit(partial(_tell, row, details))
+            db.after_commit(partial(_log, row, details))
 
 
-def _tell(row: dict[str, Any], details: dict[str, Any]) -> None:
-    level = logging.WARNING if row["action"] in ALARMING else logging.INFO
+def _log(row: dict[str, Any], details: dict[str, Any]) -> None:
+    level = logging.WARNING if row["action"] in WARNINGS else logging.INFO
     more = "".join(f" {name}={json.dumps(value)}" for name, value in details.items())
-    log.log(level, LINE, row | {"more": more}, extra=row | {"details": details})
+    log.log(level, LOG_FORMAT, row | {"more": more}, extra=row | {"details": details})
 
 
 def page(
@@ -110,31 +109,24 @@ def page(
     user_id: int | None = None,
     action: str | None = None,
     before: int,
-    most: int,
+    limit: int,
 ) -> list[Row]:
-    """Up to `most` rows with ids under `before`, the newest first: all, or those of a user, of an
-    action, or of both. `details` is a dictionary; beside the ids are the names that users have now.
+    """Return up to `limit` rows with ids below `before`, newest first, with `details` parsed.
+
+    `user_id` and `action` filter; `username` and `actor` are the current names.
     """
-    queries, chosen = db.queries.audit, {"before": before, "most": most}
-    if user_id is not None and action is not None:
-        rows = queries.page_of_both(user_id=user_id, action=action, **chosen)
-    elif user_id is not None:
-        rows = queries.page_of_user(user_id=user_id, **chosen)
-    elif action is not None:
-        rows = queries.page_of_action(action=action, **chosen)
-    else:
-        rows = queries.page(**chosen)
+    rows = db.queries.audit.page(user_id=user_id, action=action, before=before, limit=limit)
     return [row | {"details": json.loads(row["details"])} for row in rows]
 
 
-def forget(db: Connection, user_id: int) -> None:
-    """Strip names and addresses from a user's rows, inside of the transaction of its deletion."""
-    db.queries.audit.strip_of_user(user_id=user_id)
-    db.queries.audit.strip_of_actor(actor_id=user_id)
+def anonymize_user(db: Connection, user_id: int) -> None:
+    """Remove names and addresses from a user's rows, inside the transaction of the deletion."""
+    db.queries.audit.anonymize_user(user_id=user_id)
+    db.queries.audit.anonymize_actor(actor_id=user_id)
 
 
-def clear_away(db: Connection, before: int, most: int = BATCH) -> int:
-    """Delete up to `most` rows from before that time, the oldest first; how many."""
+def prune(db: Connection, before: int, limit: int = PRUNE_BATCH) -> int:
+    """Delete up to `limit` rows older than `before`, oldest first; return how many."""
     with db.transaction():
-        cleared: int = db.queries.audit.clear_away(before=before, most=most)
-    return cleared
+        deleted: int = db.queries.audit.prune(before=before, limit=limit)
+    return deleted

@@ -172,8 +172,8 @@ def is_clock_synchronized() -> bool:
 def check_audit_log(service: Service) -> Iterator[Finding]:
     """Do the newest rows come from the past, and sign-ins from more than one proxy?"""
     with service.database.connection() as db:
-        newest = audit.page(db, before=sys.maxsize, most=1)
-        sign_ins = audit.page(db, action=Action.SIGNED_IN, before=sys.maxsize, most=100)
+        newest = audit.page(db, before=sys.maxsize, limit=1)
+        sign_ins = audit.page(db, action=Action.SIGNED_IN, before=sys.maxsize, limit=100)
     if newest and (behind := newest[0]["at"] - service.now()) > 0:
         text = f"The clock is {behind} s behind the newest row."
         yield UNSAFE, text, "Set it: expired tokens would be valid again."

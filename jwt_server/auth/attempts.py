@@ -1,9 +1,8 @@
-"""Guessing made slow: each try is counted before anything is hashed, in the database, so that every
-worker and host sees the same counts.
+"""Rate limiting of password attempts, sign-ups and refreshes, in the database for all workers.
 
-A try that is refused costs one read: no write, no hash. The others are counted in one transaction
-that looks again, and given back where they succeed. Where the count can't be written, nothing is
-hashed. What counts for what is in `security.tries`.
+A refused attempt costs one read: no write, no hash. Any other is counted before its password is
+hashed, in one transaction that checks again, and refunded if it succeeds. If the count can't be
+written, nothing is hashed. `security.rate_limits` says what counts against what.
 """
 
 from __future__ import annotations
@@ -19,154 +18,161 @@ from jwt_server.database import Connection, Database, Row
 from jwt_server.errors import HashingBusy, TooManyAttempts
 from jwt_server.security import rate_limits
 from jwt_server.security.hash_queue import HashQueue
-from jwt_server.security.rate_limits import Account, Counter, RateLimits, Try
+from jwt_server.security.rate_limits import AccountLimit, Attempt, RateLimit, RateLimits
 
-KNOWN: Final = 30 * rate_limits.DAY
-"""How long an address is known as one that a user signs in from."""
+KNOWN_SECONDS: Final = 30 * rate_limits.DAY
+"""How long after a sign-in its address is known as the user's."""
 
-BATCH: Final = 20
-"""So much that is over each try clears away, so that the tables do not grow for ever."""
+PRUNE_BATCH: Final = 20
+"""Expired rows that each attempt deletes, so that the tables stay bounded."""
 
 
 @dataclass
-class Charge:
-    """What was counted for a try."""
+class CountedAttempt:
+    """An attempt, the keys under which it was counted, and the limits that it reached."""
 
+    attempt: Attempt
     keys: list[str] = field(default_factory=list)
-    locked: list[str] = field(default_factory=list)
-    """The limits that it has come to: from now on there is a wait."""
+    reached: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def counted(database: Database, queue: HashQueue, attempt: Try, now: int) -> Iterator[Charge]:
-    """Count a try, whose password is hashed inside; the charge, for `succeed` or `fail`.
+def count_attempt(
+    database: Database, queue: HashQueue, attempt: Attempt, now: int
+) -> Iterator[CountedAttempt]:
+    """Count an attempt whose password is hashed inside the `with` block.
 
-    Raises TooManyTries, or HashingBusy, and then it is no try.
+    Raises TooManyAttempts; HashingBusy, which does not count.
     """
-    with database.connection() as db:  # and no longer: others need it while we hash
-        _refuse(db, attempt, now)
-        queue.require_room()  # so that a full line costs no write
+    with database.connection() as db:  # released before hashing
+        _require_unblocked(db, attempt, now)
+        queue.require_room()  # a full queue costs no write
         with db.transaction():
-            _refuse(db, attempt, now)
-            charge = _charge(db, attempt, now)
+            _require_unblocked(db, attempt, now)
+            counted = _count_all(db, attempt, now)
     try:
-        yield charge
+        yield counted
     except HashingBusy:
         with database.connection() as db, db.transaction():
-            _give_back(db, charge.keys)
+            _refund(db, counted)
         raise
 
 
-def succeed(db: Connection, attempt: Try, charge: Charge) -> None:
-    """Give a try back that was right, and forget the failures before it."""
+def record_success(db: Connection, counted: CountedAttempt) -> None:
+    """Refund a successful attempt, and forget the failures before it."""
     with db.transaction():
-        _give_back(db, charge.keys)
-        db.queries.auth.forget_count(key=attempt.own.key)
+        _refund(db, counted)
+        db.queries.auth.delete_count(key=counted.attempt.own.key)
 
 
-def fail(
-    db: Connection, charge: Charge, actor: Actor, user_id: int | None = None, **details: Any
+def record_failure(
+    db: Connection,
+    counted: CountedAttempt,
+    actor: Actor,
+    user_id: int | None = None,
+    **details: Any,
 ) -> None:
-    """Write down which limits a try has come to that failed: once each, not at each try after."""
-    for limit in charge.locked:
+    """Record in the audit log each limit that a failed attempt has reached."""
+    for limit in counted.reached:
         audit.record(db, actor, Action.LOCKED_OUT, user_id, limit=limit, **details)
 
 
-def count(db: Connection, counter: Counter, now: int) -> bool:
-    """Count one more, inside of a transaction; whether the limit is reached with this one."""
-    row = _add(db, counter.key, now + counter.seconds, now, anew=counter.doubling)
-    if until := counter.blocked_until(row["count"], row["expires_at"], now):
-        db.queries.auth.block(key=counter.key, until=until)
-    return bool(row["count"] == counter.free)
+def count(db: Connection, limit: RateLimit, now: int) -> bool:
+    """Count one attempt, inside a transaction; return whether it is the one to reach the limit."""
+    row = _increment(db, limit.key, now + limit.window, now, restart=limit.doubling)
+    if until := limit.blocked_until(row["count"], row["expires_at"], now):
+        db.queries.auth.block(key=limit.key, until=until)
+    return bool(row["count"] == limit.limit)
 
 
-def know_address(db: Connection, user_id: int, attempt: Try, now: int) -> None:
-    """Remember from where a user has signed in, inside of a transaction."""
+def remember_address(db: Connection, user_id: int, attempt: Attempt, now: int) -> None:
+    """Remember the network of a sign-in as the user's, inside a transaction."""
     if attempt.account is not None:
         network = attempt.account.network
-        db.queries.auth.know_address(user_id=user_id, network=network, now=now)
-    forget_addresses(db, now, BATCH)
+        db.queries.auth.remember_address(user_id=user_id, network=network, now=now)
+    prune_addresses(db, now)
 
 
-def unlock(db: Connection, throttle: RateLimits, user_id: int, username_key: str) -> int:
-    """Forget what is counted against an account, and in its sessions; how many counts."""
+def unlock(db: Connection, limits: RateLimits, user_id: int, username_key: str) -> int:
+    """Delete the counts of an account and of its sessions; return how many."""
+    deleted = 0
     with db.transaction():
-        forgotten: int = 0
-        for root in (throttle.account_root(username_key), rate_limits.user_root(user_id)):
-            forgotten += db.queries.auth.forget_counts(first=f"{root}.", end=f"{root}/")
-    return forgotten
+        for root in (limits.account_root(username_key), rate_limits.user_root(user_id)):
+            deleted += db.queries.auth.delete_counts(first=f"{root}.", end=f"{root}/")
+    return deleted
 
 
-def clear_away(db: Connection, now: int, most: int) -> int:
-    """Delete up to `most` counts that are over; how many."""
+def prune(db: Connection, now: int, limit: int = PRUNE_BATCH) -> int:
+    """Delete up to `limit` counts whose window has ended; return how many."""
     with db.transaction():
-        cleared: int = db.queries.auth.clear_counts_away(now=now, most=most)
-    return cleared
+        deleted: int = db.queries.auth.prune_counts(now=now, limit=limit)
+    return deleted
 
 
-def forget_addresses(db: Connection, now: int, most: int) -> int:
-    """Delete up to `most` addresses that are known no longer; how many."""
+def prune_addresses(db: Connection, now: int, limit: int = PRUNE_BATCH) -> int:
+    """Delete up to `limit` addresses that are no longer known; return how many."""
     with db.transaction():
-        forgotten: int = db.queries.auth.forget_addresses(before=now - KNOWN, most=most)
-    return forgotten
+        deleted: int = db.queries.auth.prune_addresses(before=now - KNOWN_SECONDS, limit=limit)
+    return deleted
 
 
-def _refuse(db: Connection, attempt: Try, now: int) -> None:
-    """Raise TooManyTries where there were too many: one read."""
+def _require_unblocked(db: Connection, attempt: Attempt, now: int) -> None:
+    """Raise TooManyAttempts if one of the attempt's limits is reached; one read."""
     address, account = attempt.address, attempt.account
     row: Row = db.queries.auth.blocked(
         own=attempt.own.key,
         address=address.key if address else "",
-        account=account.counter.key if account else "",
+        account=account.limit.key if account else "",
         username_key=account.username_key if account else "",
         network=account.network if account else "",
-        since=now - KNOWN,
+        since=now - KNOWN_SECONDS,
         now=now,
     )
     if row["until"] is not None:
         raise TooManyAttempts(row["until"] - now)
 
 
-def _charge(db: Connection, attempt: Try, now: int) -> Charge:
-    charge = Charge()
-    for counter in (attempt.own, attempt.address):
-        if counter is not None:
-            _add_to(charge, db, counter, now)
-    if attempt.account is not None:
-        _charge_account(charge, db, attempt.account, now)
-    clear_away(db, now, BATCH)
-    return charge
+def _count_all(db: Connection, attempt: Attempt, now: int) -> CountedAttempt:
+    counted = CountedAttempt(attempt)
+    limits = [attempt.own, attempt.address]
+    if attempt.account is not None and _counts_for_account(db, counted, attempt.account, now):
+        limits.append(attempt.account.limit)
+    for limit in limits:
+        if limit is not None:
+            counted.keys.append(limit.key)
+            if count(db, limit, now):
+                counted.reached.append(limit.name)
+    prune(db, now)
+    return counted
 
 
-def _add_to(charge: Charge, db: Connection, counter: Counter, now: int) -> None:
-    if count(db, counter, now):
-        charge.locked.append(counter.limit)
-    charge.keys.append(counter.key)
+def _counts_for_account(
+    db: Connection, counted: CountedAttempt, account: AccountLimit, now: int
+) -> bool:
+    """Count the address's share of the account's limit; return whether there is any left.
 
-
-def _charge_account(charge: Charge, db: Connection, account: Account, now: int) -> None:
-    """The account's count, but for what comes from where its user signs in, and of what comes from
-    elsewhere but so much from one address.
+    Attempts from a network that the user is known to sign in from don't count.
     """
-    if db.queries.auth.is_known(
-        username_key=account.username_key, network=account.network, since=now - KNOWN
+    if db.queries.auth.is_known_address(
+        username_key=account.username_key, network=account.network, since=now - KNOWN_SECONDS
     ):
-        return
-    standing: Row | None = db.queries.auth.counted(key=account.counter.key, now=now)
-    # An address's share is one of the account's day, so it ends with it.
-    expires_at = standing["expires_at"] if standing else now + account.counter.seconds
-    share = _add(db, account.share, expires_at, now)
-    charge.keys.append(account.share)
-    if share["count"] <= rate_limits.SHARE:
-        _add_to(charge, db, account.counter, now)
+        return False
+    # The share is one of the account's window, so it ends with it.
+    window_end = db.queries.auth.window_end(key=account.limit.key, now=now)
+    expires_at = window_end or now + account.limit.window
+    counted.keys.append(account.share_key)
+    share = _increment(db, account.share_key, expires_at, now)
+    return bool(share["count"] <= rate_limits.ACCOUNT_SHARE)
 
 
-def _add(db: Connection, key: str, expires_at: int, now: int, *, anew: bool = False) -> Row:
-    row: Row = db.queries.auth.count(key=key, expires_at=expires_at, now=now, anew=anew)
+def _increment(
+    db: Connection, key: str, expires_at: int, now: int, *, restart: bool = False
+) -> Row:
+    row: Row = db.queries.auth.count(key=key, expires_at=expires_at, now=now, restart=restart)
     return row
 
 
-def _give_back(db: Connection, keys: list[str]) -> None:
-    for key in keys:
-        db.queries.auth.give_back(key=key)
-        db.queries.auth.forget_empty(key=key)
+def _refund(db: Connection, counted: CountedAttempt) -> None:
+    for key in counted.keys:
+        db.queries.auth.refund(key=key)
+        db.queries.auth.delete_zero_count(key=key)

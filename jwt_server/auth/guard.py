@@ -1,4 +1,4 @@
-"""Who is asking? `@login_required` hands the answer to the route as its first argument."""
+"""The guard of the routes for signed-in users: `@login_required`, over `authenticate`."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import Any, Final
 
 from flask import request
 
-from jwt_server.auth.sign_in import confirm_password
+from jwt_server import audit
+from jwt_server.audit import Action
+from jwt_server.auth import attempts
+from jwt_server.auth.sign_in import hash_to_verify
 from jwt_server.database import Connection, Row
 from jwt_server.errors import (
     DatabaseUnavailable,
+    InvalidToken,
     KeysUnavailable,
     NotSignedIn,
     PasswordTooOld,
-    TokenExpired,
-    TokenForged,
-    TokenMalformed,
     TokenMissing,
     TokenOfDisabled,
     TokenOfNobody,
     TokenRevoked,
+    WrongPassword,
 )
 from jwt_server.security.tokens import TokenSubject
 from jwt_server.users import users
@@ -32,150 +34,137 @@ from jwt_server.web.service import current_actor, current_service, get_db, relea
 
 View = Callable[..., Any]
 
-REFUSALS: Final = (
-    TokenMissing,
-    TokenMalformed,
-    TokenForged,
-    TokenExpired,
-    TokenOfNobody,
-    TokenOfDisabled,
-    TokenRevoked,
-)
+REFUSALS: Final[list[type[NotSignedIn]]] = [TokenMissing, *InvalidToken.__subclasses__()]
 
 
 @dataclass(frozen=True)
 class CurrentUser:
-    """The signed-in user, as of this request, and the session."""
+    """The signed-in user and the session, as of this request."""
 
     id: int
     username: str
     admin: bool
     session_id: str
     authenticated_at: int
-    """When the password was last given in this session; Unix time."""
+    """When the password was last checked in this session; Unix time."""
 
 
-def login_required(view: View | None = None, *, refuse_with: int = 401) -> View:
-    """Call the view with the Caller as first argument, or refuse.
+def login_required(
+    view: View | None = None,
+    *,
+    optional: bool = False,
+    recent_password: bool = False,
+    refuse_with: int = 401,
+) -> View:
+    """Call the view with the CurrentUser as its first argument, or refuse the request.
 
-    `refuse_with` is the status of a refusal, for `/my-pets`, whose clients expect 403.
+    `optional` passes None for a request without a Bearer token. `recent_password` requires one
+    (see `require_recent_password`). `refuse_with` is the status of a refusal: the original's
+    clients of `/my-pets` expect 403.
     """
     if view is None:
-        return partial(login_required, refuse_with=refuse_with)
+        return partial(
+            login_required,
+            optional=optional,
+            recent_password=recent_password,
+            refuse_with=refuse_with,
+        )
 
-    @signed_in
-    @refuses(DatabaseUnavailable, KeysUnavailable)
+    security = perhaps_signed_in if optional else signed_in
+    others = [DatabaseUnavailable, KeysUnavailable, *([PasswordTooOld] if recent_password else [])]
+
+    @security
+    @refuses(*others)
     @refuses(*REFUSALS, status=refuse_with)
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
-            caller = authenticate(request.environ.get("HTTP_AUTHORIZATION"))
+            user = authenticate(request.environ.get("HTTP_AUTHORIZATION"))
         except NotSignedIn as refusal:
+            if optional and isinstance(refusal, TokenMissing):
+                return view(None, *args, **kwargs)
             refusal.status = refuse_with
             raise
-        return view(caller, *args, **kwargs)
-
-    return guarded
-
-
-def may_be_signed_in(view: View) -> View:
-    """Call the view with the Caller, or None where no Bearer token came; or refuse."""
-
-    @perhaps_signed_in
-    @refuses(DatabaseUnavailable, KeysUnavailable)
-    @refuses(*REFUSALS)
-    @wraps(view)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
-        try:
-            caller = authenticate(request.environ.get("HTTP_AUTHORIZATION"))
-        except TokenMissing:
-            return view(None, *args, **kwargs)
-        return view(caller, *args, **kwargs)
+        if recent_password:
+            require_recent_password(user)
+        return view(user, *args, **kwargs)
 
     return guarded
 
 
 def authenticate(authorization: str | None) -> CurrentUser:
-    """The caller that an Authorization header stands for (RFC 6750 section 2.1).
+    """Return the user and session of an Authorization header (RFC 6750 section 2.1).
 
     Raises a NotSignedIn that says what is wrong with it.
     """
     service = current_service()
     now = service.clock()
-    caller = caller_of(get_db(), service.tokens.verify(bearer_token(authorization), now), now)
-    request.environ[USER] = caller.id  # for the log
-    return caller
-
-
-def caller_of(db: Connection, bearer: TokenSubject, now: float) -> CurrentUser:
-    """Whom a verified token stands for, as of now. Raises a NotSignedIn where that is nobody.
-
-    To be asked again inside of a transaction that must not come after a sign-out.
-    """
-    row: Row | None = db.queries.auth.guarded(id=bearer.session_id)
-    if row is None or row["user_id"] != bearer.user_id:
-        raise TokenRevoked if users.find_by_id(db, bearer.user_id) else TokenOfNobody
-    if row["disabled"]:
-        raise TokenOfDisabled
-    if row["ended_at"] is not None or row["expires_at"] <= now:
-        raise TokenRevoked
-    return CurrentUser(
-        id=bearer.user_id,
-        username=row["username"],
-        admin=bool(row["admin"]),
-        session_id=bearer.session_id,
-        authenticated_at=row["authenticated_at"],
-    )
-
-
-def require_still_signed_in(db: Connection, caller: CurrentUser) -> None:
-    """Refuse where the caller has been signed out since the request began."""
-    caller_of(db, TokenSubject(caller.id, caller.session_id), current_service().clock())
-
-
-def recent_password_required(view: View) -> View:
-    """Call the view, whose first argument is the Caller, only after a recent password."""
-
-    @refuses(PasswordTooOld)
-    @wraps(view)
-    def guarded(caller: CurrentUser, *args: Any, **kwargs: Any) -> Any:
-        require_recent_password(caller)
-        return view(caller, *args, **kwargs)
-
-    return guarded
-
-
-def require_recent_password(caller: CurrentUser) -> None:
-    """Refuse with PasswordTooOld (RFC 9470) unless a password was given a short while ago."""
-    if caller.authenticated_at + PasswordTooOld.max_age <= current_service().clock():
-        raise PasswordTooOld
-
-
-def require_password(caller: CurrentUser, password: str) -> Row:
-    """The caller's row, where this is the caller's password.
-
-    Raises WrongPassword, HashingBusy, and TooManyTries: all routes that ask for it count as one.
-    """
-    service = current_service()
-    attempt = service.rate_limits.password_of(caller.id, caller.session_id)
-    release_connection()  # others need it while we hash
-    return confirm_password(
-        service.database,
-        service.hasher,
-        attempt,
-        caller.id,
-        password,
-        actor=current_actor(caller.id),
-    )
+    user = find_current_user(get_db(), service.tokens.verify(bearer_token(authorization), now), now)
+    request.environ[USER] = user.id  # for the access log
+    return user
 
 
 def bearer_token(authorization: str | None) -> str:
-    """The token in an Authorization header; the scheme's name is case-insensitive.
+    """Return the token in an Authorization header; the scheme's name is case-insensitive.
 
-    Raises TokenMissing where there is none, or where the header is of another scheme.
+    Raises TokenMissing for an absent header and for another scheme.
     """
     scheme, _, token = (authorization or "").partition(" ")
     token = token.strip(" ")
     if scheme.lower() != "bearer" or not token:
         raise TokenMissing
     return token
+
+
+def find_current_user(db: Connection, subject: TokenSubject, now: float) -> CurrentUser:
+    """Return the user and session of a verified token, if the session is active.
+
+    Raises TokenOfNobody, TokenOfDisabled or TokenRevoked.
+    """
+    row: Row | None = db.queries.auth.guarded(id=subject.session_id)
+    if row is None or row["user_id"] != subject.user_id:
+        raise TokenRevoked if users.find_by_id(db, subject.user_id) else TokenOfNobody
+    if row["disabled"]:
+        raise TokenOfDisabled
+    if row["ended_at"] is not None or row["expires_at"] <= now:
+        raise TokenRevoked
+    return CurrentUser(
+        id=subject.user_id,
+        username=row["username"],
+        admin=bool(row["admin"]),
+        session_id=subject.session_id,
+        authenticated_at=row["authenticated_at"],
+    )
+
+
+def require_still_signed_in(db: Connection, user: CurrentUser) -> None:
+    """Refuse if the session has ended since the request began; for use inside a transaction."""
+    find_current_user(db, TokenSubject(user.id, user.session_id), current_service().clock())
+
+
+def require_recent_password(user: CurrentUser) -> None:
+    """Raise PasswordTooOld (RFC 9470) unless the password was checked recently."""
+    if user.authenticated_at + PasswordTooOld.max_age <= current_service().clock():
+        raise PasswordTooOld
+
+
+def require_password(user: CurrentUser, password: str) -> Row:
+    """Check the current user's password; return the row as verified. Releases the connection.
+
+    Raises WrongPassword, HashingBusy and TooManyAttempts.
+    """
+    service, actor = current_service(), current_actor(user.id)
+    database, queue = service.database, service.hasher.queue
+    release_connection()
+    attempt = service.rate_limits.password_of(user.id, user.session_id)
+    with attempts.count_attempt(database, queue, attempt, actor.now) as counted:
+        with database.connection() as db:  # released before hashing
+            row = users.find_by_id(db, user.id)
+        is_right = service.hasher.verify(password, hash_to_verify(row))
+        with database.connection() as db, db.transaction():
+            if row is not None and is_right:
+                attempts.record_success(db, counted)
+                return row
+            audit.record(db, actor, Action.PASSWORD_REFUSED, user.id)
+            attempts.record_failure(db, counted, actor, user.id)
+    raise WrongPassword

@@ -1,14 +1,14 @@
--- Sessions, and the throttle. Live is a session that has not ended and not expired; what is dead is
--- cleared away later.
+-- Sessions and rate limits. A session is active until it ends or expires; its row is deleted later.
 
 -- name: guarded(id)^
--- The session that a token names, with its user: all that lets a request through.
+-- The session of an access token, with its user: all that decides whether a request is let through.
 SELECT sessions.user_id, sessions.authenticated_at, sessions.expires_at, sessions.ended_at,
        users.username, users.admin, users.disabled
 FROM sessions JOIN users ON users.id = sessions.user_id
 WHERE sessions.id = :id;
 
 -- name: find(id)^
+-- All that decides about a refresh.
 SELECT sessions.id, sessions.user_id, nonce, generation, refreshable, rotated_at,
        sessions.expires_at, ends_at, ended_at, users.admin, users.disabled,
        coalesce(throttle.blocked_until, 0) AS blocked_until
@@ -26,15 +26,17 @@ INSERT INTO sessions (
 );
 
 -- name: rotate(id, generation, expires_at, now)!
--- From this generation to the next; changes nothing where another was faster.
+-- From this generation to the next. Changes nothing if the session was rotated or ended, or its
+-- user disabled, since the row was read.
 UPDATE sessions
 SET generation = generation + 1, rotated_at = :now, last_used_at = :now, expires_at = :expires_at
-WHERE id = :id AND generation = :generation AND ended_at IS NULL;
+WHERE id = :id AND generation = :generation AND ended_at IS NULL
+AND EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND users.disabled = 0);
 
 -- name: authenticate(id, now)!
 UPDATE sessions SET authenticated_at = :now WHERE id = :id AND ended_at IS NULL;
 
--- name: live_of_user(user_id, now)
+-- name: active_of_user(user_id, now)
 -- In no order.
 SELECT number, id, created_at, last_used_at, address, user_agent FROM sessions
 WHERE user_id = :user_id AND ended_at IS NULL AND expires_at > :now;
@@ -48,19 +50,18 @@ UPDATE sessions SET ended_at = :now, expires_at = :now
 WHERE user_id = :user_id AND id <> :spared AND ended_at IS NULL AND expires_at > :now;
 
 -- name: end_everyones(now)!
--- Reads the whole table: an operator asks for it, once in a while.
 UPDATE sessions SET ended_at = :now, expires_at = :now
 WHERE ended_at IS NULL AND expires_at > :now;
 
--- name: clear_away(before, most)!
--- Sessions that died before then, the oldest first.
+-- name: prune_sessions(before, limit)!
+-- Those that ended or expired before then, oldest first.
 DELETE FROM sessions WHERE number IN (
-    SELECT number FROM sessions WHERE expires_at < :before ORDER BY expires_at LIMIT :most
+    SELECT number FROM sessions WHERE expires_at < :before ORDER BY expires_at LIMIT :limit
 );
 
 -- name: blocked(own, address, account, username_key, network, since, now)^
--- Until when a try is refused, or null. What is counted against the account does not hold where its
--- user is known to sign in from.
+-- Until when an attempt is refused, or null. The account's limit does not apply to a network from
+-- which its user is known to sign in.
 SELECT max(blocked_until) AS until FROM throttle
 WHERE key IN (:own, :address, :account) AND blocked_until > :now AND (
     key <> :account OR NOT EXISTS (
@@ -70,21 +71,23 @@ WHERE key IN (:own, :address, :account) AND blocked_until > :now AND (
     )
 );
 
--- name: is_known(username_key, network, since)^
+-- name: is_known_address(username_key, network, since)^
 SELECT 1 AS known FROM users JOIN known_addresses ON known_addresses.user_id = users.id
 WHERE users.username_key = :username_key
 AND known_addresses.network = :network AND known_addresses.last_at > :since;
 
--- name: counted(key, now)^
-SELECT count, expires_at FROM throttle WHERE key = :key AND expires_at > :now;
+-- name: window_end(key, now)$
+-- When the current window of a rate limit ends, or null.
+SELECT expires_at FROM throttle WHERE key = :key AND expires_at > :now;
 
--- name: count(key, expires_at, now, anew)^
--- One more. What is over begins again with one, and where it is `anew` the time does each time.
+-- name: count(key, expires_at, now, restart)^
+-- One more. An expired window starts again at one; with `restart`, each attempt also extends the
+-- window.
 INSERT INTO throttle (key, count, expires_at, blocked_until) VALUES (:key, 1, :expires_at, 0)
 ON CONFLICT (key) DO UPDATE SET
     count = CASE WHEN throttle.expires_at > :now THEN throttle.count + 1 ELSE 1 END,
     expires_at = CASE
-        WHEN :anew OR throttle.expires_at <= :now THEN excluded.expires_at
+        WHEN :restart OR throttle.expires_at <= :now THEN excluded.expires_at
         ELSE throttle.expires_at
     END
 RETURNING count, expires_at;
@@ -92,32 +95,32 @@ RETURNING count, expires_at;
 -- name: block(key, until)!
 UPDATE throttle SET blocked_until = :until WHERE key = :key;
 
--- name: give_back(key)!
--- One less, so that another is free: whoever was let in was not refused.
+-- name: refund(key)!
+-- One less, which ends a lockout.
 UPDATE throttle SET count = count - 1, blocked_until = 0 WHERE key = :key AND count > 0;
 
--- name: forget_empty(key)!
+-- name: delete_zero_count(key)!
 DELETE FROM throttle WHERE key = :key AND count = 0;
 
--- name: forget_count(key)!
+-- name: delete_count(key)!
 DELETE FROM throttle WHERE key = :key;
 
--- name: forget_counts(first, end)!
+-- name: delete_counts(first, end)!
 DELETE FROM throttle WHERE key >= :first AND key < :end;
 
--- name: clear_counts_away(now, most)!
--- Those that are over, the oldest first.
+-- name: prune_counts(now, limit)!
+-- Those whose window has ended, oldest first.
 DELETE FROM throttle WHERE key IN (
-    SELECT key FROM throttle WHERE expires_at <= :now ORDER BY expires_at LIMIT :most
+    SELECT key FROM throttle WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit
 );
 
--- name: know_address(user_id, network, now)!
+-- name: remember_address(user_id, network, now)!
 INSERT INTO known_addresses (user_id, network, last_at) VALUES (:user_id, :network, :now)
 ON CONFLICT (user_id, network) DO UPDATE SET last_at = excluded.last_at;
 
--- name: forget_addresses(before, most)!
--- Those that were last signed in from before then, the oldest first.
+-- name: prune_addresses(before, limit)!
+-- Those with no sign-in since then, oldest first.
 DELETE FROM known_addresses WHERE (user_id, network) IN (
     SELECT user_id, network FROM known_addresses WHERE last_at <= :before
-    ORDER BY last_at LIMIT :most
+    ORDER BY last_at LIMIT :limit
 );

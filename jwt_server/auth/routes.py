@@ -1,4 +1,4 @@
-"""Signing in and out, and staying so: passwords and refresh tokens in, tokens out."""
+"""Routes for signing in, refreshing and signing out."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any, Final
 from flask import Response, current_app, jsonify
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validate
 
+from jwt_server.audit import Action
 from jwt_server.auth import sessions
-from jwt_server.auth.guard import CurrentUser, may_be_signed_in
+from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.auth.sign_in import sign_in
-from jwt_server.auth.sign_out import end_all, sign_out, sign_out_by_token
 from jwt_server.auth.token_responses import (
-    COMPACT,
+    COMPACT_JWT,
     TokenSchema,
-    access_token_of,
-    lasting_terms,
-    require_key,
-    text_terms,
-    this_device,
+    current_device,
+    issue_access_token,
+    refreshable_lifetime,
+    require_signing_key,
+    text_lifetime,
     token_object,
 )
 from jwt_server.errors import (
@@ -43,10 +43,10 @@ from jwt_server.web.problems import prefers_json
 from jwt_server.web.routing import Blueprint
 from jwt_server.web.service import audit_cutoff, current_actor, current_service, get_db
 
-bp = Blueprint("auth", __name__, description="Signing in and out, and staying so.")
+bp = Blueprint("auth", __name__, description="Signing in, refreshing, signing out.")
 
 MAX_REFRESH_TOKEN: Final = 200
-"""Ours have some 80 characters."""
+"""In characters; this service's have about 80."""
 
 SCOPES: Final = ("local", "others", "global")
 
@@ -57,7 +57,7 @@ def _within_limit(username: str) -> None:
 
 
 class CredentialsSchema(BodySchema):
-    """The original's two fields, with its own messages where one is missing."""
+    """The original's two fields, with its messages for a missing one."""
 
     any_content_type = True
 
@@ -70,38 +70,38 @@ class CredentialsSchema(BodySchema):
         metadata={
             "format": "username",
             "maxLength": names.MAX_CHARACTERS,
-            "description": "In any case; the length is that of its NFKC.",
+            "description": "Case-insensitive; the length is counted in NFKC.",
         },
     )
     password = Text(required=True, validate=validate.Length(1, passwords.MAX_CHARACTERS))
 
     @pre_load
     def require_both(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
-        """The original tests both for truth, in this order, before anything else."""
+        """Refuse a falsy field before all other checks, as the original does."""
         for name in ("username", "password"):
             value = data.get(name)
-            if value is None or value in ("", 0):  # 0 equals False and 0.0, too
+            if value is None or value in ("", 0):  # False and 0.0 equal 0
                 raise CredentialRequired(name)
         repeated = [name for name, value in data.items() if value is REPEATED]
-        if repeated:  # also where the field is not one of ours
+        if repeated:  # even if the field is unknown
             raise ValidationError({name: [SEND_ONCE] for name in repeated})
         return data
 
 
 class RefreshSchema(BodySchema):
-    """The refresh token that is to be used up."""
+    """The refresh token to use up."""
 
     refresh_token = Text(required=True, validate=validate.Length(1, MAX_REFRESH_TOKEN))
 
 
 class LogoutSchema(BodySchema):
-    """For a client that has no access token any more."""
+    """For a client whose access token has expired."""
 
-    refresh_token = AnyText()  # what is none of ours is signed out already
+    refresh_token = AnyText()  # any text: an invalid token is signed out already
 
 
 class ScopeSchema(Schema):
-    """Which of the user's sessions end."""
+    """Which of the user's sessions to end."""
 
     class Meta:
         unknown = EXCLUDE
@@ -114,26 +114,26 @@ class ScopeSchema(Schema):
 @refuses(DatabaseUnavailable, HashingBusy, KeysUnavailable)
 @bp.arguments(CredentialsSchema)
 @bp.response(200, TokenSchema)
-@bp.response(200, {"type": "string", "pattern": COMPACT}, content_type="text/plain")
+@bp.response(200, {"type": "string", "pattern": COMPACT_JWT}, content_type="text/plain")
 def issue_token(credentials: dict[str, str]) -> Response:
-    """Sign in: the bare token as text, or a token object for a client that prefers JSON."""
+    """Sign in; get the bare token as text, or a token object if the client prefers JSON."""
     service = current_service()
-    require_key()
+    require_signing_key()
     as_json = prefers_json()
     session = sign_in(
         service.database,
         service.hasher,
         service.rate_limits,
         **credentials,
-        terms=lasting_terms() if as_json else text_terms(),
-        device=this_device(),
+        lifetime=refreshable_lifetime() if as_json else text_lifetime(),
+        device=current_device(),
         now=service.now(),
-        audited_since=audit_cutoff(),
+        audit_cutoff=audit_cutoff(),
     )
     if as_json:
         response = jsonify(token_object(session))
     else:
-        token, _ = access_token_of(session, service.settings.text_token_ttl)
+        token, _ = issue_access_token(session, service.settings.text_token_ttl)
         response = current_app.response_class(token, mimetype="text/plain")
     response.vary.add("Accept")
     return response
@@ -145,15 +145,15 @@ def issue_token(credentials: dict[str, str]) -> Response:
 @bp.arguments(RefreshSchema)
 @bp.response(200, TokenSchema)
 def refresh(body: dict[str, str]) -> dict[str, Any]:
-    """Fresh tokens for a refresh token, which is used up.
+    """Exchange a refresh token for new tokens.
 
-    Sent again within `REFRESH_GRACE` seconds it gets the same successor; later it was stolen from
-    somebody, and the session ends. Too often is 30 times a minute in one session, and changes
-    nothing: the token is good for later.
+    Sent again within `REFRESH_GRACE` seconds, it gets the same new refresh token; later, it counts
+    as stolen, and the session ends. The limit of 30 refreshes a minute per session changes nothing:
+    the token stays good.
     """
     service = current_service()
-    require_key()
-    session = sessions.rotate(
+    require_signing_key()
+    session = sessions.refresh(
         get_db(),
         service.refresh_tokens,
         body["refresh_token"],
@@ -165,25 +165,24 @@ def refresh(body: dict[str, str]) -> dict[str, Any]:
 
 
 @bp.route("/auth/logout", methods=["POST"])
-@may_be_signed_in
+@login_required(optional=True)
 @bp.arguments(LogoutSchema)
 @bp.arguments(ScopeSchema, query=True)
 @bp.response(204)
 def logout(caller: CurrentUser | None, body: dict[str, str], scope: dict[str, str]) -> Response:
-    """Sign out: this session, the user's others, or all of them.
+    """Sign out of this session, of the user's others, or of all; never asks for a password.
 
-    With a refresh token in place of an access token, its session. Signing out never asks for a
-    password.
+    A refresh token in place of an access token ends its own session.
     """
     service = current_service()
     db, actor = get_db(), current_actor(caller.id if caller else None)
     if caller is None and "refresh_token" not in body:
         raise TokenMissing
     if caller is None:
-        sign_out_by_token(db, service.refresh_tokens, body["refresh_token"], actor=actor)
+        sessions.end_by_token(db, service.refresh_tokens, body["refresh_token"], actor=actor)
     elif scope["scope"] == "local":
-        sign_out(db, caller.id, caller.session_id, actor=actor)
+        sessions.end(db, caller.id, caller.session_id, actor=actor, action=Action.SIGNED_OUT)
     else:
         spared = caller.session_id if scope["scope"] == "others" else ""
-        end_all(db, caller.id, actor=actor, spared=spared)
+        sessions.sign_out_all(db, caller.id, actor=actor, spared=spared)
     return current_app.response_class(status=204)

@@ -1,4 +1,4 @@
-"""The caller's sessions: which there are, ending one, and giving the password once more."""
+"""Routes for the current user's sessions: list, end, re-enter the password."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from jwt_server.auth.guard import (
     require_recent_password,
     require_still_signed_in,
 )
-from jwt_server.auth.sign_out import end_one
 from jwt_server.database import Row
 from jwt_server.errors import HashingBusy, NotFound, PasswordTooOld, TooManyAttempts, WrongPassword
 from jwt_server.security import passwords
@@ -25,11 +24,11 @@ from jwt_server.web.parsing import BodySchema
 from jwt_server.web.routing import Blueprint
 from jwt_server.web.service import current_actor, current_service, get_db
 
-bp = Blueprint("sessions", __name__, description="Where the caller is signed in.")
+bp = Blueprint("sessions", __name__, description="The current user's sessions.")
 
 
 class PasswordSchema(BodySchema):
-    """The caller's own password."""
+    """The current user's password."""
 
     password = Text(required=True, validate=validate.Length(1, passwords.MAX_CHARACTERS))
 
@@ -51,7 +50,7 @@ class SessionSchema(Schema):
 @bp.arguments(PasswordSchema)
 @bp.response(204)
 def reauthenticate(caller: CurrentUser, body: dict[str, str]) -> Response:
-    """Give the password once more, for what asks for a recent one."""
+    """Enter the password again, for routes that require a recent one."""
     require_password(caller, body["password"])
     db = get_db()
     with db.transaction():
@@ -66,8 +65,8 @@ def reauthenticate(caller: CurrentUser, body: dict[str, str]) -> Response:
 @login_required
 @bp.response(200, SessionSchema(many=True))
 def list_sessions(caller: CurrentUser) -> list[Row]:
-    """The caller's live sessions, oldest first; 50 at the most."""
-    rows = sessions.live(get_db(), caller.id, current_service().now())
+    """List the current user's active sessions, oldest first; at most 50."""
+    rows = sessions.active(get_db(), caller.id, current_service().now())
     return [row | {"current": row["id"] == caller.session_id} for row in rows]
 
 
@@ -76,9 +75,11 @@ def list_sessions(caller: CurrentUser) -> list[Row]:
 @refuses(NotFound, PasswordTooOld)
 @bp.response(204)
 def end_session(caller: CurrentUser, session_id: str) -> Response:
-    """End one of the caller's sessions; another than this one needs a recent password."""
+    """End one of the current user's sessions; any but this one needs a recent password."""
     if session_id != caller.session_id:
         require_recent_password(caller)
-    if not end_one(get_db(), caller.id, session_id, actor=current_actor(caller.id)):
+    actor = current_actor(caller.id)
+    ended = sessions.end(get_db(), caller.id, session_id, actor=actor, action=Action.SESSION_ENDED)
+    if not ended:
         raise NotFound
     return current_app.response_class(status=204)

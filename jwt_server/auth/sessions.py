@@ -1,21 +1,21 @@
-"""Sessions: opened at sign-in, kept up by refreshing, ended by anyone who may.
+"""Sessions: opened at sign-in, extended by refreshing, ended by signing out.
 
-Each refresh token is good for one rotation. The one just replaced gets the same successor within
-the grace, for two tabs and lost answers; any other that was replaced is in two hands, and ends
-the session for both. Times are Unix times, lifetimes seconds.
+Each refresh token is good for one rotation. The token just replaced gets the same successor within
+the grace period, for two tabs and lost responses. Any other replaced token is in two hands, and
+ends the session for both. Times are Unix times, lifetimes seconds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
+from typing import Final
 
 from jwt_server import audit
 from jwt_server.audit import Action, Actor
 from jwt_server.auth import attempts
 from jwt_server.database import Connection, Row
 from jwt_server.errors import (
-    RefreshRefused,
     RefreshTokenInvalid,
     RefreshTokenReused,
     SessionEnded,
@@ -23,21 +23,21 @@ from jwt_server.errors import (
     TooManyAttempts,
 )
 from jwt_server.security import rate_limits, refresh_tokens
-from jwt_server.security.refresh_tokens import ParsedRefreshToken, RefreshTokens
+from jwt_server.security.refresh_tokens import RefreshTokens
 
-MOST = 50
-"""So many live sessions a user may have; the oldest ends."""
+MAX_SESSIONS_PER_USER: Final = 50
+"""Active sessions per user; signing in beyond this ends the oldest."""
 
-KEPT = 24 * 60 * 60
-"""How long a dead session can still be told from one that never was."""
+RETENTION_SECONDS: Final = 24 * 60 * 60
+"""How long an ended or expired session can be told from one that never existed."""
 
-BATCH = 20
-"""So many dead sessions each new one clears away, so that the table does not grow for ever."""
+PRUNE_BATCH: Final = 20
+"""Sessions past their retention that each sign-in deletes, so that the table stays bounded."""
 
 
 @dataclass(frozen=True)
 class SessionLifetime:
-    """How long a session lives: unrefreshed, and at all."""
+    """How long a session lives without a refresh (`idle`), and with refreshes (`absolute`)."""
 
     idle: int
     absolute: int
@@ -46,170 +46,149 @@ class SessionLifetime:
 
 @dataclass(frozen=True)
 class Device:
-    """Where a session was opened from, as far as one can tell."""
+    """The client that opened a session."""
 
     address: str
     user_agent: str
 
 
-@dataclass(frozen=True)
-class Session:
-    """What tokens of a session are made of."""
-
-    id: str
-    user_id: int
-    admin: bool
-    nonce: bytes
-    generation: int
-    refreshable: bool
-    expires_at: int
-    ends_at: int
-
-
 def open_session(
-    db: Connection, user: Row, terms: SessionLifetime, device: Device, now: int
-) -> Session:
-    """Open a session for the user, inside of the transaction that has found the user in order.
+    db: Connection, user: Row, lifetime: SessionLifetime, device: Device, now: int
+) -> Row:
+    """Open a session, inside the transaction that has checked the user; return it for the tokens.
 
-    Ends the oldest where there are too many, and clears away some that are long dead.
+    Ends the user's oldest sessions beyond the limit, and prunes old ones of all users.
     """
-    session = Session(
-        id=refresh_tokens.new_session_id(),
-        user_id=user["id"],
-        admin=bool(user["admin"]),
-        nonce=refresh_tokens.new_nonce(),
-        generation=1,
-        refreshable=terms.refreshable,
-        expires_at=now + min(terms.idle, terms.absolute),
-        ends_at=now + terms.absolute,
-    )
+    session = {
+        "id": refresh_tokens.new_session_id(),
+        "user_id": user["id"],
+        "nonce": refresh_tokens.new_nonce(),
+        "expires_at": now + min(lifetime.idle, lifetime.absolute),
+    }
     db.queries.auth.insert(
-        id=session.id,
-        user_id=session.user_id,
-        nonce=session.nonce,
-        refreshable=session.refreshable,
+        refreshable=lifetime.refreshable,
         now=now,
-        expires_at=session.expires_at,
-        ends_at=session.ends_at,
+        ends_at=now + lifetime.absolute,
         address=device.address,
         user_agent=device.user_agent,
+        **session,
     )
-    _end_surplus(db, session, now)
-    clear_away(db, now, BATCH)
-    return session
+    for oldest in active(db, user["id"], now)[:-MAX_SESSIONS_PER_USER]:
+        db.queries.auth.end_one(user_id=user["id"], id=oldest["id"], now=now)
+    prune(db, now)
+    return session | {"generation": 1, "admin": user["admin"]}
 
 
-def _end_surplus(db: Connection, newest: Session, now: int) -> None:
-    for row in live(db, newest.user_id, now)[:-MOST]:
-        end(db, newest.user_id, row["id"], now)
-
-
-def live(db: Connection, user_id: int, now: int) -> list[Row]:
-    """A user's live sessions, in the order in which they were opened."""
-    rows: list[Row] = db.queries.auth.live_of_user(user_id=user_id, now=now)
+def active(db: Connection, user_id: int, now: int) -> list[Row]:
+    """Return a user's active sessions, oldest first."""
+    rows: list[Row] = db.queries.auth.active_of_user(user_id=user_id, now=now)
     return sorted(rows, key=itemgetter("number"))
 
 
-def rotate(
+def refresh(
     db: Connection, tokens: RefreshTokens, token: str, *, idle: int, grace: int, actor: Actor
-) -> Session:
-    """The session that a refresh token keeps up, with the generation of the token's successor.
+) -> Row:
+    """Return the session that a refresh token extends, at the generation of the next token.
 
-    Raises a RefreshRefused that says why there is none; TooManyTries, which changes nothing.
+    Raises RefreshTokenInvalid, RefreshTokenReused, SessionExpired or SessionEnded; and
+    TooManyAttempts, which changes nothing, so that the token stays good.
     """
-    shown = refresh_tokens.parse(token)
-    verified(db, tokens, shown)  # what is not ours takes no write lock
-    with db.transaction():
-        outcome = _step(db, shown, idle, grace, actor)
-    if isinstance(outcome, RefreshRefused | TooManyAttempts):
-        raise outcome
-    return outcome
+    now = actor.now
+    while True:  # a second time only if another request rotated or ended the session meanwhile
+        generation, row = verify(db, tokens, token)
+        if not row["refreshable"]:
+            raise RefreshTokenInvalid
+        if row["ended_at"] is not None or row["disabled"]:
+            raise SessionEnded
+        if row["expires_at"] <= now:
+            raise SessionExpired
+        replaced = row["generation"] - generation
+        if replaced == 1 and grace and abs(now - row["rotated_at"]) <= grace:
+            return row
+        if replaced:
+            action = Action.REFRESH_TOKEN_REUSED
+            ended = end(db, row["user_id"], row["id"], actor=actor, action=action)
+            raise RefreshTokenReused if ended else SessionEnded
+        if row["blocked_until"] > now:
+            raise TooManyAttempts(row["blocked_until"] - now)
+        rotated = _rotate(db, row, min(now + idle, row["ends_at"]), actor)
+        if rotated is not None:
+            return rotated
 
 
-def verified(db: Connection, tokens: RefreshTokens, shown: ParsedRefreshToken) -> Row:
-    """The row of the session that a refresh token names, live or dead.
+def verify(db: Connection, tokens: RefreshTokens, token: str) -> tuple[int, Row]:
+    """Return a refresh token's generation and its session, active or not, without a write lock.
 
-    Raises RefreshTokenInvalid where the token is not ours.
+    Raises RefreshTokenInvalid unless this service has issued the token.
     """
-    row: Row | None = db.queries.auth.find(id=shown.session_id)
-    if row is None or not tokens.verify(shown, row["nonce"]):
+    parsed = refresh_tokens.parse(token)
+    row: Row | None = db.queries.auth.find(id=parsed.session_id)
+    if row is None or not tokens.verify(parsed, row["nonce"]):
         raise RefreshTokenInvalid
-    return row
+    return parsed.generation, row
 
 
-def _step(
-    db: Connection, shown: ParsedRefreshToken, idle: int, grace: int, actor: Actor
-) -> Session | RefreshRefused | TooManyAttempts:
-    """What a verified token does to its session; returned, as a refusal may be a change, too."""
-    now = actor.now
-    row: Row | None = db.queries.auth.find(id=shown.session_id)
-    if row is not None and not row["refreshable"]:
-        return RefreshTokenInvalid()  # nobody was given one
-    if row is None or row["ended_at"] is not None or row["disabled"]:
-        return SessionEnded()
-    if row["expires_at"] <= now:
-        return SessionExpired()
-    age = row["generation"] - shown.generation
-    if age == 0:
-        return _next(db, row, idle, actor)
-    if age == 1 and grace and abs(now - row["rotated_at"]) <= grace:
-        return _session(row)
-    end(db, row["user_id"], row["id"], now)
-    audit.record(db, actor, Action.REFRESH_TOKEN_REUSED, row["user_id"], session=row["id"])
-    return RefreshTokenReused()
-
-
-def _next(db: Connection, row: Row, idle: int, actor: Actor) -> Session | TooManyAttempts:
-    """The session, one generation on, unless it has come to that too often this minute."""
-    now = actor.now
-    if row["blocked_until"] > now:
-        return TooManyAttempts(row["blocked_until"] - now)
-    if attempts.count(db, rate_limits.refreshes_of(row["id"]), now):
-        details = {"limit": "refresh", "session": row["id"]}
-        audit.record(db, actor, Action.LOCKED_OUT, row["user_id"], **details)
-    expires_at = min(now + idle, row["ends_at"])
-    db.queries.auth.rotate(
-        id=row["id"], generation=row["generation"], expires_at=expires_at, now=now
-    )
-    return _session(row | {"generation": row["generation"] + 1, "expires_at": expires_at})
-
-
-def end(db: Connection, user_id: int, session_id: str, now: int) -> bool:
-    """End one live session of a user; whether there was one."""
+def _rotate(db: Connection, row: Row, expires_at: int, actor: Actor) -> Row | None:
+    """Count the refresh and move to the next generation; None if the session has changed."""
     with db.transaction():
-        ended: int = db.queries.auth.end_one(user_id=user_id, id=session_id, now=now)
+        rotated = db.queries.auth.rotate(
+            id=row["id"], generation=row["generation"], expires_at=expires_at, now=actor.now
+        )
+        if not rotated:
+            return None
+        if attempts.count(db, rate_limits.refresh_limit(row["id"]), actor.now):
+            details = {"limit": "refresh", "session": row["id"]}
+            audit.record(db, actor, Action.LOCKED_OUT, row["user_id"], **details)
+    return row | {"generation": row["generation"] + 1, "expires_at": expires_at}
+
+
+def end(db: Connection, user_id: int, session_id: str, *, actor: Actor, action: Action) -> bool:
+    """End one active session of a user and record it as `action`; return whether there was one."""
+    with db.transaction(urgent=True):
+        ended: int = db.queries.auth.end_one(user_id=user_id, id=session_id, now=actor.now)
+        if ended:
+            audit.record(db, actor, action, user_id, session=session_id)
     return ended > 0
 
 
+def end_by_token(db: Connection, tokens: RefreshTokens, token: str, *, actor: Actor) -> None:
+    """Sign out of a refresh token's session, of any generation; ignore an invalid token."""
+    try:
+        _, row = verify(db, tokens, token)
+    except RefreshTokenInvalid:
+        return
+    actor = replace(actor, id=row["user_id"])
+    end(db, row["user_id"], row["id"], actor=actor, action=Action.SIGNED_OUT)
+
+
 def end_all(db: Connection, user_id: int, now: int, spared: str = "") -> int:
-    """End a user's live sessions, but for one; how many."""
+    """End a user's active sessions but one; return how many."""
     with db.transaction():
         ended: int = db.queries.auth.end_of_user(user_id=user_id, spared=spared, now=now)
     return ended
 
 
 def end_everyones(db: Connection, now: int) -> int:
-    """End all live sessions there are; how many."""
+    """End all active sessions of all users; return how many."""
     with db.transaction():
         ended: int = db.queries.auth.end_everyones(now=now)
     return ended
 
 
-def clear_away(db: Connection, now: int, most: int) -> int:
-    """Delete up to `most` sessions that are long dead; how many."""
+def sign_out_all(db: Connection, user_id: int | None, *, actor: Actor, spared: str = "") -> int:
+    """End all sessions of a user but one, or of everyone, and record it; return how many."""
+    with db.transaction(urgent=True):
+        if user_id is None:
+            ended = end_everyones(db, actor.now)
+        else:
+            ended = end_all(db, user_id, actor.now, spared)
+        if ended:
+            audit.record(db, actor, Action.SESSIONS_ENDED, user_id, sessions=ended)
+    return ended
+
+
+def prune(db: Connection, now: int, limit: int = PRUNE_BATCH) -> int:
+    """Delete up to `limit` sessions past their retention; return how many."""
     with db.transaction():
-        cleared: int = db.queries.auth.clear_away(before=now - KEPT, most=most)
-    return cleared
-
-
-def _session(row: Row) -> Session:
-    return Session(
-        id=row["id"],
-        user_id=row["user_id"],
-        admin=bool(row["admin"]),
-        nonce=row["nonce"],
-        generation=row["generation"],
-        refreshable=bool(row["refreshable"]),
-        expires_at=row["expires_at"],
-        ends_at=row["ends_at"],
-    )
+        deleted: int = db.queries.auth.prune_sessions(before=now - RETENTION_SECONDS, limit=limit)
+    return deleted

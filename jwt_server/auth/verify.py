@@ -1,4 +1,4 @@
-"""What other services verify tokens with: nginx by asking here, the rest by the public keys."""
+"""Routes for other services: token verification for nginx, and the public keys (JWKS)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class KeySetSchema(Schema):
 @login_required
 @bp.response(204, headers=["X-Auth-User-Id", "X-Auth-Username", "X-Auth-Admin"])
 def verify(caller: CurrentUser) -> Response:
-    """Whose token it is, for nginx's `auth_request`; the name is percent-encoded UTF-8."""
+    """Verify a token for nginx's `auth_request`; the username is percent-encoded UTF-8."""
     response = current_app.response_class(status=204)
     response.headers["X-Auth-User-Id"] = str(caller.id)
     response.headers["X-Auth-Username"] = quote(caller.username, safe="")
@@ -38,7 +38,7 @@ def verify(caller: CurrentUser) -> Response:
 @refuses(KeysUnavailable)
 @bp.response(200, KeySetSchema, headers=["Cache-Control"])
 def show_keys() -> Response:
-    """The public keys that access tokens are verified with; none under HS256."""
+    """Return the public keys that verify access tokens; none under HS256."""
     service = current_service()
     response = jsonify(keys=service.tokens.keys.jwks())
     response.headers["Cache-Control"] = f"public, max-age={service.settings.jwks_max_age}"

@@ -11,7 +11,6 @@ from jwt_server.cli import (
     doctor,
     import_koa,
     keys,
-    reload,
     sessions,
     users,
 )
@@ -19,6 +18,6 @@ from jwt_server.cli import (
 
 def init_app(app: Flask) -> None:
     """Put the commands on `flask --app wsgi`."""
-    for module in (audit, backups, databases, doctor, import_koa, keys, reload, sessions, users):
+    for module in (audit, backups, databases, doctor, import_koa, keys, sessions, users):
         for command in module.top.commands.values():
             app.cli.add_command(command)

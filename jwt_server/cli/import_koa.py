@@ -103,7 +103,7 @@ def _import_user(db: Connection, user: Row, now: int) -> list[str]:
     """
     user_id, name = _valid_id(user["id"]), user["username"]
     problems = [] if user_id else [BAD_ID]
-    complaint = names.complaint(name) if isinstance(name, str) else "It is not text."
+    complaint = names.find_problem(name) if isinstance(name, str) else "It is not text."
     if complaint:
         problems.append(f"the name can't be used. {complaint}")
     password_hash = user["password_hash"]
@@ -122,7 +122,7 @@ def _import_user(db: Connection, user: Row, now: int) -> list[str]:
     if user_id and key and not conflicts:
         db.queries.cli.insert_user(
             id=user_id,
-            username=names.normalized(name),
+            username=names.normalize(name),
             username_key=key,
             password_hash=NO_HASH if cost is None else password_hash,
             now=now,

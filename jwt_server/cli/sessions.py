@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from jwt_server import audit
-from jwt_server.auth import attempts, sign_out
+from jwt_server.auth import attempts
 from jwt_server.auth import sessions as auth_sessions
 from jwt_server.cli.base import Group, opened, operator_actor
 from jwt_server.database import Connection
@@ -22,10 +22,10 @@ BATCH = 1000
 """So many rows go in one transaction, so that others get their turn to write."""
 
 OVER: Final[Mapping[str, Callable[[Connection, int, int], int]]] = {
-    "dead sessions": auth_sessions.clear_away,
-    "counts of tries": attempts.clear_away,
-    "old addresses": attempts.forget_addresses,
-    "rows of the audit log": lambda db, _now, most: audit.clear_away(db, audit_cutoff(), most),
+    "dead sessions": auth_sessions.prune,
+    "counts of tries": attempts.prune,
+    "old addresses": attempts.prune_addresses,
+    "rows of the audit log": lambda db, _now, most: audit.prune(db, audit_cutoff(), most),
 }
 
 
@@ -47,9 +47,10 @@ def end(name: str | None, *, everyones: bool) -> None:
         raise click.UsageError("Say either --user NAME or --all.")
     with opened() as db:
         if name is None:
-            ended = sign_out.end_everyones(db, actor=operator_actor())
+            ended = auth_sessions.sign_out_all(db, None, actor=operator_actor())
         else:
-            ended = sign_out.end_all(db, users.get_by_name(db, name)["id"], actor=operator_actor())
+            user_id = users.get_by_name(db, name)["id"]
+            ended = auth_sessions.sign_out_all(db, user_id, actor=operator_actor())
     click.echo(f"Ended: {ended} {'session' if ended == 1 else 'sessions'}")
 
 

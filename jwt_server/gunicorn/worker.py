@@ -12,9 +12,9 @@ and a request that crosses the end of an idle connection meets a reset.
 
 from __future__ import annotations
 
-import os
 import select
 import selectors
+import signal
 import socket
 import time
 from collections import deque
@@ -25,9 +25,6 @@ from threading import Lock
 from typing import Any, Final
 
 from gunicorn.workers.gthread import ThreadWorker
-
-from jwt_server.config import process_settings
-from jwt_server.gunicorn import scrape
 
 MOMENT: Final = 5
 """How long a thread waits for the next request on its connection, in milliseconds."""
@@ -46,25 +43,14 @@ class Worker(ThreadWorker):
         self.waiting = 0
         """How many connections wait for a thread."""
         self.lock = Lock()
-        self.ready: int | None = None
-        """Where a byte says that this worker takes requests, if anybody waits for that."""
         self.leaving: deque[Any] = deque()
         """The connections that have ended for us, the longest first; `timeout` says for how long
         the client may take to see it."""
 
-    def load_wsgi(self) -> None:
-        """Load the service, and put the figures for Prometheus beside it."""
-        super().load_wsgi()  # type: ignore[no-untyped-call]  # as above
-        settings = process_settings()
-        if settings.metrics_port:
-            self.wsgi = scrape.beside(self.wsgi, settings, scrape.shared_folder())
-
-    def run(self) -> None:
-        """Take requests until it is to stop."""
-        if self.ready is not None:
-            os.write(self.ready, b".")
-            os.close(self.ready)
-        super().run()  # type: ignore[no-untyped-call]  # as above
+    def init_signals(self) -> None:
+        """Ignore SIGHUP, which `systemctl kill` and a closed terminal send to the workers, too."""
+        super().init_signals()  # type: ignore[no-untyped-call]  # as above
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def is_parent_alive(self) -> bool:
         """Whether the arbiter lives; where it was killed, stop as on SIGTERM.

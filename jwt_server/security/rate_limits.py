@@ -1,8 +1,8 @@
-"""What counts as a try to guess: under which keys, and what it may come to.
+"""Rate limits: what an attempt counts against, under which keys, and how long a lockout lasts.
 
-A key with a name or an address in it is a keyed hash: people type their passwords for names, and
-the table of counts is to tell nobody of either. Names come as their keys (`username_key`), so one
-account has one count, however it is spelled. Times are in seconds.
+Names and addresses in a key are keyed hashes: people type passwords for names, and the table of
+counts must reveal neither. Names come as their keys (`username_key`), so that one account has one
+count, however it is spelled. Times are in seconds.
 """
 
 from __future__ import annotations
@@ -18,72 +18,72 @@ MINUTE: Final = 60
 DAY: Final = 24 * 60 * MINUTE
 
 ADDRESS_WINDOW: Final = 15 * MINUTE
-LONGEST_WAIT: Final = 15 * MINUTE
+MAX_DOUBLING_LOCKOUT: Final = 15 * MINUTE
 
-SHARE: Final = 10
-"""What one address may add to the count of an account."""
+ACCOUNT_SHARE: Final = 10
+"""How much one address may add to the count of an account."""
 
-SIGN_UPS: Final = 10
-"""So many a day, from one address."""
+SIGN_UPS_PER_DAY: Final = 10
+"""From one address."""
 
-REFRESHES: Final = 30
-"""So many a minute, of one session."""
+REFRESHES_PER_MINUTE: Final = 30
+"""Of one session."""
 
-CLIENT_BITS: Final = 64
-"""An IPv6 client has at least so much of a network to itself, and any address in it."""
+CLIENT_PREFIX: Final = 64
+"""An IPv6 client has at least this network to itself, and uses any address in it."""
 
-SITE_BITS: Final = 48
-"""What a site gets of IPv6."""
+SITE_PREFIX: Final = 48
+"""The IPv6 network that a site is assigned."""
 
 MAC_BYTES: Final = 16
 
 
 @dataclass(frozen=True)
-class Counter:
-    """What is counted under one key: so many are free within so many seconds, from the first on."""
+class RateLimit:
+    """At most `limit` attempts in a window of `window` seconds, counted under `key`."""
 
     key: str
-    free: int
-    seconds: int
+    limit: int
+    window: int
     doubling: bool = False
-    """Whether then come waits that double, and each try begins the time anew."""
-    limit: str = ""
-    """What it is called in the audit log."""
+    """Whether lockouts start at a second and double, and each attempt restarts the window."""
+    name: str = ""
+    """For the audit log."""
 
     def blocked_until(self, count: int, expires_at: int, now: int) -> int:
-        """Until when the next is refused after this many; 0 where it is not."""
-        if count < self.free:
+        """Return until when the next attempt is refused after `count`; 0 if it is not."""
+        if count < self.limit:
             return 0
         if not self.doubling:
             return expires_at
-        doublings = min(count - self.free, LONGEST_WAIT.bit_length())  # no endless numbers
-        return now + min(LONGEST_WAIT, 1 << doublings)
+        doublings = min(count - self.limit, MAX_DOUBLING_LOCKOUT.bit_length())  # bounds the shift
+        return now + min(MAX_DOUBLING_LOCKOUT, 1 << doublings)
 
 
 @dataclass(frozen=True)
-class Account:
-    """What is counted against an account, from wherever it is not known to sign in."""
+class AccountLimit:
+    """The limit of an account, for networks that its user is not known to sign in from."""
 
-    counter: Counter
-    share: str
-    """The key of what this address has added."""
+    limit: RateLimit
+    share_key: str
+    """Counts what this address has added."""
     username_key: str
     network: str
 
 
 @dataclass(frozen=True)
-class Try:
-    """One try: what it counts for."""
+class Attempt:
+    """The limits that an attempt counts against."""
 
-    own: Counter
-    """What ends with a success."""
-    address: Counter | None = None
-    account: Account | None = None
+    own: RateLimit
+    """A success resets this one."""
+    address: RateLimit | None = None
+    account: AccountLimit | None = None
 
 
 @dataclass(frozen=True)
 class RateLimits:
-    """What is counted, under which keys, and how much of it is free."""
+    """Makes the limits of attempts at passwords and sign-ups, from the settings."""
 
     secret: bytes = field(repr=False)
     pair: int
@@ -94,65 +94,57 @@ class RateLimits:
     def from_secrets(
         cls, secret_keys: tuple[bytes, ...], *, pair: int, account: int, address: int
     ) -> RateLimits:
-        """With a key of its own for this purpose (HKDF, RFC 5869), from the first SECRET_KEY."""
-        return cls(derive_key(secret_keys[0], "jwt-server throttle 1"), pair, account, address)
+        """Derive the key of the hashes from the first SECRET_KEY."""
+        secret = derive_key(secret_keys[0], "jwt-server throttle 1")
+        return cls(secret, pair, account, address)
 
-    def sign_in(self, username_key: str, address: str) -> Try:
-        """A password for a name, from an address."""
+    def sign_in(self, username_key: str, address: str) -> Attempt:
+        """Return the limits of a password for a name, from an address."""
         root = self.account_root(username_key)
-        client, site = network_of(address), network_of(address, SITE_BITS)
-        return Try(
-            self._own(f"{root}.pair.{self._mac(root, client)}", "account and address"),
-            Counter(
-                f"address.{self._mac('address', client)}",
-                self.address,
-                ADDRESS_WINDOW,
-                limit="address",
-            ),
-            Account(
-                Counter(f"{root}.all", self.account, DAY, limit="account"),
-                f"{root}.share.{self._mac(root, site)}",
-                username_key,
-                client,
-            ),
+        client, site = network_of(address), network_of(address, SITE_PREFIX)
+        pair_key = f"{root}.pair.{self._mac(root, client)}"
+        address_key = f"address.{self._mac('address', client)}"
+        account = RateLimit(f"{root}.all", self.account, DAY, name="account")
+        return Attempt(
+            RateLimit(pair_key, self.pair, DAY, doubling=True, name="account and address"),
+            RateLimit(address_key, self.address, ADDRESS_WINDOW, name="address"),
+            AccountLimit(account, f"{root}.share.{self._mac(root, site)}", username_key, client),
         )
 
-    def password_of(self, user_id: int, session_id: str) -> Try:
-        """The password of somebody who is signed in, whichever route asks for it."""
+    def password_of(self, user_id: int, session_id: str) -> Attempt:
+        """Return the limit of a signed-in user's password; all routes that ask for it share it."""
         key = f"{user_root(user_id)}.{session_id}"
-        return Try(self._own(key, "session"))
+        return Attempt(RateLimit(key, self.pair, DAY, doubling=True, name="session"))
 
-    def sign_up(self, address: str) -> Try:
-        """An account to be made, from an address."""
+    def sign_up(self, address: str) -> Attempt:
+        """Return the limit of sign-ups from an address."""
         key = f"sign-up.{self._mac('sign-up', network_of(address))}"
-        return Try(Counter(key, SIGN_UPS, DAY, limit="sign-up"))
+        return Attempt(RateLimit(key, SIGN_UPS_PER_DAY, DAY, name="sign-up"))
 
     def account_root(self, username_key: str) -> str:
-        """How the keys begin that count tries at an account, before a dot."""
+        """Return the start, up to a dot, of the keys that count attempts at an account."""
         return f"account.{self._mac('account', username_key)}"
 
-    def _own(self, key: str, limit: str) -> Counter:
-        return Counter(key, self.pair, DAY, doubling=True, limit=limit)
-
     def _mac(self, *parts: str) -> str:
-        digest = hmac.digest(self.secret, "\0".join(parts).encode(), "sha256")[:MAC_BYTES]
-        return base64url_encode(digest)
+        digest = hmac.digest(self.secret, "\0".join(parts).encode(), "sha256")
+        return base64url_encode(digest[:MAC_BYTES])
 
 
 def user_root(user_id: int) -> str:
-    """How the keys begin that count tries of a user who is signed in, before a dot."""
+    """Return the start, up to a dot, of the keys that count a signed-in user's attempts."""
     return f"user.{user_id}"
 
 
-def refreshes_of(session_id: str) -> Counter:
-    """The refreshes of a session."""
-    return Counter(f"refresh.{session_id}", REFRESHES, MINUTE)
+def refresh_limit(session_id: str) -> RateLimit:
+    """Return the limit of a session's refreshes."""
+    return RateLimit(f"refresh.{session_id}", REFRESHES_PER_MINUTE, MINUTE)
 
 
-def network_of(address: str, bits: int = CLIENT_BITS) -> str:
-    """What stands for a client that has this address: an IPv4 address for itself, of an IPv6
-    address the network. All whose address is not known, an empty one, are one.
+def network_of(address: str, prefix: int = CLIENT_PREFIX) -> str:
+    """Return what identifies a client: its IPv4 address, or its IPv6 network.
+
+    All clients of unknown address, an empty string, count as one.
     """
     if ":" not in address:
         return address
-    return str(ipaddress.ip_network((address, bits), strict=False))
+    return str(ipaddress.ip_network((address, prefix), strict=False))

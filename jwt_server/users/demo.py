@@ -1,4 +1,4 @@
-"""The demo user, whose password everyone knows: for trying things out on one's own machine."""
+"""The demo user, with a published password, for trying the service out locally."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PASSWORD: Final = "mypassword"  # noqa: S105 - published on purpose
 
 
 def add_demo_user(db: Connection, rounds: int, now: int) -> bool:
-    """Create the demo user and the two pets where the user is missing; tells whether they were."""
+    """Create the demo user and two pets unless the user exists; return whether it did so."""
     if users.find_by_name(db, USERNAME):
         return False
     password_hash = hash_password(PASSWORD, rounds)
@@ -28,6 +28,6 @@ def add_demo_user(db: Connection, rounds: int, now: int) -> bool:
 
 
 def demo_user_can_sign_in(db: Connection, rounds: int) -> bool:
-    """Whether there is a demo user with the password that everyone knows."""
+    """Whether the demo user exists with the published password."""
     user = users.find_by_name(db, USERNAME)
     return user is not None and verify_password(PASSWORD, user["password_hash"], rounds)

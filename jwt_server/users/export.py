@@ -1,6 +1,6 @@
-"""Everything that is held about a user, as one document.
+"""The export of everything stored about a user, as one document.
 
-Each table that names a user has its part here; a test compares them with the schema.
+Each table that refers to users has its part; a test compares them with the schema.
 """
 
 from __future__ import annotations
@@ -16,37 +16,25 @@ from jwt_server.web.fields import iso
 FLAGS: Final = frozenset({"admin", "disabled", "refreshable"})
 
 
-def everything_about(db: Connection, user_id: int) -> dict[str, Any]:
-    """The user's rows, table by table, without password hash and nonces.
+def export_user(db: Connection, user_id: int) -> dict[str, list[dict[str, Any]]]:
+    """Return the user's rows by table, without password hash and nonces.
 
-    Raises TokenOfNobody where the user is gone.
+    Raises TokenOfNobody if the user has been deleted.
     """
-    with db.snapshot():  # one moment for all of them
-        account: Row | None = db.queries.users.export_account(user_id=user_id)
-        if account is None:
-            raise TokenOfNobody
-        return {
-            "users": [_readable(account)],
-            "sessions": _rows(_sessions(db, user_id)),
-            "known_addresses": _rows(db.queries.users.export_known_addresses(user_id=user_id)),
-            "audit": _rows(_audit(db, user_id)),
-            "pets": _rows(db.queries.users.export_pets(user_id=user_id)),
+    queries = db.queries.users
+    with db.snapshot():
+        tables: dict[str, list[Row]] = {
+            "users": queries.export_account(user_id=user_id),
+            "sessions": queries.export_sessions(user_id=user_id),
+            "known_addresses": queries.export_known_addresses(user_id=user_id),
+            "audit": queries.export_audit(user_id=user_id),
+            "pets": queries.export_pets(user_id=user_id),
         }
-
-
-def _sessions(db: Connection, user_id: int) -> list[Row]:
-    return sorted(
-        db.queries.users.export_sessions(user_id=user_id), key=itemgetter("created_at", "id")
-    )
-
-
-def _audit(db: Connection, user_id: int) -> list[Row]:
-    rows = sorted(db.queries.users.export_audit(user_id=user_id), key=itemgetter("id"))
-    return [row | {"details": json.loads(row["details"] or "null")} for row in rows]
-
-
-def _rows(rows: list[Row]) -> list[dict[str, Any]]:
-    return [_readable(row) for row in rows]
+    if not tables["users"]:
+        raise TokenOfNobody
+    tables["sessions"].sort(key=itemgetter("created_at", "id"))
+    tables["audit"].sort(key=itemgetter("id"))
+    return {table: [_readable(row) for row in rows] for table, rows in tables.items()}
 
 
 def _readable(row: Row) -> dict[str, Any]:
@@ -54,6 +42,8 @@ def _readable(row: Row) -> dict[str, Any]:
 
 
 def _value(name: str, value: Any) -> Any:
+    if name == "details":
+        return json.loads(value or "null")
     if (name == "at" or name.endswith("_at")) and value is not None:
         return iso(value)
     return bool(value) if name in FLAGS else value

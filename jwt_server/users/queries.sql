@@ -8,14 +8,14 @@ FROM users WHERE username_key = :username_key;
 SELECT id, username, admin, disabled, created_at, last_sign_in_at, password_hash
 FROM users WHERE id = :id;
 
--- name: page_by_key(first, end, most)
--- By name: those from `first` on, up to `end`.
+-- name: page_by_key(first, end, limit)
+-- Sorted by name, from `first` up to but not including `end`.
 SELECT id, username, username_key, admin, disabled, created_at, last_sign_in_at FROM users
 WHERE username_key >= :first AND username_key < :end
-ORDER BY username_key LIMIT :most;
+ORDER BY username_key LIMIT :limit;
 
 -- name: insert(username, username_key, password_hash, admin, now)^
--- Nothing comes back where the name is taken.
+-- Returns no row if the name is taken.
 INSERT INTO users (username, username_key, password_hash, admin, created_at)
 VALUES (:username, :username_key, :password_hash, :admin, :now)
 ON CONFLICT (username_key) DO NOTHING
@@ -24,21 +24,16 @@ RETURNING id;
 -- name: set_hash(id, password_hash)!
 UPDATE users SET password_hash = :password_hash WHERE id = :id;
 
--- name: note_sign_in(id, verified_hash, new_hash, now)^
--- With a better hash of the same password, where there is one. Changes nothing where the user was
--- disabled or deleted, or the password changed, since it was verified; else whom it is now.
-UPDATE users SET last_sign_in_at = :now, password_hash = :new_hash
-WHERE id = :id AND disabled = 0 AND password_hash = :verified_hash
-RETURNING id, admin;
-
--- name: change_hash(id, verified_hash, new_hash)^
--- Only where the hash is still the one that was verified; whom it is now.
-UPDATE users SET password_hash = :new_hash
+-- name: replace_hash(id, verified_hash, new_hash, signed_in_at)^
+-- Changes nothing if the user was disabled or deleted, or the password changed, since it was
+-- verified.
+UPDATE users
+SET password_hash = :new_hash, last_sign_in_at = coalesce(:signed_in_at, last_sign_in_at)
 WHERE id = :id AND disabled = 0 AND password_hash = :verified_hash
 RETURNING id, admin;
 
 -- name: rename(id, username, username_key)!
--- Changes nothing where another user has that name.
+-- Changes nothing if another user has that name.
 UPDATE users SET username = :username, username_key = :username_key
 WHERE id = :id AND NOT EXISTS (
     SELECT 1 FROM users AS other WHERE other.username_key = :username_key AND other.id <> :id
@@ -51,16 +46,16 @@ UPDATE users SET admin = :admin WHERE id = :id;
 UPDATE users SET disabled = :disabled WHERE id = :id;
 
 -- name: remove(id)!
--- The pets go along.
+-- Foreign keys delete pets, sessions and known addresses, too.
 DELETE FROM users WHERE id = :id;
 
 -- name: another_admin(id)^
 -- An enabled admin other than this user.
 SELECT id FROM users WHERE admin = 1 AND disabled = 0 AND id <> :id LIMIT 1;
 
--- Everything that is held about a user, but for what is secret.
+-- The export of everything stored about a user, without secrets.
 
--- name: export_account(user_id)^
+-- name: export_account(user_id)
 SELECT id, username, admin, disabled, created_at, last_sign_in_at FROM users WHERE id = :user_id;
 
 -- name: export_sessions(user_id)
@@ -73,7 +68,7 @@ FROM sessions WHERE user_id = :user_id;
 SELECT network, last_at FROM known_addresses WHERE user_id = :user_id ORDER BY network;
 
 -- name: export_audit(user_id)
--- What was done to the user, and what the user did to others; nothing that tells of those. In no order.
+-- What was done to the user, and what the user did to others, without their details. In no order.
 SELECT id, at, action, actor_id,
        CASE WHEN actor_id IS NULL OR actor_id = :user_id THEN address END AS address,
        CASE WHEN user_id = :user_id THEN details END AS details

@@ -1,4 +1,4 @@
-"""Accounts over HTTP: sign-up at `/users`, and the caller's own at `/me`."""
+"""Routes for accounts: sign-up at `/users`, the current user's account at `/me`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from marshmallow import Schema, fields, validate
 from jwt_server import audit
 from jwt_server.audit import Action
 from jwt_server.auth import sessions
-from jwt_server.auth.attempts import counted, fail
+from jwt_server.auth.attempts import count_attempt, record_failure
 from jwt_server.auth.guard import (
     CurrentUser,
     View,
     login_required,
-    recent_password_required,
     require_password,
     require_still_signed_in,
 )
-from jwt_server.auth.sign_in import TRIES
+from jwt_server.auth.sign_in import MAX_VERIFICATIONS
 from jwt_server.auth.token_responses import (
     TokenSchema,
-    lasting_terms,
-    require_key,
-    this_device,
+    current_device,
+    refreshable_lifetime,
+    require_signing_key,
     token_object,
 )
 from jwt_server.database import Connection, Row
@@ -42,63 +41,60 @@ from jwt_server.errors import (
 )
 from jwt_server.security import passwords, policy
 from jwt_server.users import names, users
-from jwt_server.users.export import everything_about
+from jwt_server.users.export import export_user
 from jwt_server.web.fields import Flag, Text, Timestamp
 from jwt_server.web.openapi import refuses
 from jwt_server.web.parsing import BodySchema
 from jwt_server.web.routing import Blueprint
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
-bp = Blueprint("me", __name__, description="Sign-up, and the caller's own account.")
+bp = Blueprint("me", __name__, description="Sign-up, and the current user's account.")
 
-LONGEST = validate.Length(1, passwords.MAX_CHARACTERS)
+CURRENT_PASSWORD = validate.Length(1, passwords.MAX_CHARACTERS)
 
-# What the descriptions of these two say is checked in accounts/usernames.py and security/policy.py.
+# users/names.py and security/policy.py validate these two.
 NAME = {
     "format": "username",
     "minLength": 1,
     "maxLength": names.MAX_CHARACTERS,
-    "description": "As NFKC; nothing that can't be seen, no space at either end.",
+    "description": "Stored as NFKC; no invisible characters, no space at either end.",
 }
 NEW_PASSWORD = {
     "format": "new-password",
     "minLength": 1,
     "maxLength": passwords.MAX_CHARACTERS,
-    "description": "At least `PASSWORD_MIN_LENGTH` characters; none of the common passwords, and"
-    " more than the username.",
+    "description": "At least `PASSWORD_MIN_LENGTH` characters; not a common password, not the"
+    " username.",
 }
 
 
 class NameSchema(BodySchema):
-    """What of an account a user may change."""
+    """The fields of an account that its user may change."""
 
     username = Text(required=True, metadata=NAME)
 
 
 class SignupSchema(NameSchema):
-    """What it takes to make an account."""
+    """The fields of a new account."""
 
     password = Text(required=True, metadata=NEW_PASSWORD)
 
 
 class DeletionSchema(BodySchema):
-    """The caller's own password."""
+    """The current user's password."""
 
-    password = Text(required=True, validate=LONGEST)
+    password = Text(required=True, validate=CURRENT_PASSWORD)
 
 
 class PasswordChangeSchema(BodySchema):
-    """The password as it is, and as it is to be."""
+    """The current and the new password."""
 
-    current_password = Text(required=True, validate=LONGEST)
+    current_password = Text(required=True, validate=CURRENT_PASSWORD)
     new_password = Text(required=True, metadata=NEW_PASSWORD)
 
 
 class AccountSchema(Schema):
     """An account, as its user sees it."""
-
-    class Meta:
-        fields = ("id", "username", "admin", "created_at")
 
     id = fields.Integer(required=True)
     username = fields.String(required=True)
@@ -107,13 +103,13 @@ class AccountSchema(Schema):
 
 
 class ChangedPasswordSchema(TokenSchema):
-    """Fresh tokens, and how many sessions have ended."""
+    """New tokens, and the number of ended sessions."""
 
     sessions_ended = fields.Integer(required=True)
 
 
 def signup_open(view: View) -> View:
-    """Call the view only where anybody may make an account."""
+    """Refuse with SignupClosed, before the body is read, unless sign-up is open."""
 
     @refuses(SignupClosed)
     @wraps(view)
@@ -131,17 +127,17 @@ def signup_open(view: View) -> View:
 @bp.arguments(SignupSchema)
 @bp.response(201, AccountSchema, headers=["Location"])
 def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
-    """Make an account, where sign-up is open; 10 tries a day from one address."""
+    """Create an account, if sign-up is open; at most 10 attempts a day from one address."""
     service = current_service()
-    username = names.checked(body["username"])
+    username = names.validate(body["username"])
     check_new_password("password", body["password"], username)
-    attempt = service.rate_limits.sign_up(this_device().address)
+    attempt = service.rate_limits.sign_up(current_device().address)
     actor = current_actor()
-    with counted(service.database, service.hasher.queue, attempt, actor.now) as charge:
-        fail(get_db(), charge, actor)  # it counts also where it succeeds
-        if users.find_by_name(get_db(), username):  # before a hash is spent on it
+    with count_attempt(service.database, service.hasher.queue, attempt, actor.now) as counted:
+        record_failure(get_db(), counted, actor)  # successful sign-ups count, too
+        if users.find_by_name(get_db(), username):
             raise UsernameTaken
-        release_connection()  # others need it while we hash
+        release_connection()  # before hashing
         hashed = service.hasher.hash(body["password"])
     db = get_db()
     with db.transaction():
@@ -153,18 +149,17 @@ def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
 @login_required
 @bp.response(200, AccountSchema)
 def show_account(caller: CurrentUser) -> Row:
-    """The caller's account."""
+    """Show the current user's account."""
     return _account(get_db(), caller.id)
 
 
 @bp.route("/me", methods=["PATCH"])
-@login_required
-@recent_password_required
+@login_required(recent_password=True)
 @refuses(UsernameTaken)
 @bp.arguments(NameSchema)
 @bp.response(200, AccountSchema)
 def rename_account(caller: CurrentUser, body: dict[str, str]) -> Row:
-    """Take another name."""
+    """Change the username."""
     db = get_db()
     with db.transaction():
         require_still_signed_in(db, caller)
@@ -178,12 +173,12 @@ def rename_account(caller: CurrentUser, body: dict[str, str]) -> Row:
 @bp.arguments(DeletionSchema)
 @bp.response(204)
 def delete_account(caller: CurrentUser, body: dict[str, str]) -> Response:
-    """Delete the account for ever, with its pets and sessions; refused to the last admin."""
+    """Delete the account for ever, with its pets and sessions; the last admin can't."""
     require_password(caller, body["password"])
     db = get_db()
     with db.transaction():
-        require_still_signed_in(db, caller)  # whoever changed the password has ended the session
-        users.remove(db, caller.id, actor=current_actor(caller.id))  # with all that is the user's
+        require_still_signed_in(db, caller)
+        users.remove(db, caller.id, actor=current_actor(caller.id))
     return current_app.response_class(status=204)
 
 
@@ -191,8 +186,8 @@ def delete_account(caller: CurrentUser, body: dict[str, str]) -> Response:
 @login_required
 @bp.response(200, {"type": "object", "additionalProperties": {"type": "array"}})
 def export_account(caller: CurrentUser) -> Response:
-    """Everything that is held about the caller, table by table."""
-    return jsonify(everything_about(get_db(), caller.id))
+    """Export everything stored about the current user, by table."""
+    return jsonify(export_user(get_db(), caller.id))
 
 
 @bp.route("/me/password", methods=["PUT"])
@@ -201,35 +196,38 @@ def export_account(caller: CurrentUser) -> Response:
 @bp.arguments(PasswordChangeSchema)
 @bp.response(200, ChangedPasswordSchema)
 def change_password(caller: CurrentUser, body: dict[str, str]) -> dict[str, Any]:
-    """Take another password. Every session ends, and a fresh one replaces this."""
-    require_key()
+    """Change the password. Every session ends, and a new one replaces this one."""
+    require_signing_key()
     service = current_service()
     actor = current_actor(caller.id)
-    for _ in range(TRIES):  # a sign-in elsewhere may renew an old hash meanwhile
+    for _ in range(MAX_VERIFICATIONS):  # another sign-in may replace an old hash meanwhile
         user = require_password(caller, body["current_password"])
         check_new_password("new_password", body["new_password"], user["username"])
         new_hash = service.hasher.hash(body["new_password"])
         db = get_db()
         with db.transaction():
             require_still_signed_in(db, caller)
-            if current := users.change_hash(db, user, new_hash):
+            if current := users.replace_hash(db, user, new_hash):
                 ended = sessions.end_all(db, caller.id, actor.now)
                 audit.record(db, actor, Action.PASSWORD_CHANGED, caller.id, sessions_ended=ended)
-                device = this_device()
-                session = sessions.open_session(db, current, lasting_terms(), device, actor.now)
+                session = sessions.open_session(
+                    db, current, refreshable_lifetime(), current_device(), actor.now
+                )
                 return token_object(session) | {"sessions_ended": ended}
     raise WrongPassword
 
 
 def _account(db: Connection, user_id: int) -> Row:
     account = users.find_by_id(db, user_id)
-    if account is None:  # deleted since the guard looked
+    if account is None:  # deleted since the guard ran
         raise TokenOfNobody
     return account
 
 
 def check_new_password(field: str, password: str, username: str) -> None:
-    """Raise InvalidFields where the password is not good enough for this user."""
-    wrong = policy.complaint(password, username, current_service().settings.password_min_length)
-    if wrong is not None:
-        raise InvalidFields({field: [wrong]})
+    """Raise InvalidFields unless the password policy accepts the password."""
+    problem = policy.find_problem(
+        password, username, current_service().settings.password_min_length
+    )
+    if problem is not None:
+        raise InvalidFields({field: [problem]})

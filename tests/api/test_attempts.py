@@ -21,7 +21,7 @@ from jwt_server.auth import attempts
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.errors import in_words
-from jwt_server.security.rate_limits import Counter, RateLimits, network_of
+from jwt_server.security.rate_limits import RateLimit, RateLimits, network_of
 from jwt_server.users import users
 from tests.api.test_sessions import JSON, access, refresh, sign_in
 from tests.helpers.app import Clock, MakeApp
@@ -749,7 +749,7 @@ def test_an_address_stands_for_a_network(address: str, client: str, site: str) -
 
 @pytest.mark.parametrize("count", [100, 1000, 10**9])
 def test_no_wait_is_longer_than_15_minutes(count: int) -> None:
-    assert Counter("x", 5, DAY, doubling=True).blocked_until(count, DAY, 1000) == 1900
+    assert RateLimit("x", 5, DAY, doubling=True).blocked_until(count, DAY, 1000) == 1900
 
 
 def test_keys_depend_on_the_secret() -> None:
@@ -765,9 +765,9 @@ def test_keys_depend_on_the_secret() -> None:
 
 
 def test_a_try_that_was_given_back_twice_leaves_no_debt(db: Connection) -> None:
-    counter = Counter("x", 5, DAY)
+    counter = RateLimit("x", 5, DAY)
     attempts.count(db, counter, 0)
     for _ in range(2):
-        db.queries.auth.give_back(key="x")
+        db.queries.auth.refund(key="x")
 
     assert counts(db) == {"x": 0}

@@ -393,7 +393,7 @@ def test_anothers_session_is_not_there(client: FlaskClient, db: Connection, cloc
 def test_the_oldest_of_51_sessions_ends(client: FlaskClient, clock: Clock, db: Connection) -> None:
     db.driver.execute("DELETE FROM sessions")
     opened = []
-    for _ in range(sessions.MOST + 1):
+    for _ in range(sessions.MAX_SESSIONS_PER_USER + 1):
         opened.append(sign_in(client))
         clock.advance(1)
 
@@ -407,7 +407,7 @@ def test_dead_sessions_are_cleared_away_as_new_ones_come(
 ) -> None:
     dead = sign_in(client)
     client.post("/auth/logout", headers=bearer(dead["access_token"]))
-    clock.advance(sessions.KEPT)
+    clock.advance(sessions.RETENTION_SECONDS)
     sign_in(client)
     assert refresh(client, dead["refresh_token"])["code"] == "session_ended"
     clock.advance(1)
@@ -619,7 +619,7 @@ def test_who_is_signed_out_in_the_midst_of_a_request_is_told_so(
     app = client.application
     with app.test_request_context("/me"):
         caller = authenticate(travis["Authorization"])
-        sessions.end(db, 1, caller.session_id, int(clock()))
+        sessions.end_all(db, 1, int(clock()))
 
         with pytest.raises(TokenRevoked):
             require_still_signed_in(db, caller)
@@ -633,8 +633,8 @@ def test_a_demotion_in_the_midst_of_a_sign_in_is_in_its_token(db: Connection) ->
     users.set_admin(db, 1, admin=False, actor=OPERATOR)
 
     for current in (
-        users.note_sign_in(db, verified, verified["password_hash"], 0),
-        users.change_hash(db, verified, verified["password_hash"]),
+        users.replace_hash(db, verified, verified["password_hash"], 0),
+        users.replace_hash(db, verified, verified["password_hash"]),
     ):
         assert current == {"id": 1, "admin": 0}
 

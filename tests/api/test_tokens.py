@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from jwt_server.__main__ import make_secrets
 from jwt_server.database import Connection
-from jwt_server.security.policy import ALPHABET, generated
+from jwt_server.security.policy import ALPHABET, generate_password
 from tests.api.test_sessions import refresh, sign_in
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.factories import (
@@ -344,7 +344,7 @@ def test_tokens_and_sessions_are_made_of_128_bits_of_the_systems_random_numbers(
 
 @pytest.mark.parametrize("least", [1, 8, 64])
 def test_a_made_up_password_is_made_of_128_bits_of_them(least: int, drawn: list[bytes]) -> None:
-    password = generated(least)
+    password = generate_password(least)
 
     letters = password.replace("-", "")
     assert set(letters) <= set(ALPHABET)

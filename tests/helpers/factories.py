@@ -15,7 +15,7 @@ from typing import Any
 from jwt_server.audit import operator
 from jwt_server.database import Connection
 from jwt_server.security.passwords import hash_password
-from jwt_server.users.names import normalized, username_key
+from jwt_server.users.names import normalize, username_key
 
 SECRET_KEY = b"a secret key for the tests, 32 bytes and more"
 JWT_SECRET = b"a JWT secret for the tests, 32 bytes and more"
@@ -124,7 +124,7 @@ def add_user(
         "INSERT INTO users (username, username_key, password_hash, created_at)"
         " VALUES (?, ?, ?, 0) RETURNING id",
         (
-            normalized(username),
+            normalize(username),
             username_key(username),
             password_hash or hash_password(password, 4),
         ),

@@ -510,7 +510,7 @@ def test_the_log_goes_to_standard_error_and_to_no_other_place(tmp_path: Path) ->
     assert logged == {"gunicorn.error", "jwt_server", "jwt_server.access", "jwt_server.audit"}
     assert output.read_text() == ""
     there = {path.name.partition("-")[0] for path in folder.rglob("*")}
-    assert there == {"server.db", "server.db.pid"}  # with -wal and -shm; the id of who has it
+    assert there == {"server.db"}  # with -wal and -shm
 
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()

@@ -1,0 +1,204 @@
+"""Restarts, stops and SIGHUP, as clients notice them."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from tests.helpers.databases import create_database
+from tests.helpers.factories import bearer, token
+from tests.helpers.http import send_to_server
+from tests.helpers.server import (
+    BASE_ENVIRONMENT,
+    GUNICORN,
+    ROOT,
+    Server,
+    environment,
+    running,
+    until,
+)
+
+SECONDS = 30
+
+wait_until = partial(until, seconds=SECONDS)
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+JSON = {"Content-Type": "application/json"}
+TRAVIS = bearer(token())
+
+# No successful sign-ins: the 51st would end the session of the token.
+REQUESTS = (
+    ("POST", "/auth", FORM, "username=travis&password=wrong", 401),
+    ("GET", "/my-pets", TRAVIS, None, 200),
+    ("POST", "/pets", TRAVIS | JSON, '{"name": "Rex"}', 201),
+)
+
+# What systemd does: the socket is file 3, and the variables name the process that is to take it.
+ACTIVATE = """\
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@dataclass
+class Client:
+    """Sends requests in turn, on one kept-alive connection or each on a fresh one."""
+
+    address: tuple[str, int]
+    keep_alive: bool
+    completed: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    connection: http.client.HTTPConnection | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        while not stop.wait(0.01):
+            for request in REQUESTS:
+                self.send(*request)
+        self.close()
+
+    def close(self) -> None:
+        if self.connection:
+            self.connection.close()
+        self.connection = None
+
+    def send(
+        self, method: str, path: str, headers: dict[str, str], body: str | None, status: int
+    ) -> None:
+        if self.connection and select.select([self.connection.sock], [], [], 0)[0]:
+            self.close()  # the server has closed the idle connection
+        if self.connection is None:
+            self.connection = http.client.HTTPConnection(*self.address, timeout=SECONDS)
+        if not self.keep_alive:
+            headers = headers | {"Connection": "close"}
+        try:
+            self.connection.request(method, path, body, headers)
+            response = self.connection.getresponse()
+            text = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.failures.append(f"{method} {path}: {error!r}")
+            self.close()
+            return
+        if response.status != status:
+            self.failures.append(f"{method} {path}: {response.status} {text!r}")
+        if response.will_close:
+            self.close()
+        self.completed[path] += 1
+
+
+@contextmanager
+def load(address: tuple[str, int]) -> Iterator[list[Client]]:
+    """Run two clients that keep their connection, and two that don't."""
+    stop = threading.Event()
+    clients = [Client(address, keep_alive) for keep_alive in (True, False) * 2]
+    threads = [threading.Thread(target=client.run, args=(stop,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    try:
+        yield clients
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def activated(folder: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
+    """Start gunicorn as systemd does, on a listening socket of this process."""
+    with (folder / "server.log").open("ab") as log:
+        return subprocess.Popen(  # noqa: S603 - our own command
+            [
+                sys.executable, "-S", "-c", ACTIVATE, str(listener.fileno()),
+                *GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app",
+            ],
+            cwd=folder, env=environment(folder, BASE_ENVIRONMENT),
+            stdout=log, stderr=log, pass_fds=[listener.fileno()],
+        )  # fmt: skip
+
+
+def test_restarts_under_socket_activation_fail_no_request(tmp_path: Path) -> None:
+    create_database(tmp_path / "server.db")
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        process = activated(tmp_path, listener)
+        try:
+            with load(listener.getsockname()) as clients:
+                for _ in range(3):
+                    wait_for_all(clients)
+                    process.terminate()
+                    assert process.wait(timeout=SECONDS) == 0
+                    process = activated(tmp_path, listener)
+                wait_for_all(clients)
+        finally:
+            process.terminate()
+            process.wait(timeout=SECONDS)
+
+    assert [failure for client in clients for failure in client.failures] == []
+    assert "Traceback" not in (tmp_path / "server.log").read_text()
+
+
+def wait_for_all(clients: list[Client]) -> None:
+    """Wait until each client has had each of its requests answered a few more times."""
+    before = [client.completed.copy() for client in clients]
+    wait_until(
+        lambda: all(
+            client.completed[path] > counts[path] + 5
+            for client, counts in zip(clients, before, strict=True)
+            for _, path, *_ in REQUESTS
+        )
+    )
+
+
+def test_sighup_changes_nothing(server: Server) -> None:
+    wait_until(lambda: len(server.workers()) == 2)
+    workers = server.workers()
+    for pid in (server.process.pid, *workers):
+        os.kill(pid, signal.SIGHUP)
+
+    wait_until(lambda: "SIGHUP is ignored" in server.log())
+    assert send_to_server(server, "GET", "/my-pets", TRAVIS).status == 200
+    assert server.workers() == workers
+
+
+def test_a_stop_completes_the_requests_that_hash_or_are_queued(tmp_path: Path) -> None:
+    one = {"WORKERS": "1", "HASH_CONCURRENCY": "1", "HASH_QUEUE": "8", "SALT_ROUNDS": "10"}
+    statuses: list[int] = []
+
+    def sign_in() -> None:
+        with closing(http.client.HTTPConnection(server.host, server.port, timeout=SECONDS)) as it:
+            it.request("POST", "/auth", "username=travis&password=mypassword", FORM)
+            statuses.append(it.getresponse().status)
+
+    with running(tmp_path, BASE_ENVIRONMENT | one) as server:
+        threads = [threading.Thread(target=sign_in) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: accepted(server) == 6)
+        server.process.terminate()
+        for thread in threads:
+            thread.join()
+
+    assert statuses == [200] * 6
+
+
+def accepted(server: Server) -> int:
+    """Count the connections that the worker has accepted."""
+    files = Path(f"/proc/{server.workers()[0]}/fd").iterdir()
+    inodes = {str(file.readlink()) for file in files if file.is_symlink()}
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    port, established = f":{server.port:04X}", "01"
+    return sum(
+        fields[1].endswith(port) and fields[3] == established and f"socket:[{fields[9]}]" in inodes
+        for fields in lines
+    )
