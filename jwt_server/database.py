@@ -25,7 +25,7 @@ from aiosql.queries import Queries
 from aiosql.types import QueryFn
 
 from jwt_server.errors import DatabaseUnavailable
-from jwt_server.files import FileId, bundled, file_id, may_write, require_room
+from jwt_server.files import FileId, bundled, file_id, may_write
 from jwt_server.sqlite import BUSY_SECONDS, Row, failure, failures_named, is_outage, open_database
 
 __all__ = ["Connection", "Database", "Row"]
@@ -107,14 +107,11 @@ class Connection:
         """How long its holder's queries and transactions have taken."""
         self._afterwards: list[Callable[[], object]] = []
 
-    def transaction(self, *, urgent: bool = False) -> AbstractContextManager[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """All or nothing of what is written inside; takes the write lock at once.
 
-        Inside of another transaction it is a part of that one, which can be undone alone. What is
-        `urgent` goes on where the disk has no room left for anything else.
+        Inside of another transaction it is a part of that one, which can be undone alone.
         """
-        if not urgent and not self.driver.in_transaction:
-            require_room(self.path)
         return self._block(WRITING)
 
     def snapshot(self) -> AbstractContextManager[None]:

@@ -7,6 +7,7 @@ do. Writes wait for each other here and nowhere else, for BUSY_SECONDS.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jwt_server.errors import DatabaseUnavailable
-from jwt_server.files import bundled, file_id, reserve_log
+from jwt_server.files import bundled, file_id
 
 SCHEMA_VERSION: Final = 5
 """What `PRAGMA user_version` must say: the number of the newest of migrations/*.sql."""
@@ -33,6 +34,9 @@ the system has the pages, too; SQLite's own 2 MiB would be a worker's largest pa
 
 WAL_BYTES: Final = 64 * 1024 * 1024
 """What the write-ahead log is cut back to after it has grown."""
+
+MIN_FREE_BYTES: Final = 8 * 1024 * 1024
+"""Free disk space below which the service is not ready."""
 
 # Errors that tell of the database's state, not of a mistake in our SQL.
 OUTAGES: Final = frozenset(
@@ -106,7 +110,6 @@ def open_database(path: Path) -> sqlite3.Connection:
             f"{path} has schema version {version}, this release needs {SCHEMA_VERSION}: stop the"
             " service, keep a copy, and run the command `db upgrade`."
         )
-    reserve_log(path)
     return driver
 
 
@@ -154,6 +157,16 @@ def check(path: Path) -> None:
     """
     with closing(open_database(path)) as driver:
         _check_writable(path, driver)
+
+
+def require_free_space(path: Path) -> None:
+    """Raise DatabaseUnavailable if the disk has less than MIN_FREE_BYTES left."""
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError as error:
+        raise DatabaseUnavailable(f"{path} is unreachable: {error.strerror}.") from error
+    if free < MIN_FREE_BYTES:
+        raise DatabaseUnavailable(f"The disk is full: {free >> 10} KiB are left for {path}.")
 
 
 def check_writable(path: Path) -> None:
