@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,17 @@ from aiosql.queries import Queries
 from aiosql.types import QueryFn
 
 from jwt_server.errors import DatabaseUnavailable
-from jwt_server.files import FileId, bundled, file_id, may_write
-from jwt_server.sqlite import BUSY_SECONDS, Row, failure, failures_named, is_outage, open_database
+from jwt_server.files import bundled
+from jwt_server.sqlite import (
+    BUSY_SECONDS,
+    FileId,
+    Row,
+    failure,
+    failures_named,
+    file_id,
+    is_outage,
+    open_database,
+)
 
 __all__ = ["Connection", "Database", "Row"]
 
@@ -91,18 +100,13 @@ class Connection:
         self,
         driver: sqlite3.Connection,
         queries: Queries,
-        path: Path,
-        file: FileId,
         line: WriteLine,
     ) -> None:
         self.driver = driver
         self.queries = _bound(queries, self)
-        self.path = path
-        self.file = file
         self.line = line
-        self.lasting = True
-        """Whether it is kept for others. What was opened when its files could not be written could
-        not write later, either."""
+        self.is_reusable = True
+        """False after SQLITE_READONLY: what was opened without write permission stays read-only."""
         self.seconds = 0.0
         """How long its holder's queries and transactions have taken."""
         self._afterwards: list[Callable[[], object]] = []
@@ -145,19 +149,6 @@ class Connection:
             for then in done:
                 then()
 
-    def retire(self, now: FileId) -> None:
-        """Close it, as its path stands for other files now.
-
-        What stands in its log goes into the file that it opened first. Else that would be lost
-        with a log that was removed, or be read into a database that was put in its place. Where
-        somebody has made a log or an index since, they are in use, and not ours to touch.
-        """
-        if now.log in (0, self.file.log) and now.log_index in (0, self.file.log_index):
-            with suppress(sqlite3.Error):
-                self.driver.execute("PRAGMA busy_timeout = 0")
-                self.driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self.driver.close()
-
     def _run(self, statement: str) -> None:
         began = perf_counter()
         try:
@@ -197,6 +188,8 @@ def _run(query: QueryFn, connection: Connection, **parameters: Any) -> Any:
         return list(result) if isinstance(result, Iterator) else result
     except sqlite3.Error as error:
         if is_outage(error):  # as failures_named, which costs more, each time
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
+                connection.is_reusable = False
             raise DatabaseUnavailable(failure(error)) from error
         raise
     finally:
@@ -207,7 +200,7 @@ def not_counted(_seconds: float) -> None:
     """Stands in for what counts, where nobody does."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Database:
     """The database file and the idle connections to it.
 
@@ -219,6 +212,7 @@ class Database:
     spent: Callable[[float], object] = field(default=not_counted, repr=False)
     _idle: deque[Connection] = field(default_factory=deque, repr=False)
     _line: WriteLine = field(default_factory=WriteLine, repr=False)
+    _file: FileId | None = field(default=None, repr=False)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -235,25 +229,33 @@ class Database:
     def acquire(self) -> Connection:
         """A connection for one thread to use, until `release`; raises DatabaseUnavailable.
 
-        An idle connection whose file was moved away or replaced is not used: it would write
-        where nobody reads.
+        Idle connections are used without a look at the path. A new one is opened only to the file
+        that the first was opened to: two databases with one log would damage each other.
+        """
+        if connection := self._take_idle():
+            return connection
+        file = self.require_same_file()
+        driver = open_database(self.path)
+        self._file = self._file or file
+        return Connection(driver, self.queries, self._line)
+
+    def require_same_file(self) -> FileId:
+        """Raise DatabaseUnavailable if the path is not the file that connections are open to.
+
+        It was deleted, moved or replaced; the service uses the old file until it is restarted.
         """
         file = file_id(self.path)
-        while connection := self._take_idle():
-            if connection.file == file:
-                return connection
-            connection.retire(file)
-        driver = open_database(self.path)  # which makes the log, where there is none
-        now = file_id(self.path)
-        file = file._replace(log=now.log, log_index=now.log_index)
-        connection = Connection(driver, self.queries, self.path, file, self._line)
-        connection.lasting = may_write(self.path)
-        return connection
+        if self._file not in (None, file):
+            raise DatabaseUnavailable(
+                f"{self.path} was replaced while the service runs: restart the service."
+            )
+        return file
 
     def close(self) -> None:
         """Close the idle connections; the last one to go writes the log into the file."""
         while connection := self._take_idle():
             connection.driver.close()
+        self._file = None
 
     def _take_idle(self) -> Connection | None:
         try:
@@ -268,8 +270,8 @@ class Database:
         try:
             connection.driver.rollback()
         except sqlite3.Error:
-            connection.lasting = False
-        if connection.lasting:
+            connection.is_reusable = False
+        if connection.is_reusable:
             self._idle.append(connection)
         else:
             connection.driver.close()

@@ -1,6 +1,4 @@
-"""Files as the disk has them: which one a path stands for, what room is left, what would survive a
-power cut. Of the database it knows the names of its files, and nothing of what is in them.
-"""
+"""Atomic writes, fsync, and the files that come with the package."""
 
 from __future__ import annotations
 
@@ -12,47 +10,10 @@ from errno import EEXIST
 from glob import escape
 from pathlib import Path
 from secrets import token_hex
-from typing import Final, NamedTuple
-
-from jwt_server.errors import DatabaseUnavailable
+from typing import Final
 
 LEFT_BEHIND_SECONDS: Final = 24 * 60 * 60
 """Age at which a temporary file counts as left by a killed process."""
-
-
-class FileId(NamedTuple):
-    """What a path stands for right now."""
-
-    device: int
-    inode: int
-    log: int
-    """The inode of the write-ahead log, 0 where there is none."""
-    log_index: int
-    """The inode of the log's index, 0 where there is none."""
-
-
-def file_id(path: Path) -> FileId:
-    """What the path stands for right now; raises DatabaseUnavailable where that is nothing."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - half the time of pathlib's, and it is spent at each request
-    except OSError as error:
-        raise DatabaseUnavailable(
-            f"No database at {path} ({error.strerror}): the command `init-db` makes one."
-        ) from error
-    log, index = _inode(f"{path}-wal"), _inode(f"{path}-shm")
-    return FileId(status.st_dev, status.st_ino, log, index)
-
-
-def _inode(path: str) -> int:
-    try:
-        return os.stat(path).st_ino  # noqa: PTH116 - as above
-    except OSError:
-        return 0
-
-
-def may_write(path: Path) -> bool:
-    """Whether this process may write the database, its log and the log's index."""
-    return all(os.access(f"{path}{suffix}", os.W_OK) for suffix in ("", "-wal", "-shm"))
 
 
 def sync(path: Path) -> None:

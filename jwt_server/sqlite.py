@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jwt_server.errors import DatabaseUnavailable
-from jwt_server.files import bundled, file_id
+from jwt_server.files import bundled
 
 SCHEMA_VERSION: Final = 5
 """What `PRAGMA user_version` must say: the number of the newest of migrations/*.sql."""
@@ -60,6 +60,21 @@ VERSION: Final = sqlite3.sqlite_version_info
 MENDED: Final = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7), (3, 51): (3, 51, 3)}
 
 Row = dict[str, Any]
+
+
+FileId = tuple[int, int]
+"""Device and inode."""
+
+
+def file_id(path: Path) -> FileId:
+    """Identify the file at a path. Raises DatabaseUnavailable if there is none."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DatabaseUnavailable(
+            f"No database at {path} ({error.strerror}): the command `init-db` makes one."
+        ) from error
+    return status.st_dev, status.st_ino
 
 
 def is_outage(error: sqlite3.Error) -> bool:

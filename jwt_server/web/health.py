@@ -26,6 +26,7 @@ def alive() -> Response:
 def ready() -> Response:
     """The database is reachable, writable, and of the right schema version; a key can sign."""
     service = current_service()
+    service.database.require_same_file()
     sqlite.check(service.settings.database)
     sqlite.require_free_space(service.settings.database)
     service.tokens.keys.signing_key(service.clock())
