@@ -1,8 +1,7 @@
 """The database as requests use it: connections from a pool, transactions, named queries.
 
-A connection is opened when a request first needs one, goes back to a small pool, and is used
-by one thread at a time. Nothing here knows Flask, so that commands, tests and the server's
-start use it as the routes do.
+A connection is opened when a request first needs one, returns to the pool, and is used by one
+thread at a time. Nothing here depends on Flask, so commands and tests use it as routes do.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from threading import Event, Semaphore
+from threading import Lock
 from time import perf_counter
 from types import SimpleNamespace
 from typing import Any, Final
@@ -30,8 +29,6 @@ from jwt_server.sqlite import (
     BUSY_SECONDS,
     FileId,
     Row,
-    failure,
-    failures_named,
     file_id,
     is_outage,
     open_database,
@@ -42,112 +39,110 @@ __all__ = ["Connection", "Database", "Row"]
 Steps = tuple[str, str, tuple[str, ...]]
 
 # How a transaction begins, ends and is undone.
-WRITING: Final[Steps] = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
-READING: Final[Steps] = ("BEGIN", "COMMIT", ("ROLLBACK",))
+WRITE: Final[Steps] = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
+READ: Final[Steps] = ("BEGIN", "COMMIT", ("ROLLBACK",))
 NESTED: Final[Steps] = ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "RELEASE part"))
 
 PACKAGE: Final = Path(__file__).parent
 
-WAITING: Final = 16
-"""How many threads of a process may wait for a write lock that was not to be had the last time."""
 
+class WriterLock:
+    """Lets one thread of this process write at a time; the others wait for BUSY_SECONDS.
 
-class WriteLine:
-    """Who waits for the write lock.
-
-    Where another holds on to it, only WAITING threads wait, and the others are refused at once:
-    else all would wait, and none be left for those who read.
+    While another process keeps the database locked, one thread waits for it and the others are
+    refused at once: otherwise no thread would remain for requests that only read.
     """
 
     def __init__(self) -> None:
-        self._places = Semaphore(WAITING)
-        self._stuck = Event()
+        self._lock = Lock()
+        self._is_blocked = False
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place, for as long as the lock is being taken. Raises DatabaseUnavailable."""
-        if not self._has_place():
-            raise DatabaseUnavailable(f"The database is locked, and {WAITING} wait for it already.")
+    def held(self) -> Iterator[None]:
+        """Hold the lock during a transaction. Raises DatabaseUnavailable."""
+        if not self._lock.acquire(timeout=0 if self._is_blocked else BUSY_SECONDS):
+            raise DatabaseUnavailable("The database is locked, and others wait to write.")
+        is_blocked = False
         try:
             yield
-        except sqlite3.Error:
-            self._stuck.set()
+        except sqlite3.OperationalError as error:  # only BEGIN fails as busy
+            is_blocked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
             raise
-        else:
-            self._stuck.clear()
         finally:
-            self._places.release()
-
-    def _has_place(self) -> bool:
-        if self._places.acquire(blocking=False):
-            return True
-        if self._stuck.is_set() or not self._places.acquire(timeout=BUSY_SECONDS):
-            return False
-        if not self._stuck.is_set():
-            return True
-        self._places.release()  # those before have waited in vain, and so long is long enough
-        return False
+            self._is_blocked = is_blocked
+            self._lock.release()
 
 
 class Connection:
-    """One connection and the named queries, bound to it: `db.queries.pets.insert(...)`.
+    """A connection with the named queries bound to it: `db.queries.pets.insert(...)`.
 
-    A query that gives several rows gives a list. Where the database fails, query and
-    transaction raise DatabaseUnavailable.
+    A query that selects several rows returns a list. Queries and transactions raise
+    DatabaseUnavailable when the database fails.
     """
 
-    def __init__(
-        self,
-        driver: sqlite3.Connection,
-        queries: Queries,
-        line: WriteLine,
-    ) -> None:
+    def __init__(self, driver: sqlite3.Connection, queries: Queries, lock: WriterLock) -> None:
         self.driver = driver
-        self.queries = _bound(queries, self)
-        self.line = line
+        self.queries = _bind(queries, self)
         self.is_reusable = True
         """False after SQLITE_READONLY: what was opened without write permission stays read-only."""
         self.seconds = 0.0
-        """How long its holder's queries and transactions have taken."""
-        self._afterwards: list[Callable[[], object]] = []
+        """Time that queries and transactions have taken since the connection was acquired."""
+        self._lock = lock
+        self._after_commit: list[Callable[[], object]] = []
 
     def transaction(self) -> AbstractContextManager[None]:
-        """All or nothing of what is written inside; takes the write lock at once.
+        """Commit all that is written inside, or nothing. Takes the write lock at the beginning.
 
-        Inside of another transaction it is a part of that one, which can be undone alone.
+        Inside another transaction it is a savepoint, which can be rolled back alone.
         """
-        return self._block(WRITING)
+        return self._block(WRITE)
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """What is read inside is of one moment. Waits for no writer, and is not for writing."""
-        return self._block(READING)
+        """Read one state of the database inside. Waits for no writer, and is not for writing."""
+        return self._block(READ)
 
-    def after_commit(self, then: Callable[[], object]) -> None:
-        """Do that when the transaction around is kept, and not where it, or the part of it, is
-        undone.
+    def after_commit(self, callback: Callable[[], object]) -> None:
+        """Call `callback` after the outermost transaction is committed, and not if it, or the
+        savepoint around, is rolled back.
         """
-        self._afterwards.append(then)
+        self._after_commit.append(callback)
 
     @contextmanager
     def _block(self, steps: Steps) -> Iterator[None]:
-        nested, before = self.driver.in_transaction, len(self._afterwards)
-        begin, end, undo = steps = NESTED if nested else steps
-        with failures_named():
-            with self.line.place() if steps is WRITING else nullcontext():
+        is_nested, before = self.driver.in_transaction, len(self._after_commit)
+        begin, commit, undo = steps = NESTED if is_nested else steps
+        try:
+            with self._lock.held() if steps is WRITE else nullcontext():
                 self._run(begin)
-            try:
-                yield
-                self._run(end)
-            except BaseException:
-                del self._afterwards[before:]
-                if self.driver.in_transaction:  # SQLite ends it itself where the disk is full
-                    for statement in undo:
-                        self.driver.execute(statement)
-                raise
-        if not nested:
-            done, self._afterwards = self._afterwards, []
-            for then in done:
-                then()
+                with self._undone_on_error(undo):
+                    yield
+                    self._run(commit)
+        except BaseException as error:
+            del self._after_commit[before:]
+            if isinstance(error, sqlite3.Error):
+                self.raise_outage(error)
+            raise
+        if not is_nested:
+            callbacks, self._after_commit = self._after_commit, []
+            for callback in callbacks:
+                callback()
+
+    @contextmanager
+    def _undone_on_error(self, undo: tuple[str, ...]) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            if self.driver.in_transaction:  # SQLite ends it itself if the disk is full
+                for statement in undo:
+                    self.driver.execute(statement)
+            raise
+
+    def raise_outage(self, error: sqlite3.Error) -> None:
+        """Raise DatabaseUnavailable for an error of the database's state, and not of our SQL."""
+        if is_outage(error):
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
+                self.is_reusable = False
+            raise DatabaseUnavailable(f"The database fails: {error}.") from error
 
     def _run(self, statement: str) -> None:
         began = perf_counter()
@@ -158,9 +153,9 @@ class Connection:
 
 
 def load_queries() -> Queries:
-    """Read and check every feature's `queries.sql`, and seed.sql, a namespace for each.
+    """Read and check each feature's `queries.sql`, and seed.sql, as a namespace each.
 
-    Raises aiosql's SQLParseException where one is malformed.
+    Raises aiosql's SQLParseException if one is malformed.
     """
     queries = Queries(SQLite3Adapter())
     queries.add_child_queries("audit", aiosql.from_path(PACKAGE / "audit.sql", "sqlite3"))
@@ -170,55 +165,48 @@ def load_queries() -> Queries:
     return queries
 
 
-def _bound(queries: Queries, connection: Connection) -> SimpleNamespace:
+def _bind(queries: Queries, connection: Connection) -> SimpleNamespace:
     bound = SimpleNamespace()
     for dotted in queries.available_queries:
         feature, _, name = dotted.partition(".")
         if not hasattr(bound, feature):
             setattr(bound, feature, SimpleNamespace())
         query = getattr(getattr(queries, feature), name)
-        setattr(getattr(bound, feature), name, partial(_run, query, connection))
+        setattr(getattr(bound, feature), name, partial(_query, query, connection))
     return bound
 
 
-def _run(query: QueryFn, connection: Connection, **parameters: Any) -> Any:
+def _query(query: QueryFn, connection: Connection, **parameters: Any) -> Any:
     began = perf_counter()
     try:
         result = query(connection.driver, **parameters)
         return list(result) if isinstance(result, Iterator) else result
     except sqlite3.Error as error:
-        if is_outage(error):  # as failures_named, which costs more, each time
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
-                connection.is_reusable = False
-            raise DatabaseUnavailable(failure(error)) from error
+        connection.raise_outage(error)
         raise
     finally:
         connection.seconds += perf_counter() - began
 
 
-def not_counted(_seconds: float) -> None:
-    """Stands in for what counts, where nobody does."""
-
-
 @dataclass
 class Database:
-    """The database file and the idle connections to it.
+    """The database file and a pool of idle connections to it.
 
-    `spent` is told how long the database worked for each holder of a connection, at the end.
+    `observe_seconds` is called with the time that queries took, whenever a connection is released.
     """
 
     path: Path
     queries: Queries = field(default_factory=load_queries, repr=False)
-    spent: Callable[[float], object] = field(default=not_counted, repr=False)
+    observe_seconds: Callable[[float], object] = field(default=lambda _seconds: None, repr=False)
     _idle: deque[Connection] = field(default_factory=deque, repr=False)
-    _line: WriteLine = field(default_factory=WriteLine, repr=False)
+    _lock: WriterLock = field(default_factory=WriterLock, repr=False)
     _file: FileId | None = field(default=None, repr=False)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """A connection for one thread to use inside a `with` block.
+        """Provide a connection for one thread, and release it at the end.
 
-        Raises DatabaseUnavailable. What was not committed is undone at the end.
+        Raises DatabaseUnavailable.
         """
         connection = self.acquire()
         try:
@@ -227,45 +215,21 @@ class Database:
             self.release(connection)
 
     def acquire(self) -> Connection:
-        """A connection for one thread to use, until `release`; raises DatabaseUnavailable.
+        """Return a connection for one thread to use until `release`. Raises DatabaseUnavailable.
 
-        Idle connections are used without a look at the path. A new one is opened only to the file
-        that the first was opened to: two databases with one log would damage each other.
+        A new one is opened only to the file that the others are open to: SQLite finds the log by
+        the path, and two databases with one log would damage each other.
         """
         if connection := self._take_idle():
             return connection
         file = self.require_same_file()
         driver = open_database(self.path)
         self._file = self._file or file
-        return Connection(driver, self.queries, self._line)
-
-    def require_same_file(self) -> FileId:
-        """Raise DatabaseUnavailable if the path is not the file that connections are open to.
-
-        It was deleted, moved or replaced; the service uses the old file until it is restarted.
-        """
-        file = file_id(self.path)
-        if self._file not in (None, file):
-            raise DatabaseUnavailable(
-                f"{self.path} was replaced while the service runs: restart the service."
-            )
-        return file
-
-    def close(self) -> None:
-        """Close the idle connections; the last one to go writes the log into the file."""
-        while connection := self._take_idle():
-            connection.driver.close()
-        self._file = None
-
-    def _take_idle(self) -> Connection | None:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return None
+        return Connection(driver, self.queries, self._lock)
 
     def release(self, connection: Connection) -> None:
-        """Give a connection back; what it had not committed is undone."""
-        self.spent(connection.seconds)
+        """Return a connection to the pool, and roll back what was not committed."""
+        self.observe_seconds(connection.seconds)
         connection.seconds = 0.0
         try:
             connection.driver.rollback()
@@ -275,3 +239,27 @@ class Database:
             self._idle.append(connection)
         else:
             connection.driver.close()
+
+    def require_same_file(self) -> FileId:
+        """Raise DatabaseUnavailable if the path is not the file that connections are open to.
+
+        It was deleted, moved or replaced; requests use the old file until the restart.
+        """
+        file = file_id(self.path)
+        if self._file not in (None, file):
+            raise DatabaseUnavailable(
+                f"{self.path} was replaced while in use: restart the service."
+            )
+        return file
+
+    def close(self) -> None:
+        """Close the idle connections; SQLite writes its log into the file with the last one."""
+        while connection := self._take_idle():
+            connection.driver.close()
+        self._file = None
+
+    def _take_idle(self) -> Connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None

@@ -60,7 +60,7 @@ def check_database(service: Service) -> Iterator[Finding]:
     else:
         if damage:
             yield UNSAFE, f"The database is damaged: {damage}.", "Restore the newest backup."
-    if sqlite.has_wal_reset_fault(sqlite.VERSION):
+    if sqlite.has_wal_reset_bug(sqlite.VERSION):
         version = ".".join(map(str, sqlite.VERSION))
         text = f"SQLite {version} can, very rarely, damage the database (WAL-reset bug)."
         advice = "Use 3.51.3 or newer, 3.50.7 or 3.44.6: https://sqlite.org/wal.html#walresetbug"

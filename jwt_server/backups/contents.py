@@ -19,7 +19,7 @@ def require_whole(path: Path) -> int:
 
     Raises DatabaseUnavailable where anything is wrong with it, or it is not ours.
     """
-    driver, _ = sqlite.open_closed(path)
+    driver = sqlite.open_immutable(path)
     with closing(driver):
         if wrong := damage(driver):
             raise DatabaseUnavailable(f"{path} is damaged: {wrong}.")

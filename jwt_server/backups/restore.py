@@ -91,7 +91,7 @@ def _require_backup(source: Path, target: Path) -> None:
                 f"{beside} shows that {source.name} is in use, or was not closed. Name it in"
                 " DATABASE_URL, and the command `backup` makes a whole file of it."
             )
-    driver, _ = sqlite.open_closed(source)  # before gigabytes of something else are copied
+    driver = sqlite.open_immutable(source)  # before gigabytes of something else are copied
     driver.close()
 
 

@@ -84,7 +84,7 @@ def _copy(source: sqlite3.Connection, draft: Path, tell: Tell) -> None:
 
 def _require_later(draft: Path, before: contents.Ids) -> None:
     """See that the ids have come over: they are at least where they were when the copy began."""
-    driver, _ = sqlite.open_closed(draft)
+    driver = sqlite.open_immutable(draft)
     with closing(driver):
         after = contents.ids(driver)
     if any(after.get(table, -1) < seq for table, seq in before.items()):

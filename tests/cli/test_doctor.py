@@ -390,7 +390,7 @@ def test_settings_that_are_allowed_but_unwise(
 def test_sqlite_versions_with_the_wal_reset_bug(
     version: tuple[int, int, int], affected: bool
 ) -> None:
-    assert our_sqlite.has_wal_reset_fault(version) == affected
+    assert our_sqlite.has_wal_reset_bug(version) == affected
 
 
 def test_an_sqlite_with_the_wal_reset_bug_is_a_warning(

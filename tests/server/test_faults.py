@@ -391,7 +391,7 @@ class TestGone:
         away.rename(folder)
         assert house.causes() == {
             f"No database at {house.database} (No such file or directory):"
-            " the command `init-db` makes one."
+            " the command `init-db` creates one."
         }
         assert "kept" in house.ask("GET", "/my-pets").text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import stat
 import threading
@@ -44,10 +45,10 @@ def test_readyz_tells_a_bad_database_and_recovers_with_it(
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "not writable"])
-def test_a_database_that_goes_away_is_a_503(
-    client: FlaskClient, settings: Settings, travis: dict[str, str], kind: str
+def test_an_unusable_database_is_a_503(
+    client: FlaskClient, settings: Settings, database: Database, travis: dict[str, str], kind: str
 ) -> None:
-    assert client.get("/my-pets", headers=travis).status_code == 200  # a connection is open
+    database.close()
     spoil(settings.database, kind)
 
     for answer in (
@@ -56,6 +57,36 @@ def test_a_database_that_goes_away_is_a_503(
         client.post("/pets", json={"name": "x"}, headers=travis),
     ):
         assert (answer.status_code, answer.text) == (503, UNAVAILABLE)
+
+
+@pytest.mark.parametrize("kind", ["deleted", "replaced"])
+def test_readyz_fails_for_a_moved_database_while_requests_go_on(
+    client: FlaskClient,
+    settings: Settings,
+    travis: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+) -> None:
+    assert client.get("/my-pets", headers=travis).status_code == 200  # a connection is open
+    moved = settings.database.rename(settings.database.with_name("moved.db"))
+    if kind == "replaced":
+        shutil.copyfile(moved, settings.database)
+
+    assert client.get("/readyz").status_code == 503
+    cause = "No database at" if kind == "deleted" else "was replaced while in use: restart"
+    assert cause in caplog.text
+    assert client.get("/my-pets", headers=travis).status_code == 200
+    assert client.post("/pets", json={"name": "x"}, headers=travis).status_code == 201
+
+
+def test_a_new_connection_is_not_opened_to_another_file(
+    database: Database, settings: Settings
+) -> None:
+    with database.connection():
+        moved = settings.database.rename(settings.database.with_name("moved.db"))
+        shutil.copyfile(moved, settings.database)
+        with pytest.raises(DatabaseUnavailable):
+            database.acquire()
 
 
 def test_a_database_that_can_not_be_written_still_reads(
