@@ -6,6 +6,7 @@ thread at a time. Nothing here depends on Flask, so commands and tests use it as
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -84,7 +85,7 @@ class Connection:
         self.driver = driver
         self.queries = _bind(queries, self)
         self.is_reusable = True
-        """False after SQLITE_READONLY: what was opened without write permission stays read-only."""
+        """False if opened without write permission: it would stay read-only when that is fixed."""
         self.seconds = 0.0
         """Time that queries and transactions have taken since the connection was acquired."""
         self._lock = lock
@@ -140,8 +141,6 @@ class Connection:
     def raise_outage(self, error: sqlite3.Error) -> None:
         """Raise DatabaseUnavailable for an error of the database's state, and not of our SQL."""
         if is_outage(error):
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
-                self.is_reusable = False
             raise DatabaseUnavailable(f"The database fails: {error}.") from error
 
     def _run(self, statement: str) -> None:
@@ -225,7 +224,9 @@ class Database:
         file = self.require_same_file()
         driver = open_database(self.path)
         self._file = self._file or file
-        return Connection(driver, self.queries, self._lock)
+        connection = Connection(driver, self.queries, self._lock)
+        connection.is_reusable = os.access(self.path, os.W_OK)
+        return connection
 
     def release(self, connection: Connection) -> None:
         """Return a connection to the pool, and roll back what was not committed."""
