@@ -20,9 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from jwt_server import audit, sqlite
+from jwt_server import audit, backup, sqlite
 from jwt_server.audit import Action
-from jwt_server.backups import contents
 from jwt_server.config import INSTANCE, SECRETS, Settings
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.users import demo
@@ -54,7 +53,7 @@ def check_database(service: Service) -> Iterator[Finding]:
     try:
         sqlite.check(path)
         with service.database.connection() as db:
-            damage = contents.damage(db.driver)
+            damage = backup.find_damage(db.driver)
     except DatabaseUnavailable as error:
         yield UNSAFE if path.exists() else WARNING, error.cause, ""
     else:

@@ -1,0 +1,249 @@
+"""Backups of the database while the service runs, and restoring them while it is stopped.
+
+Both write a temporary file and rename it, so they can be killed at any time. SQLite finds a
+database's log by its name: a log left beside another database, or a process that has the old one
+open, would damage it. So a restore needs SQLite's exclusive lock on the present database, and
+writes its log into it before another takes its place.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from glob import escape
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from jwt_server import migrate, sqlite
+from jwt_server.database import Connection, Database
+from jwt_server.errors import DatabaseUnavailable
+from jwt_server.files import publish, sync, temporary_beside
+
+LOGS: Final = ("-wal", "-journal")
+"""Suffixes of the files that SQLite writes beside a database and needs to read it."""
+
+IDS_PER_SECOND: Final = 1000
+"""More IDs than can be assigned in a second. A restored database goes on at this many for each
+second of Unix time, which is above every ID assigned before, even in a lost database."""
+
+IN_USE: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+
+UNREADABLE: Final = frozenset(
+    {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_ERROR}
+)
+"""Errors of a database that is lost. Others, as of a full disk, would stop a restore, too."""
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What was written."""
+
+    path: Path
+    size: int
+    users: int
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was restored, and the new name of the database that was replaced, if there was one."""
+
+    users: int
+    replaced: Path | None
+
+
+def back_up(database: Path, file: Path) -> Backup:
+    """Write a checked backup of the database to a new file of mode 0600.
+
+    It has the state of the moment when it began; no request waits for it. Raises
+    DatabaseUnavailable, and leaves no file then.
+    """
+    file = file.absolute()
+    with closing(sqlite.open_database(database)) as source, _errors_for(file) as temporary:
+        if file in _logs(database, "-wal", "-shm", "-journal"):
+            raise DatabaseUnavailable(f"{file} is a log of the database: give another name.")
+        if os.path.lexists(file):  # publish() checks again
+            raise FileExistsError
+        source.execute("VACUUM INTO ?", (str(temporary),))
+        users = _check_intact(temporary)
+        publish(temporary, file, replace=False)
+    return Backup(file, file.stat().st_size, users)
+
+
+def restore(
+    file: Path, database: Path, prepare: Callable[[Connection], object], *, now: int, at: str
+) -> Restored:
+    """Replace the database, which need not exist, by a backup of this or an older release.
+
+    `prepare` is called in the transaction that also advances the IDs. `now` is Unix time, `at` the
+    same for the new name of the old file. Raises DatabaseUnavailable, and changes nothing then.
+    """
+    source, target = file.resolve(), database.resolve()
+    _check_backup(source, target)
+    with _exclusive(target) as present, _errors_for(target, source) as temporary:
+        shutil.copyfile(source, temporary)
+        users = _check_intact(temporary)
+        migrate.upgrade(temporary)
+        with closing(Database(temporary)) as opened, opened.connection() as db, db.transaction():
+            _advance_ids(db.driver, present, now)
+            prepare(db)
+        sqlite.check(temporary)
+        if os.geteuid() == 0:  # root restores for the service's user
+            owner = (target if target.exists() else target.parent).stat()
+            shutil.chown(temporary, owner.st_uid, owner.st_gid)
+        replaced = _set_aside(target, present, at)
+        publish(temporary, target, replace=True)
+    return Restored(users, replaced)
+
+
+@contextmanager
+def _errors_for(path: Path, source: Path | None = None) -> Iterator[Path]:
+    """Provide a temporary file beside `path`; raise DatabaseUnavailable for what fails inside.
+
+    What is wrong with the temporary file is said of the file that it is a copy of.
+    """
+    try:
+        with temporary_beside(path) as temporary:
+            yield temporary
+    except FileExistsError:
+        raise DatabaseUnavailable(
+            f"{path} exists: give another name, or move it away first."
+        ) from None
+    except OSError as error:
+        raise DatabaseUnavailable(f"{path} can't be written: {error.strerror}.") from error
+    except sqlite3.Error as error:
+        raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
+    except DatabaseUnavailable as error:
+        cause = error.cause.replace(str(temporary), str(source or path))
+        raise DatabaseUnavailable(cause) from error
+
+
+def find_damage(driver: sqlite3.Connection) -> str | None:
+    """Return the first thing that is wrong with a database, or None."""
+    try:
+        found = driver.execute("PRAGMA integrity_check(1)").fetchone()["integrity_check"]
+        orphan = driver.execute("PRAGMA foreign_key_check").fetchone()
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    if found != "ok":
+        return " ".join(str(found).split())
+    return f"a row of {orphan['table']} refers to a missing row" if orphan else None
+
+
+def _check_intact(path: Path) -> int:
+    """Read a whole database, which must be one of ours, and return its number of users."""
+    with closing(sqlite.open_immutable(path)) as driver:
+        if damage := find_damage(driver):
+            raise DatabaseUnavailable(f"{path} is damaged: {damage}.")
+        users: int = driver.execute("SELECT count(*) AS users FROM users").fetchone()["users"]
+    return users
+
+
+def _check_backup(source: Path, target: Path) -> None:
+    if not source.is_file():
+        raise DatabaseUnavailable(f"{source} is not a file.")
+    if target.exists() and source.samefile(target):
+        raise DatabaseUnavailable(f"{source} is the database itself.")
+    for log in filter(Path.exists, _logs(source)):
+        raise DatabaseUnavailable(
+            f"{log} shows that {source.name} is in use, or was not closed. Name it in"
+            " DATABASE_URL, and the command `backup` makes one file of it."
+        )
+    sqlite.open_immutable(source).close()  # before gigabytes of something else are copied
+
+
+@contextmanager
+def _exclusive(path: Path) -> Iterator[sqlite3.Connection | None]:
+    """Lock the present database, so that no other process has it open; None if it can't be read.
+
+    Raises DatabaseUnavailable if it is in use, or is not a database of this service.
+    """
+    driver = _lock(path) if path.exists() else None
+    with closing(driver) if driver else nullcontext():
+        yield driver
+
+
+def _lock(path: Path) -> sqlite3.Connection | None:
+    if not path.is_file():
+        raise DatabaseUnavailable(f"{path} can't be replaced: it is not a file.")
+    driver = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
+    driver.row_factory = sqlite.as_dict
+    try:
+        driver.execute("PRAGMA synchronous = FULL")
+        driver.execute("PRAGMA locking_mode = EXCLUSIVE")  # until the connection is closed
+        driver.execute("BEGIN EXCLUSIVE")
+        driver.execute("COMMIT")
+        application = driver.execute("PRAGMA application_id").fetchone()["application_id"]
+        is_ours = application == sqlite.APPLICATION_ID or not sqlite.has_tables(driver)
+    except sqlite3.Error as error:
+        driver.close()
+        code = error.sqlite_errorcode & 0xFF
+        if code in IN_USE:
+            raise DatabaseUnavailable(f"{path} is in use: stop the service first.") from error
+        if code not in UNREADABLE:
+            raise DatabaseUnavailable(f"{path} can't be replaced: {error}.") from error
+        return None
+    if not is_ours:
+        driver.close()
+        raise DatabaseUnavailable(f"{path} is not a database of this service.")
+    return driver
+
+
+def _advance_ids(driver: sqlite3.Connection, present: sqlite3.Connection | None, now: int) -> None:
+    """Let new IDs start above all that were ever assigned."""
+    used = [_last_ids(database) for database in (driver, present) if database is not None]
+    tables = driver.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'")
+    names = [row["name"] for row in tables]
+    driver.execute("DELETE FROM sqlite_sequence")
+    for name in names:
+        last = max(now * IDS_PER_SECOND, *(ids.get(name, 0) for ids in used))
+        driver.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, last))
+
+
+def _last_ids(driver: sqlite3.Connection) -> dict[str, int]:
+    """Return the largest ID ever assigned, by table, as far as it can be read."""
+    try:
+        rows = driver.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
+    except sqlite3.DatabaseError:  # damaged, or without tables
+        return {}
+    return {row["name"]: row["seq"] for row in rows}
+
+
+def _set_aside(path: Path, present: sqlite3.Connection | None, at: str) -> Path | None:
+    """Give the database to be replaced, if there is one, a second name, and return that.
+
+    Its log is written into it, or, if it can't be read, gets the same name.
+    """
+    if present is not None:
+        # A process that waits for our lock then finds a file that, once replaced, SQLite refuses
+        # to write; with a log it would write into that of the new database.
+        present.execute("PRAGMA journal_mode = DELETE")
+    for killed in path.parent.glob(f"{escape(path.name)}.replaced-*"):
+        if path.exists() and killed.samefile(path):  # by a restore that was killed just here
+            killed.unlink()
+    names = (path.with_name(f"{path.name}.replaced-{at}{f'-{n}' if n else ''}") for n in count())
+    kept = next(name for name in names if not os.path.lexists(name))
+    for log, kept_log in zip(_logs(path), _logs(kept), strict=True):
+        if present is not None:
+            log.unlink(missing_ok=True)  # what SQLite left is empty
+        elif log.exists():
+            log.rename(kept_log)
+    for index in _logs(path, "-shm"):
+        index.unlink(missing_ok=True)
+    if not path.exists():
+        return None
+    path.chmod(0o600)
+    try:
+        kept.hardlink_to(path)
+    except OSError:  # a file system without hard links
+        path.rename(kept)
+    sync(path.parent)
+    return kept
+
+
+def _logs(path: Path, *suffixes: str) -> list[Path]:
+    return [path.with_name(f"{path.name}{suffix}") for suffix in suffixes or LOGS]

@@ -1,0 +1,110 @@
+"""`flask init-db`, `seed`, `db upgrade`, `backup` and `restore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from jwt_server import audit, migrate, sqlite
+from jwt_server import backup as backups
+from jwt_server.audit import Action, Actor
+from jwt_server.auth import sessions
+from jwt_server.cli.base import Group, opened, operator_actor
+from jwt_server.database import Connection
+from jwt_server.users import demo
+from jwt_server.web.fields import iso
+from jwt_server.web.service import current_service
+
+top = Group()
+
+FILE: Final = click.Path(path_type=Path)
+
+
+@top.command("init-db")
+def init_db() -> None:
+    """Create the database with its tables, if there is none."""
+    path = current_service().settings.database
+    is_new = sqlite.create(path)
+    click.echo(f"{'Created' if is_new else 'Already there'}: {path}")
+
+
+@top.command()
+def seed() -> None:
+    """Create the demo user travis, with two pets, if missing.
+
+    The password is mypassword and known to everyone: use it for trying things out only.
+    """
+    service = current_service()
+    with opened() as db:
+        is_new = demo.add_demo_user(db, service.settings.salt_rounds, service.now())
+    click.echo(f"{'Created' if is_new else 'Already there'}: user {demo.USERNAME}")
+
+
+@top.group(cls=Group)
+def db() -> None:
+    """Maintain the database."""
+
+
+@db.command()
+@click.option("--break-lock", is_flag=True, help="Continue after an upgrade was killed.")
+def upgrade(*, break_lock: bool) -> None:
+    """Migrate an older database to this release's schema.
+
+    Stop the service and make a copy of the file first: there is no downgrade. Each step is done
+    completely or not at all.
+    """
+    path = current_service().settings.database
+    for name in migrate.upgrade(path, break_lock=break_lock):
+        click.echo(f"Applied: {name}")
+    click.echo(f"Up to date: {path} has schema version {sqlite.SCHEMA_VERSION}")
+
+
+@top.command()
+@click.argument("file", type=FILE)
+def backup(file: Path) -> None:
+    r"""Back up the database while the service runs.
+
+    FILE, which must not exist, is one SQLite file with the state at the start of the command. Only
+    its owner can read it. It is checked before it appears, and appears complete or not at all. The
+    secrets are not in it: keep them elsewhere.
+
+    \b
+    Example: backup /var/backups/jwt-server-$(date +%F).db
+    """
+    service = current_service()
+    now = service.now()
+    made = backups.back_up(service.settings.database, file)
+    click.echo(f"Backed up: {made.path} ({made.size} bytes, {made.users} users, {iso(now)})")
+
+
+@top.command()
+@click.argument("file", type=FILE)
+def restore(file: Path) -> None:
+    """Replace the database by a backup.
+
+    Stop the service first. FILE was made by `backup`, in this release or an older one. It is
+    checked and not changed. The old database is kept beside the new one, under another name.
+
+    Everyone is signed out. New IDs start much higher, so that none is ever used twice. All else is
+    as it was at the backup: change passwords, disable and delete users again if that was done
+    since.
+    """
+    database, actor = current_service().settings.database, operator_actor()
+    ended: list[int] = []
+    done = backups.restore(
+        file, database, lambda db: ended.append(_end_sessions(db, actor)),
+        now=actor.now, at=iso(actor.now).replace(":", ""),
+    )  # fmt: skip
+    if done.replaced:
+        click.echo(f"Kept: {done.replaced} is the old database")
+    click.echo(f"Restored: {database} ({done.users} users, sessions ended: {sum(ended)})")
+
+
+def _end_sessions(db: Connection, actor: Actor) -> int:
+    """End all sessions, record the restore, and return how many were active."""
+    ended = sessions.end_everyones(db, actor.now)
+    sessions.end_everyones(db, 0)  # also those that seem expired by a clock that is ahead
+    audit.record(db, actor, Action.DATABASE_RESTORED, sessions_ended=ended)
+    return ended
