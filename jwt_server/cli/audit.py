@@ -16,7 +16,7 @@ from jwt_server.cli.base import Group, opened
 from jwt_server.database import Connection, Row
 from jwt_server.security.primitives import MAX_ID
 from jwt_server.users import users
-from jwt_server.web.fields import iso
+from jwt_server.web.schemas import iso
 
 top = Group()
 

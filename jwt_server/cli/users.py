@@ -17,7 +17,7 @@ from jwt_server.cli.new_passwords import new_password, password_options
 from jwt_server.database import Row
 from jwt_server.errors import UsernameTaken
 from jwt_server.users import names, users
-from jwt_server.web.fields import iso
+from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
 
 top = Group()
