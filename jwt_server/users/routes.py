@@ -207,7 +207,7 @@ def change_password(caller: CurrentUser, body: dict[str, str]) -> dict[str, Any]
         db = get_db()
         with db.transaction():
             require_still_signed_in(db, caller)
-            if current := users.change_hash(db, user, new_hash):
+            if current := users.replace_hash(db, user, new_hash):
                 ended = sessions.end_all(db, caller.id, actor.now)
                 audit.record(db, actor, Action.PASSWORD_CHANGED, caller.id, sessions_ended=ended)
                 session = sessions.open_session(
