@@ -21,9 +21,9 @@ from jwt_server.errors import (
     NotSignedIn,
     PasswordTooOld,
     TokenMissing,
-    TokenOfDisabled,
-    TokenOfNobody,
     TokenRevoked,
+    TokenUserDeleted,
+    TokenUserDisabled,
     WrongPassword,
 )
 from jwt_server.security.tokens import TokenSubject
@@ -119,13 +119,13 @@ def bearer_token(authorization: str | None) -> str:
 def find_current_user(db: Connection, subject: TokenSubject, now: float) -> CurrentUser:
     """Return the user and session of a verified token, if the session is active.
 
-    Raises TokenOfNobody, TokenOfDisabled or TokenRevoked.
+    Raises TokenUserDeleted, TokenUserDisabled or TokenRevoked.
     """
     row: Row | None = db.queries.auth.guarded(id=subject.session_id)
     if row is None or row["user_id"] != subject.user_id:
-        raise TokenRevoked if users.find_by_id(db, subject.user_id) else TokenOfNobody
+        raise TokenRevoked if users.find_by_id(db, subject.user_id) else TokenUserDeleted
     if row["disabled"]:
-        raise TokenOfDisabled
+        raise TokenUserDisabled
     if row["ended_at"] is not None or row["expires_at"] <= now:
         raise TokenRevoked
     return CurrentUser(

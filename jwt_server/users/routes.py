@@ -34,7 +34,7 @@ from jwt_server.errors import (
     InvalidFields,
     LastAdmin,
     SignupClosed,
-    TokenOfNobody,
+    TokenUserDeleted,
     TooManyAttempts,
     UsernameTaken,
     WrongPassword,
@@ -220,7 +220,7 @@ def change_password(caller: CurrentUser, body: dict[str, str]) -> dict[str, Any]
 def _account(db: Connection, user_id: int) -> Row:
     account = users.find_by_id(db, user_id)
     if account is None:  # deleted since the guard ran
-        raise TokenOfNobody
+        raise TokenUserDeleted
     return account
 
 
