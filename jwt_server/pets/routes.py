@@ -10,7 +10,7 @@ from marshmallow.validate import Length
 
 from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.database import Row
-from jwt_server.errors import NotFound, TokenOfNobody
+from jwt_server.errors import NotFound, TokenUserDeleted
 from jwt_server.web.operations import accepts, accepts_query, raises, returns
 from jwt_server.web.paging import Page, PageSchema, page_of
 from jwt_server.web.responses import json_response
@@ -82,7 +82,7 @@ def add_pet(user: CurrentUser, pet: dict[str, Any]) -> tuple[Row, dict[str, str]
     with db.transaction():
         row = db.queries.pets.insert(user_id=user.id, now=current_service().now(), **pet)
     if row is None:  # deleted since the guard
-        raise TokenOfNobody
+        raise TokenUserDeleted
     return row, {"Location": url_for("pets.show_pet", pet_id=row["id"])}
 
 
