@@ -40,7 +40,7 @@ def audit(name: str | None, action: str | None, limit: int, *, as_json: bool) ->
     with opened() as db:
         user_id = None if name is None else _user_id(db, name)
         rows = islice(_rows(db, user_id, action), limit)
-        print_rows(rows, as_json=as_json, json_of=_json_of, text_of=_text_of)
+        print_rows(map(_json_of if as_json else _text_of, rows), as_json=as_json)
 
 
 def _user_id(db: Connection, name: str) -> int:
