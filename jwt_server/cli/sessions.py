@@ -46,13 +46,9 @@ def end(name: str | None, *, everyone: bool) -> None:
     """
     if everyone == (name is not None):
         raise click.UsageError("Use either --user NAME or --all.")
-    actor = operator_actor()
     with opened() as db:
-        if name is None:
-            ended = auth_sessions.sign_out_everyone(db, actor=actor)
-        else:
-            user_id = users.get_by_name(db, name)["id"]
-            ended = auth_sessions.sign_out_everywhere(db, user_id, actor=actor)
+        user_id = None if name is None else users.get_by_name(db, name)["id"]
+        ended = auth_sessions.sign_out_all(db, user_id, actor=operator_actor())
     click.echo(f"Ended: {ended} {'session' if ended == 1 else 'sessions'}")
 
 

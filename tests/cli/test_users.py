@@ -265,7 +265,7 @@ def test_the_last_enabled_admin_is_kept(
     done = users(*command, "travis")
 
     assert done.exit_code == 1
-    assert done.output == "Error: This is the last enabled admin. Make another one first.\n"
+    assert done.output == "Error: This is the last enabled admin. Promote another user first.\n"
     assert (row(db, "travis")["admin"], row(db, "travis")["disabled"]) == (1, 0)
     users("enable", "ada")
     assert users(*command, "travis").exit_code == 0
