@@ -33,9 +33,9 @@ from jwt_server.database import Connection, Database
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
 from jwt_server.files import sync
 from jwt_server.security import key_files
-from jwt_server.security.key_files import KeyFiles
+from jwt_server.security.key_files import KeyFolder
 from jwt_server.users import demo
-from jwt_server.web.service import load_key_ring
+from jwt_server.web.service import load_keys
 
 DRAFT = ".draft-"
 
@@ -109,9 +109,9 @@ def make_secrets() -> None:
 
 def make_key(settings: Settings) -> None:
     """Make the first key pair, where the algorithm wants one and there is none."""
-    ring = load_key_ring(settings)
-    if isinstance(ring, KeyFiles) and not (ring.folder.exists() and ring.names()):
-        print(f"Made {key_files.rotate(ring, int(time.time()), lead=0).path}")
+    keys = load_keys(settings)
+    if isinstance(keys, KeyFolder) and not (keys.path.exists() and keys.names()):
+        print(f"Made {key_files.rotate(keys, int(time.time()), lead=0).path}")
 
 
 def make_database(settings: Settings) -> None:
