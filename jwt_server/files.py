@@ -1,94 +1,80 @@
-"""Files as the disk has them: which one a path stands for, what room is left, what would survive a
-power cut. Of the database it knows the names of its files, and nothing of what is in them.
-"""
+"""Files that appear whole or not at all, and survive a power cut."""
 
 from __future__ import annotations
 
+import errno
 import os
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from tempfile import mkstemp
+from typing import Final
 
-from jwt_server.errors import DatabaseUnavailable
+NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""Errors of file systems without hard links, as on shared folders and memory sticks."""
 
-RESERVED_BYTES: Final = 16 * 1024 * 1024
-"""The room in the write-ahead log that is taken ahead. A quarter may be in use, as SQLite writes it
-back at 4 MiB, if it can; the rest is for some 270 sign-outs of 45 KiB, with their audit rows."""
-
-LEFT_BYTES: Final = 8 * 1024 * 1024
-"""Where the disk has less left, nothing is written any more but what can't wait."""
-
-
-class FileId(NamedTuple):
-    """What a path stands for right now."""
-
-    device: int
-    inode: int
-    log: int
-    """The inode of the write-ahead log, 0 where there is none."""
-    log_index: int
-    """The inode of the log's index, 0 where there is none."""
-
-
-def file_id(path: Path) -> FileId:
-    """What the path stands for right now; raises DatabaseUnavailable where that is nothing."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - half the time of pathlib's, and it is spent at each request
-    except OSError as error:
-        raise DatabaseUnavailable(
-            f"No database at {path} ({error.strerror}): the command `init-db` makes one."
-        ) from error
-    log, index = _inode(f"{path}-wal"), _inode(f"{path}-shm")
-    return FileId(status.st_dev, status.st_ino, log, index)
-
-
-def _inode(path: str) -> int:
-    try:
-        return os.stat(path).st_ino  # noqa: PTH116 - as above
-    except OSError:
-        return 0
-
-
-def may_write(path: Path) -> bool:
-    """Whether this process may write the database, its log and the log's index."""
-    return all(os.access(f"{path}{suffix}", os.W_OK) for suffix in ("", "-wal", "-shm"))
-
-
-def require_room(path: Path) -> None:
-    """Raise DatabaseUnavailable where the disk has less than LEFT_BYTES left.
-
-    Else ordinary writes would use up the room in the log that is kept for ending sessions.
-    """
-    try:
-        disk = os.statvfs(path)
-    except OSError as error:
-        raise DatabaseUnavailable(f"{path} is out of reach: {error.strerror}.") from error
-    left = disk.f_bavail * disk.f_frsize
-    if left < LEFT_BYTES and disk.f_blocks:  # 0 where the file system does not say
-        raise DatabaseUnavailable(
-            f"The disk is full: {left // 1024} KiB are left at {path}, and below"
-            f" {LEFT_BYTES // 1024} only the ending of sessions is written."
-        )
-
-
-def reserve_log(path: Path) -> None:
-    """Take the log's room ahead, where there is as much, so that a full disk leaves some."""
-    with suppress(OSError):
-        log = os.open(f"{path}-wal", os.O_RDWR)
-        try:
-            if os.fstat(log).st_size < RESERVED_BYTES:
-                os.posix_fallocate(log, 0, RESERVED_BYTES)  # changes nothing that is written
-        finally:
-            os.close(log)
+ABANDONED_SECONDS: Final = 24 * 60 * 60
+"""A temporary file that nobody has written for this long was left by a killed process."""
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold what a file, or a folder, holds."""
+    """Flush a file, or the names in a folder, to the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Yield an empty file of mode 0600 in the folder of `path`; removed unless published.
+
+    Raises OSError.
+    """
+    prefix = f".{path.name}."
+    for left in path.parent.glob(f"{prefix}*.tmp*"):
+        with suppress(FileNotFoundError):
+            if left.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                left.unlink()
+    descriptor, name = mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
+    os.close(descriptor)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def publish(temporary: Path, path: Path, *, replace: bool) -> None:
+    """Move a temporary file to `path` atomically, once its content is on the disk.
+
+    Raises FileExistsError unless `replace`, and OSError.
+    """
+    sync(temporary)
+    if replace:
+        temporary.replace(path)
+    else:
+        try:
+            path.hardlink_to(temporary)  # unlike a rename, this fails if `path` exists
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+            temporary.rename(path)
+    sync(path.parent)
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o600, replace: bool = True) -> None:
+    """Write a file that appears whole or not at all.
+
+    Raises FileExistsError unless `replace`, and OSError.
+    """
+    with temporary_beside(path) as temporary:
+        temporary.write_bytes(data)
+        temporary.chmod(mode)
+        publish(temporary, path, replace=replace)
 
 
 def bundled(name: str) -> Path:

@@ -207,7 +207,7 @@ def sign_out(
     action: Action = Action.SIGNED_OUT,
 ) -> bool:
     """End one session and record it in the audit log; return whether it was active."""
-    with db.transaction(urgent=True):
+    with db.transaction():
         ended = end(db, user_id, session_id, actor.now)
         if ended:
             audit.record(db, actor, action, user_id, session=session_id)
@@ -225,7 +225,7 @@ def sign_out_by_token(db: Connection, tokens: RefreshTokens, token: str, *, acto
 
 def sign_out_everywhere(db: Connection, user_id: int, *, actor: Actor, spared: str = "") -> int:
     """End a user's sessions but one and record it in the audit log; return how many."""
-    with db.transaction(urgent=True):
+    with db.transaction():
         ended = end_all(db, user_id, actor.now, spared)
         if ended:
             audit.record(db, actor, Action.SESSIONS_ENDED, user_id, sessions=ended)
@@ -234,7 +234,7 @@ def sign_out_everywhere(db: Connection, user_id: int, *, actor: Actor, spared: s
 
 def sign_out_everyone(db: Connection, *, actor: Actor) -> int:
     """End all sessions of all users and record it in the audit log; return how many."""
-    with db.transaction(urgent=True):
+    with db.transaction():
         ended = end_everyones(db, actor.now)
         if ended:
             audit.record(db, actor, Action.SESSIONS_ENDED, sessions=ended)

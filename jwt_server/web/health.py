@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from flask import Response, current_app
 
-from jwt_server import sqlite
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable
-from jwt_server.files import require_room
 from jwt_server.web.openapi import refuses
 from jwt_server.web.routing import Blueprint
 from jwt_server.web.service import current_service
@@ -27,7 +25,6 @@ def alive() -> Response:
 def ready() -> Response:
     """The database is reachable, writable, and of the right schema version; a key can sign."""
     service = current_service()
-    sqlite.check(service.settings.database)
-    require_room(service.settings.database)
+    service.database.check()
     service.tokens.keys.signing_key(service.clock())
     return current_app.response_class("ready", mimetype="text/plain")
