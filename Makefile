@@ -1,4 +1,4 @@
-# What one does with a checkout. `make help` lists it.
+# The commands of a checkout; `make help` lists them.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 LOCK = $(BIN)/python -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--no-annotate --no-header --no-strip-extras --generate-hashes setup.cfg
 
+# Without its cache, pytest would rewrite every module again at each run.
+unexport PYTHONDONTWRITEBYTECODE
 # COVERAGE=true measures coverage, too, in all processes; .ci/run sets it and reports on it.
 PYTEST = $(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest --numprocesses auto
 
@@ -33,15 +35,15 @@ check: $(VENV)/dev ## Run the linter, the type checker and the check of the laye
 bench: $(VENV)/bench ## Compare with peers; make bench ARGS="--rounds 1 --only ours bare" takes less time
 	@$(BIN)/python -m bench $(ARGS)
 
-torture: $(VENV)/dev ## Kill the service 100 times under load: is anything lost? ARGS="--kills 20" takes less
+torture: $(VENV)/dev ## Kill the service 100 times under load and check that nothing is lost; ARGS="--kills 20"
 	@$(BIN)/python -m tests.torture $(ARGS)
 
-wheel: $(VENV)/dev ## Build dist/jwt_server-*.whl, what a server installs
-	@rm -rf build *.egg-info   # what was deleted since lives on in there
+wheel: $(VENV)/dev ## Build dist/jwt_server-*.whl, the package for a server
+	@rm -rf build *.egg-info   # they still hold deleted files
 	@$(BIN)/python -m uv build --quiet --wheel --no-build-isolation --clear
 	@ls dist/*.whl
 
-hooks: $(VENV)/dev ## Have git run `make check` before each commit, `make test` before each push
+hooks: $(VENV)/dev ## Make git run `make check` before each commit, `make test` before each push
 	@$(BIN)/python -m pre_commit install --hook-type pre-commit --hook-type pre-push
 
 lock: $(VENV)/dev ## Resolve the newest allowed dependencies, with hashes, into requirements*.txt
@@ -52,8 +54,7 @@ lock: $(VENV)/dev ## Resolve the newest allowed dependencies, with hashes, into 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Stamps: the environment with what the service needs, and with what its tests and the benchmark
-# need, too.
+# Stamps of the environment: with what the service needs, its tests, and the benchmark.
 $(VENV)/run: requirements.txt
 $(VENV)/dev: requirements-dev.txt
 $(VENV)/bench: requirements-bench.txt

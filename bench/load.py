@@ -186,7 +186,7 @@ def _refresh_tokens(running: Running, user_id: int) -> deque[str]:
         db.transaction(),
     ):
         opened = [open_session(db, user, terms, device, now) for _ in range(MAX_SESSIONS_PER_USER)]
-    return deque(tokens.issue(each.id, each.generation, each.nonce) for each in opened)
+    return deque(tokens.issue(each["id"], each["generation"], each["nonce"]) for each in opened)
 
 
 def _refresh_until(

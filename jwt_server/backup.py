@@ -21,7 +21,7 @@ from typing import Final
 from jwt_server import migrate, sqlite
 from jwt_server.database import Connection, Database
 from jwt_server.errors import DatabaseUnavailable
-from jwt_server.files import NO_HARD_LINKS, publish, sync, temporary_beside
+from jwt_server.files import publish, sync, temporary_beside
 from jwt_server.security.primitives import MAX_ID
 
 Progress = Callable[[int, int], object]
@@ -283,9 +283,7 @@ def _replace(
         path.chmod(0o600)
         try:
             kept.hardlink_to(path)
-        except OSError as error:
-            if error.errno not in NO_HARD_LINKS:
-                raise
+        except OSError:  # a file system without hard links
             path.rename(kept)
     for suffix in (*LOGS, "-shm"):
         log = path.with_name(f"{path.name}{suffix}")

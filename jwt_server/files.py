@@ -1,25 +1,23 @@
-"""Files that appear whole or not at all, and survive a power cut."""
+"""Files that appear complete or not at all, and survive a power cut."""
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import EEXIST
+from glob import escape
 from pathlib import Path
-from tempfile import mkstemp
+from secrets import token_hex
 from typing import Final
 
-NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-"""Errors of file systems without hard links, as on shared folders and memory sticks."""
-
-ABANDONED_SECONDS: Final = 24 * 60 * 60
-"""A temporary file that nobody has written for this long was left by a killed process."""
+LEFT_BEHIND_SECONDS: Final = 24 * 60 * 60
+"""Age at which a temporary file counts as left by a killed process."""
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or the names in a folder, to the disk (fsync)."""
+    """Fsync a file or folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -28,52 +26,54 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def temporary_beside(path: Path) -> Iterator[Path]:
-    """Yield an empty file of mode 0600 in the folder of `path`; removed unless published.
+def temporary_beside(path: Path, *, mode: int = 0o600) -> Iterator[Path]:
+    """Create an empty file beside `path`, to be filled and then published.
 
-    Raises OSError.
+    It is deleted at the end, if it is still there. Files left by killed processes are deleted when
+    they are a day old. Raises OSError.
     """
-    prefix = f".{path.name}."
-    for left in path.parent.glob(f"{prefix}*.tmp*"):
-        with suppress(FileNotFoundError):
-            if left.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+    prefix = f".{path.name}.tmp-"
+    for left in path.parent.glob(f"{escape(prefix)}*"):
+        with suppress(FileNotFoundError):  # another process has deleted it
+            if left.stat().st_mtime < time.time() - LEFT_BEHIND_SECONDS:
                 left.unlink()
-    descriptor, name = mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
-    os.close(descriptor)
+    temporary = path.with_name(f"{prefix}{token_hex(8)}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
     try:
-        yield Path(name)
+        yield temporary
     finally:
-        Path(name).unlink(missing_ok=True)
+        for file in path.parent.glob(f"{escape(temporary.name)}*"):  # with SQLite's log
+            file.unlink(missing_ok=True)
 
 
 def publish(temporary: Path, path: Path, *, replace: bool) -> None:
-    """Move a temporary file to `path` atomically, once its content is on the disk.
+    """Fsync a temporary file and rename it to `path`, which is in the same folder, atomically.
 
-    Raises FileExistsError unless `replace`, and OSError.
+    Raises FileExistsError if `path` exists and is not to be replaced, else OSError. On a file
+    system without hard links, a file that appears at the same moment is replaced nevertheless.
     """
     sync(temporary)
     if replace:
         temporary.replace(path)
     else:
         try:
-            path.hardlink_to(temporary)  # unlike a rename, this fails if `path` exists
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            raise
         except OSError as error:
-            if error.errno not in NO_HARD_LINKS:
-                raise
             if os.path.lexists(path):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+                raise FileExistsError(EEXIST, os.strerror(EEXIST), str(path)) from error
             temporary.rename(path)
     sync(path.parent)
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o600, replace: bool = True) -> None:
-    """Write a file that appears whole or not at all.
+    """Write a file that is complete and on the disk when it appears at `path`, or never appears.
 
-    Raises FileExistsError unless `replace`, and OSError.
+    Raises FileExistsError if `path` exists and is not to be replaced, else OSError.
     """
-    with temporary_beside(path) as temporary:
+    with temporary_beside(path, mode=mode) as temporary:
         temporary.write_bytes(data)
-        temporary.chmod(mode)
         publish(temporary, path, replace=replace)
 
 

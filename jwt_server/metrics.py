@@ -1,38 +1,43 @@
-"""What is counted, for Prometheus.
+"""The metrics for Prometheus.
 
-To count something else, add a field to Metrics and make it in `made`. What is refused needs
-nothing: each refusal is counted by its code. `ops/scrape.py` shows the figures to Prometheus.
+To count something else, add a field to Metrics. Errors need nothing: each is counted by its code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 SIGN_IN: Final = ("POST", "/auth")
 """Method and route of a sign-in."""
 
 SIGNED_IN: Final = "signed_in"
-"""The outcome of a sign-in that was not refused; of another it is the refusal's code."""
+"""The outcome of a successful sign-in; of another it is the error's code."""
 
 REQUEST_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 WAIT_SECONDS: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 DATABASE_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 2.5)
 
-# What an alarm waits for is there from the start, as 0: Prometheus sees no rise in what appears.
-AWAITED: Final = (
+# What alerts watch starts at 0: Prometheus sees no increase in a series that appears.
+WATCHED: Final = (
     ("/auth", "wrong_credentials"),
     ("/auth", "hashing_busy"),
     ("/auth/refresh", "refresh_token_reused"),
 )
 
+# Ignore PROMETHEUS_MULTIPROC_DIR of the environment; the metrics server makes a folder of its own.
+values.ValueClass = values.MutexValue
+
 
 @dataclass(frozen=True)
 class Metrics:
-    """The figures of one app. Times are in seconds."""
+    """The metrics of one app. Times are in seconds."""
 
     registry: CollectorRegistry
     requests: Histogram
@@ -41,25 +46,25 @@ class Metrics:
     """By route and code."""
     sign_ins: Counter
     """By outcome."""
-    hash_line: Gauge
-    """How many are in line for the hashing lane."""
+    hash_queue: Gauge
+    """Passwords that wait to be hashed."""
     hash_wait: Histogram
-    """How long those who got their turn have waited for it."""
+    """Time that a password has waited."""
     database: Histogram
-    """How long the database has worked, and been waited for, each time a connection was taken."""
-    _requests_of: dict[tuple[str, str, str], Callable[[float], None]] = field(
+    """Time for which a connection was used or waited for."""
+    _observers: dict[tuple[str, str, str], Callable[[float], None]] = field(
         default_factory=dict, repr=False
     )
 
     def count(self, method: str, route: str, status: str, code: str | None, seconds: float) -> None:
-        """Count a request; `code` is its refusal's, None where it was not refused.
+        """Count a request; `code` is that of its error, if any.
 
-        Each of them must be of a fixed set, whatever clients send: they are kept for ever.
+        Clients must not choose the labels, since each combination is kept.
         """
         key = method, route, status
-        observe = self._requests_of.get(key)
-        if observe is None:  # to look it up in the library takes 2 µs
-            observe = self._requests_of[key] = self.requests.labels(*key).observe
+        observe = self._observers.get(key)
+        if observe is None:  # the library's own lookup is slower
+            observe = self._observers[key] = self.requests.labels(*key).observe
         observe(seconds)
         if code is not None:
             self.refusals.labels(route, code).inc()
@@ -67,13 +72,13 @@ class Metrics:
             self.sign_ins.labels(code or SIGNED_IN).inc()
 
 
-def made() -> Metrics:
-    """New figures, all 0."""
+def create_metrics() -> Metrics:
+    """Create the metrics of an app, all 0."""
     registry = CollectorRegistry()
     metrics = Metrics(
         registry,
         Histogram(
-            "jwt_server_request_seconds", "Time that a request took.",
+            "jwt_server_request_seconds", "Duration of requests.",
             ("method", "route", "status"), buckets=REQUEST_SECONDS, registry=registry,
         ),
         Counter(
@@ -82,21 +87,34 @@ def made() -> Metrics:
         ),
         Counter("jwt_server_sign_ins", "Sign-ins, by outcome.", ("outcome",), registry=registry),
         Gauge(
-            "jwt_server_hash_line", "Passwords in line to be hashed.", registry=registry,
+            "jwt_server_hash_line", "Passwords that wait to be hashed.", registry=registry,
             multiprocess_mode="livesum",
         ),
         Histogram(
-            "jwt_server_hash_wait_seconds", "Time that a password was in line.",
+            "jwt_server_hash_wait_seconds", "Time that a password waited to be hashed.",
             buckets=WAIT_SECONDS, registry=registry,
         ),
         Histogram(
-            "jwt_server_database_seconds", "Time in the database, by connection taken.",
+            "jwt_server_database_seconds", "Time in the database, per connection used.",
             buckets=DATABASE_SECONDS, registry=registry,
         ),
     )  # fmt: skip
     metrics.sign_ins.labels(SIGNED_IN)
-    for route, code in AWAITED:
+    for route, code in WATCHED:
         metrics.refusals.labels(route, code)
         if route == SIGN_IN[1]:
             metrics.sign_ins.labels(code)
     return metrics
+
+
+class FileSizes(Collector):
+    """The current sizes of the database and its write-ahead log."""
+
+    def __init__(self, database: Path) -> None:
+        self.database = database
+
+    def collect(self) -> Iterable[Metric]:
+        """Return a gauge for each file; 0 for one that is missing."""
+        for name, path in (("database", self.database), ("wal", Path(f"{self.database}-wal"))):
+            size = path.stat().st_size if path.exists() else 0
+            yield GaugeMetricFamily(f"jwt_server_{name}_bytes", f"Size of the {name}.", size)

@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, wraps
-from typing import Any
+from typing import Any, Final
 
 from flask import request
 
-from jwt_server.auth.sign_in import confirm_password
+from jwt_server import audit
+from jwt_server.audit import Action
+from jwt_server.auth import attempts
+from jwt_server.auth.sign_in import hash_to_verify
 from jwt_server.database import Connection, Row
 from jwt_server.errors import (
     DatabaseUnavailable,
+    InvalidToken,
     KeysUnavailable,
     NotSignedIn,
     PasswordTooOld,
-    TokenExpired,
-    TokenForged,
-    TokenMalformed,
     TokenMissing,
-    TokenOfDisabled,
-    TokenOfNobody,
     TokenRevoked,
+    TokenUserDeleted,
+    TokenUserDisabled,
+    WrongPassword,
 )
 from jwt_server.security.tokens import TokenSubject
 from jwt_server.users import users
@@ -32,15 +34,7 @@ from jwt_server.web.service import current_actor, current_service, get_db, relea
 
 View = Callable[..., Any]
 
-REFUSALS = (
-    TokenMissing,
-    TokenMalformed,
-    TokenForged,
-    TokenExpired,
-    TokenOfNobody,
-    TokenOfDisabled,
-    TokenRevoked,
-)
+REFUSALS: Final[list[type[NotSignedIn]]] = [TokenMissing, *InvalidToken.__subclasses__()]
 
 
 @dataclass(frozen=True)
@@ -125,13 +119,13 @@ def bearer_token(authorization: str | None) -> str:
 def find_current_user(db: Connection, subject: TokenSubject, now: float) -> CurrentUser:
     """Return the user and session of a verified token, if the session is active.
 
-    Raises TokenOfNobody, TokenOfDisabled or TokenRevoked.
+    Raises TokenUserDeleted, TokenUserDisabled or TokenRevoked.
     """
     row: Row | None = db.queries.auth.guarded(id=subject.session_id)
     if row is None or row["user_id"] != subject.user_id:
-        raise TokenRevoked if users.find_by_id(db, subject.user_id) else TokenOfNobody
+        raise TokenRevoked if users.find_by_id(db, subject.user_id) else TokenUserDeleted
     if row["disabled"]:
-        raise TokenOfDisabled
+        raise TokenUserDisabled
     if row["ended_at"] is not None or row["expires_at"] <= now:
         raise TokenRevoked
     return CurrentUser(
@@ -155,14 +149,22 @@ def require_recent_password(user: CurrentUser) -> None:
 
 
 def require_password(user: CurrentUser, password: str) -> Row:
-    """Check the current user's password; return the user's row. Releases the connection.
+    """Check the current user's password; return the row as verified. Releases the connection.
 
     Raises WrongPassword, HashingBusy and TooManyAttempts.
     """
-    service = current_service()
+    service, actor = current_service(), current_actor(user.id)
+    database, queue = service.database, service.hasher.queue
     release_connection()
     attempt = service.rate_limits.password_of(user.id, user.session_id)
-    actor = current_actor(user.id)
-    return confirm_password(
-        service.database, service.hasher, attempt, user.id, password, actor=actor
-    )
+    with attempts.count_attempt(database, queue, attempt, actor.now) as counted:
+        with database.connection() as db:  # released before hashing
+            row = users.find_by_id(db, user.id)
+        is_right = service.hasher.verify(password, hash_to_verify(row))
+        with database.connection() as db, db.transaction():
+            if row is not None and is_right:
+                attempts.record_success(db, counted)
+                return row
+            audit.record(db, actor, Action.PASSWORD_REFUSED, user.id)
+            attempts.record_failure(db, counted, actor, user.id)
+    raise WrongPassword

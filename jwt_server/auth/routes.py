@@ -7,6 +7,7 @@ from typing import Any, Final
 from flask import Response, current_app, jsonify
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validate
 
+from jwt_server.audit import Action
 from jwt_server.auth import sessions
 from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.auth.sign_in import sign_in
@@ -178,10 +179,10 @@ def logout(caller: CurrentUser | None, body: dict[str, str], scope: dict[str, st
     if caller is None and "refresh_token" not in body:
         raise TokenMissing
     if caller is None:
-        sessions.sign_out_by_token(db, service.refresh_tokens, body["refresh_token"], actor=actor)
+        sessions.end_by_token(db, service.refresh_tokens, body["refresh_token"], actor=actor)
     elif scope["scope"] == "local":
-        sessions.sign_out(db, caller.id, caller.session_id, actor=actor)
+        sessions.end(db, caller.id, caller.session_id, actor=actor, action=Action.SIGNED_OUT)
     else:
         spared = caller.session_id if scope["scope"] == "others" else ""
-        sessions.sign_out_everywhere(db, caller.id, actor=actor, spared=spared)
+        sessions.sign_out_all(db, caller.id, actor=actor, spared=spared)
     return current_app.response_class(status=204)

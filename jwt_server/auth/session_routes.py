@@ -79,8 +79,7 @@ def end_session(caller: CurrentUser, session_id: str) -> Response:
     if session_id != caller.session_id:
         require_recent_password(caller)
     actor = current_actor(caller.id)
-    if not sessions.sign_out(
-        get_db(), caller.id, session_id, actor=actor, action=Action.SESSION_ENDED
-    ):
+    ended = sessions.end(get_db(), caller.id, session_id, actor=actor, action=Action.SESSION_ENDED)
+    if not ended:
         raise NotFound
     return current_app.response_class(status=204)

@@ -52,48 +52,31 @@ class Device:
     user_agent: str
 
 
-@dataclass(frozen=True)
-class Session:
-    """What the tokens of a session are made of."""
-
-    id: str
-    user_id: int
-    admin: bool
-    nonce: bytes
-    generation: int
-    expires_at: int
-
-
 def open_session(
     db: Connection, user: Row, lifetime: SessionLifetime, device: Device, now: int
-) -> Session:
-    """Open a session, inside the transaction that has checked the user.
+) -> Row:
+    """Open a session, inside the transaction that has checked the user; return it for the tokens.
 
     Ends the user's oldest sessions beyond the limit, and prunes old ones of all users.
     """
-    session = Session(
-        id=refresh_tokens.new_session_id(),
-        user_id=user["id"],
-        admin=bool(user["admin"]),
-        nonce=refresh_tokens.new_nonce(),
-        generation=1,
-        expires_at=now + min(lifetime.idle, lifetime.absolute),
-    )
+    session = {
+        "id": refresh_tokens.new_session_id(),
+        "user_id": user["id"],
+        "nonce": refresh_tokens.new_nonce(),
+        "expires_at": now + min(lifetime.idle, lifetime.absolute),
+    }
     db.queries.auth.insert(
-        id=session.id,
-        user_id=session.user_id,
-        nonce=session.nonce,
         refreshable=lifetime.refreshable,
         now=now,
-        expires_at=session.expires_at,
         ends_at=now + lifetime.absolute,
         address=device.address,
         user_agent=device.user_agent,
+        **session,
     )
-    for row in active(db, session.user_id, now)[:-MAX_SESSIONS_PER_USER]:
-        end(db, session.user_id, row["id"], now)
+    for oldest in active(db, user["id"], now)[:-MAX_SESSIONS_PER_USER]:
+        db.queries.auth.end_one(user_id=user["id"], id=oldest["id"], now=now)
     prune(db, now)
-    return session
+    return session | {"generation": 1, "admin": user["admin"]}
 
 
 def active(db: Connection, user_id: int, now: int) -> list[Row]:
@@ -104,7 +87,7 @@ def active(db: Connection, user_id: int, now: int) -> list[Row]:
 
 def refresh(
     db: Connection, tokens: RefreshTokens, token: str, *, idle: int, grace: int, actor: Actor
-) -> Session:
+) -> Row:
     """Return the session that a refresh token extends, at the generation of the next token.
 
     Raises RefreshTokenInvalid, RefreshTokenReused, SessionExpired or SessionEnded; and
@@ -121,10 +104,11 @@ def refresh(
             raise SessionExpired
         replaced = row["generation"] - generation
         if replaced == 1 and grace and abs(now - row["rotated_at"]) <= grace:
-            return _session(row)
+            return row
         if replaced:
-            _end_after_reuse(db, row, actor)
-            raise RefreshTokenReused
+            action = Action.REFRESH_TOKEN_REUSED
+            ended = end(db, row["user_id"], row["id"], actor=actor, action=action)
+            raise RefreshTokenReused if ended else SessionEnded
         if row["blocked_until"] > now:
             raise TooManyAttempts(row["blocked_until"] - now)
         rotated = _rotate(db, row, min(now + idle, row["ends_at"]), actor)
@@ -133,7 +117,7 @@ def refresh(
 
 
 def verify(db: Connection, tokens: RefreshTokens, token: str) -> tuple[int, Row]:
-    """Return a refresh token's generation and its session's row, active or not; takes no lock.
+    """Return a refresh token's generation and its session, active or not, without a write lock.
 
     Raises RefreshTokenInvalid unless this service has issued the token.
     """
@@ -144,7 +128,7 @@ def verify(db: Connection, tokens: RefreshTokens, token: str) -> tuple[int, Row]
     return parsed.generation, row
 
 
-def _rotate(db: Connection, row: Row, expires_at: int, actor: Actor) -> Session | None:
+def _rotate(db: Connection, row: Row, expires_at: int, actor: Actor) -> Row | None:
     """Count the refresh and move to the next generation; None if the session has changed."""
     with db.transaction():
         rotated = db.queries.auth.rotate(
@@ -155,33 +139,26 @@ def _rotate(db: Connection, row: Row, expires_at: int, actor: Actor) -> Session 
         if attempts.count(db, rate_limits.refresh_limit(row["id"]), actor.now):
             details = {"limit": "refresh", "session": row["id"]}
             audit.record(db, actor, Action.LOCKED_OUT, row["user_id"], **details)
-    return _session(row | {"generation": row["generation"] + 1, "expires_at": expires_at})
+    return row | {"generation": row["generation"] + 1, "expires_at": expires_at}
 
 
-def _end_after_reuse(db: Connection, row: Row, actor: Actor) -> None:
-    """End the session of a reused token. Raises SessionEnded if another request was first."""
+def end(db: Connection, user_id: int, session_id: str, *, actor: Actor, action: Action) -> bool:
+    """End one active session of a user and record it as `action`; return whether there was one."""
     with db.transaction():
-        if not end(db, row["user_id"], row["id"], actor.now):
-            raise SessionEnded
-        audit.record(db, actor, Action.REFRESH_TOKEN_REUSED, row["user_id"], session=row["id"])
-
-
-def _session(row: Row) -> Session:
-    return Session(
-        id=row["id"],
-        user_id=row["user_id"],
-        admin=bool(row["admin"]),
-        nonce=row["nonce"],
-        generation=row["generation"],
-        expires_at=row["expires_at"],
-    )
-
-
-def end(db: Connection, user_id: int, session_id: str, now: int) -> bool:
-    """End one active session of a user; return whether there was one."""
-    with db.transaction():
-        ended: int = db.queries.auth.end_one(user_id=user_id, id=session_id, now=now)
+        ended: int = db.queries.auth.end_one(user_id=user_id, id=session_id, now=actor.now)
+        if ended:
+            audit.record(db, actor, action, user_id, session=session_id)
     return ended > 0
+
+
+def end_by_token(db: Connection, tokens: RefreshTokens, token: str, *, actor: Actor) -> None:
+    """Sign out of a refresh token's session, of any generation; ignore an invalid token."""
+    try:
+        _, row = verify(db, tokens, token)
+    except RefreshTokenInvalid:
+        return
+    actor = replace(actor, id=row["user_id"])
+    end(db, row["user_id"], row["id"], actor=actor, action=Action.SIGNED_OUT)
 
 
 def end_all(db: Connection, user_id: int, now: int, spared: str = "") -> int:
@@ -198,46 +175,15 @@ def end_everyones(db: Connection, now: int) -> int:
     return ended
 
 
-def sign_out(
-    db: Connection,
-    user_id: int,
-    session_id: str,
-    *,
-    actor: Actor,
-    action: Action = Action.SIGNED_OUT,
-) -> bool:
-    """End one session and record it in the audit log; return whether it was active."""
+def sign_out_all(db: Connection, user_id: int | None, *, actor: Actor, spared: str = "") -> int:
+    """End all sessions of a user but one, or of everyone, and record it; return how many."""
     with db.transaction():
-        ended = end(db, user_id, session_id, actor.now)
-        if ended:
-            audit.record(db, actor, action, user_id, session=session_id)
-    return ended
-
-
-def sign_out_by_token(db: Connection, tokens: RefreshTokens, token: str, *, actor: Actor) -> None:
-    """End the session of a refresh token of any generation; ignore a token that is not valid."""
-    try:
-        _, row = verify(db, tokens, token)
-    except RefreshTokenInvalid:
-        return
-    sign_out(db, row["user_id"], row["id"], actor=replace(actor, id=row["user_id"]))
-
-
-def sign_out_everywhere(db: Connection, user_id: int, *, actor: Actor, spared: str = "") -> int:
-    """End a user's sessions but one and record it in the audit log; return how many."""
-    with db.transaction():
-        ended = end_all(db, user_id, actor.now, spared)
+        if user_id is None:
+            ended = end_everyones(db, actor.now)
+        else:
+            ended = end_all(db, user_id, actor.now, spared)
         if ended:
             audit.record(db, actor, Action.SESSIONS_ENDED, user_id, sessions=ended)
-    return ended
-
-
-def sign_out_everyone(db: Connection, *, actor: Actor) -> int:
-    """End all sessions of all users and record it in the audit log; return how many."""
-    with db.transaction():
-        ended = end_everyones(db, actor.now)
-        if ended:
-            audit.record(db, actor, Action.SESSIONS_ENDED, sessions=ended)
     return ended
 
 

@@ -1,4 +1,4 @@
-"""Password checks: at sign-in, which opens a session, and of a signed-in user."""
+"""Sign-in: a password is checked and a session opened."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final
 from jwt_server import audit
 from jwt_server.audit import Action, Actor
 from jwt_server.auth import attempts, sessions
-from jwt_server.auth.sessions import Device, Session, SessionLifetime
+from jwt_server.auth.sessions import Device, SessionLifetime
 from jwt_server.database import Database, Row
-from jwt_server.errors import WrongCredentials, WrongPassword
+from jwt_server.errors import WrongCredentials
 from jwt_server.security.passwords import NO_HASH, Hasher, hash_cost
-from jwt_server.security.rate_limits import Attempt, RateLimits
+from jwt_server.security.rate_limits import RateLimits
 from jwt_server.users import users
 from jwt_server.users.names import username_key
 
@@ -34,7 +34,7 @@ def sign_in(
     device: Device,
     now: int,
     audit_cutoff: int,
-) -> Session:
+) -> Row:
     """Check a password and open a session; prune the audit log up to `audit_cutoff`.
 
     Raises WrongCredentials, after the same work whether the user exists, is disabled, or neither;
@@ -47,17 +47,17 @@ def sign_in(
         for _ in range(MAX_VERIFICATIONS):
             with database.connection() as db:  # released before hashing
                 user = users.find_by_name(db, username)
-            new_hash = hasher.verify_and_renew(password, _hash_of(user))
+            new_hash = hasher.verify_and_renew(password, hash_to_verify(user))
             if user is None or new_hash is None:
                 break
             with database.connection() as db, db.transaction():
-                if current := users.record_sign_in(db, user, new_hash, now):
+                if current := users.replace_hash(db, user, new_hash, now):
                     attempts.record_success(db, counted)
                     attempts.remember_address(db, user["id"], attempt, now)
                     audit.prune(db, audit_cutoff)
                     session = sessions.open_session(db, current, lifetime, device, now)
                     actor = replace(actor, id=user["id"])
-                    audit.record(db, actor, Action.SIGNED_IN, user["id"], session=session.id)
+                    audit.record(db, actor, Action.SIGNED_IN, user["id"], session=session["id"])
                     return session
         with database.connection() as db, db.transaction():
             audit.prune(db, audit_cutoff)
@@ -68,36 +68,10 @@ def sign_in(
     raise WrongCredentials
 
 
-def confirm_password(
-    database: Database,
-    hasher: Hasher,
-    attempt: Attempt,
-    user_id: int,
-    password: str,
-    *,
-    actor: Actor,
-) -> Row:
-    """Check a signed-in user's password; return the user's row as verified.
+def hash_to_verify(user: Row | None) -> str:
+    """Return the hash to verify a password against, so that it takes the same time for all users.
 
-    Raises WrongPassword, TooManyAttempts, HashingBusy.
-    """
-    with attempts.count_attempt(database, hasher.queue, attempt, actor.now) as counted:
-        with database.connection() as db:  # released before hashing
-            user = users.find_by_id(db, user_id)
-        is_right = hasher.verify(password, _hash_of(user))
-        with database.connection() as db, db.transaction():
-            if user is not None and is_right:
-                attempts.record_success(db, counted)
-                return user
-            audit.record(db, actor, Action.PASSWORD_REFUSED, user_id)
-            attempts.record_failure(db, counted, actor, user_id)
-    raise WrongPassword
-
-
-def _hash_of(user: Row | None) -> str:
-    """Return the hash to verify against; verifying takes the same time for every user and none.
-
-    A disabled user's hash is not used, so that the time tells nothing about the password.
+    NO_HASH stands for an unknown user, and for a disabled one, whose password is not checked.
     """
     if user is None or user["disabled"]:
         return NO_HASH

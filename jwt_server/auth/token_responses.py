@@ -7,7 +7,8 @@ from typing import Any, Final
 from flask import request
 from marshmallow import Schema, fields, validate
 
-from jwt_server.auth.sessions import Device, Session, SessionLifetime
+from jwt_server.auth.sessions import Device, SessionLifetime
+from jwt_server.database import Row
 from jwt_server.security.tokens import TokenSubject
 from jwt_server.web.middleware import USER
 from jwt_server.web.request import client_address, user_agent
@@ -33,28 +34,29 @@ def require_signing_key() -> None:
     service.tokens.keys.signing_key(service.clock())
 
 
-def token_object(session: Session) -> dict[str, Any]:
+def token_object(session: Row) -> dict[str, Any]:
     """Return a session's tokens for TokenSchema. Raises KeysUnavailable."""
     service = current_service()
     access_token, expires_in = issue_access_token(session, service.settings.access_token_ttl)
-    refresh_token = service.refresh_tokens.issue(session.id, session.generation, session.nonce)
     return {
         "access_token": access_token,
         "token_type": "Bearer",
         "expires_in": expires_in,
-        "refresh_token": refresh_token,
-        "refresh_expires_in": session.expires_at - service.now(),
+        "refresh_token": service.refresh_tokens.issue(
+            session["id"], session["generation"], session["nonce"]
+        ),
+        "refresh_expires_in": session["expires_at"] - service.now(),
     }
 
 
-def issue_access_token(session: Session, ttl: int) -> tuple[str, int]:
+def issue_access_token(session: Row, ttl: int) -> tuple[str, int]:
     """Return an access token and its lifetime: `ttl` seconds, or less if the session ends first."""
     service = current_service()
     now = service.now()
-    ttl = min(ttl, session.expires_at - now)
-    request.environ[USER] = session.user_id  # for the access log
-    subject = TokenSubject(session.user_id, session.id)
-    return service.tokens.issue(subject, admin=session.admin, now=now, ttl=ttl), ttl
+    ttl = min(ttl, session["expires_at"] - now)
+    request.environ[USER] = session["user_id"]  # for the access log
+    subject = TokenSubject(session["user_id"], session["id"])
+    return service.tokens.issue(subject, admin=bool(session["admin"]), now=now, ttl=ttl), ttl
 
 
 def refreshable_lifetime() -> SessionLifetime:

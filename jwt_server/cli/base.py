@@ -1,75 +1,90 @@
-"""What the commands share: how they end, and the database they work on.
+"""What the commands share: exit codes, and the service's database.
 
-A command ends with 0 when what was asked for is so now, 1 with a sentence on standard error
-when it was refused, 2 for a wrong command line, and 3 for wrong settings (wsgi.py).
+A command ends with 0 when done, 1 with the reason on standard error when refused, 2 for a wrong
+command line, and 3 for wrong settings (wsgi.py).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import Any, Final
+from typing import Any
 
 import click
 from flask.cli import AppGroup
+from tabulate import tabulate
 
 from jwt_server.audit import Actor, operator
-from jwt_server.database import Connection
-from jwt_server.errors import DatabaseUnavailable, KeysUnavailable, ServiceError
+from jwt_server.database import Connection, Row
+from jwt_server.errors import ServiceError
 from jwt_server.web.service import current_service
 
-LOST: Final = " The password that was made up is lost, so give another with `users passwd`."
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per line."
+)
 
 
 class Command(click.Command):
-    """A command that ends with 1 and the reason where the service refuses."""
+    """A command that ends with exit code 1 on errors of the service and of files."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run it; what is raised for a client becomes a line for the operator."""
-        _let_anything_be_written()
+        """Run the command."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):  # None if it is closed
+                # Escape characters that the terminal's encoding lacks.
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
-        except (DatabaseUnavailable, KeysUnavailable) as error:
-            raise click.ClickException(error.cause) from error
         except ServiceError as error:
-            raise click.ClickException(error.message) from error
+            raise click.ClickException(getattr(error, "cause", error.message)) from error
         except OSError as error:
             if error.filename is not None:
                 raise click.ClickException(f"{error}.") from error
-            made_up = bool(ctx.params.get("generate"))
-            if isinstance(error, BrokenPipeError) and not made_up:
-                raise  # whoever reads has had enough, as `head` has
-            # What is left in the buffer would be tried again as Python ends.
+            generated = bool(ctx.params.get("generate"))
+            if isinstance(error, BrokenPipeError) and not generated:
+                raise  # the reader had enough, as `head` has
+            # Else Python would try again at exit to write what is still buffered.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise click.ClickException(
-                f"The answer can't be written: {error.strerror}. What was asked for may be done."
-                + (LOST if made_up else "")
-            ) from error
+            text = f"The output can't be written: {error.strerror}. The command may be done."
+            if generated:
+                text += " The generated password is lost: set another with `users passwd`."
+            raise click.ClickException(text) from error
 
 
 class Group(AppGroup):
-    """A group of such commands, each run with the app at hand."""
+    """A group of such commands, each run in the app's context."""
 
     command_class = Command
 
 
 @contextmanager
 def opened() -> Iterator[Connection]:
-    """A connection to the service's database."""
+    """Open a connection to the service's database."""
     with current_service().database.connection() as db:
         yield db
 
 
 def operator_actor() -> Actor:
-    """Who runs this command, for the audit log."""
+    """Return the actor of the audit log who runs this command."""
     return operator(current_service().now())
 
 
-def _let_anything_be_written() -> None:
-    """Write a name that the terminal's encoding lacks as escapes, rather than fail half way."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # None where it is closed
-            stream.reconfigure(errors="backslashreplace")
+def print_rows(
+    rows: Iterable[Row],
+    *,
+    as_json: bool,
+    json_of: Callable[[Row], dict[str, Any]],
+    text_of: Callable[[Row], dict[str, str]],
+) -> None:
+    """Print JSON objects, each as its row is read, or a table, which takes memory for all rows."""
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(json_of(row)))
+        return
+    cells = [text_of(row) for row in rows]
+    table = tabulate(cells, headers="keys", tablefmt="simple", disable_numparse=True)
+    click.echo(table if cells else "Nothing found.")

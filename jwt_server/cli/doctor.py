@@ -6,7 +6,7 @@ import json
 
 import click
 
-from jwt_server.cli.base import Group
+from jwt_server.cli.base import Group, json_option
 from jwt_server.doctor import UNSAFE, run_checks
 from jwt_server.web.service import current_service
 
@@ -14,7 +14,7 @@ top = Group()
 
 
 @top.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@json_option
 def doctor(*, as_json: bool) -> None:
     r"""Check whether the service would start, and what is unsafe.
 

@@ -47,10 +47,10 @@ def end(name: str | None, *, everyones: bool) -> None:
         raise click.UsageError("Say either --user NAME or --all.")
     with opened() as db:
         if name is None:
-            ended = auth_sessions.sign_out_everyone(db, actor=operator_actor())
+            ended = auth_sessions.sign_out_all(db, None, actor=operator_actor())
         else:
             user_id = users.get_by_name(db, name)["id"]
-            ended = auth_sessions.sign_out_everywhere(db, user_id, actor=operator_actor())
+            ended = auth_sessions.sign_out_all(db, user_id, actor=operator_actor())
     click.echo(f"Ended: {ended} {'session' if ended == 1 else 'sessions'}")
 
 

@@ -1,67 +1,69 @@
-"""`flask users`: accounts, from the command line."""
+"""`flask users`: manage accounts."""
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import click
-from tabulate import tabulate
 
 from jwt_server import audit
 from jwt_server.audit import Action
 from jwt_server.auth import attempts, sessions
-from jwt_server.cli.base import Group, opened, operator_actor
-from jwt_server.cli.new_passwords import new_password, password_options
+from jwt_server.cli.base import Group, json_option, opened, operator_actor, print_rows
 from jwt_server.database import Row
-from jwt_server.errors import UsernameTaken
+from jwt_server.errors import InvalidFields, UsernameTaken
+from jwt_server.security import policy
+from jwt_server.security.passwords import MAX_CHARACTERS
 from jwt_server.users import names, users
 from jwt_server.web.fields import iso
 from jwt_server.web.service import current_service
 
 top = Group()
 
-EPILOG = """\b
-Examples:
-  users add ada                 # asks for the password, twice
-  users add ada --generate      # makes one up and shows it
-  users passwd ada --password-stdin < file
-  users list --search a
-
-\b
-Ends with 0 when what was asked for is so now, 1 with the reason when it is refused,
-2 for a wrong command line, 3 for wrong settings. Write -- before a NAME that begins
-with a dash."""
+MAX_STDIN_BYTES: Final = 4 * MAX_CHARACTERS + len("\ufeff\r\n".encode())
+"""Of the longest password in UTF-8, with byte order mark and line end."""
 
 
-@top.group("users", cls=Group, epilog=EPILOG)
+generate_option = click.option("--generate", is_flag=True, help="Print a random password.")
+stdin_option = click.option("--password-stdin", is_flag=True, help="Read it from standard input.")
+
+
+@top.group("users", cls=Group)
 def commands() -> None:
-    """Add, show and change the people who can sign in.
+    r"""Manage accounts.
 
-    A NAME is found however its letters are cased. Passwords never stand on the command line,
-    where other processes could read them: they are asked for, read from standard input, or
-    made up.
+    \b
+    Examples:
+      users add ada                         # prompts for a password
+      users add ada --generate              # prints a random one
+      users passwd ada --password-stdin < file
+      users list --search a
+
+    Upper and lower case in NAME don't matter. Write -- before a NAME that begins with a dash.
+    Passwords are never arguments, which other processes can read.
     """
 
 
 @commands.command()
 @click.argument("name")
 @click.option("--admin", is_flag=True, help="Make the user an admin.")
-@password_options
+@generate_option
+@stdin_option
 def add(name: str, *, admin: bool, generate: bool, password_stdin: bool) -> None:
-    """Add a user called NAME.
+    """Add a user.
 
-    A name has 1 to 64 characters; upper and lower case are one name. The password is asked for
-    twice unless an option says otherwise.
+    Example: users add ada --admin
+
+    NAME has 1 to 64 characters. Prompts for the password, unless an option says otherwise.
     """
-    service = current_service()
     with opened() as db:
         name = names.validate(name)
-        if users.find_by_name(db, name):  # before anybody types a password
+        if users.find_by_name(db, name):  # before a password is typed
             raise UsernameTaken
-        password = new_password(name, generate=generate, from_stdin=password_stdin)
-        hashed = service.hasher.hash(password)
+        password = _new_password(name, generate=generate, from_stdin=password_stdin)
+        hashed = current_service().hasher.hash(password)
         user_id = users.add(db, name, hashed, admin=admin, actor=operator_actor())
     click.echo(f"Created: {'admin' if admin else 'user'} {name} (id {user_id})")
     if generate:
@@ -69,56 +71,52 @@ def add(name: str, *, admin: bool, generate: bool, password_stdin: bool) -> None
 
 
 @commands.command("list")
-@click.option("--search", default="", metavar="PREFIX", help="Only names that begin so.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, as they are read.")
+@click.option("--search", default="", metavar="PREFIX", help="Only names that begin with PREFIX.")
+@json_option
 def list_users(search: str, *, as_json: bool) -> None:
-    """List the users by name.
+    """List users in the order of their names.
 
-    All of them, or those whose names begin with PREFIX. Times are in UTC. The table is lined up
-    when all are read, so of very many users --json, which streams, takes less memory.
+    Example: users list --search a
+
+    Times are in UTC. With very many users, --json takes less memory.
     """
     with opened() as db:
-        found = (_described(user) for user in users.each_by_name(db, search))
-        if as_json:
-            for user in found:
-                click.echo(json.dumps(user))
-            return
-        rows = [_cells(user) for user in found]
-    if rows:
-        click.echo(tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=[1]))
-    else:
-        click.echo(f"No name begins with {search!r:.80}." if search else "There are no users.")
+        found = users.each_by_name(db, search)
+        print_rows(found, as_json=as_json, json_of=_json_of, text_of=_text_of)
 
 
 @commands.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object.")
+@json_option
 def show(name: str, *, as_json: bool) -> None:
-    """Show what is known about NAME."""
-    with opened() as db:
-        user = _described(users.get_by_name(db, name))
-    if as_json:
-        click.echo(json.dumps(user))
-    else:
-        click.echo(tabulate(list(_cells(user).items()), tablefmt="plain", disable_numparse=True))
+    """Show one user.
 
-
-@commands.command()
-@click.argument("name")
-@password_options
-def passwd(name: str, *, generate: bool, password_stdin: bool) -> None:
-    """Give NAME another password.
-
-    It is asked for twice unless an option says otherwise. All sessions of NAME end.
+    Example: users show ada
     """
-    service = current_service()
     with opened() as db:
         user = users.get_by_name(db, name)
-        password = new_password(user["username"], generate=generate, from_stdin=password_stdin)
-        hashed = service.hasher.hash(password)
+    print_rows([user], as_json=as_json, json_of=_json_of, text_of=_text_of)
+
+
+@commands.command()
+@click.argument("name")
+@generate_option
+@stdin_option
+def passwd(name: str, *, generate: bool, password_stdin: bool) -> None:
+    """Set a user's password, and end all sessions of the user.
+
+    Example: users passwd ada --generate
+
+    Prompts for the password, unless an option says otherwise.
+    """
+    with opened() as db:
+        user = users.get_by_name(db, name)
+        password = _new_password(user["username"], generate=generate, from_stdin=password_stdin)
+        hashed = current_service().hasher.hash(password)
+        actor = operator_actor()
         with db.transaction():
-            users.set_hash(db, user["id"], hashed, actor=operator_actor())
-            ended = sessions.end_all(db, user["id"], service.now())
+            users.set_hash(db, user["id"], hashed, actor=actor)
+            ended = sessions.end_all(db, user["id"], actor.now)
     click.echo(f"Changed: the password of {user['username']} (sessions ended: {ended})")
     if generate:
         click.echo(f"Password: {password}")
@@ -127,115 +125,145 @@ def passwd(name: str, *, generate: bool, password_stdin: bool) -> None:
 @commands.command()
 @click.argument("name")
 def promote(name: str) -> None:
-    """Make NAME an admin."""
-    with opened() as db:
-        user = users.set_admin(
-            db, users.get_by_name(db, name)["id"], admin=True, actor=operator_actor()
-        )
-    _say(user, "is an admin", already=bool(user["admin"]))
+    """Make a user an admin.
+
+    Example: users promote ada
+    """
+    _set(name, "is an admin", admin=True)
 
 
 @commands.command()
 @click.argument("name")
 def demote(name: str) -> None:
-    """Make NAME an admin no longer.
+    """Take admin rights away. Refused for the last enabled admin.
 
-    Refused for the last enabled admin.
+    Example: users demote ada
     """
-    with opened() as db:
-        user = users.set_admin(
-            db, users.get_by_name(db, name)["id"], admin=False, actor=operator_actor()
-        )
-    _say(user, "is no admin", already=not user["admin"])
+    _set(name, "is not an admin", admin=False)
 
 
 @commands.command()
 @click.argument("name")
 def enable(name: str) -> None:
-    """Let NAME in again."""
-    with opened() as db:
-        user = users.get_by_name(db, name)
-        users.set_disabled(db, user["id"], disabled=False, actor=operator_actor())
-    _say(user, "is enabled", already=not user["disabled"])
+    """Let a disabled user sign in again.
+
+    Example: users enable ada
+    """
+    _set(name, "is enabled", disabled=False)
 
 
 @commands.command()
 @click.argument("name")
 def disable(name: str) -> None:
-    """Shut NAME out, and keep everything.
+    """Disable a user: end all sessions, refuse passwords and tokens.
 
-    All sessions of NAME end, and no password and no token is taken from now on, by any worker.
-    Refused for the last enabled admin.
+    Example: users disable ada
+
+    Nothing is deleted. Refused for the last enabled admin.
     """
-    with opened() as db:
-        user = users.get_by_name(db, name)
-        with db.transaction():
-            users.set_disabled(db, user["id"], disabled=True, actor=operator_actor())
-            sessions.end_all(db, user["id"], current_service().now())
-    _say(user, "is disabled", already=bool(user["disabled"]))
+    _set(name, "is disabled", disabled=True)
 
 
 @commands.command()
 @click.argument("name")
 def unlock(name: str) -> None:
-    """Forget the wrong passwords that were tried at NAME.
+    """Clear the failed password attempts at a user's account.
 
-    So whoever had to wait may try again at once: at signing in, and at giving the password of
-    somebody who is signed in. An address that has tried too many names waits on.
+    Example: users unlock ada
+
+    Limits of addresses, from which many names were tried, are not cleared.
     """
     with opened() as db:
         user = users.get_by_name(db, name)
         key = names.username_key(user["username"])
         with db.transaction():
-            forgotten = attempts.unlock(db, current_service().rate_limits, user["id"], key)
-            if forgotten:
+            cleared = attempts.unlock(db, current_service().rate_limits, user["id"], key)
+            if cleared:
                 audit.record(db, operator_actor(), Action.USER_UNLOCKED, user["id"])
-    _say(user, "is unlocked", already=not forgotten)
+    click.echo(f"{user['username']} is unlocked {'now' if cleared else 'already'}.")
 
 
 @commands.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def delete(name: str, *, yes: bool) -> None:
-    """Delete NAME, with the pets.
+    """Delete a user with all pets and sessions. There is no undo.
 
-    Asks first, as there is no way back; `users disable` shuts somebody out and keeps everything.
+    Example: users delete ada
+
     Refused for the last enabled admin.
     """
     with opened() as db:
         user = users.get_by_name(db, name)
+        label = f"{user['username']} (id {user['id']})"
         if not yes and sys.stdin is None:
-            raise click.UsageError("There is nobody to ask: use --yes.")
+            raise click.UsageError("There is no standard input to confirm on: use --yes.")
         if not yes:
-            click.confirm(f"Delete {user['username']} (id {user['id']}) for ever?", abort=True)
+            click.confirm(f"Delete {label} permanently?", abort=True)
         users.remove(db, user["id"], actor=operator_actor())
-    click.echo(f"Deleted: {user['username']} (id {user['id']})")
+    click.echo(f"Deleted: {label}")
 
 
-def _described(user: Row) -> dict[str, Any]:
-    """A user as JSON shows one."""
+def _set(name: str, state: str, **flag: bool) -> None:
+    """Set `admin` or `disabled`, and print the new state; disabling ends all sessions."""
+    set_flag: Callable[..., Row] = users.set_admin if "admin" in flag else users.set_disabled
+    actor = operator_actor()
+    with opened() as db, db.transaction():
+        user = set_flag(db, users.get_by_name(db, name)["id"], actor=actor, **flag)
+        if flag.get("disabled"):
+            sessions.end_all(db, user["id"], actor.now)
+    click.echo(
+        f"{user['username']} {state} {'already' if flag.items() <= user.items() else 'now'}."
+    )
+
+
+def _new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
+    """Generate, read, or prompt for a new password. Raises InvalidFields for a weak one."""
+    min_length = current_service().settings.password_min_length
+    if generate and from_stdin:
+        raise click.UsageError("--generate and --password-stdin exclude each other.")
+    if generate and sys.stdout is None:
+        raise click.UsageError("There is no standard output to print the password to.")
+    if generate:
+        return policy.generate_password(min_length)
+    password = _read_password() if from_stdin else _prompt_for_password()
+    if problem := policy.find_problem(password, username, min_length):
+        raise InvalidFields({"password": [problem]})
+    return password
+
+
+def _prompt_for_password() -> str:
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise click.UsageError("There is no terminal: use --password-stdin or --generate.")
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+
+def _read_password() -> str:
+    """Read standard input, without a byte order mark and one line end."""
+    if sys.stdin is None:
+        raise click.UsageError("There is no standard input to read the password from.")
+    if sys.stdin.isatty():  # it would be displayed
+        raise click.UsageError("To type the password, leave out --password-stdin.")
+    # What is not UTF-8, or too long and cut here, is refused by the policy.
+    text = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1).decode("utf-8-sig", "surrogateescape")
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _json_of(user: Row) -> dict[str, Any]:
+    seen = user["last_sign_in_at"]
     return {
         "id": user["id"],
         "username": user["username"],
         "admin": bool(user["admin"]),
         "disabled": bool(user["disabled"]),
-        "created_at": _time(user["created_at"]),
-        "last_sign_in_at": _time(user["last_sign_in_at"]),
+        "created_at": iso(user["created_at"]),
+        "last_sign_in_at": None if seen is None else iso(seen),
     }
 
 
-def _cells(user: dict[str, Any]) -> dict[str, Any]:
-    """A user as a table shows one: words where JSON has true, false and null."""
+def _text_of(user: Row) -> dict[str, str]:
     words = {True: "yes", False: "no", None: "never"}
     return {
-        name.replace("_", " "): words[value] if isinstance(value, bool | None) else value
-        for name, value in user.items()
+        name.replace("_", " "): words[value] if isinstance(value, bool | None) else str(value)
+        for name, value in _json_of(user).items()
     }
-
-
-def _time(seconds: int | None) -> str | None:
-    return None if seconds is None else iso(seconds)
-
-
-def _say(user: Row, state: str, *, already: bool) -> None:
-    click.echo(f"{user['username']} {state} {'already' if already else 'now'}.")

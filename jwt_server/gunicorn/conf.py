@@ -12,10 +12,12 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from prometheus_client.multiprocess import mark_process_dead
+
 from jwt_server import sqlite
 from jwt_server.config import process_settings, usable_cores
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
-from jwt_server.gunicorn import scrape
+from jwt_server.gunicorn import metrics_server
 from jwt_server.web.service import load_key_ring
 
 try:
@@ -25,8 +27,6 @@ except ConfigurationError as error:
 
 # Under systemd the socket is inherited (LISTEN_FDS) and gunicorn ignores this.
 bind = [settings.bind]
-if settings.metrics_port:
-    bind.append(settings.metrics_bind)
 
 # One process per core, as Python runs one thread at a time. The threads allow for all passwords
 # that are hashed or queued, and for other requests beside them.
@@ -66,25 +66,20 @@ core_shares = [cores[number::workers] for number in range(min(workers, len(cores
 """The cores of each worker: one, or more if there are fewer workers than cores."""
 
 
-def require_startable() -> None:
-    """Exit with one line if the database, the keys or the metrics port can't be used."""
+def on_starting(server: Any) -> None:
+    """Open the metrics port, and exit with one line if it, the database or the keys can't be used.
+
+    Ignore SIGHUP: gunicorn's own reload would mix new code with what the arbiter has imported, and
+    stop the service if the new code or settings had a mistake.
+    """
     try:
         sqlite.check(settings.database)
         load_key_ring(settings).signing_key(time.time())
-        scrape.require_free_port(settings)
+        server.metrics = metrics_server.listen(settings) if settings.metrics_port else None
     except (DatabaseUnavailable, KeysUnavailable) as error:
         raise SystemExit(error.cause) from error
     except ConfigurationError as error:
         raise SystemExit(str(error)) from error
-
-
-def on_starting(server: Any) -> None:
-    """Check what the service needs, and ignore SIGHUP.
-
-    gunicorn's own reload would mix new code with what the arbiter has imported, and stop the
-    service if the new code or settings had a mistake.
-    """
-    require_startable()
     server.handle_hup = lambda: server.log.warning(
         "SIGHUP is ignored: restart the service to load new code and settings."
     )
@@ -94,8 +89,6 @@ def pre_fork(server: Any, worker: Any) -> None:
     """Choose the cores that the fewest running workers have, also when a worker is replaced."""
     taken = [sibling.core_share for sibling in server.WORKERS.values()]
     worker.core_share = min(core_shares, key=taken.count)
-    if settings.metrics_port:
-        scrape.shared_folder()  # made here by the first, as the workers are to share it
 
 
 def post_fork(server: Any, worker: Any) -> None:
@@ -109,17 +102,17 @@ def post_fork(server: Any, worker: Any) -> None:
     if hasattr(os, "sched_setaffinity"):  # not on macOS
         with suppress(OSError):  # the allowed cores have changed
             os.sched_setaffinity(0, worker.core_share)
-    if settings.metrics_port:
-        scrape.reserve(scrape.shared_folder(), os.getpid())
+    if server.metrics:
+        server.metrics.start()
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Keep the counts of a worker that has ended."""
-    if settings.metrics_port:
-        scrape.bury(scrape.shared_folder(), worker.pid)
+    """Drop the gauges of a worker that has ended; its counters and histograms stay."""
+    if server.metrics:
+        mark_process_dead(worker.pid, server.metrics.folder)
 
 
 def on_exit(server: Any) -> None:
-    """Remove the metrics' folder."""
-    if settings.metrics_port:
-        shutil.rmtree(scrape.shared_folder(), ignore_errors=True)
+    """Remove the counts."""
+    if server.metrics:
+        shutil.rmtree(server.metrics.folder, ignore_errors=True)

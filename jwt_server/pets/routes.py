@@ -10,7 +10,7 @@ from marshmallow.validate import Length
 
 from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.database import Row
-from jwt_server.errors import NotFound, TokenOfNobody
+from jwt_server.errors import NotFound, TokenUserDeleted
 from jwt_server.web.fields import Text, Timestamp
 from jwt_server.web.openapi import refuses
 from jwt_server.web.paging import Page, PageSchema, page_of
@@ -86,7 +86,7 @@ def add_pet(caller: CurrentUser, pet: dict[str, Any]) -> tuple[Row, dict[str, st
     with db.transaction():
         row = db.queries.pets.insert(user_id=caller.id, now=current_service().now(), **pet)
     if row is None:
-        raise TokenOfNobody
+        raise TokenUserDeleted
     return row, {"Location": url_for("pets.show_pet", pet_id=row["id"])}
 
 

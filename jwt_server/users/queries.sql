@@ -24,16 +24,11 @@ RETURNING id;
 -- name: set_hash(id, password_hash)!
 UPDATE users SET password_hash = :password_hash WHERE id = :id;
 
--- name: record_sign_in(id, verified_hash, new_hash, now)^
--- Also stores the renewed hash. Changes nothing if the user was disabled or deleted, or the password
--- changed, since it was verified.
-UPDATE users SET last_sign_in_at = :now, password_hash = :new_hash
-WHERE id = :id AND disabled = 0 AND password_hash = :verified_hash
-RETURNING id, admin;
-
--- name: change_hash(id, verified_hash, new_hash)^
--- Changes nothing if the hash is no longer the verified one, or the user is disabled.
-UPDATE users SET password_hash = :new_hash
+-- name: replace_hash(id, verified_hash, new_hash, signed_in_at)^
+-- Changes nothing if the user was disabled or deleted, or the password changed, since it was
+-- verified.
+UPDATE users
+SET password_hash = :new_hash, last_sign_in_at = coalesce(:signed_in_at, last_sign_in_at)
 WHERE id = :id AND disabled = 0 AND password_hash = :verified_hash
 RETURNING id, admin;
 

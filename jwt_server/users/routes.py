@@ -34,7 +34,7 @@ from jwt_server.errors import (
     InvalidFields,
     LastAdmin,
     SignupClosed,
-    TokenOfNobody,
+    TokenUserDeleted,
     TooManyAttempts,
     UsernameTaken,
     WrongPassword,
@@ -207,7 +207,7 @@ def change_password(caller: CurrentUser, body: dict[str, str]) -> dict[str, Any]
         db = get_db()
         with db.transaction():
             require_still_signed_in(db, caller)
-            if current := users.change_hash(db, user, new_hash):
+            if current := users.replace_hash(db, user, new_hash):
                 ended = sessions.end_all(db, caller.id, actor.now)
                 audit.record(db, actor, Action.PASSWORD_CHANGED, caller.id, sessions_ended=ended)
                 session = sessions.open_session(
@@ -220,7 +220,7 @@ def change_password(caller: CurrentUser, body: dict[str, str]) -> dict[str, Any]
 def _account(db: Connection, user_id: int) -> Row:
     account = users.find_by_id(db, user_id)
     if account is None:  # deleted since the guard ran
-        raise TokenOfNobody
+        raise TokenUserDeleted
     return account
 
 

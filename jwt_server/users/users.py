@@ -79,21 +79,18 @@ def add(db: Connection, username: str, password_hash: str, *, admin: bool, actor
     return int(row["id"])
 
 
-def record_sign_in(db: Connection, user: Row, new_hash: str, now: int) -> Row | None:
-    """Store the time of a sign-in and the hash to use from now on; return the current id and admin.
+def replace_hash(
+    db: Connection, user: Row, new_hash: str, signed_in_at: int | None = None
+) -> Row | None:
+    """Replace a verified password hash, and note a sign-in; return the current id and admin.
 
     None if the user, as verified, has since been disabled, deleted, or given another password.
     """
-    row: Row | None = db.queries.users.record_sign_in(
-        id=user["id"], verified_hash=user["password_hash"], new_hash=new_hash, now=now
-    )
-    return row
-
-
-def change_hash(db: Connection, user: Row, new_hash: str) -> Row | None:
-    """Replace a verified password hash; return the current id and admin, or None as above."""
-    row: Row | None = db.queries.users.change_hash(
-        id=user["id"], verified_hash=user["password_hash"], new_hash=new_hash
+    row: Row | None = db.queries.users.replace_hash(
+        id=user["id"],
+        verified_hash=user["password_hash"],
+        new_hash=new_hash,
+        signed_in_at=signed_in_at,
     )
     return row
 

@@ -18,12 +18,11 @@ from werkzeug.http import HTTP_STATUS_CODES, parse_accept_header
 
 from jwt_server.errors import (
     BodyTooLarge,
-    DatabaseUnavailable,
     FieldErrors,
-    KeysUnavailable,
     NotFound,
     NotSignedIn,
     ServiceError,
+    Unavailable,
 )
 from jwt_server.web.middleware import CODE
 
@@ -71,7 +70,7 @@ def prefers_json() -> bool:
 
 
 def _service_error(error: ServiceError) -> Response:
-    if isinstance(error, DatabaseUnavailable | KeysUnavailable):
+    if isinstance(error, Unavailable):
         log.error("%s", error.cause)
     response = _problem(error.status, error.code, error.message, error.errors)
     if isinstance(error, NotSignedIn):

@@ -12,8 +12,7 @@ from jwt_server.audit import Actor
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.errors import ConfigurationError
-from jwt_server.metrics import Metrics
-from jwt_server.metrics import made as new_metrics
+from jwt_server.metrics import Metrics, create_metrics
 from jwt_server.security.hash_queue import HashQueue
 from jwt_server.security.key_files import KeyFiles
 from jwt_server.security.keys import KeyRing, Secrets
@@ -48,13 +47,13 @@ class Service:
 def create_service(settings: Settings, clock: Callable[[], float]) -> Service:
     """Create the parts for these settings. Raises ConfigurationError for unusable keys."""
     keys = load_key_ring(settings)
-    metrics = new_metrics()
+    metrics = create_metrics()
     queue = HashQueue(
         settings.hash_concurrency,
         settings.hash_queue,
         settings.hash_wait,
         client_left=client_has_left,
-        track_queued=metrics.hash_line.track_inprogress(),
+        track_queued=metrics.hash_queue.track_inprogress(),
         observe_wait=metrics.hash_wait.observe,
     )
     return Service(

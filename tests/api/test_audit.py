@@ -505,7 +505,7 @@ def test_audit_reads_as_many_pages_as_it_takes(app: Flask, db: Connection) -> No
         (["--user", "9" * 30], 1, "There is no user"),
         (["--action", "nonsense"], 2, "is not one of"),
         (["--limit", "0"], 2, "is not in the range"),
-        (["--user", "77"], 0, "There are no such rows."),
+        (["--user", "77"], 0, "Nothing found."),
     ],
 )
 def test_audit_says_what_is_not_there(
@@ -520,7 +520,7 @@ def test_audit_says_what_is_not_there(
 def test_an_empty_log_says_so(app: Flask, db: Connection) -> None:
     db.driver.execute("DELETE FROM audit")
 
-    assert app.test_cli_runner().invoke(args=["audit"]).output == "The audit log is empty.\n"
+    assert app.test_cli_runner().invoke(args=["audit"]).output == "Nothing found.\n"
 
 
 def test_audit_runs_beside_the_service(tmp_path: Any) -> None:

@@ -324,16 +324,16 @@ def test_a_password_that_changes_while_one_signs_in_opens_no_session(
     user = users.get_by_id(db, 1)
     users.set_hash(db, 1, "changed meanwhile", actor=OPERATOR)
 
-    assert not users.record_sign_in(db, user, user["password_hash"], 0)
-    assert not users.change_hash(db, user, "x")
+    assert not users.replace_hash(db, user, user["password_hash"], 0)
+    assert not users.replace_hash(db, user, "x")
 
 
 def test_a_user_who_is_disabled_while_signing_in_gets_no_session(db: Connection) -> None:
     user = users.get_by_id(db, 1)
     users.set_disabled(db, 1, disabled=True, actor=OPERATOR)
 
-    assert not users.record_sign_in(db, user, user["password_hash"], 0)
-    assert not users.change_hash(db, user, "x")
+    assert not users.replace_hash(db, user, user["password_hash"], 0)
+    assert not users.replace_hash(db, user, "x")
 
 
 def test_the_database_holds_no_token_and_no_password(

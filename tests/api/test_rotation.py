@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from jwt_server.audit import operator
 from jwt_server.auth import sessions
-from jwt_server.auth.sessions import Device, Session, SessionLifetime
-from jwt_server.database import Connection
+from jwt_server.auth.sessions import Device, SessionLifetime
+from jwt_server.database import Connection, Row
 from jwt_server.errors import (
     RefreshRefused,
     RefreshTokenInvalid,
@@ -41,35 +41,32 @@ NONCES = st.binary(min_size=16, max_size=16)
 
 
 @pytest.fixture
-def session(db: Connection) -> Session:
+def session(db: Connection) -> Row:
     """A session that is opened at 1000."""
     with db.transaction():
         return sessions.open_session(db, users.get_by_id(db, 1), TERMS, Device("", ""), 1000)
 
 
-def token_of(session: Session, generation: int) -> str:
-    return TOKENS.issue(session.id, generation, session.nonce)
+def token_of(session: Row, generation: int) -> str:
+    return TOKENS.issue(session["id"], generation, session["nonce"])
 
 
-def rotate(db: Connection, session: Session, generation: int, now: int) -> Session:
+def rotate(db: Connection, session: Row, generation: int, now: int) -> Row:
     token = token_of(session, generation)
     return sessions.refresh(db, TOKENS, token, idle=100, grace=10, actor=operator(now))
 
 
-def generation(db: Connection, session: Session) -> int:
-    row = db.queries.auth.find(id=session.id)
-    return int(row["generation"])
+def generation(db: Connection, session: Row) -> int:
+    return int(db.queries.auth.find(id=session["id"])["generation"])
 
 
-def test_a_step_moves_the_generation_by_one_and_the_expiry(
-    db: Connection, session: Session
-) -> None:
+def test_a_step_moves_the_generation_by_one_and_the_expiry(db: Connection, session: Row) -> None:
     rotated = rotate(db, session, 1, 1050)
 
-    assert (rotated.generation, generation(db, session)) == (2, 2)
-    assert (session.expires_at, rotated.expires_at) == (1100, 1150)
-    assert rotate(db, session, 2, 1149).expires_at == 1249
-    assert rotate(db, session, 3, 1200).expires_at == 1250  # not beyond the end
+    assert (rotated["generation"], generation(db, session)) == (2, 2)
+    assert (session["expires_at"], rotated["expires_at"]) == (1100, 1150)
+    assert rotate(db, session, 2, 1149)["expires_at"] == 1249
+    assert rotate(db, session, 3, 1200)["expires_at"] == 1250  # not beyond the end
 
 
 @pytest.mark.parametrize(
@@ -86,7 +83,7 @@ def test_a_step_moves_the_generation_by_one_and_the_expiry(
     ids=str,
 )
 def test_a_refusal_is_the_last_step(
-    db: Connection, session: Session, steps: list[tuple[int, int]],
+    db: Connection, session: Row, steps: list[tuple[int, int]],
     refusal: type[RefreshRefused],
 ) -> None:  # fmt: skip
     *before, (last, now) = steps
@@ -98,10 +95,12 @@ def test_a_refusal_is_the_last_step(
 
     with pytest.raises(refusal):
         rotate(db, session, last, now)
-    assert (db.queries.auth.find(id=session.id)["ended_at"] is None) == (refusal is SessionExpired)
+    assert (db.queries.auth.find(id=session["id"])["ended_at"] is None) == (
+        refusal is SessionExpired
+    )
 
 
-def test_the_grace_gives_the_same_and_extends_nothing(db: Connection, session: Session) -> None:
+def test_the_grace_gives_the_same_and_extends_nothing(db: Connection, session: Row) -> None:
     first = rotate(db, session, 1, 1000)
 
     assert rotate(db, session, 1, 1010) == first
@@ -121,12 +120,12 @@ def test_a_session_that_can_not_be_refreshed_is_not(db: Connection) -> None:
 
 
 def test_what_is_not_ours_changes_nothing_and_waits_for_nobody(
-    db: Connection, session: Session
+    db: Connection, session: Row
 ) -> None:
     before = db.driver.execute("SELECT * FROM sessions").fetchall()
-    theirs = RefreshTokens.from_secrets((b"x" * 32,)).issue(session.id, 1, session.nonce)
+    theirs = RefreshTokens.from_secrets((b"x" * 32,)).issue(session["id"], 1, session["nonce"])
 
-    for token in (theirs, TOKENS.issue(new_session_id(), 1, session.nonce), "r1.x"):
+    for token in (theirs, TOKENS.issue(new_session_id(), 1, session["nonce"]), "r1.x"):
         with pytest.raises(RefreshTokenInvalid):
             sessions.refresh(db, TOKENS, token, idle=100, grace=10, actor=operator(1000))
     assert db.driver.execute("SELECT * FROM sessions").fetchall() == before

@@ -619,7 +619,7 @@ def test_who_is_signed_out_in_the_midst_of_a_request_is_told_so(
     app = client.application
     with app.test_request_context("/me"):
         caller = authenticate(travis["Authorization"])
-        sessions.end(db, 1, caller.session_id, int(clock()))
+        sessions.end_all(db, 1, int(clock()))
 
         with pytest.raises(TokenRevoked):
             require_still_signed_in(db, caller)
@@ -633,8 +633,8 @@ def test_a_demotion_in_the_midst_of_a_sign_in_is_in_its_token(db: Connection) ->
     users.set_admin(db, 1, admin=False, actor=OPERATOR)
 
     for current in (
-        users.record_sign_in(db, verified, verified["password_hash"], 0),
-        users.change_hash(db, verified, verified["password_hash"]),
+        users.replace_hash(db, verified, verified["password_hash"], 0),
+        users.replace_hash(db, verified, verified["password_hash"]),
     ):
         assert current == {"id": 1, "admin": 0}
 

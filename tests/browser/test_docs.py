@@ -1,28 +1,31 @@
-"""The page that shows the API, in Chromium."""
+"""The page of the API documentation, in Chromium."""
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.helpers.server import Server
 
+pytestmark = pytest.mark.slow
 
-def test_it_shows_every_route_with_nothing_from_elsewhere(page: Page, server: Server) -> None:
+
+def test_it_shows_every_route_without_requests_to_other_hosts(page: Page, server: Server) -> None:
     console: list[str] = []
-    asked: list[str] = []
+    requested: list[str] = []
     page.on("console", lambda message: console.append(message.text))
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: requested.append(request.url))
     page.goto(f"{server.url}/docs")
 
     expect(page.get_by_role("heading", name="jwt-server")).to_be_visible()
     for path in ("/auth", "/my-pets", "/pets/{pet_id}", "/readyz"):
         expect(page.locator(f'[data-path="{path}"]').first).to_be_visible()
-    assert console == []  # neither an error nor a breach of the page's policy
-    assert len(asked) >= 6
-    assert all(url.startswith((f"{server.url}/", "data:")) for url in asked)
+    assert console == []  # neither an error nor a violation of the content security policy
+    assert len(requested) >= 6
+    assert all(url.startswith((f"{server.url}/", "data:")) for url in requested)
 
 
-def test_one_tries_a_route_out_by_keyboard(page: Page, server: Server) -> None:
+def test_a_route_can_be_tried_by_keyboard(page: Page, server: Server) -> None:
     page.goto(f"{server.url}/docs#/pets/list_my_pets")
 
     page.get_by_role("button", name="Try it out").focus()
@@ -35,7 +38,7 @@ def test_one_tries_a_route_out_by_keyboard(page: Page, server: Server) -> None:
     expect(answer).to_contain_text("No token.")
 
 
-def test_a_token_that_is_entered_is_sent(page: Page, server: Server) -> None:
+def test_an_entered_token_is_sent(page: Page, server: Server) -> None:
     token = page.request.post(
         f"{server.url}/auth", form={"username": "travis", "password": "mypassword"}
     ).text()

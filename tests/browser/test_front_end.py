@@ -14,8 +14,8 @@ from playwright.sync_api import Page
 from tests.helpers.server import ROOT, Server
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """Serves files and keeps still about it."""
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files without a log."""
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         pass
@@ -23,8 +23,8 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def front_end(server: Server) -> Iterator[str]:
-    """The address of the front end, which is told where the service is."""
-    handler = partial(Quiet, directory=str(Path(__file__).parent))
+    """Serve the front end; yields its address, with the service's in the query."""
+    handler = partial(QuietHandler, directory=str(Path(__file__).parent))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as pages:
         threading.Thread(target=pages.serve_forever, daemon=True).start()
         yield f"http://localhost:{pages.server_port}/front-end.html?api={server.url}"
@@ -56,7 +56,7 @@ def test_the_readmes_example_reads_the_pets(page: Page, front_end: str, server: 
     assert pets == [{"name": "Bunny", "species": "dog"}, {"name": "Ru", "species": "cat"}]
 
 
-def test_it_shows_what_the_service_says_when_it_refuses(page: Page, front_end: str) -> None:
+def test_a_refused_sign_in_shows_the_error(page: Page, front_end: str) -> None:
     page.goto(front_end)
     page.get_by_label("Username").fill("travis")
     page.get_by_label("Password").fill("wrong")

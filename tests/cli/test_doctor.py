@@ -241,7 +241,7 @@ def test_files_that_others_can_read(
         path.chmod(0o600)
 
         assert report.problems == {"files": {level}}, (path, mode)
-        named = re.findall(r"chmod 600 (\S*?)(?:-wal|-shm)?\W", report.text)  # made with its mode
+        named = re.findall(r"chmod 600 ([^\s\"]+?)(?:-wal|-shm)?\"", report.text)
         assert {Path(each).name for each in named} == {path.name}
 
 

@@ -1,4 +1,4 @@
-"""What a command does where its input or output is closed, full, a terminal, or not in UTF-8."""
+"""Commands whose standard streams are closed, full, terminals, or not in UTF-8."""
 
 from __future__ import annotations
 
@@ -16,98 +16,94 @@ from jwt_server.users import demo
 from tests.helpers.server import BASE_ENVIRONMENT, environment
 from tests.helpers.terminal import run_at_terminal
 
+PASSWORD = "correct horse battery"
+
 
 @pytest.fixture(autouse=True)
-def made(tmp_path: Path) -> None:
-    """A database with the demo user, where a process of ours looks for it."""
-    sqlite.create(tmp_path / "server.db")
-    with closing(Database(tmp_path / "server.db")) as database, database.connection() as db:
+def database_file(tmp_path: Path) -> Path:
+    """A database with the demo user, where `environment` tells processes to look for it."""
+    path = tmp_path / "server.db"
+    sqlite.create(path)
+    with closing(Database(path)) as database, database.connection() as db:
         demo.add_demo_user(db, 4, 0)
+    return path
 
 
-def in_a_shell(folder: Path, command: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    """Run `flask --app wsgi users` and what may follow in a line of the shell."""
+def run_in_shell(folder: Path, command: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run `flask --app wsgi users` and the rest of a line of the shell."""
     line = f"{sys.executable} -m flask --app wsgi users {command}"
-    return subprocess.run(  # noqa: S603 - our own command
+    return subprocess.run(  # noqa: S603 - a fixed command
         ["/bin/sh", "-c", line],
         cwd=folder, env=environment(folder, BASE_ENVIRONMENT | extra),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
-def without_warnings(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """The lines on standard error, but for what the tests' own settings are warned of."""
+def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """The lines on standard error, without the warnings about the tests' settings."""
     return [line for line in done.stderr.splitlines() if '"level": "WARNING"' not in line]
 
 
-@pytest.mark.parametrize(
-    ("command", "lost"), [("add ada --generate", True), ("show travis", False)]
-)
-def test_an_answer_that_can_not_be_written_is_told_of(
-    tmp_path: Path, command: str, *, lost: bool
+def test_output_that_can_not_be_written_is_an_error(tmp_path: Path) -> None:
+    added = run_in_shell(tmp_path, "add ada --generate > /dev/full")
+    shown = run_in_shell(tmp_path, "show travis > /dev/full")
+
+    for done in (added, shown):
+        assert done.returncode == 1
+        assert len(errors(done)) == 1
+        assert "No space left on device" in errors(done)[0]
+    assert "The generated password is lost" in errors(added)[0]
+    assert "password" not in errors(shown)[0]
+
+
+def test_a_broken_pipe_is_an_error_only_if_a_generated_password_is_lost(tmp_path: Path) -> None:
+    added = run_in_shell(tmp_path, "add ada --generate | true")
+    shown = run_in_shell(tmp_path, "show travis | true")
+
+    assert "The generated password is lost" in errors(added)[0]
+    assert errors(shown) == []
+
+
+def test_no_password_is_generated_without_standard_output(
+    tmp_path: Path, database_file: Path
 ) -> None:
-    done = in_a_shell(tmp_path, f"{command} > /dev/full")
+    before = database_file.read_bytes()
 
-    assert done.returncode == 1
-    assert "Error: The answer can't be written: No space left on device." in done.stderr
-    assert ("The password that was made up is lost" in done.stderr) is lost
-    assert "Traceback" not in done.stderr
+    assert run_in_shell(tmp_path, "passwd travis --generate >&-").returncode == 2
+    assert database_file.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("command", "said"),
-    [("add ada --generate", "Error: The answer can't be written: Broken pipe. What was asked for"
-      " may be done. The password that was made up is lost, so give another with `users"
-      " passwd`."),
-     ("show travis", "")],
-)  # fmt: skip
-def test_a_made_up_password_that_nobody_reads_is_said_to_be_lost(
-    tmp_path: Path, command: str, said: str
-) -> None:
-    done = in_a_shell(tmp_path, f"{command} | true")
-
-    assert "".join(without_warnings(done)) == said
+@pytest.mark.slow
+def test_no_prompt_without_standard_input(tmp_path: Path, database_file: Path) -> None:
+    before = database_file.read_bytes()
+    for command in ("passwd travis", "add ada --password-stdin", "delete travis"):
+        assert run_in_shell(tmp_path, f"{command} <&-").returncode == 2
+    assert database_file.read_bytes() == before
 
 
-@pytest.mark.parametrize("command", ["add ada", "passwd travis"])
-def test_without_standard_output_no_password_is_made_up(tmp_path: Path, command: str) -> None:
-    before = (tmp_path / "server.db").read_bytes()
+def test_characters_that_the_encoding_lacks_are_escaped(tmp_path: Path) -> None:
+    added = run_in_shell(tmp_path, "add 漢字 --generate", PYTHONIOENCODING="latin-1")
+    listed = run_in_shell(tmp_path, "list --json", PYTHONIOENCODING="latin-1")
 
-    done = in_a_shell(tmp_path, f"{command} --generate >&-")
-
-    assert done.returncode == 2
-    assert "There is no standard output to show the password on." in done.stderr
-    assert (tmp_path / "server.db").read_bytes() == before
-
-
-def test_a_name_that_the_terminal_can_not_show_is_escaped(tmp_path: Path) -> None:
-    added = in_a_shell(tmp_path, "add 漢字 --generate", PYTHONIOENCODING="latin-1")
-    again = in_a_shell(tmp_path, "delete 漢字 < /dev/null", PYTHONIOENCODING="latin-1")
-    listed = in_a_shell(tmp_path, "list --json", PYTHONIOENCODING="latin-1")
-
-    assert (added.returncode, without_warnings(added)) == (0, [])
+    assert (added.returncode, errors(added)) == (0, [])
     assert added.stdout.startswith("Created: user \\u6f22\\u5b57 (id 2)\nPassword: ")
-    assert (again.returncode, without_warnings(again)) == (1, ["Aborted!"])
-    assert [json.loads(line)["username"] for line in listed.stdout.splitlines()] == [
-        "travis",
-        "漢字",
-    ]
+    names = [json.loads(line)["username"] for line in listed.stdout.splitlines()]
+    assert names == ["travis", "漢字"]
 
 
-@pytest.mark.parametrize(
-    ("command", "why"),
-    [("passwd travis", "no terminal to ask at"), ("add ada --password-stdin", "no standard input"),
-     ("delete travis", "use --yes")],
-)  # fmt: skip
-def test_without_standard_input_nothing_is_asked(tmp_path: Path, command: str, why: str) -> None:
-    done = in_a_shell(tmp_path, f"{command} <&-")
+def test_a_password_is_prompted_for_twice_and_not_displayed(tmp_path: Path) -> None:
+    code, displayed = run_at_terminal(
+        tmp_path, [PASSWORD, "a typo", PASSWORD, PASSWORD], "users", "add", "ada"
+    )
 
-    assert done.returncode == 2
-    assert why in done.stderr
+    assert code == 0
+    assert "Created: user ada (id 2)" in displayed
+    assert displayed.count("Repeat for confirmation") == 2
+    assert PASSWORD not in displayed
 
 
-def test_a_password_for_standard_input_is_not_typed_where_it_shows(tmp_path: Path) -> None:
-    code, seen = run_at_terminal(tmp_path, [], "users", "add", "ada", "--password-stdin")
+def test_password_stdin_is_refused_at_a_terminal_which_displays_it(tmp_path: Path) -> None:
+    code, displayed = run_at_terminal(tmp_path, [], "users", "add", "ada", "--password-stdin")
 
     assert code == 2
-    assert "To type the password, leave out --password-stdin." in seen
+    assert "leave out --password-stdin" in displayed

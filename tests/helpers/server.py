@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,3 +174,26 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log_file: Path) -> Non
         except OSError:
             time.sleep(0.05)
     raise AssertionError(f"the server did not start:\n{log_file.read_text()}")
+
+
+def wait_for_workers(server: Server, count: int, gone: Sequence[int] = ()) -> list[int]:
+    """Return the workers, once there are `count`, each pinned to a core, and none is of `gone`."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        workers = server.workers()
+        try:
+            pinned = all(len(os.sched_getaffinity(worker)) == 1 for worker in workers)
+        except ProcessLookupError:  # it has just ended
+            pinned = False
+        if len(workers) == count and pinned and not set(workers) & set(gone):
+            return workers
+        time.sleep(0.02)
+    raise AssertionError("the workers did not start")
+
+
+def failed_start(folder: Path, extra: Mapping[str, str]) -> list[str]:
+    """Start gunicorn, which must fail, and return its lines but for the first."""
+    log = folder / "failed.log"
+    process = gunicorn(folder, {**extra, "PORT": str(free_port())}, log)
+    assert process.wait(timeout=START_SECONDS) != 0
+    return [line for line in log.read_text().splitlines() if "Starting gunicorn" not in line]

@@ -34,8 +34,13 @@ from tests.helpers.factories import (
     token,
 )
 from tests.helpers.http import Response, send_to_server
-from tests.helpers.server import BASE_ENVIRONMENT, Server, flask, started
-from tests.server.test_server import failed_start
+from tests.helpers.server import (
+    BASE_ENVIRONMENT,
+    Server,
+    failed_start,
+    flask,
+    started,
+)
 
 JSON = "application/json"
 USER = {"username": "ada", "password": "correct horse"}

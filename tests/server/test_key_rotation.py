@@ -25,8 +25,15 @@ import pytest
 from jwt_server.database import Database
 from tests.helpers.factories import CREDENTIALS, add_user, bearer
 from tests.helpers.http import Response, send_to_server
-from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, flask, started, until
-from tests.server.test_server import failed_start
+from tests.helpers.server import (
+    BASE_ENVIRONMENT,
+    ROOT,
+    Server,
+    failed_start,
+    flask,
+    started,
+    until,
+)
 
 ALGORITHMS = ["EdDSA", "ES256", "RS256"]
 

@@ -5,23 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.factories import KINDS, bearer, spoil, token
 from tests.helpers.http import send_to_server
-from tests.helpers.server import BASE_ENVIRONMENT, Server, flask, free_port, gunicorn, running
-
-
-def failed_start(folder: Path, extra: dict[str, str]) -> list[str]:
-    """The lines that gunicorn prints before it gives up, its own greeting aside."""
-    log = folder / "failed.log"
-    process = gunicorn(folder, extra | {"PORT": str(free_port())}, log)
-    assert process.wait(timeout=20) != 0
-    return [line for line in log.read_text().splitlines() if "Starting gunicorn" not in line]
+from tests.helpers.server import (
+    BASE_ENVIRONMENT,
+    Server,
+    failed_start,
+    flask,
+    running,
+    wait_for_workers,
+)
 
 
 def test_wrong_settings_are_one_line_each_and_no_start(tmp_path: Path) -> None:
@@ -107,21 +105,6 @@ def test_no_header_moves_the_service(server: Server) -> None:
     answer = send_to_server(server, "GET", "/pets?limit=1", headers)
 
     assert (answer.status, answer.headers["Link"]) == (200, '</pets?limit=1&after=MQ>; rel="next"')
-
-
-def wait_for_workers(server: Server, count: int, gone: Sequence[int] = ()) -> list[int]:
-    """The workers, once there are as many and each has one core; none of `gone` among them."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        workers = server.workers()
-        try:
-            pinned = all(len(os.sched_getaffinity(worker)) == 1 for worker in workers)
-        except ProcessLookupError:  # it died just now
-            pinned = False
-        if len(workers) == count and pinned and not set(workers) & set(gone):
-            return workers
-        time.sleep(0.02)
-    raise AssertionError("the workers did not come")
 
 
 def pinned_to(workers: list[int]) -> list[int]:

@@ -1,0 +1,134 @@
+"""The metrics server: Prometheus reads the sums of all workers on a port of its own.
+
+This is prometheus_client's multiprocess mode: each worker counts in files of one folder, in memory
+where the system has such a place. The arbiter opens the port, and a thread of each worker serves
+it, so that the port works as long as a worker does.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from socketserver import TCPServer, ThreadingMixIn
+from tempfile import gettempdir, mkdtemp
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, MetricsHandler, values
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from jwt_server.config import Settings
+from jwt_server.errors import ConfigurationError
+from jwt_server.metrics import FileSizes
+
+log = logging.getLogger(__name__)
+
+PREFIX: Final = "jwt-server-metrics-"
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
+PATHS: Final = ("/metrics", "/metrics/")
+MAX_THREADS: Final = 16
+READ_SECONDS: Final = 2
+BIND_SECONDS: Final = 5
+"""How long to wait for a port that the workers of a killed service still have, as gunicorn does."""
+
+
+class Handler(MetricsHandler):
+    """Responds to /metrics, and to nothing else."""
+
+    timeout = READ_SECONDS
+    server_version, sys_version = "jwt-server", ""
+    error_content_type, error_message_format = "text/plain", "%(explain)s\n"
+
+    def do_GET(self) -> None:  # noqa: N802 - http.server has this name
+        """Send the metrics."""
+        if self.path.partition("?")[0] in PATHS:
+            super().do_GET()
+        else:
+            self.send_error(404, explain="The metrics are at /metrics.")
+
+
+class MetricsServer(ThreadingMixIn, TCPServer):
+    """An HTTP server with a bounded number of threads in each worker."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, settings: Settings) -> None:
+        self.address_family = socket.AF_INET6 if ":" in settings.metrics_host else socket.AF_INET
+        registry = CollectorRegistry()
+        registry.register(FileSizes(settings.database))
+        super().__init__((settings.metrics_host, settings.metrics_port), Handler.factory(registry))
+        self.socket.settimeout(0)  # another worker may be faster to accept
+        self.slots = threading.BoundedSemaphore(MAX_THREADS)
+        self.folder = make_folder()
+        MultiProcessCollector(registry, self.folder)
+
+    def start(self) -> None:
+        """Serve in a thread of this worker."""
+        serve = partial(self.serve_forever, poll_interval=3600)
+        threading.Thread(target=serve, daemon=True).start()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start a thread for a connection, once there is a slot for it."""
+        self.slots.acquire()
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Handle a connection, and free its slot."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.slots.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what failed, which is mostly a client that has disconnected."""
+        log.warning("metrics request failed: %r", sys.exception())
+
+
+def listen(settings: Settings) -> MetricsServer:
+    """Open the metrics port, and have all metrics of this process and its workers counted there.
+
+    Raises ConfigurationError if the port can't be used.
+    """
+    deadline = time.monotonic() + BIND_SECONDS
+    while True:
+        try:
+            server = MetricsServer(settings)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                text = f"METRICS_PORT: Can't listen on {settings.metrics_bind} ({error.strerror})."
+                raise ConfigurationError([f"{text} Set another, or 0 for none."]) from error
+            time.sleep(0.2)
+        else:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = server.folder
+            values.ValueClass = values.MultiProcessValue()
+            return server
+
+
+def make_folder() -> str:
+    """Make the folder of the counts, and remove those of services that were killed.
+
+    This process and its workers hold a lock on theirs until the last of them ends.
+    """
+    base = MEMORY if os.access(MEMORY, os.W_OK) else Path(gettempdir())
+    for old in base.glob(f"{PREFIX}*"):
+        with suppress(OSError):  # in use, or of another user
+            lock = os.open(old, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(old)
+            finally:
+                os.close(lock)
+    folder = mkdtemp(prefix=PREFIX, dir=base)
+    fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)
+    return folder
