@@ -17,7 +17,7 @@ from jwt_server.backup import Progress
 from jwt_server.cli.base import Group, opened, operator_actor
 from jwt_server.database import Connection
 from jwt_server.users import demo
-from jwt_server.web.fields import iso
+from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
 
 top = Group()
