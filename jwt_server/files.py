@@ -5,8 +5,13 @@ power cut. Of the database it knows the names of its files, and nothing of what 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from errno import EEXIST
+from glob import escape
 from pathlib import Path
+from secrets import token_hex
 from typing import Final, NamedTuple
 
 from jwt_server.errors import DatabaseUnavailable
@@ -17,6 +22,10 @@ back at 4 MiB, if it can; the rest is for some 270 sign-outs of 45 KiB, with the
 
 LEFT_BYTES: Final = 8 * 1024 * 1024
 """Where the disk has less left, nothing is written any more but what can't wait."""
+
+
+LEFT_BEHIND_SECONDS: Final = 24 * 60 * 60
+"""Age at which a temporary file counts as left by a killed process."""
 
 
 class FileId(NamedTuple):
@@ -83,12 +92,64 @@ def reserve_log(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold what a file, or a folder, holds."""
+    """Fsync a file or folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def temporary_beside(path: Path, *, mode: int = 0o600) -> Iterator[Path]:
+    """Create an empty file beside `path`, to be filled and then published.
+
+    It is deleted at the end, if it is still there. Files left by killed processes are deleted when
+    they are a day old. Raises OSError.
+    """
+    prefix = f".{path.name}.tmp-"
+    for left in path.parent.glob(f"{escape(prefix)}*"):
+        with suppress(FileNotFoundError):  # another process has deleted it
+            if left.stat().st_mtime < time.time() - LEFT_BEHIND_SECONDS:
+                left.unlink()
+    temporary = path.with_name(f"{prefix}{token_hex(8)}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+    try:
+        yield temporary
+    finally:
+        for file in path.parent.glob(f"{escape(temporary.name)}*"):  # with SQLite's log
+            file.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, path: Path, *, replace: bool) -> None:
+    """Fsync a temporary file and rename it to `path`, which is in the same folder, atomically.
+
+    Raises FileExistsError if `path` exists and is not to be replaced, else OSError. On a file
+    system without hard links, a file that appears at the same moment is replaced nevertheless.
+    """
+    sync(temporary)
+    if replace:
+        temporary.replace(path)
+    else:
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            if os.path.lexists(path):
+                raise FileExistsError(EEXIST, os.strerror(EEXIST), str(path)) from error
+            temporary.rename(path)
+    sync(path.parent)
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o600, replace: bool = True) -> None:
+    """Write a file that is complete and on the disk when it appears at `path`, or never appears.
+
+    Raises FileExistsError if `path` exists and is not to be replaced, else OSError.
+    """
+    with temporary_beside(path, mode=mode) as temporary:
+        temporary.write_bytes(data)
+        publish(temporary, path, replace=replace)
 
 
 def bundled(name: str) -> Path:

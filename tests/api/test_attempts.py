@@ -20,7 +20,7 @@ from werkzeug.test import TestResponse
 from jwt_server.auth import attempts
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
-from jwt_server.errors import in_words
+from jwt_server.errors import format_duration
 from jwt_server.security.rate_limits import RateLimit, RateLimits, network_of
 from jwt_server.users import users
 from tests.api.test_sessions import JSON, access, refresh, sign_in
@@ -118,7 +118,7 @@ def test_five_are_free_and_then_each_waits_twice_as_long_up_to_15_minutes(
 def test_a_refusal_says_what_to_do(guess: Guess, clock: Clock) -> None:
     lock(guess)
 
-    assert guess().text == "Too many tries. Try again in 1 second."
+    assert guess().text == "Too many attempts. Try again in 1 second."
     assert "WWW-Authenticate" not in guess().headers
 
 
@@ -128,7 +128,7 @@ def test_a_refusal_says_what_to_do(guess: Guess, clock: Clock) -> None:
      (900, "15 minutes"), (7201, "3 hours"), (86400, "24 hours")],
 )  # fmt: skip
 def test_a_wait_is_told_in_words(seconds: int, words: str) -> None:
-    assert in_words(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_the_right_password_waits_like_any_other_and_makes_a_fresh_start(
@@ -387,7 +387,7 @@ def test_an_address_has_a_hundred_tries_in_15_minutes(guess: Guess, clock: Clock
 
     refused = guess("somebody")
     assert (refused.status_code, refused.headers["Retry-After"]) == (429, "400")
-    assert refused.text == "Too many tries. Try again in 7 minutes."
+    assert refused.text == "Too many attempts. Try again in 7 minutes."
     assert guess("somebody", address=HOME).status_code == 401
     clock.advance(400)
     assert guess("somebody").status_code == 401
@@ -634,8 +634,8 @@ def test_prune_clears_all_of_it_away(
     run = client.application.test_cli_runner().invoke
 
     assert run(args=["prune"]).output == (
-        "Deleted: 0 dead sessions\nDeleted: 2480 counts of tries\nDeleted: 2500 old addresses\n"
-        "Deleted: 0 rows of the audit log\n"
+        "Deleted: 0 sessions\nDeleted: 2480 attempt counts\nDeleted: 2500 addresses\n"
+        "Deleted: 0 audit rows\n"
     )
     assert counts(db) == {"account pair": 1, "account all": 1, "account share": 1, "address": 1}
 
