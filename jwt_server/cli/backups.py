@@ -17,7 +17,7 @@ from jwt_server.backups import restore as back
 from jwt_server.backups import take
 from jwt_server.cli.base import Group, operator_actor
 from jwt_server.database import Connection
-from jwt_server.web.fields import iso
+from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
 
 top = Group()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import Any
@@ -19,7 +19,7 @@ from flask.cli import AppGroup
 from tabulate import tabulate
 
 from jwt_server.audit import Actor, operator
-from jwt_server.database import Connection, Row
+from jwt_server.database import Connection
 from jwt_server.errors import ServiceError
 from jwt_server.web.service import current_service
 
@@ -73,18 +73,19 @@ def operator_actor() -> Actor:
     return operator(current_service().now())
 
 
-def print_rows(
-    rows: Iterable[Row],
-    *,
-    as_json: bool,
-    json_of: Callable[[Row], dict[str, Any]],
-    text_of: Callable[[Row], dict[str, str]],
-) -> None:
-    """Print JSON objects, each as its row is read, or a table, which takes memory for all rows."""
+def print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Print a JSON object per row as soon as it is read, or a table when all are read."""
     if as_json:
         for row in rows:
-            click.echo(json.dumps(json_of(row)))
+            click.echo(json.dumps(row))
         return
-    cells = [text_of(row) for row in rows]
+    words = {True: "yes", False: "no", None: ""}
+    cells = [
+        {
+            name.replace("_", " "): words[value] if isinstance(value, bool | None) else value
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
     table = tabulate(cells, headers="keys", tablefmt="simple", disable_numparse=True)
     click.echo(table if cells else "Nothing found.")

@@ -11,7 +11,7 @@ from jwt_server.cli.base import Group, opened, operator_actor
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.security import key_files
 from jwt_server.security.key_files import KeyFiles
-from jwt_server.web.fields import iso
+from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
 
 top = Group()

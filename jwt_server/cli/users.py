@@ -17,7 +17,7 @@ from jwt_server.errors import InvalidFields, UsernameTaken
 from jwt_server.security import policy
 from jwt_server.security.passwords import MAX_CHARACTERS
 from jwt_server.users import names, users
-from jwt_server.web.fields import iso
+from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
 
 top = Group()
@@ -81,8 +81,7 @@ def list_users(search: str, *, as_json: bool) -> None:
     Times are in UTC. With very many users, --json takes less memory.
     """
     with opened() as db:
-        found = users.each_by_name(db, search)
-        print_rows(found, as_json=as_json, json_of=_json_of, text_of=_text_of)
+        print_rows(map(_described, users.each_by_name(db, search)), as_json=as_json)
 
 
 @commands.command()
@@ -95,7 +94,7 @@ def show(name: str, *, as_json: bool) -> None:
     """
     with opened() as db:
         user = users.get_by_name(db, name)
-    print_rows([user], as_json=as_json, json_of=_json_of, text_of=_text_of)
+    print_rows([_described(user)], as_json=as_json)
 
 
 @commands.command()
@@ -249,21 +248,13 @@ def _read_password() -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _json_of(user: Row) -> dict[str, Any]:
-    seen = user["last_sign_in_at"]
+def _described(user: Row) -> dict[str, Any]:
+    signed_in = user["last_sign_in_at"]
     return {
         "id": user["id"],
         "username": user["username"],
         "admin": bool(user["admin"]),
         "disabled": bool(user["disabled"]),
         "created_at": iso(user["created_at"]),
-        "last_sign_in_at": None if seen is None else iso(seen),
-    }
-
-
-def _text_of(user: Row) -> dict[str, str]:
-    words = {True: "yes", False: "no", None: "never"}
-    return {
-        name.replace("_", " "): words[value] if isinstance(value, bool | None) else str(value)
-        for name, value in _json_of(user).items()
+        "last_sign_in_at": None if signed_in is None else iso(signed_in),
     }

@@ -20,7 +20,7 @@ from jwt_server.security.passwords import Hasher
 from jwt_server.security.rate_limits import DAY, RateLimits
 from jwt_server.security.refresh_tokens import RefreshTokens
 from jwt_server.security.tokens import AccessTokens
-from jwt_server.web.request import client_address, client_has_left
+from jwt_server.web.request import client_address, client_disconnected
 
 EXTENSION: Final = "jwt-server"
 
@@ -52,7 +52,7 @@ def create_service(settings: Settings, clock: Callable[[], float]) -> Service:
         settings.hash_concurrency,
         settings.hash_queue,
         settings.hash_wait,
-        client_left=client_has_left,
+        client_left=client_disconnected,
         track_queued=metrics.hash_queue.track_inprogress(),
         observe_wait=metrics.hash_wait.observe,
     )
@@ -109,8 +109,7 @@ def release_connection() -> None:
 
 def current_actor(user_id: int | None = None) -> Actor:
     """Return who acts in this request, for the audit log; without an id, nobody is signed in."""
-    service = current_service()
-    return Actor(user_id, client_address(service.settings.trusted_proxies), service.now())
+    return Actor(user_id, client_address(), current_service().now())
 
 
 def audit_cutoff() -> int:

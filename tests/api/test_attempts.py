@@ -634,8 +634,8 @@ def test_prune_clears_all_of_it_away(
     run = client.application.test_cli_runner().invoke
 
     assert run(args=["prune"]).output == (
-        "Deleted: 0 dead sessions\nDeleted: 2480 counts of tries\nDeleted: 2500 old addresses\n"
-        "Deleted: 0 rows of the audit log\n"
+        "Deleted: 0 sessions\nDeleted: 2480 attempt counts\nDeleted: 2500 addresses\n"
+        "Deleted: 0 audit rows\n"
     )
     assert counts(db) == {"account pair": 1, "account all": 1, "account share": 1, "address": 1}
 

@@ -338,7 +338,7 @@ def test_prune_clears_old_rows_away(client: FlaskClient, db: Connection) -> None
 
     done = client.application.test_cli_runner().invoke(args=["prune"])
 
-    assert done.output.endswith("Deleted: 2500 rows of the audit log\n")
+    assert done.output.endswith("Deleted: 2500 audit rows\n")
 
 
 @pytest.mark.parametrize(

@@ -443,8 +443,8 @@ def test_prune_clears_all_of_them_away(client: FlaskClient, clock: Clock, db: Co
     )
     run = client.application.test_cli_runner().invoke
 
-    assert run(args=["prune"]).output.splitlines()[0] == "Deleted: 2500 dead sessions"
-    assert run(args=["prune"]).output.splitlines()[0] == "Deleted: 0 dead sessions"
+    assert run(args=["prune"]).output.splitlines()[0] == "Deleted: 2500 sessions"
+    assert run(args=["prune"]).output.splitlines()[0] == "Deleted: 0 sessions"
 
 
 def test_sessions_end_from_the_command_line(

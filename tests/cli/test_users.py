@@ -316,14 +316,14 @@ def test_list_is_a_table_in_the_order_of_names(users: Users, db: Connection) -> 
         add_user(db, name, password_hash="-")
     users("promote", "bob")
 
-    assert users("list").stdout.splitlines() == [
+    assert [line.rstrip() for line in users("list").stdout.splitlines()] == [
         "id    username    admin    disabled    created at            last sign in at",
         "----  ----------  -------  ----------  --------------------  -----------------",
-        "5     007         no       no          1970-01-01T00:00:00Z  never",
-        "3     Ada         no       no          1970-01-01T00:00:00Z  never",
-        "2     bob         yes      no          1970-01-01T00:00:00Z  never",
-        "1     travis      no       no          2023-11-14T22:13:20Z  never",
-        "4     漢字        no       no          1970-01-01T00:00:00Z  never",
+        "5     007         no       no          1970-01-01T00:00:00Z",
+        "3     Ada         no       no          1970-01-01T00:00:00Z",
+        "2     bob         yes      no          1970-01-01T00:00:00Z",
+        "1     travis      no       no          2023-11-14T22:13:20Z",
+        "4     漢字        no       no          1970-01-01T00:00:00Z",
     ]
 
 
