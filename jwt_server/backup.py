@@ -115,6 +115,7 @@ def restore(
         _verify(temporary, file)
         migrate.upgrade(temporary)
         _prepare(temporary, old, prepare, now)
+        sqlite.check(temporary)  # which switches write-ahead logging on
         users = _verify(temporary, file)
         if os.geteuid() == 0:  # root restores for the service's user
             owner = (target if target.exists() else target.parent).stat()

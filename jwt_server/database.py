@@ -248,3 +248,4 @@ class Database:
         """Close the idle connections; closing the last one folds the log into the file."""
         while self._idle:
             self._idle.pop().driver.close()
+        self._file = None
