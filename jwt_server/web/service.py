@@ -58,7 +58,7 @@ def create_service(settings: Settings, clock: Callable[[], float]) -> Service:
     )
     return Service(
         settings,
-        Database(settings.database, spent=metrics.database.observe),
+        Database(settings.database, observe_seconds=metrics.database.observe),
         AccessTokens(keys, settings.jwt_issuer, settings.jwt_audience),
         RefreshTokens.from_secrets(settings.secret_keys),
         Hasher(settings.salt_rounds, queue),
