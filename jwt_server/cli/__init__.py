@@ -6,8 +6,7 @@ from flask import Flask
 
 from jwt_server.cli import (
     audit,
-    backups,
-    databases,
+    database,
     doctor,
     import_koa,
     keys,
@@ -18,6 +17,6 @@ from jwt_server.cli import (
 
 def init_app(app: Flask) -> None:
     """Put the commands on `flask --app wsgi`."""
-    for module in (audit, backups, databases, doctor, import_koa, keys, sessions, users):
+    for module in (audit, database, doctor, import_koa, keys, sessions, users):
         for command in module.top.commands.values():
             app.cli.add_command(command)
