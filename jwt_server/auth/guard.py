@@ -29,7 +29,7 @@ from jwt_server.errors import (
 from jwt_server.security.tokens import TokenSubject
 from jwt_server.users import users
 from jwt_server.web.middleware import USER
-from jwt_server.web.openapi import perhaps_signed_in, refuses, signed_in
+from jwt_server.web.operations import raises, takes_token
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
 View = Callable[..., Any]
@@ -70,12 +70,11 @@ def login_required(
             refuse_with=refuse_with,
         )
 
-    security = perhaps_signed_in if optional else signed_in
     others = [DatabaseUnavailable, KeysUnavailable, *([PasswordTooOld] if recent_password else [])]
 
-    @security
-    @refuses(*others)
-    @refuses(*REFUSALS, status=refuse_with)
+    @takes_token(optional=optional)
+    @raises(*others)
+    @raises(*REFUSALS, status=refuse_with)
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:

@@ -15,7 +15,7 @@ from jwt_server.cli.base import Group, json_option, opened, print_rows
 from jwt_server.database import Connection, Row
 from jwt_server.security.primitives import parse_id
 from jwt_server.users import users
-from jwt_server.web.fields import iso
+from jwt_server.web.schemas import iso
 
 top = Group()
 

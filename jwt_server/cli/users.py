@@ -17,7 +17,7 @@ from jwt_server.errors import InvalidFields, UsernameTaken
 from jwt_server.security import policy
 from jwt_server.security.passwords import MAX_CHARACTERS
 from jwt_server.users import names, users
-from jwt_server.web.fields import iso
+from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
 
 top = Group()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from jwt_server.database import Connection, Row
 from jwt_server.errors import TokenUserDeleted
-from jwt_server.web.fields import iso
+from jwt_server.web.schemas import iso
 
 FLAGS: Final = frozenset({"admin", "disabled", "refreshable"})
 

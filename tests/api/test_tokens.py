@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from jwt_server.__main__ import make_secrets
+from jwt_server.__main__ import create_secrets
 from jwt_server.database import Connection
 from jwt_server.security.policy import ALPHABET, generate_password
 from tests.api.test_sessions import refresh, sign_in
@@ -353,7 +353,7 @@ def test_a_made_up_password_is_made_of_128_bits_of_them(least: int, drawn: list[
 
 
 def test_made_up_secrets_are_made_of_256_bits_of_them(tmp_path: Path, drawn: list[bytes]) -> None:
-    make_secrets()
+    create_secrets()
 
     written = {path.read_text() for path in (tmp_path / "instance").iterdir()}
     assert len(written) == 2
