@@ -30,9 +30,9 @@ from jwt_server.database import Connection, Database
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
 from jwt_server.files import publish, temporary_beside, write_atomically
 from jwt_server.security import key_files
-from jwt_server.security.key_files import KeyFiles
+from jwt_server.security.key_files import KeyFolder
 from jwt_server.users import demo
-from jwt_server.web.service import load_key_ring
+from jwt_server.web.service import load_keys
 
 GUNICORN_CONFIG = Path(__file__).parent / "gunicorn" / "conf.py"
 
@@ -95,9 +95,9 @@ def create_secrets() -> None:
 
 def create_key(settings: Settings) -> None:
     """Create the first key pair if the algorithm needs one."""
-    ring = load_key_ring(settings)
-    if isinstance(ring, KeyFiles) and not (ring.folder.exists() and ring.names()):
-        print(f"Created {key_files.rotate(ring, int(time.time()), lead=0).path}")
+    keys = load_keys(settings)
+    if isinstance(keys, KeyFolder) and not (keys.path.exists() and keys.names()):
+        print(f"Created {key_files.rotate(keys, int(time.time()), lead=0).path}")
 
 
 def create_database(settings: Settings) -> None:

@@ -22,8 +22,8 @@ from jwt_server.errors import (
     TokenForged,
 )
 from jwt_server.security import key_files
-from jwt_server.security.key_files import KeyFiles
-from jwt_server.security.keys import ALGORITHMS, KeyRing, Secrets
+from jwt_server.security.key_files import KeyFolder
+from jwt_server.security.keys import ALGORITHMS, KeySet, SharedSecrets
 from jwt_server.security.refresh_tokens import (
     ParsedRefreshToken,
     RefreshTokens,
@@ -160,10 +160,10 @@ def test_no_other_session_generation_or_nonce_has_its_mac(
     assert TOKENS.verify(ParsedRefreshToken(other_id, other_number, mac), other_nonce) is same
 
 
-def ring_of(algorithm: str, folder: Path) -> KeyRing:
+def ring_of(algorithm: str, folder: Path) -> KeySet:
     if algorithm == "HS256":
-        return Secrets((b"s" * 32,))
-    ring = KeyFiles(folder, algorithm)
+        return SharedSecrets((b"s" * 32,))
+    ring = KeyFolder(folder, algorithm)
     key_files.rotate(ring, now=0, lead=0)
     return ring
 
