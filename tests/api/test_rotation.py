@@ -22,8 +22,8 @@ from jwt_server.errors import (
     TokenForged,
 )
 from jwt_server.security import key_files
-from jwt_server.security.key_files import KeyFiles
-from jwt_server.security.keys import ALGORITHMS, KeyRing, Secrets
+from jwt_server.security.key_files import KeyFolder
+from jwt_server.security.keys import ALGORITHMS, KeySet, SharedSecrets
 from jwt_server.security.refresh_tokens import (
     ParsedRefreshToken,
     RefreshTokens,
@@ -35,7 +35,7 @@ from jwt_server.users import users
 from tests.helpers.auth import run_at_once
 
 TOKENS = RefreshTokens.from_secrets((b"s" * 32,))
-TERMS = SessionLifetime(idle=100, absolute=250, refreshable=True)
+LIFETIME = SessionLifetime(idle=100, absolute=250, refreshable=True)
 SESSION_IDS = st.from_regex(r"[A-Za-z0-9_-]{22}", fullmatch=True)
 GENERATIONS = st.integers(1, 10**9 - 1)
 NONCES = st.binary(min_size=16, max_size=16)
@@ -45,7 +45,7 @@ NONCES = st.binary(min_size=16, max_size=16)
 def session(db: Connection) -> Row:
     """A session opened at 1000."""
     with db.transaction():
-        return sessions.open_session(db, users.get_by_id(db, 1), TERMS, Device("", ""), 1000)
+        return sessions.open_session(db, users.get_by_id(db, 1), LIFETIME, Device("", ""), 1000)
 
 
 def token_of(session: Row, generation: int) -> str:
@@ -109,9 +109,9 @@ def test_refresh_within_the_grace_changes_nothing(db: Connection, session: Row) 
 
 
 def test_session_without_refresh_is_not_refreshed(db: Connection) -> None:
-    terms = SessionLifetime(idle=100, absolute=100, refreshable=False)
+    lifetime = SessionLifetime(idle=100, absolute=100, refreshable=False)
     with db.transaction():
-        session = sessions.open_session(db, users.get_by_id(db, 1), terms, Device("", ""), 1000)
+        session = sessions.open_session(db, users.get_by_id(db, 1), lifetime, Device("", ""), 1000)
     before = db.driver.execute("SELECT * FROM sessions").fetchall()
 
     for number in (1, 2):
@@ -217,13 +217,13 @@ def test_mac_is_unique_to_session_generation_and_nonce(
 
 
 @pytest.fixture(scope="module")
-def rings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[KeyRing]]:
+def rings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[KeySet]]:
     """Two rings of keys for each algorithm; one for HS256."""
     folder = tmp_path_factory.mktemp("rings")
-    made: dict[str, list[KeyRing]] = {"HS256": [Secrets((b"s" * 32,))]}
+    made: dict[str, list[KeySet]] = {"HS256": [SharedSecrets((b"s" * 32,))]}
     for algorithm in ALGORITHMS:
         if algorithm != "HS256":
-            files = [KeyFiles(folder / f"{algorithm}{number}", algorithm) for number in range(2)]
+            files = [KeyFolder(folder / f"{algorithm}{number}", algorithm) for number in range(2)]
             for ring in files:
                 key_files.rotate(ring, now=0, lead=0)
             made[algorithm] = [*files]
@@ -232,7 +232,7 @@ def rings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[KeyRing]]:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_access_token_verifies_only_with_its_own_keys(
-    rings: dict[str, list[KeyRing]], algorithm: str
+    rings: dict[str, list[KeySet]], algorithm: str
 ) -> None:
     subject = TokenSubject(7, new_session_id())
     ring = rings[algorithm][0]

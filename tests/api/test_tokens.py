@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from jwt_server.__main__ import make_secrets
+from jwt_server.__main__ import create_secrets
 from jwt_server.database import Connection
 from jwt_server.security.policy import ALPHABET, generate_password
 from tests.helpers.app import Clock, MakeApp
@@ -340,7 +340,7 @@ def test_generated_password_has_128_random_bits(least: int, drawn: list[bytes]) 
 
 
 def test_generated_secrets_have_256_random_bits(tmp_path: Path, drawn: list[bytes]) -> None:
-    make_secrets()
+    create_secrets()
 
     written = {path.read_text() for path in (tmp_path / "instance").iterdir()}
     assert len(written) == 2
