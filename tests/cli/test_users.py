@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,6 @@ from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 
-from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.errors import LastAdmin
 from jwt_server.security import policy
@@ -213,10 +211,10 @@ def test_promote_and_demote(users: Users, db: Connection) -> None:
     users("promote", "ada")
 
     assert users("promote", "TRAVIS").output == "travis is an admin now.\n"
-    assert users("promote", "travis").output == "travis is an admin already.\n"
+    assert users("promote", "travis").output == "travis is an admin now.\n"
     assert row(db, "travis")["admin"] == 1
     assert users("demote", "travis").output == "travis is not an admin now.\n"
-    assert users("demote", "travis").output == "travis is not an admin already.\n"
+    assert users("demote", "travis").output == "travis is not an admin now.\n"
     assert row(db, "travis")["admin"] == 0
 
 
@@ -224,7 +222,7 @@ def test_disable_refuses_a_user_at_once_and_enable_undoes_it(
     users: Users, client: FlaskClient, travis: dict[str, str]
 ) -> None:
     assert users("disable", "travis").output == "travis is disabled now.\n"
-    assert users("disable", "travis").output == "travis is disabled already.\n"
+    assert users("disable", "travis").output == "travis is disabled now.\n"
     refused = client.get("/my-pets", headers=travis)
     wrong = client.post("/auth", data=CREDENTIALS | {"password": "wrong"})
     right = client.post("/auth", data=CREDENTIALS)
@@ -234,7 +232,7 @@ def test_disable_refuses_a_user_at_once_and_enable_undoes_it(
     assert (problem["status"], problem["code"]) == (401, "token_user_disabled")
     assert (right.status_code, right.data) == (wrong.status_code, wrong.data)
     assert users("enable", "travis").output == "travis is enabled now.\n"
-    assert users("enable", "travis").output == "travis is enabled already.\n"
+    assert users("enable", "travis").output == "travis is enabled now.\n"
     assert client.get("/my-pets", headers=travis).text == "Revoked token. Sign in again."
     assert can_sign_in(client, "travis", "mypassword")
 
@@ -283,22 +281,22 @@ CHANGES: dict[str, Callable[[Connection, int], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_one_of_two_admins_is_kept_when_both_are_changed_at_once(
-    db: Connection, settings: Settings, change: str
+    db: Connection, database: Database, change: str
 ) -> None:
     for number in range(10):  # enough for a race to show
         pair = [add_user(db, f"{letter}{number}", password_hash="-") for letter in "ab"]
         db.driver.execute("UPDATE users SET admin = id IN (?, ?), disabled = 0", pair)
-        assert count_refused(settings, pair, CHANGES[change]) == 1
+        assert count_refused(database, pair, CHANGES[change]) == 1
 
 
 def count_refused(
-    settings: Settings, pair: list[int], change: Callable[[Connection, int], object]
+    database: Database, pair: list[int], change: Callable[[Connection, int], object]
 ) -> int:
     """Change both users at the same time, and count who is kept as the last admin."""
     barrier = threading.Barrier(2)
 
     def is_refused(user_id: int) -> bool:
-        with closing(Database(settings.database)) as database, database.connection() as db:
+        with database.connection() as db:
             user_rows.find_by_id(db, user_id)
             barrier.wait(timeout=10)
             try:
