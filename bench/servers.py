@@ -107,7 +107,7 @@ def one(service: Service, folder: Path, seconds: int, storm: int) -> Sequence[fl
 
 
 def on_one_worker(started: Running, token: str, seconds: int) -> float:
-    """Measure reads with all connections on one worker; wrk connects while the others are stopped."""
+    """Measure reads with one worker for all connections; the others are stopped meanwhile."""
     others = started.workers()[1:]
     for pid in others:
         os.kill(pid, signal.SIGSTOP)

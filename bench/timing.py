@@ -73,7 +73,7 @@ def seconds(connection: http.client.HTTPConnection, name: str) -> float:
 
 
 def slower(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
-    """Return how often `one` is slower, of all pairs, and the p-value of the difference from half."""
+    """Return how often `one` is slower, of all pairs, and the p-value against a half."""
     above = sum((a > b) + (a == b) / 2 for a in one for b in other)
     pairs = len(one) * len(other)
     deviation = math.sqrt(pairs * (len(one) + len(other) + 1) / 12)
