@@ -22,7 +22,7 @@ from jwt_server.config import Settings
 from jwt_server.errors import ConfigurationError, KeysUnavailable, NotFound
 from jwt_server.files import sync, write_atomically
 from jwt_server.security import keys
-from jwt_server.security.keys import Jwk, Key, KeyPair, KeySet, SharedSecrets, UnusableKey
+from jwt_server.security.keys import Jwk, Key, KeyPair, SharedSecrets, UnusableKey
 
 log = logging.getLogger(__name__)
 
@@ -104,10 +104,11 @@ class KeyFolder:
         """Return the names of the key files. Raises KeysUnavailable if the folder can't be read."""
         try:
             return tuple(sorted(name for name in os.listdir(self.path) if name.endswith(".pem")))  # noqa: PTH208 - half the time of pathlib's, at each request
-        except FileNotFoundError as error:
-            raise KeysUnavailable(f"There is no folder {self.path}: run `keys rotate`.") from error
         except OSError as error:
-            raise KeysUnavailable(f"{self.path} can't be read: {error.strerror}.") from error
+            raise KeysUnavailable(
+                f"The key folder {self.path} can't be read: {error.strerror}."
+                " `keys rotate` creates it."
+            ) from error
 
     def _load_all(self, names: tuple[str, ...]) -> _Listing:
         known = {file.path.name: file for file in self._last.files}
@@ -136,7 +137,7 @@ class KeyFolder:
         return KeyFile(path, int(match[1]), pair)
 
 
-def load_keys(settings: Settings) -> KeySet:
+def load_keys(settings: Settings) -> SharedSecrets | KeyFolder:
     """Load the keys of access tokens.
 
     Raises ConfigurationError with a line for each key that can't be used.
