@@ -120,7 +120,7 @@ def check_files(service: Service) -> Iterator[Finding]:
 
 
 def _private_paths(settings: Settings) -> Iterator[Path]:
-    yield from {INSTANCE.absolute(), settings.database.parent, settings.jwt_keys_dir}
+    yield from sorted({INSTANCE.absolute(), settings.database.parent, settings.jwt_keys_dir})
     yield Path(".env")
     for name in SECRETS:
         yield INSTANCE / name.lower()
@@ -177,8 +177,8 @@ def check_audit_log(service: Service) -> Iterator[Finding]:
         text = f"The clock is {behind} s behind the newest row."
         yield UNSAFE, text, "Set it: expired tokens would be valid again."
     users, addresses = ({row[column] for row in sign_ins} for column in ("user_id", "address"))
-    is_alone = len(addresses) == 1 < len(users) and not service.settings.trusted_proxies
-    if is_alone and (address := addresses.pop()) and ipaddress.ip_address(address).is_private:
+    is_shared = len(addresses) == 1 < len(users) and not service.settings.trusted_proxies
+    if is_shared and (address := addresses.pop()) and ipaddress.ip_address(address).is_private:
         text = f"{len(users)} users signed in, all from {address}, which may be a proxy."
         yield WARNING, text, "Set TRUSTED_PROXIES, or all clients share their limits."
 

@@ -16,18 +16,19 @@ from jwt_server.web.service import current_service
 top = Group()
 
 
-@top.group("keys", cls=Group)
+EXAMPLES = """\b
+Change keys without signing anyone out:
+  keys rotate   # published now, signs after two JWKS_MAX_AGE
+  keys prune    # a day later: deletes what no token needs
+
+\b
+Replace a stolen key:
+  keys revoke KID"""
+
+
+@top.group("keys", cls=Group, epilog=EXAMPLES)
 def commands() -> None:
-    r"""Manage the keys that sign access tokens.
-
-    \b
-    To change keys without signing anybody out:
-      keys rotate   # published now, signs after two JWKS_MAX_AGE
-      keys prune    # a day later: deletes what no token needs
-
-    \b
-    If a key was stolen:
-      keys revoke KID
+    """Manage the keys that sign access tokens.
 
     For JWT_ALGORITHM EdDSA, ES256 and RS256; running servers follow at once, without a restart.
     HS256 has a secret instead: change it with JWT_SECRET_PREVIOUS.

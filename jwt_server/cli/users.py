@@ -21,20 +21,20 @@ from jwt_server.web.service import current_service
 
 top = Group()
 
+EXAMPLES = """\b
+Examples:
+  users add ada                         # prompts for a password
+  users add ada --generate              # prints a random one
+  users passwd ada --password-stdin < file
+  users list --search a"""
+
 generate_option = click.option("--generate", is_flag=True, help="Print a random password.")
 stdin_option = click.option("--password-stdin", is_flag=True, help="Read it from standard input.")
 
 
-@top.group("users", cls=Group)
+@top.group("users", cls=Group, epilog=EXAMPLES)
 def commands() -> None:
-    r"""Manage accounts.
-
-    \b
-    Examples:
-      users add ada                         # prompts for a password
-      users add ada --generate              # prints a random one
-      users passwd ada --password-stdin < file
-      users list --search a
+    """Manage accounts.
 
     Upper and lower case in NAME don't matter. Write -- before a NAME that begins with a dash.
     Passwords are never arguments, which other processes can read.

@@ -381,6 +381,7 @@ def every_command(group: click.Group, parents: str = "") -> Iterator[tuple[str, 
 def test_every_command_and_option_has_help(app: Flask) -> None:
     for name, command in every_command(app.cli):
         assert (command.help or "").strip(), name
+        assert "\\b" not in (command.help or ""), name
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert parameter.help, (name, parameter.name)
