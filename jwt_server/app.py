@@ -8,23 +8,13 @@ from collections.abc import Callable
 
 from flask import Flask
 
-from jwt_server import __version__, cli, logs
+from jwt_server import cli, logs
 from jwt_server.auth import routes as auth_routes
 from jwt_server.auth import session_routes, verify
 from jwt_server.config import Settings, process_settings
 from jwt_server.pets import routes as pets_routes
 from jwt_server.users import routes as users_routes
-from jwt_server.web import (
-    docs,
-    health,
-    middleware,
-    openapi,
-    parsing,
-    problems,
-    request,
-    routing,
-    service,
-)
+from jwt_server.web import middleware, pages, parsing, problems, request, service
 from jwt_server.web.responses import App
 
 
@@ -41,13 +31,11 @@ def create_app(settings: Settings | None = None, clock: Callable[[], float] = ti
     app = App(__package__ or __name__, static_folder=None)
     parts = service.create_service(settings, clock)
     service.init_app(app, parts)
-    routing.init_app(app)
     parsing.init_app(app)
     request.init_app(app, settings.cors_origins)
     middleware.init_app(app, parts.metrics, settings.trusted_proxies)
     problems.init_app(app)
     cli.init_app(app)
-    api = openapi.init_app(app, __version__)
-    for part in (auth_routes, session_routes, verify, users_routes, pets_routes, health, docs):
-        api.register_blueprint(part.bp)
+    for module in (auth_routes, session_routes, verify, users_routes, pets_routes, pages):
+        app.register_blueprint(module.bp)
     return app

@@ -23,13 +23,16 @@ from jwt_server import migrate, sqlite
 from jwt_server.database import Connection, Database
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.files import publish, sync, temporary_beside
+from jwt_server.security.primitives import MAX_ID
 
 LOGS: Final = ("-wal", "-journal")
 """Suffixes of the files that SQLite writes beside a database and needs to read it."""
 
+MIN_ID_LEAP: Final = 1_000_000
 IDS_PER_SECOND: Final = 1000
 """More IDs than can be assigned in a second. A restored database goes on at this many for each
-second of Unix time, which is above every ID assigned before, even in a lost database."""
+second of Unix time, which is above every ID assigned before, even in a lost database; and at
+MIN_ID_LEAP above the known ones, in case the clock is behind."""
 
 IN_USE: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
@@ -56,7 +59,7 @@ class Restored:
     replaced: Path | None
 
 
-def back_up(database: Path, file: Path) -> Backup:
+def take(database: Path, file: Path) -> Backup:
     """Write a checked backup of the database to a new file of mode 0600.
 
     It has the state of the moment when it began; no request waits for it. Raises
@@ -65,7 +68,7 @@ def back_up(database: Path, file: Path) -> Backup:
     file = file.absolute()
     with closing(sqlite.open_database(database)) as source, _errors_for(file) as temporary:
         if file in _logs(database, "-wal", "-shm", "-journal"):
-            raise DatabaseUnavailable(f"{file} is a log of the database: give another name.")
+            raise DatabaseUnavailable(f"{file} is used by SQLite: choose another name.")
         if os.path.lexists(file):  # publish() checks again
             raise FileExistsError
         source.execute("VACUUM INTO ?", (str(temporary),))
@@ -111,7 +114,7 @@ def _errors_for(path: Path, source: Path | None = None) -> Iterator[Path]:
             yield temporary
     except FileExistsError:
         raise DatabaseUnavailable(
-            f"{path} exists: give another name, or move it away first."
+            f"{path} exists already: choose another name, or move it away first."
         ) from None
     except OSError as error:
         raise DatabaseUnavailable(f"{path} can't be written: {error.strerror}.") from error
@@ -131,7 +134,7 @@ def find_damage(driver: sqlite3.Connection) -> str | None:
         return str(error)
     if found != "ok":
         return " ".join(str(found).split())
-    return f"a row of {orphan['table']} refers to a missing row" if orphan else None
+    return f"a row of {orphan['table']} refers to a row that does not exist" if orphan else None
 
 
 def _check_intact(path: Path) -> int:
@@ -150,8 +153,8 @@ def _check_backup(source: Path, target: Path) -> None:
         raise DatabaseUnavailable(f"{source} is the database itself.")
     for log in filter(Path.exists, _logs(source)):
         raise DatabaseUnavailable(
-            f"{log} shows that {source.name} is in use, or was not closed. Name it in"
-            " DATABASE_URL, and the command `backup` makes one file of it."
+            f"{log} shows that {source.name} is in use, or was not closed: set DATABASE_URL to it,"
+            " and the command `backup` makes one complete file of it."
         )
     sqlite.open_immutable(source).close()  # before gigabytes of something else are copied
 
@@ -200,8 +203,9 @@ def _advance_ids(driver: sqlite3.Connection, present: sqlite3.Connection | None,
     names = [row["name"] for row in tables]
     driver.execute("DELETE FROM sqlite_sequence")
     for name in names:
-        last = max(now * IDS_PER_SECOND, *(ids.get(name, 0) for ids in used))
-        driver.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, last))
+        last = max(ids.get(name, 0) for ids in used)
+        start = min(MAX_ID, max(last + MIN_ID_LEAP, now * IDS_PER_SECOND))
+        driver.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, start))
 
 
 def _last_ids(driver: sqlite3.Connection) -> dict[str, int]:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
@@ -24,16 +24,10 @@ from aiosql.adapters.sqlite3 import SQLite3Adapter
 from aiosql.queries import Queries
 from aiosql.types import QueryFn
 
+from jwt_server import sqlite
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.files import bundled
-from jwt_server.sqlite import (
-    BUSY_SECONDS,
-    FileId,
-    Row,
-    file_id,
-    is_outage,
-    open_database,
-)
+from jwt_server.sqlite import BUSY_SECONDS, FileId, Row
 
 __all__ = ["Connection", "Database", "Row"]
 
@@ -140,7 +134,7 @@ class Connection:
 
     def raise_outage(self, error: sqlite3.Error) -> None:
         """Raise DatabaseUnavailable for an error of the database's state, and not of our SQL."""
-        if is_outage(error):
+        if sqlite.is_outage(error):
             raise DatabaseUnavailable(f"The database fails: {error}.") from error
 
     def _run(self, statement: str) -> None:
@@ -151,16 +145,17 @@ class Connection:
             self.seconds += perf_counter() - began
 
 
+@cache
 def load_queries() -> Queries:
-    """Read and check each feature's `queries.sql`, and seed.sql, as a namespace each.
+    """Read each feature's `queries.sql`, audit.sql and seed.sql, as a namespace each.
 
     Raises aiosql's SQLParseException if one is malformed.
     """
+    files = {"audit": PACKAGE / "audit.sql", "seed": bundled("seed.sql")}
+    files |= {path.parent.name: path for path in sorted(PACKAGE.glob("*/queries.sql"))}
     queries = Queries(SQLite3Adapter())
-    queries.add_child_queries("audit", aiosql.from_path(PACKAGE / "audit.sql", "sqlite3"))
-    for path in sorted(PACKAGE.glob("*/queries.sql")):
-        queries.add_child_queries(path.parent.name, aiosql.from_path(path, "sqlite3"))
-    queries.add_child_queries("seed", aiosql.from_path(bundled("seed.sql"), "sqlite3"))
+    for name, path in files.items():
+        queries.add_child_queries(name, aiosql.from_path(path, "sqlite3"))
     return queries
 
 
@@ -214,15 +209,19 @@ class Database:
             self.release(connection)
 
     def acquire(self) -> Connection:
-        """Return a connection for one thread to use until `release`. Raises DatabaseUnavailable.
+        """Return a connection for one thread to use until `release`. Raises DatabaseUnavailable."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._open()
 
-        A new one is opened only to the file that the others are open to: SQLite finds the log by
-        the path, and two databases with one log would damage each other.
+    def _open(self) -> Connection:
+        """Open another connection, to the same file as the first one.
+
+        SQLite finds the log by the path: two databases with one log would damage each other.
         """
-        if connection := self._take_idle():
-            return connection
-        file = self.require_same_file()
-        driver = open_database(self.path)
+        file = self._check_file()
+        driver = sqlite.open_database(self.path)
         self._file = self._file or file
         connection = Connection(driver, self.queries, self._lock)
         connection.is_reusable = os.access(self.path, os.W_OK)
@@ -241,26 +240,26 @@ class Database:
         else:
             connection.driver.close()
 
-    def require_same_file(self) -> FileId:
-        """Raise DatabaseUnavailable if the path is not the file that connections are open to.
+    def check(self) -> None:
+        """Check that the path is the file that is open, and that it is usable and writable.
 
-        It was deleted, moved or replaced; requests use the old file until the restart.
+        Raises DatabaseUnavailable. Requests use the old file until the restart, if it was deleted,
+        moved or replaced.
         """
-        file = file_id(self.path)
+        self._check_file()
+        sqlite.check(self.path)
+        sqlite.require_free_space(self.path)
+
+    def _check_file(self) -> FileId:
+        file = sqlite.file_id(self.path)
         if self._file not in (None, file):
             raise DatabaseUnavailable(
-                f"{self.path} was replaced while in use: restart the service."
+                f"{self.path} was replaced while the service runs: restart the service."
             )
         return file
 
     def close(self) -> None:
         """Close the idle connections; SQLite writes its log into the file with the last one."""
-        while connection := self._take_idle():
-            connection.driver.close()
+        while self._idle:
+            self._idle.pop().driver.close()
         self._file = None
-
-    def _take_idle(self) -> Connection | None:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return None

@@ -1,7 +1,7 @@
-"""Every error that the service raises on purpose: what a client is told has one root, an HTTP
-status, a stable code for programs and a sentence for people.
+"""Every error that the service raises on purpose.
 
-Nothing here knows HTTP beyond the number; `web.problems` turns them into responses.
+ServiceError is the root of what clients are told: an HTTP status, a stable code for programs, and a
+message for people. `web.problems` turns them into responses.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from types import MappingProxyType
 from typing import Final
 
 MAX_BODY_BYTES: Final = 64 * 1024
-"""The largest body that any route takes."""
 
 FieldErrors = Mapping[str, Sequence[str]]
 
 
 class ConfigurationError(Exception):
-    """The settings can't be used. `mistakes` holds one line for each."""
+    """The settings can't be used; `mistakes` has one line for each."""
 
     def __init__(self, mistakes: Sequence[str]) -> None:
         super().__init__("\n".join(mistakes))
@@ -25,9 +24,9 @@ class ConfigurationError(Exception):
 
 
 class ServiceError(Exception):
-    """Root of what a client is told. Subclasses set the three attributes.
+    """Root of what clients are told.
 
-    `errors` holds messages per field where there are any; `retry_after` is in seconds.
+    `errors` has messages per field, `retry_after` is in seconds.
     """
 
     status = 500
@@ -41,65 +40,53 @@ class ServiceError(Exception):
         super().__init__(self.message)
 
 
-class DatabaseUnavailable(ServiceError):
-    """The database is missing, locked, full, not writable, or of another schema version.
-
-    `cause` is for the log and the operator; the client only learns that it may try again.
-    """
+class Unavailable(ServiceError):
+    """Something that requests need is not usable; `cause` is for the log and the operator only."""
 
     status = 503
+    retry_after = 2
+
+    def __init__(self, cause: str) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database is missing, locked, full, not writable, or of another schema version."""
+
     code = "database_unavailable"
     message = "The database is unavailable. Try again in a moment."
-    retry_after = 2
-
-    def __init__(self, cause: str) -> None:
-        super().__init__()
-        self.cause = cause
 
 
-class KeysUnavailable(ServiceError):
-    """No token can be signed or verified, for want of a usable key.
+class KeysUnavailable(Unavailable):
+    """There is no usable key to sign or verify tokens with."""
 
-    `cause` is for the log and the operator.
-    """
-
-    status = 503
     code = "keys_unavailable"
     message = "Tokens can't be signed or verified now. Try again in a moment."
-    retry_after = 2
-
-    def __init__(self, cause: str) -> None:
-        super().__init__()
-        self.cause = cause
 
 
 class HashingBusy(ServiceError):
-    """More passwords are to be checked than this process can check in time."""
+    """The hash queue is full, or the request has been queued for too long."""
 
-    status = 503
-    code = "hashing_busy"
+    status, code = 503, "hashing_busy"
     message = "Too many people are signing in right now. Try again in a few seconds."
     retry_after = 5
 
 
 class TooManyAttempts(ServiceError):
-    """Too many tries at passwords, sign-ups or refreshes; it tells not whether a name exists.
+    """A rate limit is reached. Raised alike for names that exist and names that don't."""
 
-    `seconds` is how long to wait.
-    """
-
-    status = 429
-    code = "too_many_tries"
-    message = "Too many tries. Wait for as long as Retry-After says, then try again."
+    status, code = 429, "too_many_tries"
+    message = "Too many attempts. Wait for as long as Retry-After says, then try again."
     retry_after = 1
 
     def __init__(self, seconds: int) -> None:
-        super().__init__(f"Too many tries. Try again in {in_words(seconds)}.")
+        super().__init__(f"Too many attempts. Try again in {format_duration(seconds)}.")
         self.retry_after = seconds
 
 
-def in_words(seconds: int) -> str:
-    """A time to wait, as people say it; rounded up."""
+def format_duration(seconds: int) -> str:
+    """Format a time to wait, rounded up."""
     for unit, size in (("hour", 60 * 60), ("minute", 60)):
         if seconds > 2 * size:
             return f"{-(-seconds // size)} {unit}s"
@@ -107,42 +94,37 @@ def in_words(seconds: int) -> str:
 
 
 class NotFound(ServiceError):
-    """There is no such thing, or it is somebody else's."""
+    """There is no such thing, or it belongs to another user."""
 
-    status = 404
-    code = "not_found"
+    status, code = 404, "not_found"
     message = "There is nothing here."
 
 
 class MalformedBody(ServiceError):
-    """The body can't be read as what its content type says it is."""
+    """The body is not what its content type says."""
 
-    status = 400
-    code = "malformed_body"
+    status, code = 400, "malformed_body"
     message = "The body can't be read. Send a JSON object, or a form in UTF-8."
 
 
 class BodyTooLarge(ServiceError):
-    """The body is over MAX_BODY_BYTES."""
+    """The body has more than MAX_BODY_BYTES."""
 
-    status = 413
-    code = "body_too_large"
+    status, code = 413, "body_too_large"
     message = f"The body is too large: {MAX_BODY_BYTES // 1024} KiB is the limit."
 
 
 class UnsupportedBody(ServiceError):
-    """The body is of a content type that no route takes."""
+    """The content type of the body is not supported."""
 
-    status = 415
-    code = "unsupported_media_type"
+    status, code = 415, "unsupported_media_type"
     message = "Send the fields as application/json or application/x-www-form-urlencoded."
 
 
 class InvalidFields(ServiceError):
-    """One or more fields don't hold what they must; the message names each."""
+    """Fields of the body or query are invalid; the message names each."""
 
-    status = 422
-    code = "invalid_fields"
+    status, code = 422, "invalid_fields"
 
     def __init__(self, errors: FieldErrors) -> None:
         self.errors = errors
@@ -150,10 +132,9 @@ class InvalidFields(ServiceError):
 
 
 class CredentialRequired(ServiceError):
-    """`POST /auth` without a username or a password."""
+    """The username or the password is missing at `POST /auth`."""
 
-    status = 422
-    code = "credential_required"
+    status, code = 422, "credential_required"
 
     def __init__(self, field: str) -> None:
         super().__init__(f"{field.capitalize()} required.")
@@ -161,96 +142,105 @@ class CredentialRequired(ServiceError):
 
 
 class UsernameTaken(ServiceError):
-    """Another user has that name, however either is spelled."""
+    """Another user has this name, in some spelling."""
 
-    status = 409
-    code = "username_taken"
+    status, code = 409, "username_taken"
     message = "That name is taken. Choose another."
 
 
 class LastAdmin(ServiceError):
-    """The last enabled admin stays one: else nobody could make another."""
+    """The last enabled admin can't be demoted, disabled or deleted."""
 
-    status = 409
-    code = "last_admin"
-    message = "This is the last enabled admin. Make another one first."
+    status, code = 409, "last_admin"
+    message = "This is the last enabled admin. Promote another user first."
+
+
+class WrongPassword(ServiceError):
+    """A signed-in user sent a wrong password."""
+
+    status, code = 403, "wrong_password"
+    message = "Wrong password."
+
+
+class SignupClosed(ServiceError):
+    """Only operators add users."""
+
+    status, code = 403, "signup_closed"
+    message = "Sign-up is closed. Ask the operator of this service for an account."
 
 
 class NotSignedIn(ServiceError):
-    """Root of the refusals that carry a challenge (RFC 6750 section 3).
-
-    Status 401, or the 403 that the original's clients expect where a route says so.
-    """
+    """Root of the errors with a challenge (RFC 6750 section 3): 401, or 403 at `/my-pets`."""
 
     status = 401
     challenge = "Bearer"
 
 
 class WrongCredentials(NotSignedIn):
-    """Unknown user or wrong password: one answer, so that neither can be told apart."""
+    """Unknown user or wrong password, which must not be told apart."""
 
     code = "wrong_credentials"
     message = "Incorrect username and/or password."
 
 
 class TokenMissing(NotSignedIn):
-    """No Bearer token came with the request."""
+    """The request has no Bearer token."""
 
     code = "token_missing"
     message = "No token."
 
 
 class InvalidToken(NotSignedIn):
-    """Root of the refusals of a token that did come."""
+    """Root of the errors about an access token."""
 
     code = "token_invalid"
     challenge = 'Bearer error="invalid_token"'
 
 
 class TokenMalformed(InvalidToken):
-    """Not three parts of canonical base64url, or not the claims that it must hold."""
+    """Not three parts of canonical base64url, or not the required claims."""
 
     code = "token_malformed"
     message = "Malformed token."
 
 
 class TokenForged(InvalidToken):
-    """Not signed by this service, or not for it."""
+    """Not signed by this service, or for another audience."""
 
     code = "token_forged"
     message = "Forged token."
 
 
 class TokenExpired(InvalidToken):
-    """Its time has passed."""
+    """The time in `exp` has passed."""
 
     code = "token_expired"
     message = "Expired token. Sign in again."
 
 
-class TokenOfNobody(InvalidToken):
-    """The user it was made for has been deleted."""
+class TokenUserDeleted(InvalidToken):
+    """The token's user has been deleted."""
 
     code = "token_user_gone"
     message = "Token of a user who is gone."
 
 
-class TokenOfDisabled(InvalidToken):
-    """The user it was made for has been shut out."""
+class TokenUserDisabled(InvalidToken):
+    """The token's user has been disabled."""
 
     code = "token_user_disabled"
     message = "Token of a disabled user."
 
 
 class TokenRevoked(InvalidToken):
-    """Its session has ended: signed out, or ended by the user, an admin, or a theft."""
+    """The token's session has ended."""
 
     code = "token_revoked"
     message = "Revoked token. Sign in again."
 
 
 class PasswordTooOld(NotSignedIn):
-    """What was asked for needs a password given a short while ago (RFC 9470 section 3)."""
+    """The request needs a password given in this session in the last 15 minutes (RFC 9470)."""
 
     code = "insufficient_user_authentication"
     message = "Give your password again: POST /auth/reauth, then repeat this request."
@@ -259,49 +249,33 @@ class PasswordTooOld(NotSignedIn):
 
 
 class RefreshRefused(NotSignedIn):
-    """Root of the refusals of a refresh token."""
+    """Root of the errors about a refresh token."""
 
     code = "refresh_token_invalid"
 
 
 class RefreshTokenInvalid(RefreshRefused):
-    """Not a refresh token of this service, or of a session that is long over."""
+    """Not a refresh token of this service, or of a session that has been deleted."""
 
-    message = "This is no refresh token of ours. Sign in again."
+    message = "Invalid refresh token. Sign in again."
 
 
 class RefreshTokenReused(RefreshRefused):
-    """The token was replaced a while ago, so two have it: the session ends for both."""
+    """The token was replaced before: somebody else may have it, so the session ends."""
 
     code = "refresh_token_reused"
     message = "This refresh token was used before, so the session has ended. Sign in again."
 
 
 class SessionExpired(RefreshRefused):
-    """The session was not refreshed in time, or has reached its greatest age."""
+    """The session was not refreshed in time, or has reached its maximum age."""
 
     code = "session_expired"
     message = "The session has expired. Sign in again."
 
 
 class SessionEnded(RefreshRefused):
-    """The session was signed out, or ended by the user, an admin, or a theft."""
+    """The session was signed out, or ended by the user or an admin."""
 
     code = "session_ended"
     message = "The session has ended. Sign in again."
-
-
-class WrongPassword(ServiceError):
-    """A signed-in user's password is not the one that was sent along."""
-
-    status = 403
-    code = "wrong_password"
-    message = "Wrong password."
-
-
-class SignupClosed(ServiceError):
-    """New users are made by an admin here."""
-
-    status = 403
-    code = "signup_closed"
-    message = "Sign-up is closed here. Ask the people who run this service for an account."

@@ -1,4 +1,4 @@
-"""Atomic writes, fsync, and the files that come with the package."""
+"""Files that appear complete or not at all, and survive a power cut."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def file_id(path: Path) -> FileId:
         status = path.stat()
     except OSError as error:
         raise DatabaseUnavailable(
-            f"No database at {path} ({error.strerror}): the command `init-db` creates one."
+            f"No database at {path} ({error.strerror}): the command `init-db` makes one."
         ) from error
     return status.st_dev, status.st_ino
 

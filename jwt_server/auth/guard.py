@@ -21,15 +21,15 @@ from jwt_server.errors import (
     NotSignedIn,
     PasswordTooOld,
     TokenMissing,
-    TokenOfDisabled,
-    TokenOfNobody,
     TokenRevoked,
+    TokenUserDeleted,
+    TokenUserDisabled,
     WrongPassword,
 )
 from jwt_server.security.tokens import TokenSubject
 from jwt_server.users import users
 from jwt_server.web.middleware import USER
-from jwt_server.web.openapi import perhaps_signed_in, refuses, signed_in
+from jwt_server.web.operations import raises, takes_token
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
 View = Callable[..., Any]
@@ -70,12 +70,11 @@ def login_required(
             refuse_with=refuse_with,
         )
 
-    security = perhaps_signed_in if optional else signed_in
     others = [DatabaseUnavailable, KeysUnavailable, *([PasswordTooOld] if recent_password else [])]
 
-    @security
-    @refuses(*others)
-    @refuses(*REFUSALS, status=refuse_with)
+    @takes_token(optional=optional)
+    @raises(*others)
+    @raises(*REFUSALS, status=refuse_with)
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -119,13 +118,13 @@ def bearer_token(authorization: str | None) -> str:
 def find_current_user(db: Connection, subject: TokenSubject, now: float) -> CurrentUser:
     """Return the user and session of a verified token, if the session is active.
 
-    Raises TokenOfNobody, TokenOfDisabled or TokenRevoked.
+    Raises TokenUserDeleted, TokenUserDisabled or TokenRevoked.
     """
     row: Row | None = db.queries.auth.guarded(id=subject.session_id)
     if row is None or row["user_id"] != subject.user_id:
-        raise TokenRevoked if users.find_by_id(db, subject.user_id) else TokenOfNobody
+        raise TokenRevoked if users.find_by_id(db, subject.user_id) else TokenUserDeleted
     if row["disabled"]:
-        raise TokenOfDisabled
+        raise TokenUserDisabled
     if row["ended_at"] is not None or row["expires_at"] <= now:
         raise TokenRevoked
     return CurrentUser(

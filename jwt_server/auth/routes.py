@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flask import Response, current_app, jsonify
+from flask import Blueprint, Response, current_app, jsonify
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validate
 
 from jwt_server.audit import Action
@@ -36,14 +36,13 @@ from jwt_server.errors import (
 )
 from jwt_server.security import passwords
 from jwt_server.users import names
-from jwt_server.web.fields import REPEATED, SEND_ONCE, AnyText, Text
-from jwt_server.web.openapi import refuses
-from jwt_server.web.parsing import BodySchema
+from jwt_server.web.operations import accepts, accepts_query, raises, returns
+from jwt_server.web.parsing import REPEATED
 from jwt_server.web.problems import prefers_json
-from jwt_server.web.routing import Blueprint
+from jwt_server.web.schemas import SEND_ONCE, BodySchema, Text
 from jwt_server.web.service import audit_cutoff, current_actor, current_service, get_db
 
-bp = Blueprint("auth", __name__, description="Signing in, refreshing, signing out.")
+bp = Blueprint("auth", __name__)
 
 MAX_REFRESH_TOKEN: Final = 200
 """In characters; this service's have about 80."""
@@ -58,8 +57,6 @@ def _within_limit(username: str) -> None:
 
 class CredentialsSchema(BodySchema):
     """The original's two fields, with its messages for a missing one."""
-
-    any_content_type = True
 
     class Meta:
         unknown = EXCLUDE
@@ -97,7 +94,7 @@ class RefreshSchema(BodySchema):
 class LogoutSchema(BodySchema):
     """For a client whose access token has expired."""
 
-    refresh_token = AnyText()  # any text: an invalid token is signed out already
+    refresh_token = fields.String()  # any text: an invalid token is signed out already
 
 
 class ScopeSchema(Schema):
@@ -110,11 +107,11 @@ class ScopeSchema(Schema):
 
 
 @bp.route("/auth", methods=["POST"])
-@refuses(CredentialRequired, WrongCredentials, TooManyAttempts)
-@refuses(DatabaseUnavailable, HashingBusy, KeysUnavailable)
-@bp.arguments(CredentialsSchema)
-@bp.response(200, TokenSchema)
-@bp.response(200, {"type": "string", "pattern": COMPACT_JWT}, content_type="text/plain")
+@raises(CredentialRequired, WrongCredentials, TooManyAttempts)
+@raises(DatabaseUnavailable, HashingBusy, KeysUnavailable)
+@accepts(CredentialsSchema, any_content_type=True)
+@returns(200, TokenSchema)
+@returns(200, {"type": "string", "pattern": COMPACT_JWT}, content_type="text/plain")
 def issue_token(credentials: dict[str, str]) -> Response:
     """Sign in; get the bare token as text, or a token object if the client prefers JSON."""
     service = current_service()
@@ -140,10 +137,10 @@ def issue_token(credentials: dict[str, str]) -> Response:
 
 
 @bp.route("/auth/refresh", methods=["POST"])
-@refuses(RefreshTokenInvalid, RefreshTokenReused, SessionExpired, SessionEnded)
-@refuses(TooManyAttempts, DatabaseUnavailable, KeysUnavailable)
-@bp.arguments(RefreshSchema)
-@bp.response(200, TokenSchema)
+@raises(RefreshTokenInvalid, RefreshTokenReused, SessionExpired, SessionEnded)
+@raises(TooManyAttempts, DatabaseUnavailable, KeysUnavailable)
+@accepts(RefreshSchema)
+@returns(200, TokenSchema)
 def refresh(body: dict[str, str]) -> dict[str, Any]:
     """Exchange a refresh token for new tokens.
 
@@ -166,9 +163,9 @@ def refresh(body: dict[str, str]) -> dict[str, Any]:
 
 @bp.route("/auth/logout", methods=["POST"])
 @login_required(optional=True)
-@bp.arguments(LogoutSchema)
-@bp.arguments(ScopeSchema, query=True)
-@bp.response(204)
+@accepts(LogoutSchema)
+@accepts_query(ScopeSchema)
+@returns(204)
 def logout(caller: CurrentUser | None, body: dict[str, str], scope: dict[str, str]) -> Response:
     """Sign out of this session, of the user's others, or of all; never asks for a password.
 

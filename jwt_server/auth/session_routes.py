@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Response, current_app
+from flask import Blueprint, Response, current_app
 from marshmallow import Schema, fields, validate
 
 from jwt_server import audit
@@ -18,13 +18,11 @@ from jwt_server.auth.guard import (
 from jwt_server.database import Row
 from jwt_server.errors import HashingBusy, NotFound, PasswordTooOld, TooManyAttempts, WrongPassword
 from jwt_server.security import passwords
-from jwt_server.web.fields import Text, Timestamp
-from jwt_server.web.openapi import refuses
-from jwt_server.web.parsing import BodySchema
-from jwt_server.web.routing import Blueprint
+from jwt_server.web.operations import accepts, raises, returns
+from jwt_server.web.schemas import BodySchema, Text, Timestamp
 from jwt_server.web.service import current_actor, current_service, get_db
 
-bp = Blueprint("sessions", __name__, description="The current user's sessions.")
+bp = Blueprint("sessions", __name__)
 
 
 class PasswordSchema(BodySchema):
@@ -46,9 +44,9 @@ class SessionSchema(Schema):
 
 @bp.route("/auth/reauth", methods=["POST"])
 @login_required
-@refuses(WrongPassword, HashingBusy, TooManyAttempts)
-@bp.arguments(PasswordSchema)
-@bp.response(204)
+@raises(WrongPassword, HashingBusy, TooManyAttempts)
+@accepts(PasswordSchema)
+@returns(204)
 def reauthenticate(caller: CurrentUser, body: dict[str, str]) -> Response:
     """Enter the password again, for routes that require a recent one."""
     require_password(caller, body["password"])
@@ -63,7 +61,7 @@ def reauthenticate(caller: CurrentUser, body: dict[str, str]) -> Response:
 
 @bp.route("/auth/sessions")
 @login_required
-@bp.response(200, SessionSchema(many=True))
+@returns(200, SessionSchema(many=True))
 def list_sessions(caller: CurrentUser) -> list[Row]:
     """List the current user's active sessions, oldest first; at most 50."""
     rows = sessions.active(get_db(), caller.id, current_service().now())
@@ -72,8 +70,8 @@ def list_sessions(caller: CurrentUser) -> list[Row]:
 
 @bp.route("/auth/sessions/<session:session_id>", methods=["DELETE"])
 @login_required
-@refuses(NotFound, PasswordTooOld)
-@bp.response(204)
+@raises(NotFound, PasswordTooOld)
+@returns(204)
 def end_session(caller: CurrentUser, session_id: str) -> Response:
     """End one of the current user's sessions; any but this one needs a recent password."""
     if session_id != caller.session_id:

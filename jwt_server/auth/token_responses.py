@@ -75,5 +75,4 @@ def text_lifetime() -> SessionLifetime:
 
 def current_device() -> Device:
     """Return the client of this request."""
-    trusted = current_service().settings.trusted_proxies
-    return Device(client_address(trusted), user_agent())
+    return Device(client_address(), user_agent())

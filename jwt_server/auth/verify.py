@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from flask import Response, current_app, jsonify
+from flask import Blueprint, Response, current_app, jsonify
 from marshmallow import Schema, fields
 
 from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.errors import KeysUnavailable
-from jwt_server.web.openapi import refuses
-from jwt_server.web.routing import Blueprint
+from jwt_server.web.operations import raises, returns
 from jwt_server.web.service import current_service
 
-bp = Blueprint("verify", __name__, description="For other services.")
+bp = Blueprint("verify", __name__)
 
 
 class KeySetSchema(Schema):
@@ -24,7 +23,7 @@ class KeySetSchema(Schema):
 
 @bp.route("/auth/verify")
 @login_required
-@bp.response(204, headers=["X-Auth-User-Id", "X-Auth-Username", "X-Auth-Admin"])
+@returns(204, headers=["X-Auth-User-Id", "X-Auth-Username", "X-Auth-Admin"])
 def verify(caller: CurrentUser) -> Response:
     """Verify a token for nginx's `auth_request`; the username is percent-encoded UTF-8."""
     response = current_app.response_class(status=204)
@@ -35,8 +34,8 @@ def verify(caller: CurrentUser) -> Response:
 
 
 @bp.route("/.well-known/jwks.json")
-@refuses(KeysUnavailable)
-@bp.response(200, KeySetSchema, headers=["Cache-Control"])
+@raises(KeysUnavailable)
+@returns(200, KeySetSchema, headers=["Cache-Control"])
 def show_keys() -> Response:
     """Return the public keys that verify access tokens; none under HS256."""
     service = current_service()

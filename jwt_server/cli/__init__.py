@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from jwt_server.cli import (
-    audit,
-    database,
-    doctor,
-    import_koa,
-    keys,
-    sessions,
-    users,
-)
+from jwt_server.cli import audit, database, doctor, import_koa, keys, sessions, users
 
 
 def init_app(app: Flask) -> None:

@@ -13,13 +13,13 @@ import click
 from jwt_server import audit as audit_log
 from jwt_server.cli.base import Group, json_option, opened, print_rows
 from jwt_server.database import Connection, Row
-from jwt_server.security.primitives import MAX_ID
+from jwt_server.security.primitives import parse_id
 from jwt_server.users import users
-from jwt_server.web.fields import iso
+from jwt_server.web.schemas import iso
 
 top = Group()
 
-PAGE_SIZE: Final = 1000
+BATCH: Final = 1000
 ACTIONS: Final = click.Choice([each.value for each in audit_log.Action])
 
 
@@ -40,21 +40,18 @@ def audit(name: str | None, action: str | None, limit: int, *, as_json: bool) ->
     with opened() as db:
         user_id = None if name is None else _user_id(db, name)
         rows = islice(_rows(db, user_id, action), limit)
-        print_rows(rows, as_json=as_json, json_of=_json_of, text_of=_text_of)
+        print_rows(map(_json_of if as_json else _text_of, rows), as_json=as_json)
 
 
 def _user_id(db: Connection, name: str) -> int:
-    user = users.find_by_name(db, name)
-    if user is None and name.isascii() and name.isdecimal() and int(name) <= MAX_ID:
-        return int(name)
+    if not users.find_by_name(db, name) and (user_id := parse_id(name)):
+        return user_id
     return int(users.get_by_name(db, name)["id"])
 
 
 def _rows(db: Connection, user_id: int | None, action: str | None) -> Iterator[Row]:
     before = sys.maxsize
-    while rows := audit_log.page(
-        db, user_id=user_id, action=action, before=before, limit=PAGE_SIZE
-    ):
+    while rows := audit_log.page(db, user_id=user_id, action=action, before=before, limit=BATCH):
         yield from rows
         before = rows[-1]["id"]
 

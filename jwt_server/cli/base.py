@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -19,7 +18,7 @@ from flask.cli import AppGroup
 from tabulate import tabulate
 
 from jwt_server.audit import Actor, operator
-from jwt_server.database import Connection, Row
+from jwt_server.database import Connection
 from jwt_server.errors import ServiceError
 from jwt_server.web.service import current_service
 
@@ -33,26 +32,16 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, TextIOWrapper):  # None if it is closed
-                # Escape characters that the terminal's encoding lacks.
-                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except ServiceError as error:
             raise click.ClickException(getattr(error, "cause", error.message)) from error
+        except BrokenPipeError:
+            raise  # click ends silently: the reader had enough, as `head` has
         except OSError as error:
-            if error.filename is not None:
-                raise click.ClickException(f"{error}.") from error
-            generated = bool(ctx.params.get("generate"))
-            if isinstance(error, BrokenPipeError) and not generated:
-                raise  # the reader had enough, as `head` has
-            # Else Python would try again at exit to write what is still buffered.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            text = f"The output can't be written: {error.strerror}. The command may be done."
-            if generated:
-                text += " The generated password is lost: set another with `users passwd`."
-            raise click.ClickException(text) from error
+            if error.filename is None:  # Python would write buffered output again at exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.ClickException(f"{error}.") from error
 
 
 class Group(AppGroup):
@@ -73,18 +62,19 @@ def operator_actor() -> Actor:
     return operator(current_service().now())
 
 
-def print_rows(
-    rows: Iterable[Row],
-    *,
-    as_json: bool,
-    json_of: Callable[[Row], dict[str, Any]],
-    text_of: Callable[[Row], dict[str, str]],
-) -> None:
-    """Print JSON objects, each as its row is read, or a table, which takes memory for all rows."""
+def print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Print a JSON object per row as soon as it is read, or a table when all are read."""
     if as_json:
         for row in rows:
-            click.echo(json.dumps(json_of(row)))
+            click.echo(json.dumps(row))
         return
-    cells = [text_of(row) for row in rows]
+    words = {True: "yes", False: "no", None: ""}
+    cells = [
+        {
+            name.replace("_", " "): words[value] if isinstance(value, bool | None) else value
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
     table = tabulate(cells, headers="keys", tablefmt="simple", disable_numparse=True)
     click.echo(table if cells else "Nothing found.")

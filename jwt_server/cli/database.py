@@ -14,7 +14,7 @@ from jwt_server.auth import sessions
 from jwt_server.cli.base import Group, opened, operator_actor
 from jwt_server.database import Connection
 from jwt_server.users import demo
-from jwt_server.web.fields import iso
+from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
 
 top = Group()
@@ -75,7 +75,7 @@ def backup(file: Path) -> None:
     """
     service = current_service()
     now = service.now()
-    made = backups.back_up(service.settings.database, file)
+    made = backups.take(service.settings.database, file)
     click.echo(f"Backed up: {made.path} ({made.size} bytes, {made.users} users, {iso(now)})")
 
 

@@ -1,9 +1,8 @@
-"""`flask sessions` and `flask prune`: signing people out, and clearing away what is over."""
+"""`flask sessions` and `flask prune`: sign users out, delete expired rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Final
 
 import click
@@ -18,52 +17,55 @@ from jwt_server.web.service import audit_cutoff, current_service
 
 top = Group()
 
-BATCH = 1000
-"""So many rows go in one transaction, so that others get their turn to write."""
+PRUNE_BATCH: Final = 1000
+"""Rows per transaction, so that the service can write in between."""
 
-OVER: Final[Mapping[str, Callable[[Connection, int, int], int]]] = {
-    "dead sessions": auth_sessions.prune,
-    "counts of tries": attempts.prune,
-    "old addresses": attempts.prune_addresses,
-    "rows of the audit log": lambda db, _now, most: audit.prune(db, audit_cutoff(), most),
+PRUNE: Final[Mapping[str, Callable[[Connection, int, int], int]]] = {
+    "sessions": auth_sessions.prune,
+    "attempt counts": attempts.prune,
+    "addresses": attempts.prune_addresses,
+    "audit rows": lambda db, _now, limit: audit.prune(db, audit_cutoff(), limit),
 }
 
 
 @top.group(cls=Group)
 def sessions() -> None:
-    """Sign people out."""
+    """Sign users out."""
 
 
 @sessions.command()
-@click.option("--user", "name", metavar="NAME", help="The sessions of this user.")
-@click.option("--all", "everyones", is_flag=True, help="Everyone's.")
-def end(name: str | None, *, everyones: bool) -> None:
-    """End sessions: those of one user, or everyone's.
+@click.option("--user", "name", metavar="NAME", help="End the sessions of this user.")
+@click.option("--all", "everyone", is_flag=True, help="End the sessions of all users.")
+def end(name: str | None, *, everyone: bool) -> None:
+    """End the sessions of one user, or of all users.
 
-    Their tokens are refused by this service from now on; a service that verifies tokens by itself
-    takes them until they expire.
+    Example: sessions end --user ada
+
+    The service refuses their tokens at once. Other services that verify access tokens accept them
+    until they expire.
     """
-    if everyones == (name is not None):
-        raise click.UsageError("Say either --user NAME or --all.")
+    if everyone == (name is not None):
+        raise click.UsageError("Use either --user NAME or --all.")
     with opened() as db:
-        if name is None:
-            ended = auth_sessions.sign_out_all(db, None, actor=operator_actor())
-        else:
-            user_id = users.get_by_name(db, name)["id"]
-            ended = auth_sessions.sign_out_all(db, user_id, actor=operator_actor())
+        user_id = None if name is None else users.get_by_name(db, name)["id"]
+        ended = auth_sessions.sign_out_all(db, user_id, actor=operator_actor())
     click.echo(f"Ended: {ended} {'session' if ended == 1 else 'sessions'}")
 
 
 @top.command()
 def prune() -> None:
-    """Delete what is over.
+    """Delete expired rows now.
 
-    Sessions that ended or expired more than a day ago, counts of tries that are forgotten,
-    addresses that nobody has signed in from for 30 days, and rows of the audit log that are older
-    than AUDIT_RETENTION. The service does so by and by; this does it at once, while it runs.
+    Example: prune
+
+    Deletes sessions that ended or expired more than a day ago, expired counts of password attempts,
+    addresses without a sign-in for 30 days, and audit rows older than AUDIT_RETENTION. The running
+    service deletes them, too, a few at a time.
     """
     now = current_service().now()
     with opened() as db:
-        for what, clear_away in OVER.items():
-            cleared = sum(iter(partial(clear_away, db, now, BATCH), 0))
-            click.echo(f"Deleted: {cleared} {what}")
+        for label, prune_batch in PRUNE.items():
+            deleted = 0
+            while batch := prune_batch(db, now, PRUNE_BATCH):
+                deleted += batch
+            click.echo(f"Deleted: {deleted} {label}")

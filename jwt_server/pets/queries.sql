@@ -1,17 +1,17 @@
--- Pets. Every query names the owner, so that nobody reaches another's pet by its id.
+-- Pets. Every query names the owner, so that no user can reach another's pet by its id.
 
 -- name: names_of_user(user_id)
 SELECT name, species FROM pets WHERE user_id = :user_id ORDER BY id;
 
--- name: page_of_user(user_id, after, most)
+-- name: page_of_user(user_id, after, limit)
 SELECT id, name, species, created_at FROM pets
-WHERE user_id = :user_id AND id > :after ORDER BY id LIMIT :most;
+WHERE user_id = :user_id AND id > :after ORDER BY id LIMIT :limit;
 
 -- name: find(user_id, id)^
 SELECT id, name, species, created_at FROM pets WHERE user_id = :user_id AND id = :id;
 
 -- name: insert(user_id, name, species, now)^
--- Nothing comes back where the user has been deleted in the meantime.
+-- Returns no row if the user has been deleted in the meantime.
 INSERT INTO pets (user_id, name, species, created_at)
 SELECT id, :name, :species, :now FROM users WHERE id = :user_id
 RETURNING id, name, species, created_at;

@@ -10,8 +10,8 @@ from operator import itemgetter
 from typing import Any, Final
 
 from jwt_server.database import Connection, Row
-from jwt_server.errors import TokenOfNobody
-from jwt_server.web.fields import iso
+from jwt_server.errors import TokenUserDeleted
+from jwt_server.web.schemas import iso
 
 FLAGS: Final = frozenset({"admin", "disabled", "refreshable"})
 
@@ -19,7 +19,7 @@ FLAGS: Final = frozenset({"admin", "disabled", "refreshable"})
 def export_user(db: Connection, user_id: int) -> dict[str, list[dict[str, Any]]]:
     """Return the user's rows by table, without password hash and nonces.
 
-    Raises TokenOfNobody if the user has been deleted.
+    Raises TokenUserDeleted if the user has been deleted.
     """
     queries = db.queries.users
     with db.snapshot():
@@ -31,7 +31,7 @@ def export_user(db: Connection, user_id: int) -> dict[str, list[dict[str, Any]]]
             "pets": queries.export_pets(user_id=user_id),
         }
     if not tables["users"]:
-        raise TokenOfNobody
+        raise TokenUserDeleted
     tables["sessions"].sort(key=itemgetter("created_at", "id"))
     tables["audit"].sort(key=itemgetter("id"))
     return {table: [_readable(row) for row in rows] for table, rows in tables.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import Any
 
-from flask import Response, current_app, jsonify
+from flask import Blueprint, Response, current_app, jsonify
 from marshmallow import Schema, fields, validate
 
 from jwt_server import audit
@@ -34,7 +34,7 @@ from jwt_server.errors import (
     InvalidFields,
     LastAdmin,
     SignupClosed,
-    TokenOfNobody,
+    TokenUserDeleted,
     TooManyAttempts,
     UsernameTaken,
     WrongPassword,
@@ -42,13 +42,11 @@ from jwt_server.errors import (
 from jwt_server.security import passwords, policy
 from jwt_server.users import names, users
 from jwt_server.users.export import export_user
-from jwt_server.web.fields import Flag, Text, Timestamp
-from jwt_server.web.openapi import refuses
-from jwt_server.web.parsing import BodySchema
-from jwt_server.web.routing import Blueprint
+from jwt_server.web.operations import accepts, raises, returns
+from jwt_server.web.schemas import BodySchema, Flag, Text, Timestamp
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
-bp = Blueprint("me", __name__, description="Sign-up, and the current user's account.")
+bp = Blueprint("me", __name__)
 
 CURRENT_PASSWORD = validate.Length(1, passwords.MAX_CHARACTERS)
 
@@ -111,7 +109,7 @@ class ChangedPasswordSchema(TokenSchema):
 def signup_open(view: View) -> View:
     """Refuse with SignupClosed, before the body is read, unless sign-up is open."""
 
-    @refuses(SignupClosed)
+    @raises(SignupClosed)
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         if current_service().settings.signup != "open":
@@ -123,9 +121,9 @@ def signup_open(view: View) -> View:
 
 @bp.route("/users", methods=["POST"])
 @signup_open
-@refuses(UsernameTaken, TooManyAttempts, DatabaseUnavailable, HashingBusy)
-@bp.arguments(SignupSchema)
-@bp.response(201, AccountSchema, headers=["Location"])
+@raises(UsernameTaken, TooManyAttempts, DatabaseUnavailable, HashingBusy)
+@accepts(SignupSchema)
+@returns(201, AccountSchema, headers=["Location"])
 def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
     """Create an account, if sign-up is open; at most 10 attempts a day from one address."""
     service = current_service()
@@ -147,7 +145,7 @@ def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
 
 @bp.route("/me")
 @login_required
-@bp.response(200, AccountSchema)
+@returns(200, AccountSchema)
 def show_account(caller: CurrentUser) -> Row:
     """Show the current user's account."""
     return _account(get_db(), caller.id)
@@ -155,9 +153,9 @@ def show_account(caller: CurrentUser) -> Row:
 
 @bp.route("/me", methods=["PATCH"])
 @login_required(recent_password=True)
-@refuses(UsernameTaken)
-@bp.arguments(NameSchema)
-@bp.response(200, AccountSchema)
+@raises(UsernameTaken)
+@accepts(NameSchema)
+@returns(200, AccountSchema)
 def rename_account(caller: CurrentUser, body: dict[str, str]) -> Row:
     """Change the username."""
     db = get_db()
@@ -169,9 +167,9 @@ def rename_account(caller: CurrentUser, body: dict[str, str]) -> Row:
 
 @bp.route("/me", methods=["DELETE"])
 @login_required
-@refuses(WrongPassword, LastAdmin, HashingBusy, TooManyAttempts)
-@bp.arguments(DeletionSchema)
-@bp.response(204)
+@raises(WrongPassword, LastAdmin, HashingBusy, TooManyAttempts)
+@accepts(DeletionSchema)
+@returns(204)
 def delete_account(caller: CurrentUser, body: dict[str, str]) -> Response:
     """Delete the account for ever, with its pets and sessions; the last admin can't."""
     require_password(caller, body["password"])
@@ -184,7 +182,7 @@ def delete_account(caller: CurrentUser, body: dict[str, str]) -> Response:
 
 @bp.route("/me/export")
 @login_required
-@bp.response(200, {"type": "object", "additionalProperties": {"type": "array"}})
+@returns(200, {"type": "object", "additionalProperties": {"type": "array"}})
 def export_account(caller: CurrentUser) -> Response:
     """Export everything stored about the current user, by table."""
     return jsonify(export_user(get_db(), caller.id))
@@ -192,9 +190,9 @@ def export_account(caller: CurrentUser) -> Response:
 
 @bp.route("/me/password", methods=["PUT"])
 @login_required
-@refuses(WrongPassword, HashingBusy, TooManyAttempts)
-@bp.arguments(PasswordChangeSchema)
-@bp.response(200, ChangedPasswordSchema)
+@raises(WrongPassword, HashingBusy, TooManyAttempts)
+@accepts(PasswordChangeSchema)
+@returns(200, ChangedPasswordSchema)
 def change_password(caller: CurrentUser, body: dict[str, str]) -> dict[str, Any]:
     """Change the password. Every session ends, and a new one replaces this one."""
     require_signing_key()
@@ -220,7 +218,7 @@ def change_password(caller: CurrentUser, body: dict[str, str]) -> dict[str, Any]
 def _account(db: Connection, user_id: int) -> Row:
     account = users.find_by_id(db, user_id)
     if account is None:  # deleted since the guard ran
-        raise TokenOfNobody
+        raise TokenUserDeleted
     return account
 
 

@@ -1,4 +1,4 @@
-"""Lists in pages: `?limit=` and `?after=`, the next page in the Link header (RFC 8288)."""
+"""Pages of lists: `?limit=` and `?after=`, the next page in the Link header (RFC 8288)."""
 
 from __future__ import annotations
 
@@ -13,71 +13,67 @@ from marshmallow.validate import Range
 
 from jwt_server.database import Row
 from jwt_server.security.primitives import base64url_decode, base64url_encode, parse_id
-from jwt_server.web.fields import REPEATED
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 100
 
-LIMIT_WANTED: Final = f"Send one number from 1 to {MAX_LIMIT}."
+LIMIT_ERROR: Final = f"Send one number from 1 to {MAX_LIMIT}."
 
 
 @dataclass(frozen=True)
 class Page:
-    """Which part of a list is asked for: at most `limit` rows with an id above `after`.
-
-    A route reads one row more than that, which tells `page_of` whether there is a next page.
-    """
+    """The page that a client asks for: up to `limit` rows with an id above `after`."""
 
     limit: int
     after: int
 
 
 class Limit(fields.Integer):
-    """A number in plain digits, where Python's own `int` takes signs, spaces and underscores."""
+    """A number in plain digits; Python's `int` accepts signs, spaces and underscores."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if value is REPEATED or not re.fullmatch("[1-9][0-9]{0,2}", value, re.ASCII):
-            raise ValidationError(LIMIT_WANTED)
+        if not (isinstance(value, str) and re.fullmatch("[1-9][0-9]{0,2}", value, re.ASCII)):
+            raise ValidationError(LIMIT_ERROR)
         return int(value)
 
 
 class Cursor(fields.String):
-    """Where the page before ended; opaque, so that we may change what is in it."""
+    """The last id of the page before, opaque so that its contents may change."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:  # type: ignore[override]  # a string outside, a number inside
         try:
             row_id = parse_id(base64url_decode(value).decode("ascii"))
-        except (TypeError, ValueError):  # sent twice, or not what we made
+        except (TypeError, ValueError):  # sent twice, or not one of `cursor`
             row_id = None
         if row_id is None:
-            raise ValidationError("Send a cursor as the Link header gave it.")
+            raise ValidationError("Send a cursor from a Link header.")
         return row_id
 
 
 class PageSchema(Schema):
-    """The query string of every list."""
+    """The query string of a list."""
 
     class Meta:
         unknown = EXCLUDE
 
-    limit = Limit(load_default=DEFAULT_LIMIT, validate=Range(1, MAX_LIMIT, error=LIMIT_WANTED))
-    after = Cursor(metadata={"format": "cursor", "description": "As the `Link` header gave it."})
+    limit = Limit(load_default=DEFAULT_LIMIT, validate=Range(1, MAX_LIMIT, error=LIMIT_ERROR))
+    after = Cursor(metadata={"format": "cursor", "description": "From the `Link` header."})
 
     @post_load
     def page(self, data: dict[str, int], **_kwargs: Any) -> Page:
-        """Give a route the two as one."""
-        return Page(limit=data["limit"], after=data.get("after", 0))
+        """Pass a Page to the route."""
+        return Page(data["limit"], data.get("after", 0))
 
 
 def cursor(row_id: int) -> str:
-    """The opaque form of the last id on a page."""
+    """Return the cursor of the page after this id."""
     return base64url_encode(str(row_id).encode())
 
 
 def page_of(rows: list[Row], page: Page) -> tuple[list[Row], dict[str, str]]:
-    """The rows to answer with and the headers beside them, from up to `page.limit + 1` rows.
+    """Return the rows of the page and the headers, from up to `page.limit + 1` rows.
 
-    The link holds nothing that the client made up.
+    The row beyond the limit tells that there is a next page.
     """
     if len(rows) <= page.limit:
         return rows, {}

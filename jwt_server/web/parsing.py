@@ -1,19 +1,16 @@
-"""The one parser of what clients send: bodies as JSON or as a form, and the query string.
+"""Strict parsing of request bodies and query strings: nothing is coerced or guessed.
 
-A route declares a schema once. The reading is strict: types are not coerced, nothing is
-guessed, and what is wrong is refused with the name of the field. Limits and the order of
-checks: 413 (too large), 415 (content type), 400 (unreadable), 422 (fields).
+The order of checks: 413 (too large), 415 (content type), 400 (unreadable), 422 (fields).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Final, NoReturn
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from flask import Flask, Request
-from marshmallow import RAISE, Schema, ValidationError
-from webargs.flaskparser import FlaskParser
+from marshmallow import Schema, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from jwt_server.errors import (
@@ -24,83 +21,71 @@ from jwt_server.errors import (
     UnsupportedBody,
 )
 from jwt_server.security.primitives import load_json
-from jwt_server.web.fields import REPEATED
 
-LOCATION: Final = "json_or_form"
-"""What webargs calls a body that comes in either form."""
+REPEATED: Final = object()
+"""The value of a form or query field that was sent more than once."""
 
-MOST_FINDINGS: Final = 20
-"""How many fields an answer names at the most, so that it does not echo a body of thousands."""
-
-
-class BodySchema(Schema):
-    """Root of the schemas of bodies: an unknown field is an error (no mass assignment)."""
-
-    any_content_type: ClassVar[bool] = False
-    """Whether a body of a content type that we don't read counts as one without fields."""
-
-    class Meta:
-        unknown = RAISE
-
-    error_messages = {"unknown": "There is no such field."}  # noqa: RUF012 - marshmallow's
-
-
-class Parser(FlaskParser):
-    """webargs' parser for Flask, with our own reading of bodies and our own errors."""
-
-    def load_json_or_form(self, req: Request, schema: Schema) -> Any:
-        """The fields of the body, by its content type; no body at all has no fields."""
-        body = _read(req)
-        if req.mimetype == "application/json":
-            return _json_object(body)
-        if req.mimetype == "application/x-www-form-urlencoded":
-            return _form(body)
-        if takes_any_content_type(schema) or not (body or req.mimetype):
-            return {}
-        raise UnsupportedBody
-
-    def load_querystring(self, req: Request, schema: Schema) -> Any:
-        """The parameters of the query string."""
-        return _once(req.args.items(multi=True))
-
-    def handle_error(
-        self, error: ValidationError, req: Request, schema: Schema, **kwargs: Any
-    ) -> NoReturn:
-        """Turn marshmallow's findings into ours, without the location that webargs adds."""
-        [found] = error.normalized_messages().values()
-        named = sorted(found.items())[:MOST_FINDINGS]
-        raise InvalidFields({_printable(name): texts for name, texts in named}) from error
-
-
-def takes_any_content_type(schema: Schema | type[Schema]) -> bool:
-    """Whether a body that we don't read counts as one without fields."""
-    return getattr(schema, "any_content_type", False)
+MAX_FIELDS_NAMED: Final = 20
+"""An error names at most this many fields, so that a response doesn't echo thousands."""
 
 
 def init_app(app: Flask) -> None:
-    """Let no more be read than it takes to see that a body is too large.
+    """Limit how much of a body is read.
 
-    Werkzeug cuts a body without a length at its limit and says nothing, hence one byte more.
+    Werkzeug cuts a body of unknown length at the limit without an error, hence one byte more.
     """
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1
 
 
-def _read(req: Request) -> bytes:
+def load(schema: Schema, data: dict[str, Any]) -> Any:
+    """Load fields by a schema. Raises InvalidFields."""
     try:
-        body = req.get_data()
+        return schema.load(data)
+    except ValidationError as error:
+        found = sorted(error.normalized_messages().items())[:MAX_FIELDS_NAMED]
+        raise InvalidFields({_printable(name): texts for name, texts in found}) from error
+
+
+def read_body(request: Request, *, any_content_type: bool) -> dict[str, Any]:
+    """Read the fields of a JSON or form body; without a body there are none.
+
+    With `any_content_type` a body of another type has none either. Raises BodyTooLarge,
+    UnsupportedBody, MalformedBody.
+    """
+    body = _read(request)
+    if request.mimetype == "application/json":
+        return _parse_json(body)
+    if request.mimetype == "application/x-www-form-urlencoded":
+        return _parse_form(body)
+    if any_content_type or not (body or request.mimetype):
+        return {}
+    raise UnsupportedBody
+
+
+def unique(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return the pairs as a dict, with REPEATED for names that occur more than once."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        found[name] = REPEATED if name in found else value
+    return found
+
+
+def _read(request: Request) -> bytes:
+    try:
+        body = request.get_data()
     except HTTPException:
         raise
     except Exception as error:
-        # Broken chunks, or a client that left: each server has its own exceptions for it.
+        # Broken chunks or a closed connection: each WSGI server raises its own exceptions.
         raise MalformedBody from error
     if len(body) > MAX_BODY_BYTES:
         raise BodyTooLarge
-    if req.content_length not in (None, len(body)):
-        raise MalformedBody("The body ends early.")  # gunicorn hands on what has come
+    if request.content_length not in (None, len(body)):  # gunicorn passes on what has come
+        raise MalformedBody("The body is shorter than its Content-Length.")
     return body
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def _parse_json(body: bytes) -> dict[str, Any]:
     if not body:
         return {}
     try:
@@ -112,21 +97,13 @@ def _json_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _form(body: bytes) -> dict[str, Any]:
+def _parse_form(body: bytes) -> dict[str, Any]:
     try:
-        pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, errors="strict")
+        return unique(parse_qsl(body.decode("utf-8"), keep_blank_values=True, errors="strict"))
     except UnicodeDecodeError as error:
         raise MalformedBody("The form is not UTF-8.") from error
-    return _once(pairs)
-
-
-def _once(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        found[name] = REPEATED if name in found else value
-    return found
 
 
 def _printable(name: str) -> str:
-    """A field's name as it may stand in an answer, whatever the client called it."""
+    """Return a field's name, which the client chose, as short ASCII."""
     return name.encode("unicode_escape").decode()[:64] or '""'

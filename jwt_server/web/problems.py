@@ -1,9 +1,4 @@
-"""Errors out: the one place where exceptions become responses.
-
-Plain text holding just the message, unless the client prefers JSON; then problem details
-(RFC 9457). What a client did wrong is answered and forgotten; what went wrong on our side is
-logged with its cause, and the client learns only that it did.
-"""
+"""Exceptions become responses here: plain text, or problem details (RFC 9457) on request."""
 
 from __future__ import annotations
 
@@ -18,12 +13,11 @@ from werkzeug.http import HTTP_STATUS_CODES, parse_accept_header
 
 from jwt_server.errors import (
     BodyTooLarge,
-    DatabaseUnavailable,
     FieldErrors,
-    KeysUnavailable,
     NotFound,
     NotSignedIn,
     ServiceError,
+    Unavailable,
 )
 from jwt_server.web.middleware import CODE
 
@@ -34,35 +28,34 @@ KNOWN_METHODS: Final = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 )
 
-# We write UTF-8 and nothing else, so asking for a charset asks for nothing more.
-# Strings in quotes are matched first, to be left alone.
+# A charset in Accept is ignored, as all responses are UTF-8. Quoted strings match first and stay.
 QUOTED: Final = r'"(?:\\.|[^"\\])*"'
 CHARSET: Final = re.compile(
     rf"({QUOTED})|;[ \t]*charset[ \t]*=[ \t]*(?:{QUOTED}|[^;,\"]*)", re.IGNORECASE
 )
 
-# Code and message for what Flask and Werkzeug raise.
+# Code and message of the exceptions of Flask and Werkzeug.
 HTTP_ERRORS: Final = {
-    400: ("bad_request", "The request can't be read."),
+    400: ("bad_request", "The request can't be parsed."),
     404: (NotFound.code, NotFound.message),
-    405: ("method_not_allowed", "This path does not take that method."),
+    405: ("method_not_allowed", "This path does not support this method."),
     413: (BodyTooLarge.code, BodyTooLarge.message),
     500: (ServiceError.code, ServiceError.message),
-    501: ("method_not_implemented", "No path takes that method."),
+    501: ("method_not_implemented", "This method is not supported."),
 }
 
 
 def init_app(app: Flask) -> None:
-    """Hook the error handlers into the app."""
+    """Register the error handlers."""
     app.register_error_handler(ServiceError, _service_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)
 
 
 def prefers_json() -> bool:
-    """Whether the Accept header ranks JSON above plain text (RFC 9110 section 12.5.1).
+    """Tell whether the Accept header ranks JSON above plain text (RFC 9110 section 12.5.1).
 
-    On a tie, which is what browsers and axios send by default, plain text wins.
+    A tie, the default of browsers and axios, means text.
     """
     header = CHARSET.sub(r"\1", request.headers.get("Accept", ""))
     accepted = parse_accept_header(header, MIMEAccept)
@@ -71,7 +64,7 @@ def prefers_json() -> bool:
 
 
 def _service_error(error: ServiceError) -> Response:
-    if isinstance(error, DatabaseUnavailable | KeysUnavailable):
+    if isinstance(error, Unavailable):
         log.error("%s", error.cause)
     response = _problem(error.status, error.code, error.message, error.errors)
     if isinstance(error, NotSignedIn):

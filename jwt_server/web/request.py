@@ -1,28 +1,57 @@
-"""What holds for every request: who asks from where, and CORS."""
+"""What holds for every request: ids in paths, CORS, and what is known of the client."""
 
 from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
 
 from flask import Flask, Response, has_request_context, request
 from flask_cors import CORS
+from werkzeug.routing import BaseConverter, IntegerConverter
 
-from jwt_server.web.addresses import address_of
-from jwt_server.web.middleware import METHODS, RULE
+from jwt_server.security.primitives import ID_PATTERN, MAX_ID
+from jwt_server.security.refresh_tokens import SESSION_ID_PATTERN
+from jwt_server.web.middleware import CLIENT_ADDRESS, METHODS, RULE
 from jwt_server.web.responses import PlainResponse
 
 EXPOSED_HEADERS: Final = ("Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID")
+PREFLIGHT_MAX_AGE: Final = 24 * 60 * 60
 MAX_USER_AGENT: Final = 200
-A_DAY: Final = 24 * 60 * 60
+
+
+class IdConverter(IntegerConverter):
+    """An id in a path; `schema` describes it in the OpenAPI document."""
+
+    regex = ID_PATTERN
+    schema: Final = {"type": "integer", "minimum": 1, "maximum": MAX_ID}
+
+
+class SessionConverter(BaseConverter):
+    """The id of a session in a path."""
+
+    regex = SESSION_ID_PATTERN
+    schema: Final = {"type": "string", "pattern": f"^{SESSION_ID_PATTERN}$"}
 
 
 def init_app(app: Flask, origins: tuple[str, ...]) -> None:
-    """Hook all of it into the app. `origins` are those of `CORS_ORIGINS`."""
+    """Set the rules for paths and for CORS; before the blueprints. `origins` is CORS_ORIGINS."""
+    app.url_map.converters |= {"id": IdConverter, "session": SessionConverter}
+    app.url_map.strict_slashes = False  # a trailing slash matches without a redirect
+    app.url_map.merge_slashes = False
     any_origin = origins == ("*",)
-    add_cors_headers = _cors(app, origins, any_origin=any_origin)
+    CORS(
+        app,
+        origins="*" if any_origin else [_exact(origin) for origin in origins],
+        send_wildcard=any_origin,
+        always_send=False,
+        vary_header=False,  # `finish` adds it, also without Origin in the request
+        methods=METHODS,
+        expose_headers=EXPOSED_HEADERS,
+        max_age=PREFLIGHT_MAX_AGE,
+    )
+    # Called for requests with Origin only: flask-cors takes its time with the others, too.
+    add_cors_headers = app.after_request_funcs[None].pop()
     app.before_request(_begin)
 
     @app.after_request
@@ -34,54 +63,9 @@ def init_app(app: Flask, origins: tuple[str, ...]) -> None:
         return response
 
 
-def _cors(
-    app: Flask, origins: tuple[str, ...], *, any_origin: bool
-) -> Callable[[Response], Response]:
-    """What adds the CORS headers to a response to a request with `Origin`."""
-    CORS(
-        app,
-        origins="*" if any_origin else [_exactly(origin) for origin in origins],
-        send_wildcard=any_origin,
-        always_send=False,
-        vary_header=False,  # `finish` adds it, also where the request had no Origin
-        methods=METHODS,
-        expose_headers=EXPOSED_HEADERS,
-        max_age=A_DAY,
-    )
-    # flask-cors would look for something to do after each request, most of which have no Origin.
-    return cast("Callable[[Response], Response]", app.after_request_funcs[None].pop())
-
-
-def _exactly(origin: str) -> re.Pattern[str]:
-    """Match just this origin: flask-cors takes text with an IPv6 bracket for an expression."""
+def _exact(origin: str) -> re.Pattern[str]:
+    """Match this origin only: flask-cors takes text with an IPv6 bracket for an expression."""
     return re.compile(re.escape(origin) + r"\Z")
-
-
-def client_address(trusted: int) -> str:
-    """This request's, as `address_of` tells it."""
-    return address_of(request.environ, trusted)
-
-
-def user_agent() -> str:
-    """What the client calls itself, as far as it fits and can be stored."""
-    told = request.headers.get("User-Agent", "")[:MAX_USER_AGENT]
-    return "".join(each if each.isprintable() else "?" for each in told)
-
-
-def client_has_left() -> bool:
-    """Whether the client has hung up, as far as can be known: gunicorn hands on its socket.
-
-    One that has only said that it sends no more counts as gone, as it does for nginx.
-    """
-    sock = request.environ.get("gunicorn.socket") if has_request_context() else None
-    if sock is None:
-        return False
-    try:
-        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
-    except (BlockingIOError, ValueError):  # nothing to read; gunicorn's own TLS, which can't look
-        return False
-    except OSError:
-        return True
 
 
 def _begin() -> Response | None:
@@ -94,3 +78,31 @@ def _begin() -> Response | None:
         and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
     )
     return PlainResponse(status=204) if is_preflight else None
+
+
+def client_address() -> str:
+    """Return the client's IP address, or an empty string if it is unknown."""
+    address: str = request.environ[CLIENT_ADDRESS]
+    return address
+
+
+def user_agent() -> str:
+    """Return the User-Agent header, shortened and printable."""
+    text = request.headers.get("User-Agent", "")[:MAX_USER_AGENT]
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
+def client_disconnected() -> bool:
+    """Tell whether the client has closed its connection, where gunicorn passes on its socket.
+
+    A client that has closed only its sending half counts, too, as it does for nginx.
+    """
+    sock = request.environ.get("gunicorn.socket") if has_request_context() else None
+    if sock is None:
+        return False
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
+    except (BlockingIOError, ValueError):  # nothing to read; TLS of gunicorn's own, without peek
+        return False
+    except OSError:
+        return True

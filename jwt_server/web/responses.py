@@ -1,4 +1,4 @@
-"""How answers are written: no content type that nobody set, JSON compact and in UTF-8."""
+"""Responses without a default content type, and compact JSON in UTF-8."""
 
 from __future__ import annotations
 
@@ -15,32 +15,29 @@ from werkzeug.sansio.response import Response
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-USUAL: Final = frozenset({200, 401, 403, 422})
-"""Statuses of answers with a body, whose length is known when it is set."""
+FAST_STATUSES: Final = frozenset({200, 401, 403, 422})
 
 NULL_SESSION: Final = NullSession()
 
-# Made once: `json.dumps` makes an encoder for each text that is not in its own default form.
+# Created once: `json.dumps` creates an encoder per call for all but its default format.
 _encode: Final = json.JSONEncoder(
     ensure_ascii=False, separators=(",", ":"), default=DefaultJSONProvider.default
 ).encode
 
 
 class PlainResponse(FlaskResponse):
-    """A response that claims no content type where nobody set one; Flask's own says HTML."""
+    """A response without a content type unless one is set; Flask's default is HTML."""
 
     default_mimetype = None
 
     def get_wsgi_response(
         self, environ: WSGIEnvironment
     ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
-        """What goes to the server. Werkzeug's own looks for what an answer may need, 10 µs long;
-        one that is whole, and of a usual kind, needs nothing.
-        """
+        """Return body, status and headers, skipping Werkzeug's checks for a plain response."""
         if (
             self.is_sequence
             and environ["REQUEST_METHOD"] in ("GET", "POST")
-            and self.status_code in USUAL
+            and self.status_code in FAST_STATUSES
             and "Content-Length" in self.headers  # the body was set as a whole, as bytes
             and "Location" not in self.headers
             and not self._on_close
@@ -50,40 +47,40 @@ class PlainResponse(FlaskResponse):
 
 
 class NoSessions(SessionInterface):
-    """Flask keeps no session of its own here, so no cookie is read or set."""
+    """No Flask sessions: no cookie is ever read or set."""
 
     def open_session(self, app: Flask, request: Request) -> SessionMixin:
-        """Nothing, whatever cookies came."""
+        """Return an empty session."""
         return NULL_SESSION
 
     def save_session(self, app: Flask, session: SessionMixin, response: FlaskResponse) -> None:
-        """Never a cookie."""
+        """Do nothing."""
 
 
 class CompactJSON(DefaultJSONProvider):
-    """JSON in UTF-8 without spaces, in the order given, and without a newline at the end."""
+    """JSON in UTF-8 without white space, members in the order given."""
 
     def dumps(self, obj: Any, **kwargs: Any) -> str:
-        """One compact JSON text."""
+        """Serialize to compact JSON."""
         return super().dumps(obj, **kwargs) if kwargs else _encode(obj)
 
     def response(self, *args: Any, **kwargs: Any) -> Response:
-        """The text as a response."""
+        """Return a JSON response, for `jsonify`."""
         return json_response(self._prepare_response_obj(args, kwargs))
 
 
 def json_response(content: Any) -> PlainResponse:
-    """An answer of JSON; as Flask's `jsonify`, but for the ways that one can be called."""
+    """Return a JSON response."""
     return PlainResponse(_encode(content), content_type="application/json")
 
 
 class App(Flask):
-    """Flask with our way to write answers."""
+    """Flask with these responses."""
 
     response_class = PlainResponse
     json_provider_class = CompactJSON
     session_interface = NoSessions()
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """The function itself: none here is a coroutine, so none is looked at for being one."""
+        """Return the function: none is a coroutine, so no call has to check for one."""
         return func

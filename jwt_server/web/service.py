@@ -11,16 +11,14 @@ from flask import Flask, current_app, g
 from jwt_server.audit import Actor
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
-from jwt_server.errors import ConfigurationError
 from jwt_server.metrics import Metrics, create_metrics
 from jwt_server.security.hash_queue import HashQueue
-from jwt_server.security.key_files import KeyFiles
-from jwt_server.security.keys import KeyRing, Secrets
+from jwt_server.security.key_files import load_keys
 from jwt_server.security.passwords import Hasher
 from jwt_server.security.rate_limits import DAY, RateLimits
 from jwt_server.security.refresh_tokens import RefreshTokens
 from jwt_server.security.tokens import AccessTokens
-from jwt_server.web.request import client_address, client_has_left
+from jwt_server.web.request import client_address, client_disconnected
 
 EXTENSION: Final = "jwt-server"
 
@@ -46,13 +44,13 @@ class Service:
 
 def create_service(settings: Settings, clock: Callable[[], float]) -> Service:
     """Create the parts for these settings. Raises ConfigurationError for unusable keys."""
-    keys = load_key_ring(settings)
+    keys = load_keys(settings)
     metrics = create_metrics()
     queue = HashQueue(
         settings.hash_concurrency,
         settings.hash_queue,
         settings.hash_wait,
-        client_left=client_has_left,
+        client_left=client_disconnected,
         track_queued=metrics.hash_queue.track_inprogress(),
         observe_wait=metrics.hash_wait.observe,
     )
@@ -71,19 +69,6 @@ def create_service(settings: Settings, clock: Callable[[], float]) -> Service:
         metrics,
         clock,
     )
-
-
-def load_key_ring(settings: Settings) -> KeyRing:
-    """Load the keys of access tokens.
-
-    Raises ConfigurationError with a line for each key that can't be used.
-    """
-    if settings.jwt_algorithm == Secrets.algorithm:
-        return Secrets(settings.jwt_secrets)
-    ring = KeyFiles(settings.jwt_keys_dir, settings.jwt_algorithm)
-    if mistakes := ring.mistakes():
-        raise ConfigurationError(mistakes)
-    return ring
 
 
 def current_service() -> Service:
@@ -109,8 +94,7 @@ def release_connection() -> None:
 
 def current_actor(user_id: int | None = None) -> Actor:
     """Return who acts in this request, for the audit log; without an id, nobody is signed in."""
-    service = current_service()
-    return Actor(user_id, client_address(service.settings.trusted_proxies), service.now())
+    return Actor(user_id, client_address(), current_service().now())
 
 
 def audit_cutoff() -> int:

@@ -21,8 +21,8 @@ from tests.helpers.factories import CREDENTIALS, SESSION, bearer, spoil, token
 from tests.helpers.http import Send, send_to_app
 
 PUBLIC = {
-    "auth.issue_token", "auth.refresh", "docs.show_asset", "docs.show_description",
-    "docs.show_docs", "health.alive", "health.ready", "verify.show_keys",
+    "auth.issue_token", "auth.refresh", "pages.alive", "pages.ready", "pages.show_asset",
+    "pages.show_description", "pages.show_docs", "verify.show_keys",
 }  # fmt: skip # and me.sign_up, where it is open
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask_smorest.spec.plugins import FlaskPlugin
 from jsonschema import Draft202012Validator
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import MapAdapter
 
 from jwt_server.app import create_app
 from jwt_server.config import Settings
+from jwt_server.web.openapi import openapi_path
 from tests.helpers.factories import JWT_SECRET, SECRET_KEY
 from tests.helpers.http import Response, Send
 
@@ -57,7 +57,7 @@ def find_operation(
         rule, _ = routes.match(path, method, return_rule=True)
     except HTTPException:
         return None
-    found: dict[str, Any] = description["paths"][FlaskPlugin.flaskpath2openapi(rule.rule)]
+    found: dict[str, Any] = description["paths"][openapi_path(rule.rule)]
     return found.get(method.lower())
 
 

@@ -304,6 +304,6 @@ class TestMoved:
         away.rename(folder)
         assert house.causes() == {
             f"No database at {house.database} (No such file or directory):"
-            " the command `init-db` creates one."
+            " the command `init-db` makes one."
         }
         assert "kept" in house.ask("GET", "/my-pets").text

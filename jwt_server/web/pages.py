@@ -1,0 +1,85 @@
+"""Routes without a user: health checks, the OpenAPI document, and a page that shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import flask_swagger_ui
+from flask import Blueprint, Response, current_app, render_template, request, send_from_directory
+
+from jwt_server.errors import DatabaseUnavailable, KeysUnavailable, NotFound
+from jwt_server.web.openapi import document
+from jwt_server.web.operations import raises, returns
+from jwt_server.web.responses import json_response
+from jwt_server.web.service import current_service
+
+bp = Blueprint("pages", __name__)
+
+STATIC: Final = Path(__file__).parent.parent / "static"
+SWAGGER_UI: Final = Path(flask_swagger_ui.__file__).parent / "dist"
+
+ASSETS: Final = {
+    "swagger-ui.css": SWAGGER_UI,
+    "swagger-ui-bundle.js": SWAGGER_UI,
+    "docs.css": STATIC,
+    "docs.js": STATIC,
+}
+
+# `data:` for the icons in Swagger UI's style sheet.
+PAGE_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+    " connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+
+
+@bp.route("/healthz")
+@returns(200, {"const": "alive"}, content_type="text/plain")
+def alive() -> Response:
+    """Check that the process responds."""
+    return current_app.response_class("alive", mimetype="text/plain")
+
+
+@bp.route("/readyz")
+@raises(DatabaseUnavailable, KeysUnavailable)
+@returns(200, {"const": "ready"}, content_type="text/plain")
+def ready() -> Response:
+    """Check that the database is reachable, writable and of the right schema version, and that a
+    key can sign.
+    """
+    service = current_service()
+    service.database.check()
+    service.tokens.keys.signing_key(service.clock())
+    return current_app.response_class("ready", mimetype="text/plain")
+
+
+@bp.route("/openapi.json")
+@returns(200, {"type": "object", "required": ["openapi"]})
+def show_description() -> Response:
+    """Return this document, OpenAPI 3.1."""
+    return json_response(document(current_app) | {"servers": [{"url": request.script_root or "/"}]})
+
+
+@bp.route("/docs")
+@returns(200, {"type": "string"}, content_type="text/html")
+def show_docs() -> Response:
+    """Show this document as a page that can send requests."""
+    page = current_app.response_class(render_template("docs.html"), mimetype="text/html")
+    page.headers["Content-Security-Policy"] = PAGE_POLICY
+    return page
+
+
+@bp.route(f"/docs/<any({', '.join(map(repr, ASSETS))}):asset>")
+@raises(NotFound)
+@returns(304)
+@returns(200, {"type": "string"}, content_type="text/javascript")
+@returns(200, {"type": "string"}, content_type="text/css")
+def show_asset(asset: str) -> Response:
+    """Return a script or style sheet of the page."""
+    response = send_from_directory(ASSETS[asset], asset, conditional=False)
+    # Of Flask's conditional requests and ranges, this is all that a browser needs.
+    etag, _ = response.get_etag()
+    if etag is None or not request.if_none_match.contains(etag):
+        return response
+    response.close()
+    return current_app.response_class(status=304, headers={"ETag": response.headers["ETag"]})

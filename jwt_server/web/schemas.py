@@ -1,0 +1,69 @@
+"""What the routes' schemas are made of, beside marshmallow's own fields."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+
+from marshmallow import RAISE, Schema, fields
+
+from jwt_server.web.parsing import REPEATED
+
+SEND_ONCE: Final = "Send this field once."
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+class BodySchema(Schema):
+    """Base of the schemas of request bodies: an unknown field is an error."""
+
+    class Meta:
+        unknown = RAISE
+
+    error_messages = {"unknown": "Unknown field."}  # noqa: RUF012 - marshmallow's
+
+
+class Text(fields.String):
+    """A string that the database can hold: no NUL, no lone surrogate."""
+
+    default_error_messages = {  # noqa: RUF012 - marshmallow's
+        "required": "This field is required.",
+        "null": "This field can't be null.",
+        "invalid": "Send a string.",
+        "repeated": SEND_ONCE,
+        "characters": "NUL and lone surrogates are not allowed.",
+    }
+
+    def __init__(self, *, metadata: dict[str, Any] | None = None, **options: Any) -> None:
+        super().__init__(metadata={"pattern": "^[^\\u0000]*$"} | (metadata or {}), **options)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if value is REPEATED:
+            raise self.make_error("repeated")
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        if "\0" in text or _SURROGATE.search(text):
+            raise self.make_error("characters")
+        return text
+
+
+class Flag(fields.Boolean):
+    """A boolean that the database holds as 0 or 1."""
+
+    def _serialize(self, value: int | None, attr: str | None, obj: Any, **kwargs: Any) -> bool:
+        return bool(value)
+
+
+class Timestamp(fields.Field[int]):
+    """A Unix time in the database, ISO 8601 in JSON."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(metadata={"type": "string", "format": "date-time"}, **options)
+
+    def _serialize(self, value: int | None, attr: str | None, obj: Any, **kwargs: Any) -> str:
+        return iso(cast("int", value))
+
+
+def iso(seconds: int) -> str:
+    """Format a Unix time as ISO 8601 in UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
