@@ -101,8 +101,8 @@ def test_a_problem_names_the_fields(client: FlaskClient, travis: dict[str, str])
     problem = answer.get_json()
     assert problem["code"] == "invalid_fields"
     assert problem["errors"] == {
-        "name": ["This field is required."],
-        "species": ["Send a string."],
+        "name": ["Missing data for required field."],
+        "species": ["Not a valid string."],
     }
 
 
