@@ -24,7 +24,7 @@ import bcrypt
 from jwt_server import sqlite
 from jwt_server.config import LIGHT_THREADS, Settings, usable_cores
 from jwt_server.database import Database
-from jwt_server.security.keys import Secrets
+from jwt_server.security.keys import SharedSecrets
 from jwt_server.security.passwords import hash_password
 from jwt_server.security.refresh_tokens import new_nonce, new_session_id
 from jwt_server.security.tokens import AccessTokens, TokenSubject
@@ -146,7 +146,7 @@ def make_database(kind: str, path: Path, users: int) -> None:
 
 def open_sessions(path: Path, count: int, users: int) -> list[str]:
     """So many sessions of this service, spread over so many users, and an access token of each."""
-    tokens = AccessTokens(Secrets((JWT_SECRET.encode(),)), "jwt-server", "jwt-server")
+    tokens = AccessTokens(SharedSecrets((JWT_SECRET.encode(),)), "jwt-server", "jwt-server")
     now = int(time.time())
     bearers = [TokenSubject(1 + n * users // count, new_session_id()) for n in range(count)]
     with closing(Database(path)) as database, database.connection() as db, db.transaction():

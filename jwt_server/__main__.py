@@ -1,22 +1,19 @@
-"""What `make run` does, `python -m jwt_server`: make what is missing below instance/, then become
-gunicorn. The command `jwt-server` of a wheel just becomes gunicorn.
+"""`python -m jwt_server`, which is `make run`: create what is missing under instance/, then run
+gunicorn. The command `jwt-server` of a wheel only runs gunicorn.
 
-Only here are secrets made up; a server started any other way must be told them, or finds
-those that were made here.
+Nothing else generates secrets.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 from jwt_server import sqlite
@@ -31,16 +28,13 @@ from jwt_server.config import (
 )
 from jwt_server.database import Connection, Database
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
-from jwt_server.files import sync
+from jwt_server.files import publish, temporary_beside, write_atomically
 from jwt_server.security import key_files
-from jwt_server.security.key_files import KeyFiles
+from jwt_server.security.key_files import KeyFolder
 from jwt_server.users import demo
-from jwt_server.web.service import load_key_ring
+from jwt_server.web.service import load_keys
 
-DRAFT = ".draft-"
-
-# By its path, as gunicorn finds it in a checkout.
-CONFIGURATION = Path(__file__).parent / "gunicorn" / "conf.py"
+GUNICORN_CONFIG = Path(__file__).parent / "gunicorn" / "conf.py"
 
 SIGN_IN = f"""\
 
@@ -52,22 +46,19 @@ Sign in, and read the pets (paste both into another terminal):
 Ctrl+C stops the server.
 """
 
-
-NO_DEMO = """
-Nobody can sign in with the demo password; `make seed` creates the demo user.
-"""
+NO_DEMO = "\nNo one can sign in with the demo password; `make seed` creates the demo user.\n"
 
 
 def main() -> None:
-    """Prepare, say what can be done now, and start the server in this process's place."""
+    """Create what is missing, print how to sign in, and run the server."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)  # so that drafts are cleared away
+        signal.signal(number, _exit)  # which deletes temporary files
     try:
-        make_secrets()
+        create_secrets()
         settings = load_settings()
-        make_key(settings)
-        make_database(settings)
-        tell_how_to_sign_in(settings)
+        create_key(settings)
+        create_database(settings)
+        print_how_to_sign_in(settings)
     except (ConfigurationError, OSError) as error:
         raise SystemExit(str(error)) from error
     except (DatabaseUnavailable, KeysUnavailable) as error:
@@ -79,96 +70,70 @@ def main() -> None:
 
 
 def serve() -> NoReturn:
-    """Become gunicorn with the house's configuration; what was typed behind goes to gunicorn."""
-    command = [sys.executable, "-m", "gunicorn", "-c", str(CONFIGURATION), *sys.argv[1:]]
+    """Replace this process by gunicorn, with the arguments of the command line added."""
+    command = [sys.executable, "-m", "gunicorn", "-c", str(GUNICORN_CONFIG), *sys.argv[1:]]
     os.execv(sys.executable, [*command, "jwt_server.wsgi:app"])  # noqa: S606 - no shell is wanted
 
 
-def _leave(number: int, _frame: object) -> NoReturn:
+def _exit(number: int, _frame: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def make_secrets() -> None:
-    """Write each secret that is not set anywhere to a file of its own, once.
-
-    The directory gets mode 0700, the files 0600.
-    """
+def create_secrets() -> None:
+    """Generate each secret that is not set, once, into a file of mode 0600 in a folder of 0700."""
     env = read_environment()
     INSTANCE.mkdir(exist_ok=True)
     INSTANCE.chmod(0o700)
-    clear_away_drafts()
     for name in SECRETS:
         path = generated_secret(name)
-        told = env.str(name, None) is not None or env.str(f"{name}_FILE", None) is not None
-        if told or path.exists():
+        if path.exists() or any(env.str(each, None) is not None for each in (name, f"{name}_FILE")):
             continue
-        with made_once(path) as draft:
-            draft.touch(mode=0o600)
-            draft.write_text(secrets.token_urlsafe(48))
+        with suppress(FileExistsError):  # another process was faster
+            write_atomically(path, secrets.token_urlsafe(48).encode(), replace=False)
+            print(f"Created {path}")
 
 
-def make_key(settings: Settings) -> None:
-    """Make the first key pair, where the algorithm wants one and there is none."""
-    ring = load_key_ring(settings)
-    if isinstance(ring, KeyFiles) and not (ring.folder.exists() and ring.names()):
-        print(f"Made {key_files.rotate(ring, int(time.time()), lead=0).path}")
+def create_key(settings: Settings) -> None:
+    """Create the first key pair if the algorithm needs one."""
+    keys = load_keys(settings)
+    if isinstance(keys, KeyFolder) and not (keys.path.exists() and keys.names()):
+        print(f"Created {key_files.rotate(keys, int(time.time()), lead=0).path}")
 
 
-def make_database(settings: Settings) -> None:
-    """Make the default database where there is none, with the demo data in it if only this
-    machine can connect.
+def create_database(settings: Settings) -> None:
+    """Create the default database if it is missing, with the demo user if the server is only
+    reachable from this machine.
     """
     if settings.database != DEFAULT_DATABASE.absolute() or settings.database.exists():
         return
-    with made_once(DEFAULT_DATABASE) as draft:
-        sqlite.create(draft.absolute())
+    with suppress(FileExistsError), temporary_beside(settings.database) as temporary:
+        sqlite.create(temporary)
         if settings.loopback:
-            with opened(draft.absolute()) as db:
+            with opened(temporary) as db:
                 demo.add_demo_user(db, settings.salt_rounds, int(time.time()))
+        publish(temporary, settings.database, replace=False)
+        print(f"Created {DEFAULT_DATABASE}")
 
 
-def tell_how_to_sign_in(settings: Settings) -> None:
-    """Print what to paste, or warn of a demo user that others could use."""
+def print_how_to_sign_in(settings: Settings) -> None:
+    """Print what to paste, or warn about a demo user that others can use."""
     with opened(settings.database) as db:
-        demo_is_open = demo.demo_user_can_sign_in(db, settings.salt_rounds)
+        demo_user = demo.demo_user_can_sign_in(db, settings.salt_rounds)
     if settings.loopback:
-        print(SIGN_IN.format(address=settings.bind) if demo_is_open else NO_DEMO)
-    elif demo_is_open:
+        print(SIGN_IN.format(address=settings.bind) if demo_user else NO_DEMO)
+    elif demo_user:
         print(
-            f"WARNING: others can reach {settings.bind}, and anyone can sign in there as"
+            f"WARNING: Others can reach {settings.bind}, and anyone can sign in there as"
             f" {demo.USERNAME} with the demo password.",
             file=sys.stderr,
         )
 
 
-def clear_away_drafts() -> None:
-    """Remove what a killed run left; an hour old, so that it is not one under way."""
-    for draft in INSTANCE.glob(f"{DRAFT}*"):
-        with suppress(FileNotFoundError):  # another run has cleared it away
-            if draft.stat().st_mtime < time.time() - 3600:
-                shutil.rmtree(draft)
-
-
 @contextmanager
 def opened(path: Path) -> Iterator[Connection]:
-    """A connection to a database, and the end of it, which leaves one file and no log beside it."""
+    """Open a database, and close it, which leaves no log beside it."""
     with closing(Database(path)) as database, database.connection() as db:
         yield db
-
-
-@contextmanager
-def made_once(path: Path) -> Iterator[Path]:
-    """Give a place for a draft that then appears at `path`, unless there is something already.
-
-    It appears whole or not at all, whenever we are killed, and one of two processes wins.
-    """
-    with TemporaryDirectory(dir=path.parent, prefix=DRAFT) as folder:
-        draft = Path(folder) / path.name
-        yield draft
-        sync(draft)
-        with suppress(FileExistsError):
-            path.hardlink_to(draft)
-            print(f"Made {path}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """The database as requests use it: connections from a pool, transactions, named queries.
 
-A connection is opened when a request first needs one, goes back to a small pool, and is used
-by one thread at a time. Nothing here knows Flask, so that commands, tests and the server's
-start use it as the routes do.
+A connection is opened when a thread first needs one, returns to a pool, and is used by one thread
+at a time. Nothing here knows Flask: commands, tests and start-up use it as the routes do.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from threading import Event, Semaphore
+from threading import Lock
 from time import perf_counter
 from types import SimpleNamespace
 from typing import Any, Final
@@ -24,144 +23,101 @@ from aiosql.adapters.sqlite3 import SQLite3Adapter
 from aiosql.queries import Queries
 from aiosql.types import QueryFn
 
+from jwt_server import sqlite
 from jwt_server.errors import DatabaseUnavailable
-from jwt_server.files import FileId, bundled, file_id, may_write, require_room
-from jwt_server.sqlite import BUSY_SECONDS, Row, failure, failures_named, is_outage, open_database
+from jwt_server.files import bundled
+from jwt_server.sqlite import BUSY_SECONDS, FileId, Row, describe_outage, is_outage, raise_outages
 
 __all__ = ["Connection", "Database", "Row"]
 
 Steps = tuple[str, str, tuple[str, ...]]
 
-# How a transaction begins, ends and is undone.
+# How a transaction begins, ends and is rolled back.
 WRITING: Final[Steps] = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
 READING: Final[Steps] = ("BEGIN", "COMMIT", ("ROLLBACK",))
 NESTED: Final[Steps] = ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "RELEASE part"))
 
 PACKAGE: Final = Path(__file__).parent
 
-WAITING: Final = 16
-"""How many threads of a process may wait for a write lock that was not to be had the last time."""
-
-
-class WriteLine:
-    """Who waits for the write lock.
-
-    Where another holds on to it, only WAITING threads wait, and the others are refused at once:
-    else all would wait, and none be left for those who read.
-    """
-
-    def __init__(self) -> None:
-        self._places = Semaphore(WAITING)
-        self._stuck = Event()
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place, for as long as the lock is being taken. Raises DatabaseUnavailable."""
-        if not self._has_place():
-            raise DatabaseUnavailable(f"The database is locked, and {WAITING} wait for it already.")
-        try:
-            yield
-        except sqlite3.Error:
-            self._stuck.set()
-            raise
-        else:
-            self._stuck.clear()
-        finally:
-            self._places.release()
-
-    def _has_place(self) -> bool:
-        if self._places.acquire(blocking=False):
-            return True
-        if self._stuck.is_set() or not self._places.acquire(timeout=BUSY_SECONDS):
-            return False
-        if not self._stuck.is_set():
-            return True
-        self._places.release()  # those before have waited in vain, and so long is long enough
-        return False
-
 
 class Connection:
-    """One connection and the named queries, bound to it: `db.queries.pets.insert(...)`.
+    """A connection with the named queries bound to it: `db.queries.pets.insert(...)`.
 
-    A query that gives several rows gives a list. Where the database fails, query and
-    transaction raise DatabaseUnavailable.
+    A query for several rows returns a list. If the database fails, queries and transactions raise
+    DatabaseUnavailable.
     """
 
-    def __init__(
-        self,
-        driver: sqlite3.Connection,
-        queries: Queries,
-        path: Path,
-        file: FileId,
-        line: WriteLine,
-    ) -> None:
+    def __init__(self, driver: sqlite3.Connection, queries: Queries, writers: Lock) -> None:
         self.driver = driver
-        self.queries = _bound(queries, self)
-        self.path = path
-        self.file = file
-        self.line = line
-        self.lasting = True
-        """Whether it is kept for others. What was opened when its files could not be written could
-        not write later, either."""
+        self.queries = _bind(queries, self)
         self.seconds = 0.0
-        """How long its holder's queries and transactions have taken."""
-        self._afterwards: list[Callable[[], object]] = []
+        """Time spent in queries and transactions since the connection was acquired."""
+        self.has_failed = False
+        """Whether the database has failed; such a connection does not return to the pool."""
+        self._writers = writers
+        self._after_commit: list[Callable[[], object]] = []
 
-    def transaction(self, *, urgent: bool = False) -> AbstractContextManager[None]:
-        """All or nothing of what is written inside; takes the write lock at once.
+    def transaction(self) -> AbstractContextManager[None]:
+        """Write all or nothing; takes the write lock at once.
 
-        Inside of another transaction it is a part of that one, which can be undone alone. What is
-        `urgent` goes on where the disk has no room left for anything else.
+        Inside another transaction it is a part of that one, which can be rolled back alone.
         """
-        if not urgent and not self.driver.in_transaction:
-            require_room(self.path)
-        return self._block(WRITING)
+        return self._run_transaction(WRITING)
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """What is read inside is of one moment. Waits for no writer, and is not for writing."""
-        return self._block(READING)
+        """Read the state of one moment. Waits for no writer, and is not for writing."""
+        return self._run_transaction(READING)
 
-    def after_commit(self, then: Callable[[], object]) -> None:
-        """Do that when the transaction around is kept, and not where it, or the part of it, is
-        undone.
-        """
-        self._afterwards.append(then)
+    def after_commit(self, function: Callable[[], object]) -> None:
+        """Call the function once the transaction around, and its part, is committed."""
+        self._after_commit.append(function)
 
     @contextmanager
-    def _block(self, steps: Steps) -> Iterator[None]:
-        nested, before = self.driver.in_transaction, len(self._afterwards)
-        begin, end, undo = steps = NESTED if nested else steps
-        with failures_named():
-            with self.line.place() if steps is WRITING else nullcontext():
-                self._run(begin)
-            try:
+    def _run_transaction(self, steps: Steps) -> Iterator[None]:
+        if self.driver.in_transaction:
+            with self._run_steps(NESTED):
                 yield
-                self._run(end)
-            except BaseException:
-                del self._afterwards[before:]
-                if self.driver.in_transaction:  # SQLite ends it itself where the disk is full
-                    for statement in undo:
-                        self.driver.execute(statement)
-                raise
-        if not nested:
-            done, self._afterwards = self._afterwards, []
-            for then in done:
-                then()
+            return
+        if steps is WRITING:
+            self._acquire_writer_lock()
+        try:
+            with self._run_steps(steps):
+                yield
+        finally:
+            if steps is WRITING:
+                self._writers.release()
+        functions, self._after_commit = self._after_commit, []
+        for function in functions:
+            function()
 
-    def retire(self, now: FileId) -> None:
-        """Close it, as its path stands for other files now.
+    def _acquire_writer_lock(self) -> None:
+        """Wait for the other threads' writes here: SQLite's own waiting is unfair and polls."""
+        began = perf_counter()
+        acquired = self._writers.acquire(timeout=BUSY_SECONDS)
+        self.seconds += perf_counter() - began
+        if not acquired:
+            raise DatabaseUnavailable(f"Another thread has been writing for {BUSY_SECONDS} s.")
 
-        What stands in its log goes into the file that it opened first. Else that would be lost
-        with a log that was removed, or be read into a database that was put in its place. Where
-        somebody has made a log or an index since, they are in use, and not ours to touch.
-        """
-        if now.log in (0, self.file.log) and now.log_index in (0, self.file.log_index):
-            with suppress(sqlite3.Error):
-                self.driver.execute("PRAGMA busy_timeout = 0")
-                self.driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self.driver.close()
+    @contextmanager
+    def _run_steps(self, steps: Steps) -> Iterator[None]:
+        (begin, end, undo), pending = steps, len(self._after_commit)
+        try:
+            with raise_outages():
+                self._execute(begin)
+                try:
+                    yield
+                    self._execute(end)
+                except BaseException:
+                    del self._after_commit[pending:]
+                    if self.driver.in_transaction:  # a full disk ends it
+                        for statement in undo:
+                            self.driver.execute(statement)
+                    raise
+        except DatabaseUnavailable:
+            self.has_failed = True
+            raise
 
-    def _run(self, statement: str) -> None:
+    def _execute(self, statement: str) -> None:
         began = perf_counter()
         try:
             self.driver.execute(statement)
@@ -170,64 +126,68 @@ class Connection:
 
 
 def load_queries() -> Queries:
-    """Read and check every feature's `queries.sql`, and seed.sql, a namespace for each.
+    """Read every named query: a namespace for each feature's `queries.sql`, audit.sql, seed.sql.
 
-    Raises aiosql's SQLParseException where one is malformed.
+    Raises aiosql's SQLParseException if one is malformed.
     """
+    files = {"audit": PACKAGE / "audit.sql", "seed": bundled("seed.sql")}
+    files |= {path.parent.name: path for path in sorted(PACKAGE.glob("*/queries.sql"))}
     queries = Queries(SQLite3Adapter())
-    queries.add_child_queries("audit", aiosql.from_path(PACKAGE / "audit.sql", "sqlite3"))
-    for path in sorted(PACKAGE.glob("*/queries.sql")):
-        queries.add_child_queries(path.parent.name, aiosql.from_path(path, "sqlite3"))
-    queries.add_child_queries("seed", aiosql.from_path(bundled("seed.sql"), "sqlite3"))
+    for name, path in files.items():
+        queries.add_child_queries(name, aiosql.from_path(path, "sqlite3"))
     return queries
 
 
-def _bound(queries: Queries, connection: Connection) -> SimpleNamespace:
+def _bind(queries: Queries, connection: Connection) -> SimpleNamespace:
     bound = SimpleNamespace()
     for dotted in queries.available_queries:
         feature, _, name = dotted.partition(".")
         if not hasattr(bound, feature):
             setattr(bound, feature, SimpleNamespace())
         query = getattr(getattr(queries, feature), name)
-        setattr(getattr(bound, feature), name, partial(_run, query, connection))
+        setattr(getattr(bound, feature), name, partial(_run_query, query, connection))
     return bound
 
 
-def _run(query: QueryFn, connection: Connection, **parameters: Any) -> Any:
+def _run_query(query: QueryFn, connection: Connection, **parameters: Any) -> Any:
     began = perf_counter()
     try:
         result = query(connection.driver, **parameters)
         return list(result) if isinstance(result, Iterator) else result
     except sqlite3.Error as error:
-        if is_outage(error):  # as failures_named, which costs more, each time
-            raise DatabaseUnavailable(failure(error)) from error
+        if is_outage(error):  # not by raise_outages, which costs more for each query
+            connection.has_failed = True
+            raise DatabaseUnavailable(describe_outage(error)) from error
         raise
     finally:
         connection.seconds += perf_counter() - began
 
 
-def not_counted(_seconds: float) -> None:
-    """Stands in for what counts, where nobody does."""
+def ignore_seconds(_seconds: float) -> None:
+    """Stand in for the metric where none is kept."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Database:
-    """The database file and the idle connections to it.
+    """A database file and the idle connections to it.
 
-    `spent` is told how long the database worked for each holder of a connection, at the end.
+    `observe_seconds` is called with the time that each holder of a connection has spent in the
+    database.
     """
 
     path: Path
     queries: Queries = field(default_factory=load_queries, repr=False)
-    spent: Callable[[float], object] = field(default=not_counted, repr=False)
+    observe_seconds: Callable[[float], object] = field(default=ignore_seconds, repr=False)
+    _file: FileId | None = field(default=None, repr=False)
+    """The file as it was first opened."""
     _idle: deque[Connection] = field(default_factory=deque, repr=False)
-    _line: WriteLine = field(default_factory=WriteLine, repr=False)
+    _writers: Lock = field(default_factory=Lock, repr=False)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """A connection for one thread to use inside a `with` block.
+        """Acquire a connection for a `with` block; at its end, what is not committed is undone.
 
-        Raises DatabaseUnavailable. What was not committed is undone at the end.
+        Raises DatabaseUnavailable.
         """
         connection = self.acquire()
         try:
@@ -236,43 +196,56 @@ class Database:
             self.release(connection)
 
     def acquire(self) -> Connection:
-        """A connection for one thread to use, until `release`; raises DatabaseUnavailable.
+        """Return a connection for one thread to use until `release`.
 
-        An idle connection whose file was moved away or replaced is not used: it would write
-        where nobody reads.
+        Raises DatabaseUnavailable.
         """
-        file = file_id(self.path)
-        while connection := self._take_idle():
-            if connection.file == file:
-                return connection
-            connection.retire(file)
-        driver = open_database(self.path)  # which makes the log, where there is none
-        now = file_id(self.path)
-        file = file._replace(log=now.log, log_index=now.log_index)
-        connection = Connection(driver, self.queries, self.path, file, self._line)
-        connection.lasting = may_write(self.path)
-        return connection
-
-    def close(self) -> None:
-        """Close the idle connections; the last one to go writes the log into the file."""
-        while connection := self._take_idle():
-            connection.driver.close()
-
-    def _take_idle(self) -> Connection | None:
         try:
             return self._idle.pop()
         except IndexError:
-            return None
+            return self._open()
+
+    def _open(self) -> Connection:
+        """Open another connection, to the same file as the first one.
+
+        With two files of one name, SQLite would mix up their write-ahead logs.
+        """
+        self.check_file()
+        driver = sqlite.open_database(self.path)
+        self._file = self._file or sqlite.file_id(self.path)
+        return Connection(driver, self.queries, self._writers)
+
+    def check_file(self) -> None:
+        """Raise DatabaseUnavailable if the path names another file than the one opened, or none."""
+        file = sqlite.file_id(self.path)
+        if self._file not in (None, file):
+            raise DatabaseUnavailable(
+                f"{self.path} was replaced while the service runs: restart the service."
+            )
+
+    def check(self) -> None:
+        """Check that the path names the file that is open, of this schema version, and writable.
+
+        Raises DatabaseUnavailable.
+        """
+        self.check_file()
+        sqlite.check(self.path)
 
     def release(self, connection: Connection) -> None:
-        """Give a connection back; what it had not committed is undone."""
-        self.spent(connection.seconds)
+        """Return a connection to the pool; what it has not committed is rolled back."""
+        self.observe_seconds(connection.seconds)
         connection.seconds = 0.0
         try:
             connection.driver.rollback()
         except sqlite3.Error:
-            connection.lasting = False
-        if connection.lasting:
-            self._idle.append(connection)
-        else:
+            connection.has_failed = True
+        if connection.has_failed:  # a new one may work: opened with more rights, or another file
             connection.driver.close()
+        else:
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close the idle connections; closing the last one folds the log into the file."""
+        while self._idle:
+            self._idle.pop().driver.close()
+        self._file = None

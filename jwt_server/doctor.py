@@ -20,9 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from jwt_server import audit, sqlite
+from jwt_server import audit, backup, sqlite
 from jwt_server.audit import Action
-from jwt_server.backups import contents
 from jwt_server.config import INSTANCE, SECRETS, Settings
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.users import demo
@@ -54,13 +53,13 @@ def check_database(service: Service) -> Iterator[Finding]:
     try:
         sqlite.check(path)
         with service.database.connection() as db:
-            damage = contents.damage(db.driver)
+            damage = backup.find_damage(db.driver)
     except DatabaseUnavailable as error:
         yield UNSAFE if path.exists() else WARNING, error.cause, ""
     else:
         if damage:
             yield UNSAFE, f"The database is damaged: {damage}.", "Restore the newest backup."
-    if sqlite.has_wal_reset_fault(sqlite.VERSION):
+    if sqlite.has_wal_reset_bug(sqlite.VERSION):
         version = ".".join(map(str, sqlite.VERSION))
         text = f"SQLite {version} can, very rarely, damage the database (WAL-reset bug)."
         advice = "Use 3.51.3 or newer, 3.50.7 or 3.44.6: https://sqlite.org/wal.html#walresetbug"

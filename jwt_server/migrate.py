@@ -1,8 +1,7 @@
-"""Older databases brought up to schema.sql, by the numbered files in migrations/.
+"""Upgrades of older databases to schema.sql, by the numbered files in migrations/.
 
-yoyo-migrations runs them, each in a transaction. It notes what it ran in a transaction of its
-own, which a kill can cut off; so each file sets `user_version` as it ends, and that is what is
-believed. A file that has been released is never changed; a new one gets the next number.
+yoyo-migrations runs each in a transaction, but records it in another one, which a kill can prevent.
+So each file sets `user_version` at its end, and only that counts. A released file never changes.
 """
 
 from __future__ import annotations
@@ -30,16 +29,15 @@ LOCK_SECONDS: Final = 10
 
 
 def upgrade(path: Path, *, break_lock: bool = False) -> list[str]:
-    """Bring the database at `path` up to this release's schema; the names of what was run.
+    """Upgrade the database to this release's schema; return the names of the applied migrations.
 
-    `break_lock` lets go of what an upgrade that was killed still holds. Raises
-    DatabaseUnavailable; migrations that are named in no answer then have left nothing behind.
-    What is up to date is not written at all, unless there is a lock to let go of.
+    `break_lock` removes the lock that a killed upgrade has left. An up-to-date database is not
+    written, unless its lock is to be removed. Raises DatabaseUnavailable.
     """
     if sqlite.schema_version(path) == sqlite.SCHEMA_VERSION and not break_lock:
         return []
-    sqlite.check_writable(path)  # else yoyo takes any trouble for a lock of its own
-    _have_a_name()
+    sqlite.check_writable(path)  # yoyo takes any error for its own lock
+    _set_missing_user_name()
     try:
         with get_backend(f"sqlite:///{quote(str(path))}") as backend:
             if break_lock:
@@ -58,19 +56,19 @@ def upgrade(path: Path, *, break_lock: bool = False) -> list[str]:
 
 
 def _apply(backend: DatabaseBackend, version: int) -> list[str]:
-    """Run what comes after `version`, whatever yoyo has noted."""
+    """Apply the migrations after `version`, whatever yoyo has recorded."""
     migrations = read_migrations(str(MIGRATIONS))
     there = migrations.filter(lambda each: number(each.id) <= version)
     missing = migrations.filter(lambda each: number(each.id) > version)
     backend.mark_migrations(backend.to_apply(there))
     backend.unmark_migrations(backend.to_rollback(missing))
-    with redirect_stdout(StringIO()):  # yoyo prints what a statement gives, also where it is empty
+    with redirect_stdout(StringIO()):  # yoyo prints the result of each statement, even if empty
         backend.apply_migrations(missing)
     return [each.id for each in missing]
 
 
-def _have_a_name() -> None:
-    """Let yoyo note who ran it: it fails under a user id without a name, as in containers."""
+def _set_missing_user_name() -> None:
+    """Set LOGNAME for a user id without a name, as in containers, where yoyo would fail."""
     try:
         getpass.getuser()
     except (KeyError, OSError):
@@ -78,5 +76,5 @@ def _have_a_name() -> None:
 
 
 def number(name: str) -> int:
-    """The number that the name of a migration begins with."""
+    """Return the number of a migration."""
     return int(name.partition(".")[0])

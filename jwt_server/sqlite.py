@@ -1,7 +1,6 @@
-"""The SQLite file: opened with the settings that keep data safe, made, and checked.
+"""The SQLite file: opened with the settings that keep data safe, created, and checked.
 
-Whatever is wrong with it becomes DatabaseUnavailable, whose cause tells the operator what to
-do. Writes wait for each other here and nowhere else, for BUSY_SECONDS.
+Whatever is wrong with it becomes DatabaseUnavailable, whose cause tells the operator what to do.
 """
 
 from __future__ import annotations
@@ -11,30 +10,28 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from jwt_server.errors import DatabaseUnavailable
-from jwt_server.files import bundled, file_id, reserve_log
+from jwt_server.files import bundled
 
 SCHEMA_VERSION: Final = 5
-"""What `PRAGMA user_version` must say: the number of the newest of migrations/*.sql."""
+"""The number of the newest of migrations/*.sql, kept in `PRAGMA user_version`."""
 
 APPLICATION_ID: Final = int.from_bytes(b"jwts")
-"""What `PRAGMA application_id` must say, so that nobody's other database is taken for ours."""
-
-SCHEMA: Final = bundled("schema.sql")
+"""Marks a database of this service, in `PRAGMA application_id`."""
 
 BUSY_SECONDS: Final = 2
-"""How long a statement waits for another's write before the client is asked to come back."""
+"""How long a write waits for another one before the client gets 503."""
 
 CACHE_KIB: Final = 256
-"""How many KiB of the database each connection remembers. Another's write makes it forget all, and
-the system has the pages, too; SQLite's own 2 MiB would be a worker's largest part."""
+"""The page cache of each connection. SQLite's default, 2 MiB, would be most of a worker's memory;
+the system caches the pages, too."""
 
 WAL_BYTES: Final = 64 * 1024 * 1024
-"""What the write-ahead log is cut back to after it has grown."""
+"""The size to which the write-ahead log is truncated after it has grown."""
 
-# Errors that tell of the database's state, not of a mistake in our SQL.
+# Errors that are caused by the state of the database, not by a mistake in the SQL.
 OUTAGES: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -52,103 +49,114 @@ OUTAGES: Final = frozenset(
 
 VERSION: Final = sqlite3.sqlite_version_info
 
-# In these series the WAL-reset bug is mended from this version on; in all later ones, too.
-MENDED: Final = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7), (3, 51): (3, 51, 3)}
+# The first version of each series, and of all later ones, in which the WAL-reset bug is fixed.
+FIXED: Final = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7), (3, 51): (3, 51, 3)}
 
 Row = dict[str, Any]
 
 
+class FileId(NamedTuple):
+    """Which file a path names."""
+
+    device: int
+    inode: int
+
+
+def file_id(path: Path) -> FileId:
+    """Return which file the path names now. Raises DatabaseUnavailable if it names none."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DatabaseUnavailable(
+            f"No database at {path} ({error.strerror}): the command `init-db` makes one."
+        ) from error
+    return FileId(status.st_dev, status.st_ino)
+
+
 def is_outage(error: sqlite3.Error) -> bool:
-    """Whether an error tells of the database's state, and not of a fault of ours."""
+    """Return whether an error is caused by the state of the database, and not by a bug."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in OUTAGES
 
 
-def failure(error: sqlite3.Error) -> str:
-    """The cause that the log is told of an outage."""
+def describe_outage(error: sqlite3.Error) -> str:
+    """Return the cause to log."""
     return f"The database fails: {error}."
 
 
-def has_wal_reset_fault(version: tuple[int, int, int]) -> bool:
-    """Whether this SQLite has the race by which a checkpoint may skip what was committed.
-
-    It takes three connections: one ends a checkpoint, another begins the next, and a third commits
-    and begins the log anew at that very moment. So do ours, one in each thread
-    (https://www.sqlite.org/wal.html#walresetbug).
-    """
-    mended = MENDED.get(version[:2], (3, 51, 3))
-    return (3, 7, 0) <= version < mended
-
-
 @contextmanager
-def failures_named() -> Iterator[None]:
-    """Raise DatabaseUnavailable for an outage; another error goes on as it is.
+def raise_outages() -> Iterator[None]:
+    """Raise DatabaseUnavailable for an outage; other errors pass.
 
-    What is raised has no name here: it would hold on to this frame, and so to the connection, which
-    SQLite keeps open for as long, with its right to write or without.
+    The exception is not bound to a name here: that would keep the frame, and with it the
+    connection, alive and open.
     """
     try:
         yield
     except sqlite3.Error as error:
         if is_outage(error):
-            raise DatabaseUnavailable(failure(error)) from error
+            raise DatabaseUnavailable(describe_outage(error)) from error
         raise
 
 
-def open_database(path: Path) -> sqlite3.Connection:
-    """A connection to a database of our schema version.
+def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
+    """Return whether this SQLite has the race in which a checkpoint skips committed pages.
 
-    Raises DatabaseUnavailable where there is none, or something else.
+    It takes three connections: one ends a checkpoint, another begins the next one, and at that
+    moment a third restarts the log (https://www.sqlite.org/wal.html#walresetbug).
     """
-    driver, version = _open_ours(path)
+    fixed = FIXED.get(version[:2], (3, 51, 3))
+    return (3, 7, 0) <= version < fixed
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open a database of this schema version.
+
+    Raises DatabaseUnavailable if there is none, or something else.
+    """
+    driver, version = open_any_version(path)
     if version != SCHEMA_VERSION:
         driver.close()
         raise DatabaseUnavailable(
             f"{path} has schema version {version}, this release needs {SCHEMA_VERSION}: stop the"
             " service, keep a copy, and run the command `db upgrade`."
         )
-    reserve_log(path)
     return driver
 
 
-def schema_version(path: Path) -> int:
-    """The schema version of a database of ours, from the first to this release's.
+def open_any_version(path: Path, *, options: str = "mode=rw") -> tuple[sqlite3.Connection, int]:
+    """Open a database of this release's schema version or an older one; with its version.
 
-    Raises DatabaseUnavailable where there is none, or something else, or a newer one.
+    `options` are those of SQLite's URI file names: `mode=ro&immutable=1` reads a file that no
+    process has open, without a lock, even on a read-only medium. Raises DatabaseUnavailable.
     """
-    driver, version = _open_ours(path)
-    driver.close()
-    return version
-
-
-def open_closed(path: Path) -> tuple[sqlite3.Connection, int]:
-    """A connection that only reads, and the schema version, from the first to this release's.
-
-    For a file that nobody has open and that has no log beside it: nothing is locked or written, so
-    it may be on a medium that can't be written. Raises DatabaseUnavailable.
-    """
-    return _open_ours(path, "mode=ro&immutable=1")
-
-
-def _open_ours(path: Path, options: str = "mode=rw") -> tuple[sqlite3.Connection, int]:
     file_id(path)
     try:
         driver, application, version = _connect(path, options)
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"{path} can't be opened: {error}.") from error
+    problem = None
     if application != APPLICATION_ID:
-        driver.close()
-        raise DatabaseUnavailable(f"{path} is not a database of this service.")
-    if version > SCHEMA_VERSION:
-        driver.close()
-        raise DatabaseUnavailable(
-            f"{path} has schema version {version}, this release knows {SCHEMA_VERSION} and"
-            " no newer one: run the release that made it."
+        problem = "is not a database of this service."
+    elif version > SCHEMA_VERSION:
+        problem = (
+            f"has schema version {version}, this release knows {SCHEMA_VERSION} and no newer one:"
+            " run the release that made it."
         )
+    if problem:
+        driver.close()
+        raise DatabaseUnavailable(f"{path} {problem}")
     return driver, version
 
 
+def schema_version(path: Path) -> int:
+    """Return the schema version of a database. Raises DatabaseUnavailable as open_any_version."""
+    driver, version = open_any_version(path)
+    driver.close()
+    return version
+
+
 def check(path: Path) -> None:
-    """Open the file afresh and see that it is ours, of this schema, and can be written.
+    """Open the file and check its schema version and that it can be written.
 
     Raises DatabaseUnavailable.
     """
@@ -157,8 +165,11 @@ def check(path: Path) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """The same for a database of any schema version up to this one's."""
-    driver, _ = _open_ours(path)
+    """Check that a database of this or an older schema version can be written.
+
+    Raises DatabaseUnavailable.
+    """
+    driver, _ = open_any_version(path)
     with closing(driver):
         _check_writable(path, driver)
 
@@ -166,32 +177,33 @@ def check_writable(path: Path) -> None:
 def _check_writable(path: Path, driver: sqlite3.Connection) -> None:
     try:
         driver.execute("BEGIN IMMEDIATE")
-        # The lock alone is given for a file that can't be written, too.
+        # A file that can't be written can be locked, too; only a write shows it.
         driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         driver.rollback()
-        # A killed restore may leave it off, and then readers and writers wait for each other.
+        # A killed restore may have switched it off; readers and writers would block each other.
         driver.execute("PRAGMA journal_mode = WAL")
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
 
 
 def create(path: Path) -> bool:
-    """Make the database and its tables, readable by its owner alone.
+    """Create the database and its tables, readable by its owner alone.
 
-    Returns whether there was none before. Raises DatabaseUnavailable where it can't be made, or
-    the file is something else already.
+    Returns whether there was none before. Raises DatabaseUnavailable if it can't be created, or
+    the file is something else.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         driver, *marks = _connect(path)
         with closing(driver):
-            # What has marks but not ours is another program's, even without a table.
-            made = marks in ([0, 0], [APPLICATION_ID, SCHEMA_VERSION]) and _create_tables(driver)
+            # A file with other marks belongs to another program, even if it has no table.
+            is_ours = marks in ([0, 0], [APPLICATION_ID, SCHEMA_VERSION])
+            created = is_ours and _create_tables(driver)
     except (OSError, sqlite3.Error) as error:
-        raise DatabaseUnavailable(f"{path} can't be made: {error}.") from error
+        raise DatabaseUnavailable(f"{path} can't be created: {error}.") from error
     check(path)
-    return made
+    return created
 
 
 def _create_tables(driver: sqlite3.Connection) -> bool:
@@ -202,7 +214,7 @@ def _create_tables(driver: sqlite3.Connection) -> bool:
     with driver:
         if _has_tables(driver):  # another process was faster
             return False
-        for statement in _statements(SCHEMA.read_text("utf-8")):
+        for statement in _statements(bundled("schema.sql").read_text("utf-8")):
             driver.execute(statement)
         driver.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -214,7 +226,7 @@ def _has_tables(driver: sqlite3.Connection) -> bool:
 
 
 def _statements(script: str) -> Iterator[str]:
-    """The script's statements one by one: `executescript` would commit what came before."""
+    """Split a script: `executescript` would commit the transaction around it."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
@@ -224,19 +236,18 @@ def _statements(script: str) -> Iterator[str]:
 
 
 def _connect(path: Path, options: str = "mode=rw") -> tuple[sqlite3.Connection, int, int]:
-    """A connection, and what the file says of itself: application id and schema version."""
+    """Connect to a file that exists; return the connection, application id and user version."""
     driver = sqlite3.connect(
-        f"{path.as_uri()}?{options}",  # never make a file by opening it
+        f"{path.as_uri()}?{options}",
         uri=True,
         timeout=BUSY_SECONDS,
-        isolation_level=None,  # we say BEGIN ourselves
-        check_same_thread=False,  # the pool hands a connection from one thread to another
+        isolation_level=None,  # transactions begin by an explicit BEGIN
+        check_same_thread=False,  # the pool hands connections from thread to thread
     )
     try:
         driver.row_factory = as_dict
         driver.execute("PRAGMA foreign_keys = ON")
-        # What was answered survives a power cut.
-        driver.execute("PRAGMA synchronous = FULL")
+        driver.execute("PRAGMA synchronous = FULL")  # a committed write survives a power cut
         driver.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         driver.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         application = driver.execute("PRAGMA application_id").fetchone()["application_id"]
@@ -248,5 +259,5 @@ def _connect(path: Path, options: str = "mode=rw") -> tuple[sqlite3.Connection, 
 
 
 def as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
-    """A row as queries hand it out: values by the names of their columns."""
+    """Return a row as a dictionary, the form in which queries return rows."""
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}

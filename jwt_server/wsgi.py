@@ -1,4 +1,4 @@
-"""What a WSGI server or `flask --app wsgi` loads; jwt_server.wsgi where there is no checkout."""
+"""The WSGI application, for servers and `flask --app jwt_server.wsgi`."""
 
 import sys
 
@@ -8,7 +8,7 @@ from jwt_server.errors import ConfigurationError
 try:
     app = create_app()
 except ConfigurationError as error:
-    # One line per mistake and no traceback, whatever the server. gunicorn takes a worker's exit
-    # code 3 for "can't boot" and stops; after any other it would try again without end.
+    # One line per mistake and no traceback. gunicorn takes a worker's exit code 3 for "can't boot"
+    # and stops; after any other it would start workers for ever.
     print(error, file=sys.stderr)
     raise SystemExit(3) from error

@@ -144,7 +144,7 @@ def _rotate(db: Connection, row: Row, expires_at: int, actor: Actor) -> Row | No
 
 def end(db: Connection, user_id: int, session_id: str, *, actor: Actor, action: Action) -> bool:
     """End one active session of a user and record it as `action`; return whether there was one."""
-    with db.transaction(urgent=True):
+    with db.transaction():
         ended: int = db.queries.auth.end_one(user_id=user_id, id=session_id, now=actor.now)
         if ended:
             audit.record(db, actor, action, user_id, session=session_id)
@@ -177,7 +177,7 @@ def end_everyones(db: Connection, now: int) -> int:
 
 def sign_out_all(db: Connection, user_id: int | None, *, actor: Actor, spared: str = "") -> int:
     """End all sessions of a user but one, or of everyone, and record it; return how many."""
-    with db.transaction(urgent=True):
+    with db.transaction():
         if user_id is None:
             ended = end_everyones(db, actor.now)
         else:

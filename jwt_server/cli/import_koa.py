@@ -32,8 +32,8 @@ MAX_COST: Final = 15
 MAX_PET_CHARACTERS: Final = 100
 """Of a pet's name and of its species, as in the API."""
 
-UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
-"""NUL, and what text that is not UTF-8 is decoded to."""
+PET_TEXT: Final = re.compile(f"[^\0\ud800-\udfff]{{1,{MAX_PET_CHARACTERS}}}")
+"""Without NUL, and without what text that is not UTF-8 is decoded to."""
 
 BAD_ID: Final = "the id is not an integer of 1 to 18 digits."
 
@@ -98,14 +98,14 @@ def _opened_source(path: Path) -> Iterator[sqlite3.Connection]:
 def _import_user(db: Connection, user: Row, now: int) -> list[str]:
     """Insert a user, and return the reasons why the user can't be imported.
 
-    A user whose hash is unusable is inserted all the same, so that later rows which conflict
-    with it are found, too.
+    A user with an unusable hash is inserted all the same, so that conflicts of later rows with it
+    are found, too.
     """
     user_id, name = _valid_id(user["id"]), user["username"]
     problems = [] if user_id else [BAD_ID]
-    complaint = names.find_problem(name) if isinstance(name, str) else "It is not text."
-    if complaint:
-        problems.append(f"the name can't be used. {complaint}")
+    bad_name = names.find_problem(name) if isinstance(name, str) else "It is not text."
+    if bad_name:
+        problems.append(f"the name can't be used. {bad_name}")
     password_hash = user["password_hash"]
     is_ascii = isinstance(password_hash, str) and password_hash.isascii()
     cost = hash_cost(password_hash) if is_ascii else None
@@ -113,7 +113,7 @@ def _import_user(db: Connection, user: Row, now: int) -> list[str]:
         problems.append("the password hash is unusable.")
     elif cost > MAX_COST:
         problems.append(f"the password hash has the cost {cost}; {MAX_COST} is the limit.")
-    key = None if complaint else names.username_key(name)
+    key = None if bad_name else names.username_key(name)
     conflicts = db.queries.cli.conflicting_users(id=user_id, username_key=key)
     problems += [
         f"user {_label(other['id'], other['username'])} has that id or name already."
@@ -136,7 +136,7 @@ def _import_pet(db: Connection, pet: Row, now: int, *, dry_run: bool) -> list[st
     problems = [] if pet_id else [BAD_ID]
     if pet["owner"] is None:
         problems.append(f"its owner, user {pet['user_id']!r:.40}, is not in the file.")
-    if not (name and _is_pet_text(name)):
+    if not _is_pet_text(name):
         problems.append(f"the name is not text of 1 to {MAX_PET_CHARACTERS} characters.")
     if species is not None and not _is_pet_text(species):
         problems.append(f"the species is not text of at most {MAX_PET_CHARACTERS} characters.")
@@ -150,9 +150,7 @@ def _import_pet(db: Connection, pet: Row, now: int, *, dry_run: bool) -> list[st
 
 
 def _is_pet_text(value: Any) -> bool:
-    if not isinstance(value, str) or len(value) > MAX_PET_CHARACTERS:
-        return False
-    return not UNSTORABLE.search(value)
+    return isinstance(value, str) and PET_TEXT.fullmatch(value) is not None
 
 
 def _valid_id(value: Any) -> int | None:
@@ -160,5 +158,5 @@ def _valid_id(value: Any) -> int | None:
 
 
 def _label(row_id: Any, name: Any) -> str:
-    """A row by id and name, escaped and cut so that it is safe to print to a terminal."""
+    """Name a row by id and name, escaped and cut so that it is safe to print to a terminal."""
     return f"{row_id!r:.40} ({name!r:.80})"

@@ -1,1 +1,1 @@
-"""Running the service: its health and its logs."""
+"""gunicorn: its configuration, worker, logger and the metrics server."""

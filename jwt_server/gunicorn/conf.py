@@ -18,7 +18,7 @@ from jwt_server import sqlite
 from jwt_server.config import process_settings, usable_cores
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
 from jwt_server.gunicorn import metrics_server
-from jwt_server.web.service import load_key_ring
+from jwt_server.web.service import load_keys
 
 try:
     settings = process_settings()
@@ -74,7 +74,7 @@ def on_starting(server: Any) -> None:
     """
     try:
         sqlite.check(settings.database)
-        load_key_ring(settings).signing_key(time.time())
+        load_keys(settings).signing_key(time.time())
         server.metrics = metrics_server.listen(settings) if settings.metrics_port else None
     except (DatabaseUnavailable, KeysUnavailable) as error:
         raise SystemExit(error.cause) from error

@@ -1,9 +1,8 @@
-"""The ring of key pairs in files, one PEM each, `<activation>-<kid>.pem`.
+"""Key pairs in a folder, one PEM each, named `<activation>-<kid>.pem`.
 
-A key is published from the moment that its file is there, signs from its activation on (Unix
-time, seconds) until the next one's, and verifies until its file is gone. The names say all of
-that, so they are read at each use: a change counts at once, in every process, without a restart.
-The times of the files mean nothing.
+A key is published as soon as its file exists, signs from its activation (Unix time) until that of
+the next key, and verifies until its file is deleted. The folder is listed at each use, so that a
+change counts at once, in every process, without a restart.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jwt_server.errors import KeysUnavailable, NotFound
-from jwt_server.files import sync
+from jwt_server.files import sync, write_atomically
 from jwt_server.security import keys
 from jwt_server.security.keys import Jwk, Key, KeyPair, UnusableKey
 
@@ -28,12 +27,10 @@ log = logging.getLogger(__name__)
 
 NAME: Final = re.compile(r"(0|[1-9][0-9]{0,10})-([A-Za-z0-9_-]{43})\.pem", re.ASCII)
 
-DRAFT: Final = ".draft"
-
 
 @dataclass(frozen=True)
 class KeyFile:
-    """A key pair, and from when on it signs (Unix time)."""
+    """A key pair, and the Unix time from which on it signs."""
 
     path: Path
     activation: int
@@ -41,8 +38,8 @@ class KeyFile:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """The folder as it was last looked at."""
+class _Listing:
+    """The folder as it was when last listed."""
 
     names: tuple[str, ...] = ()
     files: tuple[KeyFile, ...] = ()
@@ -50,166 +47,150 @@ class _Seen:
 
 
 @dataclass
-class KeyFiles:
-    """The keys of one folder, for one algorithm."""
+class KeyFolder:
+    """The key set of a folder, for one algorithm."""
 
-    folder: Path
+    path: Path
     algorithm: str
-    _seen: _Seen = field(default=_Seen(), repr=False)
+    _last: _Listing = field(default=_Listing(), repr=False)
 
     def signing_key(self, now: float) -> Key:
-        """The newest key that is active; before any is, the first that will be."""
+        """Return the newest active key; before any is active, the first that will be."""
         return signing_file(self.files(), now).pair.key
 
     def verifying_key(self, header: Mapping[str, Any]) -> Key | None:
-        """The key whose header this is, exactly."""
+        """Return the key with exactly this header."""
         return next((f.pair.key for f in self.files() if f.pair.key.header == header), None)
 
-    def holds(self, key: Key) -> bool:
-        """Whether the file of a key is still there."""
+    def contains(self, key: Key) -> bool:
+        """Return whether the file of this key still exists."""
         return any(file.pair.key is key for file in self.files())
 
     def jwks(self) -> list[Jwk]:
-        """The public half of every key, once where several files hold it."""
+        """Return the public keys, each once even if several files hold it."""
         return list({file.pair.kid: file.pair.jwk for file in self.files()}.values())
 
     def files(self) -> tuple[KeyFile, ...]:
-        """The usable keys by activation. An unusable one is left out, with a line in the log, and
-        tried again at the next use.
+        """Return the usable keys by activation.
 
-        Raises KeysUnavailable where the folder can't be read, or no key is left.
+        An unusable one is logged once, and tried again at each use. Raises KeysUnavailable if the
+        folder can't be read, or has no usable key.
         """
-        names, seen = self.names(), self._seen
-        if names != seen.names or seen.mistakes:
-            files, mistakes = self._loaded(names)
-            for mistake in mistakes:
-                if mistake not in seen.mistakes:
+        names, last = self.names(), self._last
+        if names != last.names or last.mistakes:
+            listing = self._load_all(names)
+            for mistake in listing.mistakes:
+                if mistake not in last.mistakes:
                     log.error("%s", mistake)
-            # One store: threads that race leave a state that was, and the next use mends it.
-            seen = self._seen = _Seen(names, files, mistakes)
-        if not seen.files:
-            raise KeysUnavailable(
-                f"There is no usable key in {self.folder}: the command `keys rotate` makes one."
-            )
-        return seen.files
+            last = self._last = listing  # one assignment, as threads share it
+        if not last.files:
+            raise KeysUnavailable(f"There is no usable key in {self.path}: run `keys rotate`.")
+        return last.files
 
     def mistakes(self) -> list[str]:
-        """What is wrong with what is there, a sentence each."""
-        if not self.folder.exists():
+        """Return what is wrong with the folder, one sentence each; nothing if it is missing."""
+        if not self.path.exists():
             return []
         try:
-            wrong = list(self._loaded(self.names())[1])
+            found = list(self._load_all(self.names()).mistakes)
         except KeysUnavailable as error:
             return [error.cause]
-        if self.folder.stat().st_mode & 0o022:
-            wrong.append(f"Others may write to {self.folder}: chmod 700 {self.folder}.")
-        return wrong
+        if self.path.stat().st_mode & 0o022:
+            found.append(f"Others may write to {self.path}: chmod 700 {self.path}.")
+        return found
 
     def names(self) -> tuple[str, ...]:
-        """The files that are there. Raises KeysUnavailable where the folder can't be read."""
+        """Return the names of the key files. Raises KeysUnavailable if the folder can't be read."""
         try:
-            return tuple(sorted(name for name in os.listdir(self.folder) if name.endswith(".pem")))  # noqa: PTH208 - half the time of pathlib's, and it is spent at each request
+            return tuple(sorted(name for name in os.listdir(self.path) if name.endswith(".pem")))  # noqa: PTH208 - half the time of pathlib's, at each request
         except FileNotFoundError as error:
-            raise KeysUnavailable(
-                f"There is no folder {self.folder}: the command `keys rotate` makes it, and a key."
-            ) from error
+            raise KeysUnavailable(f"There is no folder {self.path}: run `keys rotate`.") from error
         except OSError as error:
-            raise KeysUnavailable(f"{self.folder} can't be read: {error.strerror}.") from error
+            raise KeysUnavailable(f"{self.path} can't be read: {error.strerror}.") from error
 
-    def _loaded(self, names: tuple[str, ...]) -> tuple[tuple[KeyFile, ...], tuple[str, ...]]:
-        known = {file.path.name: file for file in self._seen.files}
+    def _load_all(self, names: tuple[str, ...]) -> _Listing:
+        known = {file.path.name: file for file in self._last.files}
         files: list[KeyFile] = []
         mistakes: list[str] = []
         for name in names:
             try:
-                files.append(known.get(name) or self._load(self.folder / name))
+                files.append(known.get(name) or self._load(self.path / name))
             except (OSError, UnusableKey) as error:
-                mistakes.append(f"The key {self.folder / name} can't be used: {error}")
+                mistakes.append(f"The key {self.path / name} can't be used: {error}")
         files.sort(key=lambda file: (file.activation, file.pair.kid))
-        return tuple(files), tuple(mistakes)
+        return _Listing(names, tuple(files), tuple(mistakes))
 
     def _load(self, path: Path) -> KeyFile:
-        named = NAME.fullmatch(path.name)
-        if named is None:
+        match = NAME.fullmatch(path.name)
+        if match is None:
             raise UnusableKey("Its name is not <activation>-<kid>.pem.")
         mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            raise UnusableKey("It is no regular file.")  # a pipe would be waited for, for ever
+        if not stat.S_ISREG(mode):  # reading a pipe would block
+            raise UnusableKey("It is not a regular file.")
         if mode & 0o077:
             raise UnusableKey(f"Others may read it: chmod 600 {path}.")
         pair = keys.load(self.algorithm, path.read_bytes())
-        if pair.kid != named[2]:
+        if pair.kid != match[2]:
             raise UnusableKey(f"Its kid is {pair.kid}.")
-        return KeyFile(path, int(named[1]), pair)
+        return KeyFile(path, int(match[1]), pair)
 
 
 def signing_file(files: tuple[KeyFile, ...], now: float) -> KeyFile:
-    """Which of the keys signs at this time."""
+    """Return the key that signs at this time."""
     active = [file for file in files if file.activation <= now]
     return active[-1] if active else files[0]
 
 
-def rotate(ring: KeyFiles, now: int, lead: int) -> KeyFile:
-    """Add a key that signs after `lead` seconds, when all who verify know it.
+def rotate(folder: KeyFolder, now: int, lead: int) -> KeyFile:
+    """Add a key that signs in `lead` seconds, or at once if it is the first; create the folder."""
+    folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return _add(folder, now + lead if folder.names() else now)
 
-    A first one signs at once; the folder is made where it is missing.
+
+def revoke(folder: KeyFolder, kid: str, now: int) -> KeyFile | None:
+    """Delete every file of a stolen key.
+
+    If it signs, or no other key exists, first add one that signs at once and return it. Raises
+    NotFound.
     """
-    ring.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return _add(ring, now + lead if ring.names() else now)
-
-
-def revoke(ring: KeyFiles, kid: str, now: int) -> KeyFile | None:
-    """Take a stolen key away, with every copy of it under another activation. Where it signs, or
-    was to be the only one, a new one that signs at once comes first, and is returned.
-
-    Raises NotFound.
-    """
-    files = ring.files()
+    files = folder.files()
     stolen = [file for file in files if file.pair.kid == kid]
     if not stolen:
         raise NotFound(f"There is no key {kid}.")
     new = None
     if len(stolen) == len(files) or signing_file(files, now) in stolen:
-        new = _add(ring, now)
+        new = _add(folder, now)
     for file in stolen:
-        _remove(file)
+        _delete(file)
     return new
 
 
-def prune(ring: KeyFiles, now: int, longest: int) -> list[KeyFile]:
-    """Remove the keys that no live token can need, never the last; those that went.
+def prune(folder: KeyFolder, now: int, longest_ttl: int) -> list[KeyFile]:
+    """Delete the keys whose last token has expired, never the last key, and return them.
 
-    A key's last token is of the second before the next one's activation and lives `longest`
-    seconds. What a killed `rotate` left half written goes, too.
+    The last token of a key is issued in the second before the next key's activation. Files left by
+    a killed `rotate` are deleted, too.
     """
-    gone = [
-        file for file, successor in pairwise(ring.files()) if successor.activation + longest <= now
+    expired = [
+        file
+        for file, successor in pairwise(folder.files())
+        if successor.activation + longest_ttl <= now
     ]
-    for file in gone:
-        _remove(file)
-    for draft in ring.folder.glob(f"*{DRAFT}"):
-        if draft.stat().st_mtime < time.time() - 3600:  # not one that is being written
-            draft.unlink(missing_ok=True)
-    return gone
+    for file in expired:
+        _delete(file)
+    for left in folder.path.glob(".*.pem.tmp-*"):
+        if left.stat().st_mtime < time.time() - 3600:  # not one that is being written
+            left.unlink(missing_ok=True)
+    return expired
 
 
-def _add(ring: KeyFiles, activation: int) -> KeyFile:
-    """Write a new key's file, whole or not at all, for its owner alone."""
-    pair = keys.generate(ring.algorithm)
-    path = ring.folder / f"{activation}-{pair.kid}.pem"
-    draft = path.with_suffix(DRAFT)
-    try:
-        with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-            file.write(keys.dump(pair))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    sync(path.parent)
+def _add(folder: KeyFolder, activation: int) -> KeyFile:
+    pair = keys.generate(folder.algorithm)
+    path = folder.path / f"{activation}-{pair.kid}.pem"
+    write_atomically(path, keys.dump(pair))
     return KeyFile(path, activation, pair)
 
 
-def _remove(file: KeyFile) -> None:
+def _delete(file: KeyFile) -> None:
     file.path.unlink(missing_ok=True)
     sync(file.path.parent)

@@ -1,4 +1,4 @@
-"""The keys that sign access tokens, each for one algorithm: secrets under HS256, key pairs else."""
+"""The keys of access tokens: shared secrets under HS256, key pairs under the other algorithms."""
 
 from __future__ import annotations
 
@@ -25,73 +25,74 @@ RSA_BITS: Final = 3072
 RSA_EXPONENT: Final = 65537
 
 Jwk = dict[str, str]
-PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 class UnusableKey(Exception):
-    """The text says what is wrong with a key; nothing of the key."""
+    """A key can't be used; the text gives the reason and nothing of the key."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """What a token is signed and verified with, and the header that goes with it, exactly."""
+    """What signs and what verifies a token, and the exact JWT header that goes with it."""
 
     header: Mapping[str, str]
     signing: Any = field(repr=False)
     verifying: tuple[Any, ...] = field(repr=False)
 
 
-class KeyRing(Protocol):
-    """Where access tokens get their keys from; what it answers may change at any time."""
+class KeySet(Protocol):
+    """The keys of one algorithm. They may change at any time; methods raise KeysUnavailable."""
 
     algorithm: str
 
     def signing_key(self, now: float) -> Key:
-        """The key that signs at this Unix time. Raises KeysUnavailable."""
+        """Return the key that signs at this Unix time."""
 
     def verifying_key(self, header: Mapping[str, Any]) -> Key | None:
-        """The key whose header this is, exactly; or None. Raises KeysUnavailable."""
+        """Return the key with exactly this header."""
 
-    def holds(self, key: Key) -> bool:
-        """Whether a key that was here is so still. Raises KeysUnavailable."""
+    def contains(self, key: Key) -> bool:
+        """Return whether a key that was returned before may still be used."""
 
     def jwks(self) -> list[Jwk]:
-        """The public keys, for others to verify with (RFC 7517). Raises KeysUnavailable."""
+        """Return the public keys (RFC 7517)."""
 
 
 @dataclass(frozen=True)
-class Secrets:
-    """The ring under HS256: the first secret signs, all verify, none is published."""
+class SharedSecrets:
+    """The key set of HS256: the first secret signs, all verify, none is published."""
 
     secrets: tuple[bytes, ...] = field(repr=False)
     algorithm = "HS256"
 
-    def signing_key(self, now: float) -> Key:
-        """The one key, with all of its secrets; they are swapped by a restart."""
+    @cached_property
+    def _key(self) -> Key:
         return Key({"alg": self.algorithm, "typ": "JWT"}, self.secrets[0], self.secrets)
 
-    def verifying_key(self, header: Mapping[str, Any]) -> Key | None:
-        """The one key, where the header is its own."""
-        key = self.signing_key(0)
-        return key if header == key.header else None
+    def signing_key(self, now: float) -> Key:
+        """Return the only key."""
+        return self._key
 
-    def holds(self, key: Key) -> bool:
-        """Always: the secrets are those of the process."""
+    def verifying_key(self, header: Mapping[str, Any]) -> Key | None:
+        """Return the only key, if the header is its own."""
+        return self._key if header == self._key.header else None
+
+    def contains(self, key: Key) -> bool:
+        """Return true: secrets change with a restart."""
         return True
 
     def jwks(self) -> list[Jwk]:
-        """Nothing: a secret is not to be shared."""
+        """Return nothing: a secret is not published."""
         return []
 
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A private key, and what is said of it to others."""
+    """A private key, and the public half as a JWK with `kid`, `alg` and `use`."""
 
     algorithm: str
-    private: PrivateKey = field(repr=False)
+    private: Any = field(repr=False)
     jwk: Jwk
-    """The public half, with its `kid`, `alg` and `use`."""
 
     @property
     def kid(self) -> str:
@@ -105,91 +106,80 @@ class KeyPair:
         return Key(header, self.private, (self.private.public_key(),))
 
 
+@dataclass(frozen=True)
+class _KeyType:
+    """The key type of an algorithm."""
+
+    generate: Callable[[], Any]
+    is_valid: Callable[[Any], bool]
+    requirement: str
+    to_jwk: Callable[..., dict[str, Any]]
+    members: tuple[str, ...]
+    """What the thumbprint covers (RFC 7638 section 3.2, RFC 8037 section 2)."""
+
+
+KEY_TYPES: Final[Mapping[str, _KeyType]] = {
+    "EdDSA": _KeyType(
+        ed25519.Ed25519PrivateKey.generate,
+        lambda key: isinstance(key, ed25519.Ed25519PrivateKey),
+        "an Ed25519 key",
+        OKPAlgorithm.to_jwk,
+        ("crv", "kty", "x"),
+    ),
+    "ES256": _KeyType(
+        lambda: ec.generate_private_key(ec.SECP256R1()),
+        lambda key: (
+            isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)
+        ),
+        "a key on the curve P-256",
+        ECAlgorithm.to_jwk,
+        ("crv", "kty", "x", "y"),
+    ),
+    "RS256": _KeyType(
+        lambda: rsa.generate_private_key(RSA_EXPONENT, RSA_BITS),
+        lambda key: isinstance(key, rsa.RSAPrivateKey) and key.key_size >= RSA_BITS,
+        f"an RSA key of at least {RSA_BITS} bits",
+        RSAAlgorithm.to_jwk,
+        ("e", "kty", "n"),
+    ),
+}
+ALGORITHMS: Final = (SharedSecrets.algorithm, *KEY_TYPES)
+
+
 def generate(algorithm: str) -> KeyPair:
-    """A fresh key pair for one of PAIRS, whose kid is no option to a command: no dash in front."""
-    while (pair := _pair(algorithm, PAIRS[algorithm].make())).kid.startswith("-"):
+    """Generate a key pair whose kid does not look like an option of a command."""
+    while (pair := _pair(algorithm, KEY_TYPES[algorithm].generate())).kid.startswith("-"):
         pass
     return pair
 
 
 def load(algorithm: str, pem: bytes) -> KeyPair:
-    """The key pair in an unencrypted PEM. Raises UnusableKey where it is none for the algorithm."""
+    """Load an unencrypted PEM. Raises UnusableKey if it is not a key for the algorithm."""
     try:
         private = load_pem_private_key(pem, password=None)
     except (TypeError, ValueError, UnsupportedAlgorithm) as error:
-        raise UnusableKey("It is no PEM of an unencrypted private key.") from error
-    wrong = PAIRS[algorithm].complaint(private)
-    if wrong is not None:
-        raise UnusableKey(wrong)
+        raise UnusableKey("It is not an unencrypted private key in PEM.") from error
+    if not KEY_TYPES[algorithm].is_valid(private):
+        raise UnusableKey(f"{algorithm} needs {KEY_TYPES[algorithm].requirement}.")
     return _pair(algorithm, private)
 
 
 def dump(pair: KeyPair) -> bytes:
-    """The PEM (PKCS #8) that `load` reads."""
-    return pair.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    """Return the PEM (PKCS #8) that `load` reads."""
+    pem: bytes = pair.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return pem
 
 
 def _pair(algorithm: str, private: Any) -> KeyPair:
-    kind = PAIRS[algorithm]
-    full = kind.to_jwk(private.public_key())
-    public = {name: full[name] for name in kind.members}
+    key_type = KEY_TYPES[algorithm]
+    full = key_type.to_jwk(private.public_key(), as_dict=True)
+    public = {name: full[name] for name in key_type.members}
     return KeyPair(
         algorithm, private, public | {"kid": thumbprint(public), "alg": algorithm, "use": "sig"}
     )
 
 
-def thumbprint(required: Jwk) -> str:
-    """The thumbprint of a public key's required members (RFC 7638)."""
-    canonical = json.dumps(required, sort_keys=True, separators=(",", ":")).encode()
+def thumbprint(members: Jwk) -> str:
+    """Return the thumbprint of a public key's required members (RFC 7638)."""
+    canonical = json.dumps(members, sort_keys=True, separators=(",", ":")).encode()
     return base64url_encode(hashlib.sha256(canonical).digest())
-
-
-def _no_ed25519(key: object) -> str | None:
-    return None if isinstance(key, ed25519.Ed25519PrivateKey) else "EdDSA wants an Ed25519 key."
-
-
-def _no_p256(key: object) -> str | None:
-    fits = isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)
-    return None if fits else "ES256 wants a key on the curve P-256."
-
-
-def _no_strong_rsa(key: object) -> str | None:
-    if not isinstance(key, rsa.RSAPrivateKey):
-        return "RS256 wants an RSA key."
-    if key.key_size < RSA_BITS:
-        return f"An RSA key of {key.key_size} bits is too weak, {RSA_BITS} are needed."
-    return None
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """What is particular to the key pairs of one algorithm."""
-
-    make: Callable[[], PrivateKey]
-    complaint: Callable[[object], str | None]
-    to_jwk: Callable[[Any], dict[str, Any]]
-    members: tuple[str, ...]
-    """What its thumbprint is made of (RFC 7638 section 3.2, RFC 8037 section 2)."""
-
-
-PAIRS: Final[Mapping[str, _Kind]] = {
-    "EdDSA": _Kind(
-        ed25519.Ed25519PrivateKey.generate,
-        _no_ed25519,
-        lambda key: OKPAlgorithm.to_jwk(key, as_dict=True),
-        ("crv", "kty", "x"),
-    ),
-    "ES256": _Kind(
-        lambda: ec.generate_private_key(ec.SECP256R1()),
-        _no_p256,
-        lambda key: ECAlgorithm.to_jwk(key, as_dict=True),
-        ("crv", "kty", "x", "y"),
-    ),
-    "RS256": _Kind(
-        lambda: rsa.generate_private_key(RSA_EXPONENT, RSA_BITS),
-        _no_strong_rsa,
-        lambda key: RSAAlgorithm.to_jwk(key, as_dict=True),
-        ("e", "kty", "n"),
-    ),
-}
-ALGORITHMS: Final = (Secrets.algorithm, *PAIRS)

@@ -1,8 +1,8 @@
 """Refresh tokens: opaque to clients, `r1.<session>.<generation>.<MAC>`.
 
-The MAC's key comes from SECRET_KEY, and what it covers holds a nonce that only the session's row
-knows. So neither the database nor the secret alone can make a token, and the database holds none.
-One session, generation and nonce make one token: the same successor for all who ask for it.
+The key of the MAC is derived from SECRET_KEY, and the MAC covers a nonce that only the session's
+row holds: neither the database nor the secret alone can make a token, and the database holds none.
+The same session, generation and nonce always make the same token.
 """
 
 from __future__ import annotations
@@ -19,20 +19,15 @@ from jwt_server.security.primitives import base64url_encode, derive_key
 VERSION: Final = "r1"
 PURPOSE: Final = f"jwt-server refresh token {VERSION}"
 
-NONCE_BYTES: Final = 16
-SESSION_ID_BYTES: Final = 16
-
-SESSION_ID: Final = "[A-Za-z0-9_-]{22}"
-"""How the id of a session looks."""
-
+SESSION_ID_PATTERN: Final = "[A-Za-z0-9_-]{22}"
 FORM: Final = re.compile(
-    rf"{VERSION}\.({SESSION_ID})\.([1-9][0-9]{{0,8}})\.([A-Za-z0-9_-]{{43}})", re.ASCII
+    rf"{VERSION}\.({SESSION_ID_PATTERN})\.([1-9][0-9]{{0,8}})\.([A-Za-z0-9_-]{{43}})", re.ASCII
 )
 
 
 @dataclass(frozen=True)
 class ParsedRefreshToken:
-    """What a refresh token says of itself; nothing of it is verified."""
+    """The parts of a refresh token, not verified."""
 
     session_id: str
     generation: int
@@ -41,48 +36,46 @@ class ParsedRefreshToken:
 
 @dataclass(frozen=True)
 class RefreshTokens:
-    """What it takes to make and to verify refresh tokens."""
+    """Issues and verifies refresh tokens: the first key issues, all verify."""
 
     keys: tuple[bytes, ...] = field(repr=False)
-    """The first makes tokens, all verify."""
 
     @classmethod
     def from_secrets(cls, secret_keys: tuple[bytes, ...]) -> RefreshTokens:
-        """Keys of their own for this purpose (HKDF, RFC 5869), from the service's SECRET_KEYs."""
+        """Derive the keys from the service's secrets."""
         return cls(tuple(derive_key(secret, PURPOSE) for secret in secret_keys))
 
     def issue(self, session_id: str, generation: int, nonce: bytes) -> str:
-        """The token of this generation of the session."""
+        """Return the token of this generation of the session."""
         mac = _mac(self.keys[0], session_id, generation, nonce)
         return f"{VERSION}.{session_id}.{generation}.{mac}"
 
-    def verify(self, shown: ParsedRefreshToken, nonce: bytes) -> bool:
-        """Whether the token is one that this service has made."""
+    def verify(self, token: ParsedRefreshToken, nonce: bytes) -> bool:
+        """Return whether this service has issued the token."""
         return any(
-            hmac.compare_digest(shown.mac, _mac(key, shown.session_id, shown.generation, nonce))
+            hmac.compare_digest(token.mac, _mac(key, token.session_id, token.generation, nonce))
             for key in self.keys
         )
 
 
 def parse(token: str) -> ParsedRefreshToken:
-    """What the token says of itself. Raises RefreshTokenInvalid where it has another form."""
-    found = FORM.fullmatch(token)
-    if found is None:
+    """Split a token into its parts. Raises RefreshTokenInvalid if it has another form."""
+    match = FORM.fullmatch(token)
+    if match is None:
         raise RefreshTokenInvalid
-    return ParsedRefreshToken(found[1], int(found[2]), found[3])
+    return ParsedRefreshToken(match[1], int(match[2]), match[3])
 
 
 def new_session_id() -> str:
-    """A fresh random id, 128 bits."""
-    return secrets.token_urlsafe(SESSION_ID_BYTES)
+    """Generate a session id of 128 bits."""
+    return secrets.token_urlsafe(16)
 
 
 def new_nonce() -> bytes:
-    """A fresh random nonce, 128 bits."""
-    return secrets.token_bytes(NONCE_BYTES)
+    """Generate a nonce of 128 bits."""
+    return secrets.token_bytes(16)
 
 
 def _mac(key: bytes, session_id: str, generation: int, nonce: bytes) -> str:
     covered = f"{VERSION}.{session_id}.{generation}.".encode() + nonce
-    digest = hmac.digest(key, covered, "sha256")
-    return base64url_encode(digest)
+    return base64url_encode(hmac.digest(key, covered, "sha256"))

@@ -1,8 +1,7 @@
-"""Access tokens: compact JWTs (RFC 7519), made here and verified strictly (RFC 8725).
+"""Access tokens: compact JWTs (RFC 7519), verified strictly (RFC 8725).
 
-Whoever verifies decides: the header must be exactly the one that this service writes, so
-`none`, `crit`, `jku`, `x5u`, embedded keys and other algorithms have no way in, and every
-claim must be there and of its type.
+The header must be exactly the one that this service writes, so `none`, `crit`, `jku`, `x5u`,
+embedded keys and other algorithms are refused; every claim must be there and of its type.
 """
 
 from __future__ import annotations
@@ -17,38 +16,29 @@ from typing import Any, Final
 import jwt
 
 from jwt_server.errors import TokenExpired, TokenForged, TokenMalformed
-from jwt_server.security.keys import ALGORITHMS, Key, KeyRing
+from jwt_server.security.keys import ALGORITHMS, Key, KeySet
 from jwt_server.security.primitives import base64url_decode, load_json, parse_id
-from jwt_server.security.refresh_tokens import SESSION_ID
+from jwt_server.security.refresh_tokens import SESSION_ID_PATTERN
 
 MAX_CHARACTERS: Final = 4096
-"""Ours have some 450, under RS256 900; what is longer is not worth decoding."""
-
-MOST_REMEMBERED: Final = 4096
-"""So many verified tokens are remembered, which takes some 4 MB."""
-
-_jws = jwt.PyJWS(algorithms=ALGORITHMS)
+MAX_CACHED: Final = 4096
+"""Verified tokens in the cache, about 4 MB."""
 
 FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
+SESSION_ID: Final = re.compile(SESSION_ID_PATTERN, re.ASCII)
 
-_SID: Final = re.compile(SESSION_ID, re.ASCII)
-
-# The claims and their types; a bool is no int here.
+# The types are exact: a bool is not an int.
 CLAIMS: Final[Mapping[str, type]] = {
-    "iss": str,
-    "aud": str,
-    "sub": str,
-    "iat": int,
-    "exp": int,
-    "jti": str,
-    "sid": str,
+    "iss": str, "aud": str, "sub": str, "iat": int, "exp": int, "jti": str, "sid": str,
     "admin": bool,
-}
+}  # fmt: skip
+
+_jws = jwt.PyJWS(algorithms=ALGORITHMS)
 
 
 @dataclass(frozen=True)
 class TokenSubject:
-    """Whom a verified token was issued to, and in which session."""
+    """The user and the session that a token was issued for."""
 
     user_id: int
     session_id: str
@@ -56,28 +46,27 @@ class TokenSubject:
 
 @dataclass(frozen=True)
 class _Verified:
-    """A token that was found good: whose, by which key, and until when."""
+    """A token that has been verified, by which key."""
 
-    bearer: TokenSubject
+    subject: TokenSubject
     key: Key
     expires_at: int
 
 
 @dataclass(frozen=True)
 class AccessTokens:
-    """What it takes to make and to verify the service's access tokens.
+    """Issues and verifies the access tokens of the service.
 
-    A token that was found good is remembered by its whole text, so that a client that asks often
-    is not decoded each time; its key and its `exp` are looked at each time all the same.
+    Verified tokens are cached by their whole text; key and `exp` are checked each time.
     """
 
-    keys: KeyRing
+    keys: KeySet
     issuer: str
     audience: str
-    _remembered: dict[str, _Verified] = field(default_factory=dict, repr=False, compare=False)
+    _cache: dict[str, _Verified] = field(default_factory=dict, repr=False, compare=False)
 
-    def issue(self, bearer: TokenSubject, *, admin: bool, now: int, ttl: int) -> str:
-        """A signed token for the user, good from `now` (Unix time) for `ttl` seconds.
+    def issue(self, subject: TokenSubject, *, admin: bool, now: int, ttl: int) -> str:
+        """Sign a token that is valid from `now` (Unix time) for `ttl` seconds.
 
         Raises KeysUnavailable.
         """
@@ -85,64 +74,55 @@ class AccessTokens:
         claims = {
             "iss": self.issuer,
             "aud": self.audience,
-            "sub": str(bearer.user_id),
+            "sub": str(subject.user_id),
             "iat": now,
             "exp": now + ttl,
             "jti": secrets.token_urlsafe(16),
-            "sid": bearer.session_id,
+            "sid": subject.session_id,
             "admin": admin,
         }
         payload = json.dumps(claims, separators=(",", ":")).encode()
         return _jws.encode(payload, key.signing, self.keys.algorithm, dict(key.header))
 
     def verify(self, token: str, now: float) -> TokenSubject:
-        """Whom the token was issued to.
+        """Return the subject of a valid access token.
 
-        Raises TokenMalformed, TokenForged or TokenExpired, or KeysUnavailable; a token is expired
-        from the second of its `exp` on, without leeway.
+        A token is expired from the second of its `exp` on, without leeway. Raises TokenMalformed,
+        TokenForged, TokenExpired or KeysUnavailable.
         """
-        verified = self._remembered.get(token)
-        if verified is None or not self.keys.holds(verified.key):
-            verified = self._verified(token)
-            self._remember(token, verified)
+        verified = self._cache.get(token)
+        if verified is None or not self.keys.contains(verified.key):
+            verified = self._verify(token)
+            if len(self._cache) >= MAX_CACHED:
+                self._cache.clear()  # atomic, for the other threads
+            self._cache[token] = verified
         if verified.expires_at <= now:
-            self._remembered.pop(token, None)
+            self._cache.pop(token, None)
             raise TokenExpired
-        return verified.bearer
+        return verified.subject
 
-    def _remember(self, token: str, verified: _Verified) -> None:
-        if len(self._remembered) >= MOST_REMEMBERED:
-            self._remembered.clear()  # one step, whatever other threads do; they verify again
-        self._remembered[token] = verified
-
-    def _verified(self, token: str) -> _Verified:
-        header, payload, signature = _decoded(token)
-        key = self._signed_by(token, header, signature)
-        if key is None:
+    def _verify(self, token: str) -> _Verified:
+        header, payload, signature = _decode(token)
+        key = self.keys.verifying_key(header)
+        if key is None or not self._is_signature(signature, token, key):
             raise TokenForged
-        claims = _checked(payload)
+        claims = _check_types(payload)
         if claims["iss"] != self.issuer or claims["aud"] != self.audience:
             raise TokenForged
-        if "nbf" in claims:  # not of ours; who writes it wants it heeded (RFC 7519 section 4.1.5)
+        if "nbf" in claims:  # this service issues none, and does not evaluate it
             raise TokenForged
-        return _Verified(TokenSubject(int(claims["sub"]), claims["sid"]), key, claims["exp"])
+        subject = TokenSubject(int(claims["sub"]), claims["sid"])
+        return _Verified(subject, key, claims["exp"])
 
-    def _signed_by(self, token: str, header: Any, signature: bytes) -> Key | None:
-        """The key that has made the signature. PyJWT's algorithm is asked straight: its `decode`
-        would take the token apart once more, and takes four times as long.
-        """
-        key = self.keys.verifying_key(header)
-        if key is None:
-            return None
+    def _is_signature(self, signature: bytes, token: str, key: Key) -> bool:
+        """Verify with PyJWT's algorithm itself, as its `decode` would parse the token again."""
         signed = token.rpartition(".")[0].encode()
-        verify = _jws.get_algorithm_by_name(self.keys.algorithm).verify
-        return key if any(verify(signed, each, signature) for each in key.verifying) else None
+        algorithm = _jws.get_algorithm_by_name(self.keys.algorithm)
+        return any(algorithm.verify(signed, each, signature) for each in key.verifying)
 
 
-def _decoded(token: str) -> tuple[Any, Any, bytes]:
-    """Header and payload as JSON values, and the signature, from a token of canonical form; nothing
-    is verified.
-    """
+def _decode(token: str) -> tuple[Any, Any, bytes]:
+    """Decode header, payload and signature, none of them verified. Raises TokenMalformed."""
     if len(token) > MAX_CHARACTERS or not FORM.fullmatch(token):
         raise TokenMalformed
     header, payload, signature = token.split(".")
@@ -156,11 +136,11 @@ def _decoded(token: str) -> tuple[Any, Any, bytes]:
         raise TokenMalformed from error
 
 
-def _checked(claims: Any) -> Mapping[str, Any]:
+def _check_types(claims: Any) -> Mapping[str, Any]:
     if not isinstance(claims, dict) or any(
         type(claims.get(name)) is not kind for name, kind in CLAIMS.items()
     ):
         raise TokenMalformed
-    if parse_id(claims["sub"]) is None or not _SID.fullmatch(claims["sid"]):
+    if parse_id(claims["sub"]) is None or not SESSION_ID.fullmatch(claims["sid"]):
         raise TokenMalformed
     return claims

@@ -8,9 +8,7 @@ from typing import Final
 import flask_swagger_ui
 from flask import Blueprint, Response, current_app, render_template, request, send_from_directory
 
-from jwt_server import sqlite
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable, NotFound
-from jwt_server.files import require_room
 from jwt_server.web.openapi import document
 from jwt_server.web.operations import raises, returns
 from jwt_server.web.responses import PlainResponse, json_response
@@ -50,8 +48,7 @@ def ready() -> str:
     key can sign.
     """
     service = current_service()
-    sqlite.check(service.settings.database)
-    require_room(service.settings.database)
+    service.database.check()
     service.tokens.keys.signing_key(service.clock())
     return "ready"
 

@@ -11,7 +11,7 @@ from flask_cors import CORS
 from werkzeug.routing import BaseConverter, IntegerConverter
 
 from jwt_server.security.primitives import ID_PATTERN, MAX_ID
-from jwt_server.security.refresh_tokens import SESSION_ID
+from jwt_server.security.refresh_tokens import SESSION_ID_PATTERN
 from jwt_server.web.middleware import CLIENT_ADDRESS, METHODS, RULE
 from jwt_server.web.responses import PlainResponse
 
@@ -30,8 +30,8 @@ class IdConverter(IntegerConverter):
 class SessionConverter(BaseConverter):
     """The id of a session in a path."""
 
-    regex = SESSION_ID
-    schema: Final = {"type": "string", "pattern": f"^{SESSION_ID}$"}
+    regex = SESSION_ID_PATTERN
+    schema: Final = {"type": "string", "pattern": f"^{SESSION_ID_PATTERN}$"}
 
 
 def init_app(app: Flask, origins: tuple[str, ...]) -> None:

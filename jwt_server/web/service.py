@@ -14,8 +14,8 @@ from jwt_server.database import Connection, Database
 from jwt_server.errors import ConfigurationError
 from jwt_server.metrics import Metrics, create_metrics
 from jwt_server.security.hash_queue import HashQueue
-from jwt_server.security.key_files import KeyFiles
-from jwt_server.security.keys import KeyRing, Secrets
+from jwt_server.security.key_files import KeyFolder
+from jwt_server.security.keys import KeySet, SharedSecrets
 from jwt_server.security.passwords import Hasher
 from jwt_server.security.rate_limits import DAY, RateLimits
 from jwt_server.security.refresh_tokens import RefreshTokens
@@ -46,7 +46,7 @@ class Service:
 
 def create_service(settings: Settings, clock: Callable[[], float]) -> Service:
     """Create the parts for these settings. Raises ConfigurationError for unusable keys."""
-    keys = load_key_ring(settings)
+    keys = load_keys(settings)
     metrics = create_metrics()
     queue = HashQueue(
         settings.hash_concurrency,
@@ -58,7 +58,7 @@ def create_service(settings: Settings, clock: Callable[[], float]) -> Service:
     )
     return Service(
         settings,
-        Database(settings.database, spent=metrics.database.observe),
+        Database(settings.database, observe_seconds=metrics.database.observe),
         AccessTokens(keys, settings.jwt_issuer, settings.jwt_audience),
         RefreshTokens.from_secrets(settings.secret_keys),
         Hasher(settings.salt_rounds, queue),
@@ -73,17 +73,17 @@ def create_service(settings: Settings, clock: Callable[[], float]) -> Service:
     )
 
 
-def load_key_ring(settings: Settings) -> KeyRing:
+def load_keys(settings: Settings) -> KeySet:
     """Load the keys of access tokens.
 
     Raises ConfigurationError with a line for each key that can't be used.
     """
-    if settings.jwt_algorithm == Secrets.algorithm:
-        return Secrets(settings.jwt_secrets)
-    ring = KeyFiles(settings.jwt_keys_dir, settings.jwt_algorithm)
-    if mistakes := ring.mistakes():
+    if settings.jwt_algorithm == SharedSecrets.algorithm:
+        return SharedSecrets(settings.jwt_secrets)
+    folder = KeyFolder(settings.jwt_keys_dir, settings.jwt_algorithm)
+    if mistakes := folder.mistakes():
         raise ConfigurationError(mistakes)
-    return ring
+    return folder
 
 
 def current_service() -> Service:

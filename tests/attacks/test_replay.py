@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jwt_server.security import key_files
-from jwt_server.security.key_files import KeyFiles
+from jwt_server.security.key_files import KeyFolder
 from tests.attacks.target import (
     FORGED,
     OF_DISABLED,
@@ -170,7 +170,7 @@ def test_a_token_of_a_revoked_key_is_refused_at_once_in_every_worker(tmp_path: P
         for token in (tokens["access_token"], target.good):
             assert is_accepted(target, token)
             assert is_accepted(worker, token)  # both have cached it
-        ring = KeyFiles(tmp_path / "keys", "EdDSA")  # as `keys revoke` does
+        ring = KeyFolder(tmp_path / "keys", "EdDSA")  # as `keys revoke` does
         assert key_files.revoke(ring, target.header["kid"], int(time.time()))
 
         for token in (tokens["access_token"], target.good, target.sign()):

@@ -14,7 +14,7 @@ from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from tests.helpers.app import MakeApp
 from tests.helpers.factories import CREDENTIALS
-from tests.helpers.server import BASE_ENVIRONMENT, flask
+from tests.helpers.server import flask
 
 
 @pytest.fixture
@@ -80,13 +80,6 @@ def test_init_db_does_not_change_another_file(fresh: Flask, settings: Settings) 
     assert code == 1
     assert "file is not a database" in output
     assert settings.database.read_text() == content
-
-
-def test_flask_finds_the_commands(tmp_path: Path) -> None:
-    done = flask(tmp_path, BASE_ENVIRONMENT, "--help")
-
-    assert done.returncode == 0
-    assert "init-db" in done.stdout
 
 
 def test_a_wrong_setting_is_one_line_and_exit_code_3(tmp_path: Path) -> None:

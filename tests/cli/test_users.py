@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,6 @@ from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 
-from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.errors import LastAdmin
 from jwt_server.security import policy
@@ -283,22 +281,22 @@ CHANGES: dict[str, Callable[[Connection, int], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_one_of_two_admins_is_kept_when_both_are_changed_at_once(
-    db: Connection, settings: Settings, change: str
+    db: Connection, database: Database, change: str
 ) -> None:
     for number in range(10):  # enough for a race to show
         pair = [add_user(db, f"{letter}{number}", password_hash="-") for letter in "ab"]
         db.driver.execute("UPDATE users SET admin = id IN (?, ?), disabled = 0", pair)
-        assert count_refused(settings, pair, CHANGES[change]) == 1
+        assert count_refused(database, pair, CHANGES[change]) == 1
 
 
 def count_refused(
-    settings: Settings, pair: list[int], change: Callable[[Connection, int], object]
+    database: Database, pair: list[int], change: Callable[[Connection, int], object]
 ) -> int:
     """Change both users at the same time, and count who is kept as the last admin."""
     barrier = threading.Barrier(2)
 
     def is_refused(user_id: int) -> bool:
-        with closing(Database(settings.database)) as database, database.connection() as db:
+        with database.connection() as db:
             user_rows.find_by_id(db, user_id)
             barrier.wait(timeout=10)
             try:

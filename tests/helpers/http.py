@@ -13,6 +13,9 @@ from werkzeug.datastructures import Headers
 
 from tests.helpers.server import Server
 
+TIMEOUT = 30
+"""Seconds without an answer after which a test fails."""
+
 
 @dataclass(frozen=True)
 class Response:
@@ -49,7 +52,9 @@ def send_to_server(
     sent = dict(headers or {})
     if content_type is not None:
         sent["Content-Type"] = content_type
-    with closing(http.client.HTTPConnection(server.host, server.port, timeout=10)) as connection:
+    with closing(
+        http.client.HTTPConnection(server.host, server.port, timeout=TIMEOUT)
+    ) as connection:
         connection.request(method, path, data, sent)
         response = connection.getresponse()
         return Response(response.status, Headers(response.getheaders()), response.read())

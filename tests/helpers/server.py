@@ -1,14 +1,15 @@
-"""A real gunicorn for tests: started, asked, and stopped."""
+"""A real gunicorn for tests."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests.helpers.secrets import find_secrets
 
 ROOT = Path(__file__).parent.parent.parent
 GUNICORN: tuple[str, ...] = (sys.executable, "-m", "gunicorn")
-START_SECONDS = 20
+START_SECONDS = 60
 
 BASE_ENVIRONMENT = {"SECRET_KEY": SECRET_KEY.decode(), "JWT_SECRET": JWT_SECRET.decode()}
 
@@ -43,7 +44,7 @@ class Server:
         return self.log_file.read_text()
 
     def raw(self, data: bytes) -> bytes:
-        """Send bytes as they are, say that there are no more, and read to the end."""
+        """Send bytes as they are, close the sending side, and return all that comes back."""
         with socket.create_connection((self.host, self.port), timeout=10) as connection:
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
@@ -53,21 +54,21 @@ class Server:
         return b"".join(chunks)
 
     def workers(self) -> list[int]:
-        """The process ids of the workers."""
+        """Return the process IDs of the workers."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in children.split()]
 
 
 def environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:
-    """What a process of ours gets, and nothing of what the tests' own process has."""
+    """Return the environment of a process of the service, without that of the tests' process."""
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
         "DATABASE_URL": f"sqlite:///{folder}/server.db",
         "SALT_ROUNDS": "4",
         "WORKERS": "2",
-        **{name.upper(): str(most) for name, most in UNTHROTTLED.items()},
-        "METRICS_PORT": "0",  # many run at once
+        **{name.upper(): str(limit) for name, limit in UNTHROTTLED.items()},
+        "METRICS_PORT": "0",  # many servers run at once
         **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
         **extra,
     }
@@ -89,7 +90,7 @@ def flask(
 
 
 def gunicorn(folder: Path, extra: Mapping[str, str], log_file: Path) -> subprocess.Popen[bytes]:
-    """Start gunicorn with the house's own configuration."""
+    """Start gunicorn with the configuration of the checkout."""
     with log_file.open("wb") as log:
         return subprocess.Popen(  # noqa: S603 - our own command
             [*GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"],
@@ -101,16 +102,21 @@ def gunicorn(folder: Path, extra: Mapping[str, str], log_file: Path) -> subproce
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nothing listens on.
+
+    It is below the ports that the system gives to clients, and random, as tests run in parallel.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager
 def running(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
-    """A server with a fresh database and the demo user, signed in as `token` says, for the length
-    of a `with` block.
+    """Run a server with a fresh database and the demo user, signed in with the session of
+    `token()`.
     """
     create_database(folder / "server.db")
     with started(folder, extra) as server:
@@ -119,61 +125,69 @@ def running(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
 
 @contextmanager
 def started(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
-    """A server with the database that is there."""
+    """Run a server with the database that is in the folder."""
     port = free_port()
     log_file = folder / "server.log"
     process = gunicorn(folder, {**extra, "PORT": str(port)}, log_file)
-    with answering(port, process, log_file, 60) as server:  # twice gunicorn's own patience
+    with answering(port, process, log_file) as server:
         yield server
     assert find_secrets(log_file.read_text()) == []
 
 
 @contextmanager
 def answering(
-    port: int, process: subprocess.Popen[bytes], log_file: Path, patience: float
+    port: int, process: subprocess.Popen[bytes], log_file: Path, stop_seconds: float = 60
 ) -> Iterator[Server]:
-    """A server that was just started, once it answers; its end may take so many seconds."""
+    """Yield a server once it answers; stop it within `stop_seconds` afterwards."""
     try:
         wait_for(port, process, log_file)
         yield Server("127.0.0.1", port, process, log_file)
     finally:
         process.terminate()
-        process.wait(timeout=patience)
+        process.wait(timeout=stop_seconds)
 
 
-def until(true: Callable[[], bool], seconds: float) -> None:
-    """Wait for something, no longer than so."""
+def until(condition: Callable[[], bool], seconds: float) -> None:
+    """Poll until a condition is true; fail after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 def wait_until_open(port: int, process: subprocess.Popen[bytes], log_file: Path) -> None:
-    """Wait until somebody takes connections."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
+    """Wait until a process accepts connections."""
+
+    def is_open() -> bool:
+        with suppress(OSError):
             socket.create_connection(("127.0.0.1", port), timeout=5).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise AssertionError(f"nothing has started:\n{log_file.read_text()}")
+            return True
+        return False
+
+    _wait(is_open, process, log_file)
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], log_file: Path) -> None:
-    """Wait until a worker answers."""
+    """Wait until a worker of the service answers."""
+
+    def answers() -> bool:
+        with (
+            suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), timeout=5) as connection,
+        ):
+            connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            return b"alive" in connection.recv(65536)
+        return False
+
+    _wait(answers, process, log_file)
+
+
+def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes], log_file: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-                connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
-                if b"alive" in connection.recv(65536):
-                    return
-        except OSError:
-            time.sleep(0.05)
-    raise AssertionError(f"the server did not start:\n{log_file.read_text()}")
+    while not condition():
+        assert process.poll() is None, f"it has ended:\n{log_file.read_text()}"
+        assert time.monotonic() < deadline, f"it did not start:\n{log_file.read_text()}"
+        time.sleep(0.05)
 
 
 def wait_for_workers(server: Server, count: int, gone: Sequence[int] = ()) -> list[int]:

@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from jwt_server.backups.drafts import PREFIX
 from tests.cli.test_backup import is_whole
 from tests.cli.test_migrate import asked
 from tests.helpers.factories import bearer
@@ -154,7 +153,7 @@ def test_nothing_is_restored_while_the_service_runs(tmp_path: Path, busy: bool) 
     assert (done.returncode, answer.status) == (1, 200)
     assert done.stderr.endswith("is in use: stop the service first.\n")
     assert not list(tmp_path.glob("*.replaced-*"))
-    assert not list(tmp_path.glob(f"{PREFIX}*"))
+    assert not list(tmp_path.glob(".*.tmp-*"))
     [(kept,)] = asked(tmp_path / "server.db", "SELECT count(*) FROM users")
     assert kept == 1 + sum(len(each.users) for each in clients)
 
@@ -199,7 +198,7 @@ def test_a_killed_backup_leaves_a_whole_file_or_none(tmp_path: Path, seconds: fl
     last = tmp_path / "backups" / "last.db"
     assert flask(tmp_path, SETTINGS, "backup", str(last)).returncode == 0
     assert is_whole(last)
-    assert not list(last.parent.glob(f"{PREFIX}*"))  # what the killed have left is gone
+    assert not list(last.parent.glob(".*.tmp-*"))  # what the killed have left is gone
     assert not list(last.parent.glob("*-wal"))
 
 
@@ -225,6 +224,6 @@ def test_a_killed_restore_leaves_the_old_database_or_the_new_one(
     assert "old" in states
     assert flask(tmp_path, SETTINGS, "restore", str(tmp_path / "first")).returncode == 0
     assert asked(path, "SELECT username FROM users") == [("travis",)]
-    assert not list(tmp_path.glob(f"{PREFIX}*"))
+    assert not list(tmp_path.glob(".*.tmp-*"))
     with started(tmp_path, SETTINGS) as server:
         assert send_to_server(server, "GET", "/readyz").status == 200

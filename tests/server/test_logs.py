@@ -1,4 +1,4 @@
-"""The log: what a line tells, in both formats, and that nobody outside can write into it."""
+"""The log: its lines in both formats; clients can neither write into it nor leak secrets."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from flask.testing import FlaskClient
 from gunicorn.config import Config
 
 from jwt_server.audit import Action
-from jwt_server.config import Settings
+from jwt_server.config import Settings, load_settings
 from jwt_server.database import Connection
 from jwt_server.gunicorn.logger import Logger
 from jwt_server.logs import formatter
 from tests.helpers.app import Clock, MakeApp
+from tests.helpers.databases import create_database
 from tests.helpers.factories import CREDENTIALS, bearer, spoil, token
 from tests.helpers.http import send_to_server
 from tests.helpers.secrets import find_secrets
@@ -35,12 +36,9 @@ from tests.helpers.server import (
     BASE_ENVIRONMENT,
     GUNICORN,
     ROOT,
-    Server,
     answering,
     environment,
-    flask,
     free_port,
-    running,
 )
 
 Lines = Callable[[], list[str]]
@@ -53,21 +51,27 @@ def log_format(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def lines(log_format: str) -> Iterator[Lines]:
-    """Gives the lines that were written in that format since it was last asked."""
+    with captured(log_format) as new_lines:
+        yield new_lines
+
+
+@contextmanager
+def captured(log_format: str) -> Iterator[Lines]:
+    """Return the lines logged in that format since the last call."""
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(formatter(log_format))
     logging.getLogger().addHandler(handler)
-    logging.getLogger("jwt_server").setLevel(logging.INFO)  # pytest's own root is not the service's
+    logging.getLogger("jwt_server").setLevel(logging.INFO)  # pytest's root logger has another
 
-    def taken() -> list[str]:
+    def new_lines() -> list[str]:
         text = written.getvalue()
         written.seek(0)
         written.truncate()
         assert text == "" or text.endswith("\n")
         return text.split("\n")[:-1]
 
-    yield taken
+    yield new_lines
     logging.getLogger("jwt_server").setLevel(logging.NOTSET)
     logging.getLogger().removeHandler(handler)
 
@@ -76,8 +80,8 @@ only_json = pytest.mark.parametrize("log_format", ["json"], indirect=True)
 only_text = pytest.mark.parametrize("log_format", ["text"], indirect=True)
 
 
-def told(line: str) -> dict[str, Any]:
-    """What a line of JSON tells; each member once."""
+def parse(line: str) -> dict[str, Any]:
+    """Parse a line of JSON, whose members must be unique."""
 
     def once(members: list[tuple[str, Any]]) -> dict[str, Any]:
         assert len(dict(members)) == len(members)
@@ -88,14 +92,14 @@ def told(line: str) -> dict[str, Any]:
 
 
 @only_json
-def test_a_request_is_one_line_with_all_its_facts(
+def test_a_request_is_one_json_line(
     client: FlaskClient, travis: dict[str, str], lines: Lines
 ) -> None:
     before = time.time()
     client.get("/pets/1?name=x", headers=travis | {"X-Request-ID": "abcd-1234"})
     [line] = lines()
 
-    facts = told(line)
+    facts = parse(line)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", facts["time"])
     at = datetime.fromisoformat(facts.pop("time"))
     assert at.tzinfo == UTC
@@ -117,7 +121,7 @@ def test_a_request_is_one_line_with_all_its_facts(
 
 
 @only_text
-def test_for_people_it_is_one_line_too(
+def test_a_request_is_one_text_line(
     client: FlaskClient, travis: dict[str, str], lines: Lines
 ) -> None:
     client.get("/pets/1?name=x", headers=travis | {"X-Request-ID": "abcd-1234"})
@@ -133,7 +137,7 @@ def test_for_people_it_is_one_line_too(
 
 
 @only_json
-def test_who_signs_in_and_who_is_refused_is_told(
+def test_request_lines_have_the_user_and_the_error_code(
     client: FlaskClient, travis: dict[str, str], lines: Lines
 ) -> None:
     client.post("/auth", data=CREDENTIALS)
@@ -142,7 +146,7 @@ def test_who_signs_in_and_who_is_refused_is_told(
     client.get("/nowhere", headers=travis)
     client.get("/me", headers=travis)
 
-    requests = [each for each in map(told, lines()) if each["logger"] == "jwt_server.access"]
+    requests = [each for each in map(parse, lines()) if each["logger"] == "jwt_server.access"]
     found = [(each["status"], each["code"], each["user_id"]) for each in requests]
     assert found == [
         (200, None, 1),
@@ -167,16 +171,16 @@ def test_who_signs_in_and_who_is_refused_is_told(
     ],
 )
 @pytest.mark.usefixtures("database")
-def test_the_address_is_the_clients_where_a_proxy_is_believed(
+def test_the_address_is_the_clients_if_the_proxy_is_trusted(
     make_app: MakeApp, lines: Lines, trusted: int, forwarded: str, address: str
 ) -> None:
     client = make_app(trusted_proxies=trusted).test_client()
     client.get("/healthz", environ_overrides={"HTTP_X_FORWARDED_FOR": forwarded})
 
-    assert told(lines()[-1])["address"] == address
+    assert parse(lines()[-1])["address"] == address
 
 
-def test_every_other_line_has_the_requests_id(
+def test_all_lines_of_a_request_have_its_id(
     client: FlaskClient, db: Connection, lines: Lines, log_format: str
 ) -> None:
     db.driver.execute("UPDATE users SET password_hash = 'x'")
@@ -192,26 +196,26 @@ def test_every_other_line_has_the_requests_id(
     assert "no such table: pets" in "".join(failed)
     for id_, found in (("unusable", unusable), ("no-table", failed)):
         if log_format == "json":
-            assert {told(line)["request_id"] for line in found} == {id_}
+            assert {parse(line)["request_id"] for line in found} == {id_}
         else:
             assert all(f"[{id_}]" in line for line in found if not line.startswith("    "))
 
 
-def test_a_line_of_no_request_has_no_id(lines: Lines, log_format: str) -> None:
+def test_a_line_outside_of_requests_has_no_id(lines: Lines, log_format: str) -> None:
     logging.getLogger("somewhere").warning("hello")
 
     [line] = lines()
     if log_format == "json":
-        assert "request_id" not in told(line)
+        assert "request_id" not in parse(line)
     else:
         assert line.endswith("WARNING somewhere [-] hello")
 
 
 @only_json
-def test_what_a_line_adds_is_kept_by_name(lines: Lines) -> None:
+def test_extra_fields_are_members_of_the_json(lines: Lines) -> None:
     logging.getLogger("somewhere").warning("hello", extra={"user": 5, "at": Path("x")})
 
-    facts = told(lines()[0])
+    facts = parse(lines()[0])
     assert (facts["message"], facts["user"]) == ("hello", 5)
 
 
@@ -264,73 +268,80 @@ PLACES: dict[str, Callable[[str], dict[str, Any]]] = {
 }
 
 
+Both = Callable[[], tuple[list[str], list[str]]]
+
+
+@pytest.fixture
+def both() -> Iterator[Both]:
+    """Return the lines logged since the last call, as JSON and as text."""
+    with captured("json") as as_json, captured("text") as as_text:
+        yield lambda: (as_json(), as_text())
+
+
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize("place", PLACES)
-def test_nothing_that_a_client_sends_gets_into_the_log(
-    make_app: MakeApp, lines: Lines, log_format: str, place: str
-) -> None:
+def test_no_text_of_a_client_gets_into_the_log(make_app: MakeApp, both: Both, place: str) -> None:
     client = make_app(trusted_proxies=1).test_client()
-    lines()
+    both()
     for text in INJECTIONS.values():
         client.post("/auth", **PLACES[place](text))
 
-        found = lines()
-        assert len(found) in {1, 2}  # a sign-in that failed is also in the audit log
-        for line, logger in zip(
-            found[::-1], ("jwt_server.access", "jwt_server.audit"), strict=False
-        ):
+        json_lines, text_lines = both()
+        assert len(json_lines) == len(text_lines)
+        assert len(json_lines) in {1, 2}  # a sign-in that failed is also in the audit log
+        loggers = ("jwt_server.access", "jwt_server.audit")
+        for line, logger in zip(json_lines[::-1], loggers, strict=False):
+            assert parse(line)["logger"] == logger
+        for line in json_lines + text_lines:
             assert line.isprintable()
             assert "forged" not in line
-            assert (told(line)["logger"] == logger) if log_format == "json" else (logger in line)
 
 
-@pytest.mark.parametrize("text", INJECTIONS.values(), ids=INJECTIONS)
-def test_a_text_from_outside_that_is_logged_stays_one_line(
-    lines: Lines, log_format: str, text: str
-) -> None:
-    logging.getLogger("somewhere").error("They said %s", text)
+def test_a_logged_text_stays_one_line(both: Both) -> None:
+    for text in INJECTIONS.values():
+        logging.getLogger("somewhere").error("They said %s", text)
 
-    [line] = lines()
-    assert line.isprintable()
-    if log_format == "json":
-        assert told(line)["message"] == f"They said {text}"
-    else:
-        assert "ERROR somewhere [-] They said " in line
+        [json_line], [text_line] = both()
+        assert json_line.isprintable()
+        assert text_line.isprintable()
+        assert parse(json_line)["message"] == f"They said {text}"
+        assert "ERROR somewhere [-] They said " in text_line
 
 
-@pytest.mark.parametrize("text", INJECTIONS.values(), ids=INJECTIONS)
-def test_an_exception_can_not_pass_for_a_line(
-    app: Flask, lines: Lines, log_format: str, text: str
-) -> None:
-    def broken() -> None:
-        raise RuntimeError(text)
+def test_an_exception_cannot_pass_for_a_line(app: Flask, both: Both) -> None:
+    texts = iter(INJECTIONS.values())
 
-    app.before_request_funcs.setdefault(None, []).insert(0, broken)
-    app.test_client().get("/healthz")
+    def fail() -> None:
+        raise RuntimeError(next(texts))
 
-    first, *more, last = lines()
-    assert "unexpected error" in first
-    assert "GET - 500 " in last.replace('"', " ")
-    for line in (first, *more, last):
-        assert line.isprintable()
-    if log_format == "json":
-        assert more == []
-        assert told(first)["exc_info"].endswith(f"RuntimeError: {text}")
-    else:
+    app.before_request_funcs.setdefault(None, []).insert(0, fail)
+    for text in INJECTIONS.values():
+        app.test_client().get("/healthz")
+
+        json_lines, text_lines = both()
+        error, access = map(parse, json_lines)
+        assert "unexpected error" in error["message"]
+        assert error["exc_info"].endswith(f"RuntimeError: {text}")
+        assert access["status"] == 500
+        first, *more, last = text_lines
+        assert "unexpected error" in first
+        assert "GET - 500 " in last
         assert more
         assert all(line.startswith("    ") for line in more)
+        assert all(line.isprintable() for line in json_lines + text_lines)
 
 
-def test_nor_can_a_stack(lines: Lines, log_format: str) -> None:
+def test_a_stack_cannot_pass_for_a_line(both: Both) -> None:
     logging.getLogger("somewhere").error("x\nforged", stack_info=True)
 
-    first, *more = lines()
+    [json_line], [first, *more] = both()
+    assert json_line.isprintable()
     assert first.isprintable()
+    assert more
     assert all(line.startswith("    ") for line in more)
-    assert bool(more) == (log_format == "text")
 
 
-def test_nothing_secret_is_logged(client: FlaskClient, clock: Clock, lines: Lines) -> None:
+def test_no_secret_is_logged(client: FlaskClient, clock: Clock, lines: Lines) -> None:
     as_json = {"Accept": "application/json"}
     first = client.post("/auth", json=CREDENTIALS, headers=as_json).get_json()
     headers = bearer(first["access_token"])
@@ -372,33 +383,54 @@ def test_nothing_secret_is_logged(client: FlaskClient, clock: Clock, lines: Line
         BASE_ENVIRONMENT["JWT_SECRET"],
     ],
 )
-def test_a_leak_would_be_found(secret: str) -> None:
+def test_the_search_for_secrets_finds_each_kind(secret: str) -> None:
     assert find_secrets(f"something {secret}") != []
 
 
 @pytest.fixture
-def gunicorns_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
-    """Where gunicorn's lines go, as it was when the test ends."""
+def gunicorn_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Restore gunicorn's log after the test."""
     for name, value in BASE_ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     log = logging.getLogger("gunicorn.error")
     before, propagates = list(log.handlers), log.propagate
-    yield log
+    yield
     log.handlers, log.propagate = before, propagates
 
 
-def test_gunicorn_does_not_log_what_a_bad_request_holds(
-    capsys: pytest.CaptureFixture[str], gunicorns_log: logging.Logger
-) -> None:
+@pytest.mark.usefixtures("gunicorn_log")
+def test_gunicorn_does_not_log_parts_of_bad_requests(capsys: pytest.CaptureFixture[str]) -> None:
     log = Logger(Config())  # type: ignore[no-untyped-call]  # gunicorn has no types
     log.warning("Invalid request from ip=2001:db8::1: Invalid HTTP Header: 'Bearer mypassword'")
     log.exception("Error handling request %s %s", "GET", "/?password=mypassword")
     log.warning("another: warning: %s", "as it is")
 
     first, second, third = capsys.readouterr().err.splitlines()
-    assert told(first)["message"] == "Invalid request from ip=2001:db8::1: Invalid HTTP Header"
-    assert told(second)["message"] == "Error handling request"
-    assert told(third)["message"] == "another: warning: as it is"
+    assert parse(first)["message"] == "Invalid request from ip=2001:db8::1: Invalid HTTP Header"
+    assert parse(second)["message"] == "Error handling request"
+    assert parse(third)["message"] == "another: warning: as it is"
+
+
+@pytest.mark.usefixtures("gunicorn_log")
+def test_gunicorn_logs_text_if_the_service_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOG_FORMAT", "text")
+    Logger(Config()).warning("hello")  # type: ignore[no-untyped-call]  # as above
+
+    assert re.fullmatch(
+        r"\d{4}-\S+ \S+ WARNING gunicorn.error \[-\] hello\n", capsys.readouterr().err
+    )
+
+
+@pytest.mark.usefixtures("gunicorn_log")
+@pytest.mark.parametrize(("terminal", "expected"), [(True, "text"), (False, "json")])
+def test_the_default_format_is_text_on_a_terminal_and_json_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, expected: str
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+
+    assert load_settings().log_format == expected
 
 
 BAD = (
@@ -414,8 +446,18 @@ BAD = (
 )
 
 
-def test_gunicorns_own_lines_are_json_as_well_and_hold_nothing_secret(tmp_path: Path) -> None:
-    with running(tmp_path, BASE_ENVIRONMENT) as server:
+def test_a_server_logs_json_without_secrets_to_standard_error_only(tmp_path: Path) -> None:
+    folder, output, log_file = tmp_path / "service", tmp_path / "stdout", tmp_path / "stderr"
+    folder.mkdir()
+    create_database(folder / "server.db")
+    port = free_port()
+    with output.open("wb") as out, log_file.open("wb") as err:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [*GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"],
+            cwd=folder, env=environment(folder, BASE_ENVIRONMENT | {"PORT": str(port)}),
+            stdout=out, stderr=err,
+        )  # fmt: skip
+    with answering(port, process, log_file, 60) as server:
         for request in BAD:
             server.raw(request)
         signed_in = send_to_server(
@@ -423,11 +465,11 @@ def test_gunicorns_own_lines_are_json_as_well_and_hold_nothing_secret(tmp_path: 
             "username=travis&password=mypassword", "application/x-www-form-urlencoded",
         )  # fmt: skip
         assert signed_in.status == 200
-    log = server.log()
 
-    found = [told(line) for line in log.splitlines()]
+    log = log_file.read_text()
+    found = [parse(line) for line in log.splitlines()]
     assert {each["logger"] for each in found} == {
-        "gunicorn.error", "jwt_server", "jwt_server.access", "jwt_server.audit",
+        "gunicorn.error", "jwt_server.app", "jwt_server.access", "jwt_server.audit",
     }  # fmt: skip
     assert any("Booting worker" in each["message"] for each in found)
     assert any("Invalid request from" in each["message"] for each in found)
@@ -437,37 +479,14 @@ def test_gunicorns_own_lines_are_json_as_well_and_hold_nothing_secret(tmp_path: 
     assert access["pid"] != server.process.pid
     assert find_secrets(log) == []
     assert log.replace("\n", "").isprintable()
+    assert output.read_text() == ""
+    assert {path.name.partition("-")[0] for path in folder.rglob("*")} == {"server.db"}
 
 
-def test_text_can_be_had_from_gunicorn_too(tmp_path: Path) -> None:
-    with running(tmp_path, BASE_ENVIRONMENT | {"LOG_FORMAT": "text"}) as server:
-        server.raw(BAD[3])
-    log = server.log()
-
-    assert re.search(r"^\d{4}-\S+ \S+ INFO gunicorn.error \[-\] Booting worker", log, re.MULTILINE)
-    assert re.search(r" INFO jwt_server.access \[\w{32}\] GET /healthz 200 - ", log)
-    assert log.replace("\n", "").isprintable()
-
-
-@pytest.mark.parametrize(("stream", "expected"), [("terminal", "text"), ("pipe", "json")])
-def test_people_get_text_and_machines_json(tmp_path: Path, stream: str, expected: str) -> None:
-    there, here = os.openpty() if stream == "terminal" else os.pipe()
-    code = "from jwt_server.config import load_settings; print(load_settings().log_format)"
-    try:
-        printed = subprocess.run(  # noqa: S603 - our own code
-            [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=here,
-            env=environment(tmp_path, BASE_ENVIRONMENT), check=True, text=True,
-        ).stdout  # fmt: skip
-    finally:
-        os.close(there)
-        os.close(here)
-
-    assert printed.strip() == expected
-
-
-def test_flask_run_does_not_tell_what_a_request_asks_for(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_flask_run_does_not_log_queries(tmp_path: Path) -> None:
     port, log_file = free_port(), tmp_path / "flask.log"
-    assert flask(tmp_path, BASE_ENVIRONMENT, "init-db").returncode == 0
+    create_database(tmp_path / "server.db")
     with log_file.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "flask", "--app", "wsgi", "run", "--port", str(port)],
@@ -482,49 +501,18 @@ def test_flask_run_does_not_tell_what_a_request_asks_for(tmp_path: Path) -> None
     assert server.log().count("GET /my-pets 403") == 1
 
 
-@contextmanager
-def two_streams(folder: Path, output: Path, log: Path) -> Iterator[Server]:
-    """A server whose standard output and standard error go to different files."""
-    port = free_port()
-    assert flask(folder, BASE_ENVIRONMENT, "init-db").returncode == 0
-    with output.open("wb") as out, log.open("wb") as err:
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            [*GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"],
-            cwd=folder, env=environment(folder, BASE_ENVIRONMENT | {"PORT": str(port)}),
-            stdout=out, stderr=err,
-        )  # fmt: skip
-    with answering(port, process, log, 60) as server:
-        yield server
-
-
-def test_the_log_goes_to_standard_error_and_to_no_other_place(tmp_path: Path) -> None:
-    folder, output, log = tmp_path / "service", tmp_path / "stdout", tmp_path / "stderr"
-    folder.mkdir()
-
-    with two_streams(folder, output, log) as server:
-        body = "username=travis&password=wrong"
-        send_to_server(server, "POST", "/auth", {}, body, "application/x-www-form-urlencoded")
-        server.raw(BAD[0])
-
-    logged = {told(line)["logger"] for line in log.read_text().splitlines()}
-    assert logged == {"gunicorn.error", "jwt_server", "jwt_server.access", "jwt_server.audit"}
-    assert output.read_text() == ""
-    there = {path.name.partition("-")[0] for path in folder.rglob("*")}
-    assert there == {"server.db"}  # with -wal and -shm
-
-
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 JOURNAL = "journalctl --unit jwt-server --output cat"
 FILTERS = re.findall(rf"^{JOURNAL} \| ((?:.*\\\n)*.*)$", OPERATIONS, re.MULTILINE)
 
 
 @only_json
-def test_the_documented_line_is_as_a_real_one(client: FlaskClient, lines: Lines) -> None:
-    documented = told(OPERATIONS.split("```json\n")[1].split("```")[0])
+def test_the_documented_line_is_like_a_real_one(client: FlaskClient, lines: Lines) -> None:
+    documented = parse(OPERATIONS.split("```json\n")[1].split("```")[0])
     client.post("/auth", data=CREDENTIALS | {"password": "wrong"})
 
     [*_, line] = lines()
-    real = told(line)
+    real = parse(line)
     assert list(documented) == list(real)
     for name in ("level", "logger", "message", "method", "route", "status", "code", "user_id"):
         assert documented[name] == real[name]
@@ -536,8 +524,8 @@ def test_the_documented_actions_are_those_of_the_audit_log() -> None:
     assert re.findall(r"`(\w+)`", sentence) == [action.value for action in Action]
 
 
-# What else is in the unit's journal: systemd's own lines, a start that failed, parts of a line.
-NO_LINES_OF_OURS = (
+# What else the journal has: systemd's own lines, a failed start, parts of lines.
+OTHER_LINES = (
     "Started jwt-server.service - Login service.",
     "SALT_ROUNDS: Must be from 4 to 31.",
     "jwt-server.service: Main process exited, code=exited, status=1/FAILURE",
@@ -546,7 +534,7 @@ NO_LINES_OF_OURS = (
 )  # fmt: skip
 
 
-def test_the_documented_filters_take_the_journal_as_lines() -> None:
+def test_the_documented_filters_read_lines() -> None:
     assert len(FILTERS) == 2
     for command in FILTERS:
         assert "--raw-input" in command
@@ -559,7 +547,7 @@ def test_the_documented_filters_take_the_journal_as_lines() -> None:
     shutil.which("jq") is None and os.environ.get("CI") != "true",
     reason="there is no jq here: sudo apt install jq",
 )
-def test_the_documented_filters_pass_over_what_is_no_json(
+def test_the_documented_filters_skip_what_is_not_json(
     client: FlaskClient, settings: Settings, lines: Lines, tmp_path: Path
 ) -> None:
     client.get("/healthz")
@@ -567,17 +555,17 @@ def test_the_documented_filters_pass_over_what_is_no_json(
     client.get("/my-pets", headers=bearer(token(exp=2**40)))
     [_, error, failed] = written = lines()
     journal = tmp_path / "journal"
-    journal.write_text("".join(f"{line}\n" for line in (*NO_LINES_OF_OURS, *written) * 2))
+    journal.write_text("".join(f"{line}\n" for line in (*OTHER_LINES, *written) * 2))
 
     by_status, by_level = (filtered(journal, command) for command in FILTERS)
 
-    assert [json.loads(line) for line in by_status] == [told(failed)] * 2
+    assert [json.loads(line) for line in by_status] == [parse(failed)] * 2
     [counted] = by_level
-    assert counted.split(maxsplit=1) == ["2", told(error)["message"]]
+    assert counted.split(maxsplit=1) == ["2", parse(error)["message"]]
 
 
 def filtered(journal: Path, command: str) -> list[str]:
-    """What a documented command prints of this journal."""
+    """Return what a documented command prints for this journal."""
     done = subprocess.run(  # noqa: S602 - as it is typed, and our own
         f"cat {journal} | {command}",
         shell=True, capture_output=True, text=True, timeout=10, check=True,

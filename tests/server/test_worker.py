@@ -87,7 +87,7 @@ def test_a_thread_stays_with_a_busy_connection(one_worker: Server) -> None:
         for _ in range(200):
             respond(connection)
 
-    assert wake_ups() - before < 200
+    assert wake_ups() - before < 150
 
 
 def test_pipelined_requests_are_answered_in_order(one_worker: Server) -> None:
@@ -118,15 +118,12 @@ def test_idle_connections_take_no_thread(one_worker: Server) -> None:
 def test_clients_that_do_not_close_their_end_delay_no_others(one_worker: Server) -> None:
     """Gunicorn's main thread would wait for two seconds for each."""
     with ExitStack() as stack:
+        start = time.monotonic()
         for _ in range(8):
             respond(stack.enter_context(open_connection(one_worker)), CLOSE)
-        start = time.monotonic()
-        with open_connection(one_worker) as connection:
-            for _ in range(5):
-                respond(connection)
-        others = time.monotonic() - start
+        seconds = time.monotonic() - start
 
-    assert others < 8  # of the 16
+    assert seconds < 7  # of at least 14
 
 
 def test_a_stop_does_not_wait_for_clients_that_send_nothing(tmp_path: Path) -> None:

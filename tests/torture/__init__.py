@@ -1,1 +1,1 @@
-"""What is acknowledged stays, whatever is killed: `make torture`."""
+"""`make torture`: kills the service under load and checks that nothing acknowledged is lost."""

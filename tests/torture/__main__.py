@@ -1,8 +1,8 @@
-"""`make torture`: load the service, kill it again and again, and see that nothing is lost.
+"""`make torture`: kill the service under load again and again, and check that nothing is lost.
 
-Clients sign up, refresh, change passwords, write pets and delete, each with a record of its own.
-The service is killed at random moments with SIGKILL: a worker, all, the whole tree. Then what is
-there is compared with the records. Ends with 1 where anything is lost.
+Clients sign up, refresh, change passwords, write pets and delete, and record what is acknowledged.
+The service is killed at random moments with SIGKILL: a worker, all workers, or all processes. Then
+the database is compared with the records. Exits with 1 if anything is lost.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from tests.torture import report
 from tests.torture.run import Plan, Result, Torture
 
 
-def say(result: Result) -> None:
-    """Print how far it is, over the line before on a terminal."""
+def report_progress(result: Result) -> None:
+    """Print the progress; on a terminal, over the previous line."""
     end = "\r" if sys.stdout.isatty() and not result.ledger.lost else "\n"
     print(report.progress(result), end=end, flush=True)
 
 
-def main(arguments: Sequence[str] | None = None, watch: Callable[[Result], None] = say) -> int:
-    """Run it, and print the table; what to exit with. `watch` is called after each round."""
+def main(
+    arguments: Sequence[str] | None = None, watch: Callable[[Result], None] = report_progress
+) -> int:
+    """Run it and print the table; returns the exit code. `watch` is called after each round."""
     options = _options(arguments)
     plan = Plan(options.kills, options.clients, options.seed)
     folder = options.folder or Path(tempfile.mkdtemp(prefix="torture-"))
@@ -48,9 +50,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument(
         "--seed", type=int, default=secrets.randbelow(10**6),
-        help="makes the same choices again; the moments are never the same",
+        help="repeats the random choices, but not their timing",
     )  # fmt: skip
-    parser.add_argument("--folder", type=Path, help="for the database and the log; is kept")
+    parser.add_argument("--folder", type=Path, help="for the database and the log; kept afterwards")
     return parser.parse_args(arguments)
 
 

@@ -1,4 +1,4 @@
-"""What a client does with its account: made, renamed, given another password, deleted."""
+"""A client's operations on its account."""
 
 from __future__ import annotations
 
@@ -7,67 +7,67 @@ from typing import Any
 
 from tests.torture.client import Client
 from tests.torture.record import Account, Session
-from tests.torture.wire import Answer
+from tests.torture.wire import Response
 
 RECENT = 800
-"""Seconds for which a password surely counts as given recently."""
+"""Seconds for which the service certainly accepts a password as recent."""
 
 
 def sign_up(client: Client) -> None:
-    """Make the account; where the answer is lost it can sign in, or sign up."""
+    """Sign up; without a response, the account can either sign in or sign up."""
     account = client.account
 
-    def ask() -> Answer:
+    def send() -> Response:
         client.wire.address = next(client.addresses)  # 10 a day from each
         body = {"username": account.username, "password": account.password}
-        return client.ask("POST", "/users", body)
+        return client.send("POST", "/users", body)
 
-    def done(body: dict[str, Any]) -> None:
+    def record(body: dict[str, Any]) -> None:
         client.expect("the new account's name", body["username"], account.username)
-        client.ledger.take_id("users", body["id"])
+        client.ledger.add_id("users", body["id"])
         account.user_id = body["id"]
 
     def was_done() -> bool:
         session = client.try_password(account.password)
         if session is not None:
-            done(client.look("/me", session).body)
-            client.settle()
-        account.unseen = 0
+            record(client.query("/me", session).body)
+            client.reconcile()
+        account.unanswered_sign_ins = 0
         return session is not None
 
-    client.operate("sign-up", 201, ask, done, was_done)
+    client.operate("sign-up", 201, send, record, was_done)
 
 
 def rename(client: Client) -> None:
-    """Take another name."""
+    """Change the username."""
     session, account = _recent(client), client.account
-    wanted = f"{client.name}-{next(client.numbers)}"
+    expected = f"{client.name}-{next(client.numbers)}"
 
-    def done(body: dict[str, Any]) -> None:
-        client.expect("the new name", (body["id"], body["username"]), (account.user_id, wanted))
-        account.username = wanted
+    def record(body: dict[str, Any]) -> None:
+        client.expect("the new name", (body["id"], body["username"]), (account.user_id, expected))
+        account.username = expected
 
     def was_done() -> bool:
-        body = client.look("/me", session).body
+        body = client.query("/me", session).body
         if body.get("username") == account.username:
             return False
-        done(body)
+        record(body)
         return True
 
     client.operate(
         "rename", 200,
-        lambda: client.ask("PATCH", "/me", {"username": wanted}, session), done, was_done,
+        lambda: client.send("PATCH", "/me", {"username": expected}, session), record, was_done,
     )  # fmt: skip
 
 
 def change_password(client: Client) -> None:
-    """Take another password, which ends every session and opens one: all of it or nothing."""
+    """Change the password, which ends all sessions and opens one: all of it or nothing."""
     session, account = client.signed_in(), client.account
-    before, new = account.live(), client.new_password()
+    before, new = account.active(), client.new_password()
     body = {"current_password": account.password, "new_password": new}
     found: list[bool] = []
 
-    def done(tokens: dict[str, Any]) -> None:
+    def record(tokens: dict[str, Any]) -> None:
         client.expect("sessions ended", tokens["sessions_ended"], len(before))
         _changed(account, before, new)
         fresh = Session.of(tokens)
@@ -81,30 +81,30 @@ def change_password(client: Client) -> None:
             found.append(works)
             if works:
                 _changed(account, before, new)
-        client.settle(at_least=int(found[0]))
+        client.reconcile(at_least=int(found[0]))
         return found[0]
 
     client.operate(
         "password change", 200,
-        lambda: client.ask("PUT", "/me/password", body, session), done, was_done,
+        lambda: client.send("PUT", "/me/password", body, session), record, was_done,
     )  # fmt: skip
 
 
 def delete_account(client: Client) -> None:
-    """Delete the account, and sign up anew: perhaps under the same name."""
+    """Delete the account and continue with a new one, perhaps of the same name."""
     session, account = client.signed_in(), client.account
 
     def was_done() -> bool:
-        answer = client.look("/me", session)
-        if answer.status == 200:
+        response = client.query("/me", session)
+        if response.status == 200:
             return False
-        client.expect("a deleted user's token", answer.code, "token_user_gone")
+        client.expect("a deleted user's token", response.code, "token_user_gone")
         account.delete()
         return True
 
     client.operate(
         "account deletion", 204,
-        lambda: client.ask("DELETE", "/me", {"password": account.password}, session),
+        lambda: client.send("DELETE", "/me", {"password": account.password}, session),
         lambda _: account.delete(), was_done,
     )  # fmt: skip
     if account.deleted:
@@ -121,7 +121,7 @@ def _changed(account: Account, before: list[Session], new: str) -> None:
 
 
 def _recent(client: Client) -> Session:
-    """A session whose password was given a short while ago."""
+    """Return a session whose password was given recently."""
     since = time.time() - RECENT
     recent = [each for each in client.account.usable() if each.opened_at > since]
     session = client.rng.choice(recent) if recent else client.try_password(client.account.password)

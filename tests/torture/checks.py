@@ -1,7 +1,6 @@
-"""The database file beside the records: every row that was acknowledged, and no other.
+"""Compares the database file with the records: every acknowledged row, and no other.
 
-The clients rest meanwhile, and have found out what became of each lost answer; so what is there
-must be what the records say, to the row.
+The clients wait meanwhile and know the outcome of each operation, so the rows must match exactly.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ Row = tuple[Any, ...]
 
 @contextmanager
 def reading(database: Path, ledger: Ledger) -> Iterator[sqlite3.Connection]:
-    """A connection that sees one moment and never writes; a file that can't be read is a loss.
+    """Open a snapshot that never writes; an unreadable file is a loss.
 
-    Not one for reading only (`mode=ro`): there `integrity_check` leaves the tables' CHECKs out.
+    Not with `mode=ro`: there `integrity_check` does not check CHECK constraints.
     """
     try:
         uri = f"{database.as_uri()}?mode=rw"
@@ -32,11 +31,11 @@ def reading(database: Path, ledger: Ledger) -> Iterator[sqlite3.Connection]:
             driver.execute("BEGIN")
             yield driver
     except sqlite3.Error as error:
-        ledger.lose(f"the database can't be read: {error!r}")
+        ledger.add_loss(f"the database can't be read: {error!r}")
 
 
 def integrity(database: Path, ledger: Ledger) -> None:
-    """What SQLite itself says of the file."""
+    """Run SQLite's own checks."""
     with reading(database, ledger) as driver:
         found = [row[0] for row in driver.execute("PRAGMA integrity_check")]
         ledger.expect("integrity_check", found, ["ok"])
@@ -46,7 +45,7 @@ def integrity(database: Path, ledger: Ledger) -> None:
 
 
 def compare(database: Path, accounts: Sequence[Account], ledger: Ledger) -> None:
-    """All accounts, the deleted ones, too, with what is there."""
+    """Compare all accounts, the deleted ones too, with the rows."""
     with reading(database, ledger) as driver:
         for account in accounts:
             if account.deleted:
@@ -65,7 +64,9 @@ def _compare_user(driver: sqlite3.Connection, account: Account, ledger: Ledger) 
     who = f"user {account.user_id}"
     ledger.expect(who, [row[:2] for row in rows], [(account.username, account.username)])
     for row in rows:
-        ledger.expect(f"{who}: password", verify_password(account.password, row[2], 4), wanted=True)
+        ledger.expect(
+            f"{who}: password", verify_password(account.password, row[2], 4), expected=True
+        )
 
 
 def _compare_sessions(driver: sqlite3.Connection, account: Account, ledger: Ledger) -> None:
@@ -74,28 +75,32 @@ def _compare_sessions(driver: sqlite3.Connection, account: Account, ledger: Ledg
         (account.user_id,),
     )
     found = {row[0]: (row[1], bool(row[2])) for row in rows}
-    wanted = {each.id: (each.generation, each.ended) for each in account.sessions.values()}
-    _expect_each(f"user {account.user_id}: session", found, wanted, ledger)
+    expected = {each.id: (each.generation, each.ended) for each in account.sessions.values()}
+    _expect_each(f"user {account.user_id}: session", found, expected, ledger)
 
 
 def _compare_pets(driver: sqlite3.Connection, account: Account, ledger: Ledger) -> None:
     rows = driver.execute(
         "SELECT id, name, species, created_at FROM pets WHERE user_id = ?", (account.user_id,)
     )
-    wanted = {
+    expected = {
         pet.id: (pet.name, pet.species, int(datetime.fromisoformat(pet.created_at).timestamp()))
         for pet in account.pets.values()
     }
-    _expect_each(f"user {account.user_id}: pet", {row[0]: row[1:] for row in rows}, wanted, ledger)
+    _expect_each(
+        f"user {account.user_id}: pet", {row[0]: row[1:] for row in rows}, expected, ledger
+    )
 
 
-def _expect_each(what: str, found: dict[Any, Row], wanted: dict[Any, Row], ledger: Ledger) -> None:
-    for key in sorted(found.keys() | wanted.keys()):
-        ledger.expect(f"{what} {key}", found.get(key), wanted.get(key))
+def _expect_each(
+    what: str, found: dict[Any, Row], expected: dict[Any, Row], ledger: Ledger
+) -> None:
+    for key in sorted(found.keys() | expected.keys()):
+        ledger.expect(f"{what} {key}", found.get(key), expected.get(key))
 
 
 def _compare_deleted(driver: sqlite3.Connection, account: Account, ledger: Ledger) -> None:
-    """No row of any table that belongs to users is left."""
+    """Check that no table has a row of a deleted user."""
     for table, column in [("users", "id"), *_owned(driver)]:
         count = driver.execute(
             f"SELECT count(*) FROM {table} WHERE {column} = ?",  # noqa: S608 - of the schema
@@ -112,11 +117,11 @@ def _owned(driver: sqlite3.Connection) -> list[Row]:
 
 
 def _compare_ids(driver: sqlite3.Connection, accounts: Sequence[Account], ledger: Ledger) -> None:
-    """Nobody is there whom no client knows; no id that ever was is handed out again."""
+    """Check that there is no unknown user, and that no ID can be used again."""
     users = {row[0] for row in driver.execute("SELECT id FROM users")}
     known = {each.user_id for each in accounts if each.user_id and not each.deleted}
-    ledger.expect("users that nobody knows", users - known, set())
+    ledger.expect("unknown users", users - known, set())
     sequence = dict(driver.execute("SELECT name, seq FROM sqlite_sequence"))
     for table, ids in ledger.ids.items():
         highest = max(ids, default=0)
-        ledger.expect(f"ids of {table} go on", sequence.get(table, 0) >= highest, wanted=True)
+        ledger.expect(f"ids of {table} go on", sequence.get(table, 0) >= highest, expected=True)

@@ -1,4 +1,4 @@
-"""How a client spends its time: one operation after the other, with a rest when it is asked to."""
+"""The loop of a client: random operations, and pauses in which the records are compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.torture import accounts, pets, sessions
 from tests.torture.client import Client
-from tests.torture.wire import PATIENCE, Lost
+from tests.torture.wire import TIMEOUT, NoResponse
 
 OPERATIONS: Final[dict[Callable[[Client], None], int]] = {
     pets.add_pet: 20,
@@ -25,72 +25,72 @@ OPERATIONS: Final[dict[Callable[[Client], None], int]] = {
     accounts.rename: 5,
     accounts.delete_account: 3,
 }
-"""What is done, and how often."""
+"""The operations, with their relative frequencies."""
 
-MOST_SESSIONS: Final = 30
-"""Fewer than the service lets a user have, so that none ends by itself."""
+MAX_SESSIONS: Final = 30
+"""Below the service's own limit, so that no session is ended by it."""
 
 
 class Gate:
-    """Where clients rest while the records are compared, so that these say what is."""
+    """Makes all clients wait while their records are compared."""
 
     def __init__(self, clients: int) -> None:
         self.clients = clients
-        self.resting = 0
+        self.waiting = 0
         self.closed = False
         self.changed = threading.Condition()
 
     def close(self) -> None:
-        """Have all clients rest; waits until they do."""
+        """Make all clients wait; return when all do."""
         with self.changed:
             self.closed = True
-            if not self.changed.wait_for(lambda: self.resting == self.clients, 2 * PATIENCE):
-                raise RuntimeError("a client does not come to rest")
+            if not self.changed.wait_for(lambda: self.waiting == self.clients, 2 * TIMEOUT):
+                raise RuntimeError("a client does not stop at the gate")
 
     def open(self) -> None:
-        """Have them go on."""
+        """Let them continue."""
         with self.changed:
             self.closed = False
             self.changed.notify_all()
 
-    def rest(self) -> None:
-        """Rest while it is closed."""
+    def wait(self) -> None:
+        """Wait while the gate is closed."""
         with self.changed:
-            self.resting += 1
+            self.waiting += 1
             self.changed.notify_all()
             self.changed.wait_for(lambda: not self.closed)
-            self.resting -= 1
+            self.waiting -= 1
 
-    def leave(self) -> None:
-        """Be waited for no longer."""
+    def remove_client(self) -> None:
+        """Stop expecting one of the clients."""
         with self.changed:
             self.clients -= 1
             self.changed.notify_all()
 
 
-def live(client: Client, gate: Gate) -> None:
-    """Operate until it is over; never raises."""
+def run_client(client: Client, gate: Gate) -> None:
+    """Run random operations until the clients are stopped; never raises."""
     try:
-        while not client.weather.over.is_set():
-            with suppress(Lost):
+        while not client.outage.stop_clients.is_set():
+            with suppress(NoResponse):
                 operate(client)
-            if client.account.unseen:
-                with suppress(Lost):
-                    client.insist(lambda: client.settle() >= 0)
+            if client.account.unanswered_sign_ins:
+                with suppress(NoResponse):
+                    client.retry(lambda: client.reconcile() >= 0)
             if gate.closed:
-                gate.rest()
-    except Exception:  # noqa: BLE001 - whatever it is, the run must tell of it
-        client.lose(f"the client fell over:\n{traceback.format_exc()}")
+                gate.wait()
+    except Exception:  # noqa: BLE001 - whatever it is, the run must report it
+        client.add_loss(f"the client crashed:\n{traceback.format_exc()}")
     finally:
         client.wire.close()
-        gate.leave()
+        gate.remove_client()
 
 
 def operate(client: Client) -> None:
-    """One operation. Raises Lost where something on the way to it was not answered."""
+    """Run one operation. Raises NoResponse if a request before it got no response."""
     if not client.account.user_id:
         accounts.sign_up(client)
-    elif len(client.account.live()) > MOST_SESSIONS:
+    elif len(client.account.active()) > MAX_SESSIONS:
         sessions.sign_out_many(client)
     else:
         [operation] = client.rng.choices(list(OPERATIONS), list(OPERATIONS.values()))

@@ -1,4 +1,4 @@
-"""What a client does with pets."""
+"""A client's operations on pets."""
 
 from __future__ import annotations
 
@@ -7,87 +7,87 @@ from typing import Any
 from tests.torture.client import Client
 from tests.torture.record import Pet
 
-MOST = 60
-"""So many pets are kept; they fit on one page."""
+MAX_PETS = 60
+"""Pets of an account; they fit on one page."""
 
 
 def add_pet(client: Client) -> None:
-    """Add one; where the answer is lost it is there whole, or not at all."""
+    """Add a pet; without a response, it exists or not."""
     session, account = client.signed_in(), client.account
-    if len(account.pets) >= MOST:
+    if len(account.pets) >= MAX_PETS:
         remove_pet(client)
         return
-    wanted = _fields(client)
+    expected = _fields(client)
 
-    def done(body: dict[str, Any]) -> None:
+    def record(body: dict[str, Any]) -> None:
         pet = Pet(**body)
-        client.expect("a new pet", (pet.name, pet.species), (wanted["name"], wanted["species"]))
-        client.ledger.take_id("pets", pet.id)
+        client.expect("a new pet", (pet.name, pet.species), (expected["name"], expected["species"]))
+        client.ledger.add_id("pets", pet.id)
         account.pets[pet.id] = pet
 
     def was_done() -> bool:
-        pets = client.look("/pets?limit=100", session).body
+        pets = client.query("/pets?limit=100", session).body
         new = [pet for pet in pets if pet["id"] not in account.pets]
         if len(new) > 1:
-            client.lose(f"pets that nobody added: {new!r:.300}")
+            client.add_loss(f"unknown pets: {new!r:.300}")
         for body in new:
-            done(body)
+            record(body)
         return bool(new)
 
     client.operate(
-        "pet added", 201, lambda: client.ask("POST", "/pets", wanted, session), done, was_done
+        "pet added", 201, lambda: client.send("POST", "/pets", expected, session), record, was_done
     )
 
 
 def replace_pet(client: Client) -> None:
-    """Replace one; where the answer is lost it is the old one or the new one."""
+    """Replace a pet; without a response, it is the old or the new one."""
     session, account = client.signed_in(), client.account
     if not account.pets:
         add_pet(client)
         return
     old = client.rng.choice(list(account.pets.values()))
-    wanted = _fields(client)
-    new = Pet(old.id, wanted["name"], wanted["species"], old.created_at)
+    expected = _fields(client)
+    new = Pet(old.id, expected["name"], expected["species"], old.created_at)
 
-    def done(body: dict[str, Any]) -> None:
+    def record(body: dict[str, Any]) -> None:
         client.expect("a replaced pet", Pet(**body), new)
         account.pets[old.id] = new
 
     def was_done() -> bool:
-        found = Pet(**client.look(f"/pets/{old.id}", session).body)
+        found = Pet(**client.query(f"/pets/{old.id}", session).body)
         if found != old:
-            done(found.__dict__)
+            record(found.__dict__)
         return found != old
 
     client.operate(
         "pet replaced", 200,
-        lambda: client.ask("PUT", f"/pets/{old.id}", wanted, session), done, was_done,
+        lambda: client.send("PUT", f"/pets/{old.id}", expected, session), record, was_done,
     )  # fmt: skip
 
 
 def remove_pet(client: Client) -> None:
-    """Remove one; where the answer is lost it is there as it was, or gone."""
+    """Remove a pet; without a response, it is unchanged or gone."""
     session, account = client.signed_in(), client.account
     if not account.pets:
         add_pet(client)
         return
     pet = client.rng.choice(list(account.pets.values()))
 
-    def done(_body: object) -> None:
+    def record(_body: object) -> None:
         del account.pets[pet.id]
-        account.gone_pets.add(pet.id)
+        account.removed_pets.add(pet.id)
 
     def was_done() -> bool:
-        answer = client.look(f"/pets/{pet.id}", session)
-        if answer.status == 404:
-            done(None)
+        response = client.query(f"/pets/{pet.id}", session)
+        if response.status == 404:
+            record(None)
             return True
-        client.expect("a pet not removed", answer.body, pet.__dict__)
+        client.expect("a pet not removed", response.body, pet.__dict__)
         return False
 
     client.operate(
         "pet removed", 204,
-        lambda: client.ask("DELETE", f"/pets/{pet.id}", None, session), done, was_done,
+        lambda: client.send("DELETE", f"/pets/{pet.id}", None, session), record, was_done,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
-"""What the clients know: their own records, and what has been found wrong.
+"""The records of the clients, and the losses that were found.
 
-A client writes into its record what was acknowledged. Where an answer was lost, it looks whether
-the thing was done before it goes on, so that at rest each record says exactly what must be there.
+A client records what was acknowledged. Without a response, it finds out whether the operation was
+done before it continues, so that each record says exactly what the database must hold.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 ACKNOWLEDGED: Final = "acknowledged"
-REFUSED: Final = "sent away"
+REFUSED: Final = "refused"
 """With a 503 or a 429: it must not have been done."""
 
-BEFORE: Final = "lost, not done"
-AFTER: Final = "lost, done"
+BEFORE: Final = "no response, not done"
+AFTER: Final = "no response, done"
 OUTCOMES: Final = (ACKNOWLEDGED, REFUSED, BEFORE, AFTER)
 
 
 @dataclass(frozen=True)
 class Pet:
-    """A pet as it was answered, whole."""
+    """A pet as in a response."""
 
     id: int
     name: str
@@ -33,7 +33,7 @@ class Pet:
 
 @dataclass
 class Session:
-    """A session; without tokens where the answer that brought them was lost."""
+    """A session; without tokens if the response with them was lost."""
 
     id: str
     access_token: str = ""
@@ -45,7 +45,7 @@ class Session:
 
     @classmethod
     def of(cls, tokens: dict[str, Any]) -> Session:
-        """The session that a token object is of."""
+        """Return the session of a token object."""
         refresh_token: str = tokens["refresh_token"]
         now = time.time()
         session_id = refresh_token.split(".")[1]
@@ -53,11 +53,11 @@ class Session:
 
     @property
     def generation(self) -> int:
-        """What the row must say."""
+        """The generation that the row must have."""
         return max(1, len(self.refresh_tokens))
 
     def rotate(self, tokens: dict[str, Any]) -> None:
-        """Take the successor's tokens."""
+        """Record the tokens of a refresh."""
         self.access_token = tokens["access_token"]
         self.refresh_tokens.append(tokens["refresh_token"])
         self.rotated_at = time.time()
@@ -65,88 +65,86 @@ class Session:
 
 @dataclass
 class Account:
-    """An account: what must be there, and what must be gone for good."""
+    """An account: what must exist, and what must stay deleted."""
 
     username: str
     password: str
     user_id: int = 0
     old_passwords: list[str] = field(default_factory=list)
     pets: dict[int, Pet] = field(default_factory=dict)
-    gone_pets: set[int] = field(default_factory=set)
+    removed_pets: set[int] = field(default_factory=set)
     sessions: dict[str, Session] = field(default_factory=dict)
-    unseen: int = 0
-    """Sessions that may have been opened by sign-ins whose answer was lost."""
+    unanswered_sign_ins: int = 0
+    """Sign-ins without a response, each of which may have opened a session."""
     deleted: bool = False
 
-    def live(self) -> list[Session]:
-        """The sessions that must be live."""
+    def active(self) -> list[Session]:
+        """Return the sessions that must be active."""
         return [session for session in self.sessions.values() if not session.ended]
 
-    def dead(self) -> list[Session]:
-        """The sessions that must never be live again."""
+    def ended_sessions(self) -> list[Session]:
+        """Return the sessions that must have ended."""
         return [session for session in self.sessions.values() if session.ended]
 
     def usable(self) -> list[Session]:
-        """The live ones that the client has tokens of."""
-        return [session for session in self.live() if session.access_token]
+        """Return the active sessions that the client has tokens of."""
+        return [session for session in self.active() if session.access_token]
 
     def end(self, *sessions: Session) -> None:
-        """Note that these have ended."""
+        """Record that these have ended."""
         for session in sessions:
             session.ended = True
 
     def delete(self) -> None:
-        """Note that the account is gone, with all that was its user's."""
+        """Record that the account is deleted, with all its sessions."""
         self.deleted = True
         self.end(*self.sessions.values())
 
 
 class Ledger:
-    """What all clients share: how many operations came to what, which ids there were, and what is
-    lost.
-    """
+    """Shared by all clients: outcomes of operations, IDs in use, and losses."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.counts: Counter[tuple[str, str]] = Counter()
         self.statuses: Counter[int] = Counter()
         self.lost: list[str] = []
-        """What was found wrong, a line each."""
+        """The losses, one line each."""
         self.checks = 0
-        """How many facts of the records were compared."""
+        """The number of comparisons with the records."""
         self.ids: dict[str, set[int]] = {"users": set(), "pets": set()}
 
     def count(self, operation: str, outcome: str) -> None:
-        """One more operation that came to this."""
+        """Count an operation's outcome."""
         with self.lock:
             self.counts[operation, outcome] += 1
 
-    def answered(self, status: int) -> None:
-        """One more answer."""
+    def count_status(self, status: int) -> None:
+        """Count a response."""
         with self.lock:
             self.statuses[status] += 1
 
-    def lose(self, what: str) -> None:
-        """Something is not as it must be."""
+    def add_loss(self, what: str) -> None:
+        """Record a loss."""
         with self.lock:
             self.lost.append(what)
 
-    def expect(self, what: str, found: object, wanted: object) -> None:
+    def expect(self, what: str, found: object, expected: object) -> None:
         """Compare a fact with the record."""
         with self.lock:
             self.checks += 1
-        if found != wanted:
-            self.lose(f"{what}: found {found!r:.300}, wanted {wanted!r:.300}")
+        if found != expected:
+            self.add_loss(f"{what}: found {found!r:.300}, expected {expected!r:.300}")
 
-    def take_id(self, table: str, row_id: int) -> None:
-        """Note a new row's id, which no other row may ever have had."""
+    def add_id(self, table: str, row_id: int) -> None:
+        """Record a new row's ID, which no other row may ever have had."""
         with self.lock:
             known = row_id in self.ids[table]
             self.ids[table].add(row_id)
         if known:
-            self.lose(f"{table}: the id {row_id} was handed out twice")
+            self.add_loss(f"{table}: the id {row_id} was used twice")
 
     def total(self, *outcomes: str) -> int:
-        """How many operations came to one of these."""
+        """Return the number of operations with one of these outcomes."""
         with self.lock:
             return sum(n for (_, outcome), n in self.counts.items() if outcome in outcomes)

@@ -1,4 +1,4 @@
-"""A run: clients at work, one kill after the other, and what is there beside the records."""
+"""A run: clients send requests, the service is killed, the database is checked."""
 
 from __future__ import annotations
 
@@ -15,83 +15,83 @@ from typing import Final
 
 from tests.torture import checks, target
 from tests.torture.client import Client
-from tests.torture.life import Gate, live
+from tests.torture.life import Gate, run_client
 from tests.torture.record import Account, Ledger
 from tests.torture.target import Target
 from tests.torture.verify import verify
-from tests.torture.wire import Weather
+from tests.torture.wire import Outage
 
-HASTY: Final = 0.3
-"""How often the next kill comes without a rest to compare in between, or at once after a start."""
+HASTE: Final = 0.3
+"""Probability that the next kill comes without a comparison before, or during the restart."""
 
-LONGEST: Final = 2.0
-"""Seconds from one kill to the next, at the most; to the clients it is all the time they have."""
+MAX_PAUSE: Final = 2.0
+"""Seconds between two kills, at most."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done."""
+    """The parameters of a run."""
 
     kills: int
     clients: int
     seed: int
     every: int = 10
-    """After so many kills all is asked for over HTTP, too."""
+    """Kills between two comparisons over HTTP."""
 
 
 @dataclass
 class Result:
-    """What has come of it."""
+    """The result of a run."""
 
     plan: Plan
     ledger: Ledger
     kills: Counter[str] = field(default_factory=Counter)
     waits: list[float] = field(default_factory=list)
-    """Seconds from a kill until all workers were there again, and it answered."""
-    files: int = 0
-    """How often SQLite has checked the file."""
+    """Seconds from each kill until all workers were ready again."""
+    file_checks: int = 0
+    """Runs of SQLite's own checks."""
     compared: int = 0
-    """How often all of the records were compared with it."""
-    asked: int = 0
-    """How often over HTTP, too."""
+    """Comparisons of all records with the file."""
+    over_http: int = 0
+    """Comparisons over HTTP."""
     seconds: float = 0.0
 
     @property
     def killed(self) -> int:
-        """How many kills there were."""
+        """The number of kills."""
         return self.kills.total()
 
 
-Say = Callable[[Result], object]
+ReportProgress = Callable[[Result], object]
 
 
 class Torture:
-    """One run."""
+    """A run."""
 
-    def __init__(self, plan: Plan, folder: Path, say: Say) -> None:
+    def __init__(self, plan: Plan, folder: Path, report_progress: ReportProgress) -> None:
         self.target = Target(folder)
-        self.say = say
+        self.report_progress = report_progress
         self.result = Result(plan, Ledger())
         self.rng = random.Random(plan.seed)
-        self.weather = Weather()
+        self.outage = Outage()
         self.gate = Gate(plan.clients)
         self.clients = [
-            Client(number, self.target.port, self.target.database, self.weather,
+            Client(number, self.target.port, self.target.database, self.outage,
                    self.result.ledger, plan.seed)
             for number in range(plan.clients)
         ]  # fmt: skip
 
     def run(self) -> Result:
-        """Do it all; the database and the log are left in the folder."""
+        """Run it; the database and the log stay in the folder."""
         begun = time.monotonic()
         self.target.make()
         self.target.start()
         threads = [
-            threading.Thread(target=live, args=(client, self.gate), daemon=True)
+            threading.Thread(target=run_client, args=(client, self.gate), daemon=True)
             for client in self.clients
         ]
         try:
-            self._become_whole()
+            self._wait_until_ready()
             for thread in threads:
                 thread.start()
             while self.result.killed < self.result.plan.kills:
@@ -99,74 +99,74 @@ class Torture:
             self.gate.close()
             self._compare(everything=True)
         finally:
-            self.weather.over.set()
+            self.outage.stop_clients.set()
             self.gate.open()
             for thread in threads:
                 if thread.is_alive():
                     thread.join(timeout=30)
             self.target.stop()
-        self._at_last()
+        self._check_at_end()
         self.result.seconds = time.monotonic() - begun
         return self.result
 
     def accounts(self) -> list[Account]:
-        """All that there ever were."""
+        """Return all accounts, the deleted ones too."""
         return [each for client in self.clients for each in (*client.deleted, client.account)]
 
     def _round(self) -> None:
-        hasty = self.rng.random() < HASTY
-        time.sleep(self.rng.uniform(0, 0.1 if hasty else LONGEST))
+        in_haste = self.rng.random() < HASTE
+        time.sleep(self.rng.uniform(0, 0.1 if in_haste else MAX_PAUSE))
         kind = self.rng.choice(target.KINDS)
         begun = time.monotonic()
-        self.weather.storm()
+        self.outage.begin()
         self._kill(kind)
-        while kind in target.WHOLE and self._more() and self.rng.random() < HASTY:
-            time.sleep(self.rng.uniform(0, 0.8))  # from the first import to the first answers
+        while kind in target.WHOLE and self._more() and self.rng.random() < HASTE:
+            time.sleep(self.rng.uniform(0, 0.8))  # between the first import and the first response
             self._kill(target.AGAIN)
-        self._become_whole()
+        self._wait_until_ready()
         self.result.waits.append(time.monotonic() - begun)
         self._check_file(self.target.database)
-        if self.rng.random() >= HASTY or not self._more():
+        if self.rng.random() >= HASTE or not self._more():
             self.gate.close()
             self._compare(everything=False)
             self.gate.open()
-        self.say(self.result)
+        self.report_progress(self.result)
 
     def _more(self) -> bool:
         return self.result.killed < self.result.plan.kills
 
     def _kill(self, kind: str) -> None:
-        """Kill; where all are dead, check what they have left, and start again."""
+        """Kill; if no process is left, check the file and start again."""
         self.target.kill(kind, self.rng)
         self.result.kills[kind] += 1
         if kind in target.WHOLE or kind == target.AGAIN:
-            if kind != target.ARBITER:  # whose workers live on for a moment
+            if kind != target.ARBITER:  # its workers run on for a moment
                 self._check_file(self.target.snapshot())
             self.target.start()
 
-    def _become_whole(self) -> None:
+    def _wait_until_ready(self) -> None:
         self.target.wait()
-        self.weather.calm()
+        self.outage.end()
 
     def _check_file(self, database: Path) -> None:
         checks.integrity(database, self.result.ledger)
-        self.result.files += 1
+        self.result.file_checks += 1
 
     def _compare(self, *, everything: bool) -> None:
-        """Compare the records of resting clients with the file, and by asking."""
+        """Compare the records of the waiting clients with the file, and over HTTP if it is time."""
         checks.compare(self.target.database, self.accounts(), self.result.ledger)
         self.result.compared += 1
-        asked_last = self.result.asked * self.result.plan.every
-        if everything or self.result.killed - asked_last >= self.result.plan.every:
+        last_over_http = self.result.over_http * self.result.plan.every
+        if everything or self.result.killed - last_over_http >= self.result.plan.every:
             with ThreadPoolExecutor(len(self.clients)) as pool:
                 list(pool.map(partial(verify, everything=everything), self.clients))
-            self.result.asked += 1
+            self.result.over_http += 1
             checks.compare(self.target.database, self.accounts(), self.result.ledger)
 
-    def _at_last(self) -> None:
-        """What the file says when all is over, and the log."""
+    def _check_at_end(self) -> None:
+        """Check the file and the log after the end."""
         self._check_file(self.target.database)
         checks.compare(self.target.database, self.accounts(), self.result.ledger)
         self.result.compared += 1
         if "Traceback" in self.target.log():
-            self.result.ledger.lose(f"a stack trace in {self.target.log_file}")
+            self.result.ledger.add_loss(f"a stack trace in {self.target.log_file}")

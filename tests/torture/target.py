@@ -1,4 +1,4 @@
-"""What is tortured: a real gunicorn on a database of its own, killed in every way."""
+"""The service under torture: a gunicorn that is killed in several ways."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTINGS: Final = {
     "SECRET_KEY": SECRET_KEY.decode(),
     "JWT_SECRET": JWT_SECRET.decode(),
     "SIGNUP": "open",
-    "TRUSTED_PROXIES": "1",  # so that each client has an address
+    "TRUSTED_PROXIES": "1",  # each client has its own address
     "REFRESH_GRACE": str(GRACE),
     "ACCESS_TOKEN_TTL": "86400",  # what is refused is revoked, not expired
     "LOG_FORMAT": "json",
@@ -36,7 +36,7 @@ TREE, ARBITER_FIRST, WORKERS_FIRST, ARBITER = (
     "the arbiter alone",
 )  # fmt: skip
 WHOLE: Final = frozenset({TREE, ARBITER_FIRST, WORKERS_FIRST, ARBITER})
-"""After these it must be started again."""
+"""After these kills it must be started again."""
 
 AGAIN: Final = "the whole tree, while it starts"
 KINDS: Final = (WORKER, ALL_WORKERS, TREE, ARBITER_FIRST, WORKERS_FIRST, ARBITER)
@@ -55,10 +55,10 @@ class Target:
         self.process: subprocess.Popen[bytes] | None = None
 
     def make(self) -> None:
-        """Make the database."""
-        done = flask(self.folder, SETTINGS, "init-db")
-        if done.returncode != 0:
-            raise RuntimeError(done.stderr)
+        """Create the database."""
+        record = flask(self.folder, SETTINGS, "init-db")
+        if record.returncode != 0:
+            raise RuntimeError(record.stderr)
 
     def start(self) -> None:
         """Start gunicorn, in a process group of its own."""
@@ -73,7 +73,7 @@ class Target:
             )
 
     def workers(self) -> list[int]:
-        """The process ids of the workers; none where there is no arbiter."""
+        """Return the process IDs of the workers; none if there is no arbiter."""
         pid = self._running().pid
         try:
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
@@ -82,7 +82,7 @@ class Target:
         return [int(child) for child in children.split()]
 
     def kill(self, kind: str, rng: random.Random) -> None:
-        """Kill in this way; what is killed is dead at the end."""
+        """Kill in this way, and wait until the processes have ended."""
         process, workers = self._running(), self.workers()
         if kind == WORKER:
             _kill(*rng.sample(workers, min(1, len(workers))))
@@ -99,11 +99,11 @@ class Target:
         if kind in WHOLE or kind == AGAIN:
             process.wait(timeout=10)
             if kind != ARBITER:
-                with suppress(ProcessLookupError):  # a worker that was born meanwhile
+                with suppress(ProcessLookupError):  # a worker that was forked meanwhile
                     os.killpg(process.pid, signal.SIGKILL)
 
     def wait(self) -> None:
-        """Wait until it answers that its database can be used, and all workers are there."""
+        """Wait until all workers run and it is ready."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self._running().poll() is not None:
@@ -111,7 +111,7 @@ class Target:
             if len(self.workers()) == WORKERS and self._ready():
                 return
             time.sleep(0.01)
-        raise RuntimeError(f"it does not start again:\n{self.log()[-3000:]}")
+        raise RuntimeError(f"it did not start again:\n{self.log()[-3000:]}")
 
     def _ready(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
@@ -121,7 +121,7 @@ class Target:
         return False
 
     def stop(self) -> None:
-        """Stop it as an operator would; what does not stop is killed."""
+        """Stop it as an operator would; kill it and raise if it does not stop."""
         process = self._running()
         process.terminate()
         try:
@@ -132,14 +132,14 @@ class Target:
             raise
 
     def log(self) -> str:
-        """All that it has written."""
+        """Return the log."""
         return self.log_file.read_text()
 
     def snapshot(self) -> Path:
-        """A copy of the database as the kill has left it, with its log.
+        """Copy the database as the kill left it, with its write-ahead log.
 
-        By another process: whoever closes a file of the database gives up all locks that his
-        process has on it (POSIX), and the clients may be reading.
+        In another process: closing a file drops all POSIX locks that the process has on it, and
+        the clients may be reading.
         """
         copy = self.folder / "snapshot.db"
         for suffix in ("", "-wal"):
@@ -160,7 +160,7 @@ class Target:
 
 
 def generation(database: Path, session_id: str) -> int | None:
-    """What a session's row says; None where there is none. Looks, and never writes."""
+    """Return the generation of a session's row, or None; opens the database for reading only."""
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)) as driver:
         row = driver.execute(
             "SELECT generation FROM sessions WHERE id = ?", (session_id,)

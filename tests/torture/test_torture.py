@@ -1,4 +1,4 @@
-"""`make torture` in short, and that it finds what is lost."""
+"""A short `make torture`, and checks that it finds every kind of loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.torture.__main__ import main
 from tests.torture.record import ACKNOWLEDGED, Account, Ledger
 from tests.torture.run import Plan, Result, Torture
 from tests.torture.verify import verify
-from tests.torture.wire import Lost, Weather, Wire
+from tests.torture.wire import NoResponse, Outage, Wire
 
 pytestmark = pytest.mark.slow
 
@@ -28,51 +28,51 @@ KILLS = 6
 
 @pytest.fixture(scope="module")
 def torture(tmp_path_factory: pytest.TempPathFactory) -> Torture:
-    """A short run that is over: its records, and the database that it has left."""
+    """A finished short run: its records and its database."""
     folder = tmp_path_factory.mktemp("torture")
     torture = Torture(Plan(KILLS, clients=6, seed=7, every=3), folder, lambda _: None)
     torture.run()
     return torture
 
 
-def test_nothing_is_lost_when_it_is_killed(torture: Torture) -> None:
+def test_nothing_is_lost_by_kills(torture: Torture) -> None:
     result = torture.result
 
     assert result.ledger.lost == []
     assert result.killed >= KILLS
-    assert min(result.files, result.ledger.checks) > KILLS
-    assert result.asked >= 1
-    done = {name for name, outcome in result.ledger.counts if outcome == ACKNOWLEDGED}
-    assert done >= {
+    assert min(result.file_checks, result.ledger.checks) > KILLS
+    assert result.over_http >= 1
+    record = {name for name, outcome in result.ledger.counts if outcome == ACKNOWLEDGED}
+    assert record >= {
         "sign-up", "sign-in", "refresh", "password change", "rename", "account deletion",
         "pet added", "pet replaced", "pet removed", "sign-out: local", "sign-out: others",
     }  # fmt: skip
     assert find_secrets(torture.target.log()) == []
 
 
-def test_the_table_tells_of_all(torture: Torture) -> None:
-    shown = report.table(torture.result, "3.40.1")
+def test_the_table_shows_the_result(torture: Torture) -> None:
+    refresh_token = report.table(torture.result, "3.40.1")
 
-    assert "\n\n0 lost" in shown
-    assert "3.40.1, which has the WAL-reset fault" in shown
+    assert "\n\n0 lost" in refresh_token
+    assert "3.40.1, which has the WAL-reset bug" in refresh_token
     assert f"kills {torture.result.killed}/{KILLS}" in report.progress(torture.result)
 
 
 def pick(torture: Torture) -> dict[str, object]:
-    """Things that the records know of, to be spoiled."""
+    """Return things in the records, to be damaged."""
     accounts = [each for each in torture.accounts() if each.user_id]
     here = [each for each in accounts if not each.deleted]
     changed = next(each for each in reversed(here) if each.old_passwords)
-    robbed = next(each for each in here if each.gone_pets and each is not changed)
+    robbed = next(each for each in here if each.removed_pets and each is not changed)
     return {
         "user": here[0].user_id,
         "deleted": next(each.user_id for each in accounts if each.deleted),
         "pet": next(pet for each in here for pet in each.pets),
-        "gone_pet": next(iter(robbed.gone_pets)),
+        "gone_pet": next(iter(robbed.removed_pets)),
         "gone_pets_user": robbed.user_id,
         "live": next(each for one in here for each in one.usable()).id,
-        "dead": next(each for one in here for each in one.dead() if each.access_token).id,
-        "rotated": next(each for one in here for each in one.live() if each.generation > 1).id,
+        "dead": next(each for one in here for each in one.ended_sessions() if each.access_token).id,
+        "rotated": next(each for one in here for each in one.active() if each.generation > 1).id,
         "changed": changed.user_id,
         "old_hash": hash_password(changed.old_passwords[-1], 4),
     }
@@ -108,7 +108,7 @@ SABOTAGE = {
         "INSERT INTO known_addresses VALUES (:deleted, '10.0.0.1', 0)",
         "deleted user {deleted}: rows of known_addresses"),
     "somebody is there who never signed up": (
-        "INSERT INTO users VALUES (9999, 'x', 'x', '', 0, 0, 0, NULL)", "users that nobody knows"),
+        "INSERT INTO users VALUES (9999, 'x', 'x', '', 0, 0, 0, NULL)", "unknown users"),
     "ids begin anew": (
         "UPDATE sqlite_sequence SET seq = 0 WHERE name = 'pets'", "ids of pets go on"),
     "a row belongs to nobody": (
@@ -126,7 +126,7 @@ def spoil(database: Path, torture: Torture, *statements: str) -> None:
 
 
 def losses(database: Path, torture: Torture) -> list[str]:
-    """What the checks of the file find."""
+    """Return the losses that the checks of the file find."""
     ledger = Ledger()
     ledger.ids = torture.result.ledger.ids
     checks.integrity(database, ledger)
@@ -141,19 +141,19 @@ def copy(torture: Torture, tmp_path: Path) -> Path:
     return Path(shutil.copy(torture.target.database, tmp_path))
 
 
-@pytest.mark.parametrize(("statement", "told"), SABOTAGE.values(), ids=SABOTAGE)
-def test_what_is_not_as_the_record_says_is_found(
-    torture: Torture, copy: Path, statement: str, told: str
+@pytest.mark.parametrize(("statement", "expected"), SABOTAGE.values(), ids=SABOTAGE)
+def test_each_loss_in_the_file_is_found(
+    torture: Torture, copy: Path, statement: str, expected: str
 ) -> None:
     assert losses(copy, torture) == []
 
     spoil(copy, torture, statement)
 
     found = losses(copy, torture)
-    assert any(told.format(**pick(torture)) in line for line in found), found
+    assert any(expected.format(**pick(torture)) in line for line in found), found
 
 
-def test_a_file_that_is_damaged_is_found(torture: Torture, copy: Path) -> None:
+def test_a_damaged_file_is_found(torture: Torture, copy: Path) -> None:
     data = copy.read_bytes()
     copy.write_bytes(data[: len(data) // 2] + b"\xff" * 4096 + data[len(data) // 2 + 4096 :])
 
@@ -162,7 +162,7 @@ def test_a_file_that_is_damaged_is_found(torture: Torture, copy: Path) -> None:
 
 @pytest.fixture
 def restarted(torture: Torture, copy: Path) -> Iterator[Callable[..., list[str]]]:
-    """Starts the service on a database that was spoiled, and asks it; what is lost."""
+    """Start the service on a damaged database and query it; returns the losses."""
     ledger = torture.result.ledger
 
     def restart(*statements: str) -> list[str]:
@@ -179,22 +179,20 @@ def restarted(torture: Torture, copy: Path) -> Iterator[Callable[..., list[str]]
     shutil.copy(copy, torture.target.database)
 
 
-def test_what_is_not_as_the_record_says_is_found_over_http(
+def test_each_loss_is_found_over_http(
     torture: Torture, restarted: Callable[..., list[str]]
 ) -> None:
     picked = pick(torture)
 
     found = "\n".join(restarted(REVIVE, ROLL_BACK, LOSE_PET, REGAIN_PET))
 
-    assert f"dead session {picked['dead']}: access: found 200" in found
-    assert f"gone pet {picked['gone_pet']}: found 200" in found
+    assert f"ended session {picked['dead']}: access: found 200" in found
+    assert f"removed pet {picked['gone_pet']}: found 200" in found
     assert f"({picked['changed']}): the password does not sign in" in found
     assert ": pets: found" in found
 
 
-def test_a_run_in_which_something_is_lost_ends_with_1(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_with_a_loss_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def lose_a_pet(result: Result) -> None:
         with closing(sqlite3.connect(tmp_path / "server.db", timeout=10)) as driver, driver:
             driver.execute("DELETE FROM pets")
@@ -214,8 +212,8 @@ def test_a_run_in_which_something_is_lost_ends_with_1(
         ("3.50.7", False), ("3.51.2", True), ("3.51.3", False), ("3.52.0", False),
     ],
 )  # fmt: skip
-def test_the_versions_with_the_fault_are_known(version: str, *, has: bool) -> None:
-    assert report.has_wal_reset_fault(version) is has
+def test_sqlite_versions_with_the_wal_reset_bug(version: str, *, has: bool) -> None:
+    assert report.has_wal_reset_bug(version) is has
 
 
 ANSWERS = {
@@ -225,37 +223,37 @@ ANSWERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("answer", "told"), ANSWERS.values(), ids=ANSWERS)
-def test_what_no_kill_excuses_is_a_loss(answer: bytes, told: str) -> None:
-    ledger, weather = Ledger(), Weather()
+@pytest.mark.parametrize(("response", "expected"), ANSWERS.values(), ids=ANSWERS)
+def test_a_failure_without_a_kill_is_a_loss(response: bytes, expected: str) -> None:
+    ledger, outage = Ledger(), Outage()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=answer_once, args=(listener, answer))
+        thread = threading.Thread(target=answer_once, args=(listener, response))
         thread.start()
-        wire = Wire(listener.getsockname()[1], "10.0.0.1", weather, ledger)
-        if answer:
-            assert wire.ask("GET", "/me").status == 500
+        wire = Wire(listener.getsockname()[1], "10.0.0.1", outage, ledger)
+        if response:
+            assert wire.send("GET", "/me").status == 500
         else:
-            with pytest.raises(Lost):
-                wire.ask("GET", "/me")
+            with pytest.raises(NoResponse):
+                wire.send("GET", "/me")
         thread.join()
     wire.close()
 
     assert len(ledger.lost) == 1
-    assert told in ledger.lost[0]
+    assert expected in ledger.lost[0]
 
 
-def answer_once(listener: socket.socket, answer: bytes) -> None:
+def answer_once(listener: socket.socket, response: bytes) -> None:
     connection, _ = listener.accept()
     with connection:
         connection.recv(65536)
-        connection.sendall(answer)
+        connection.sendall(response)
 
 
-def test_an_id_that_is_handed_out_twice_is_a_loss() -> None:
+def test_an_id_that_is_used_twice_is_a_loss() -> None:
     ledger = Ledger()
 
-    ledger.take_id("pets", 7)
-    ledger.take_id("pets", 7)
+    ledger.add_id("pets", 7)
+    ledger.add_id("pets", 7)
 
-    assert ledger.lost == ["pets: the id 7 was handed out twice"]
-    assert Account("x", "y").live() == []
+    assert ledger.lost == ["pets: the id 7 was used twice"]
+    assert Account("x", "y").active() == []

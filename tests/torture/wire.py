@@ -1,4 +1,4 @@
-"""How a client asks: over one kept-alive connection, and always knowing whether it was answered."""
+"""A client's HTTP connection, which tells refused requests from those without a response."""
 
 from __future__ import annotations
 
@@ -12,65 +12,65 @@ from typing import Any, Final
 
 from tests.torture.record import Ledger
 
-PATIENCE: Final = 60
-"""Seconds within which each question is answered, or something is wrong."""
+TIMEOUT: Final = 60
+"""Seconds within which each request must get its response."""
 
 
-class Lost(Exception):
-    """The question was sent, and no answer came: it may have been done, or not."""
+class NoResponse(Exception):
+    """A request was sent and got no response: it may have been processed, or not."""
 
 
-class Weather:
-    """Whether something was killed just now, which is the only excuse for a broken connection."""
+class Outage:
+    """Whether a process was just killed: the only valid reason for a broken connection."""
 
     def __init__(self) -> None:
-        self._storm = threading.Event()
-        self._calm_since = time.monotonic()
-        self.over = threading.Event()
-        """Set when the clients are to stop."""
+        self._ongoing = threading.Event()
+        self._ended_at = time.monotonic()
+        self.stop_clients = threading.Event()
+        """Set when the clients must stop."""
 
-    def storm(self) -> None:
-        """Something is about to be killed."""
-        self._storm.set()
+    def begin(self) -> None:
+        """Note that a process is about to be killed."""
+        self._ongoing.set()
 
-    def calm(self) -> None:
-        """The service is whole again."""
-        self._calm_since = time.monotonic()
-        self._storm.clear()
+    def end(self) -> None:
+        """Note that the service is ready again."""
+        self._ended_at = time.monotonic()
+        self._ongoing.clear()
 
-    def excuses(self, since: float) -> bool:
-        """Whether a connection of that time may break now."""
-        return self._storm.is_set() or since < self._calm_since
+    def may_break(self, since: float) -> bool:
+        """Tell whether a connection opened at that time may break now."""
+        return self._ongoing.is_set() or since < self._ended_at
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back."""
+class Response:
+    """A response."""
 
     status: int
     body: Any
 
     @property
     def code(self) -> str:
-        """The refusal's code; empty for none."""
+        """The error code, or an empty string."""
         return str(self.body.get("code", "")) if isinstance(self.body, dict) else ""
 
 
 class Wire:
-    """One client's way to the service, as from an address of its own behind a proxy."""
+    """A client's connection, with its own address behind a proxy."""
 
-    def __init__(self, port: int, address: str, weather: Weather, ledger: Ledger) -> None:
+    def __init__(self, port: int, address: str, outage: Outage, ledger: Ledger) -> None:
         self.port = port
         self.address = address
-        self.weather = weather
+        self.outage = outage
         self.ledger = ledger
         self._connection: http.client.HTTPConnection | None = None
         self._opened_at = 0.0
 
-    def ask(
+    def send(
         self, method: str, path: str, body: dict[str, Any] | None = None, token: str = ""
-    ) -> Answer:
-        """The answer; raises Lost. Whatever is wrong with how it was answered is noted."""
+    ) -> Response:
+        """Send a request. Raises NoResponse; records a wrong response as a loss."""
         headers = {"Accept": "application/json", "X-Forwarded-For": self.address}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -84,33 +84,33 @@ class Wire:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             slow = isinstance(error, TimeoutError)
-            if slow or not self.weather.excuses(self._opened_at):
-                self.ledger.lose(f"{method} {path}: {error!r} though nothing was killed")
-            raise Lost from error
-        self.ledger.answered(response.status)
+            if slow or not self.outage.may_break(self._opened_at):
+                self.ledger.add_loss(f"{method} {path}: {error!r} though nothing was killed")
+            raise NoResponse from error
+        self.ledger.count_status(response.status)
         if response.status >= 500 and response.status != 503:
-            self.ledger.lose(f"{method} {path}: {response.status} {text!r:.200}")
-        return Answer(response.status, json.loads(text) if text else None)
+            self.ledger.add_loss(f"{method} {path}: {response.status} {text!r:.200}")
+        return Response(response.status, json.loads(text) if text else None)
 
     def _connected(self) -> http.client.HTTPConnection:
-        """The connection; waits until there is one."""
+        """Return the connection; open one if needed, waiting for the service."""
         begun = time.monotonic()
         while self._connection is None:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
             self._opened_at = time.monotonic()
             try:
                 connection.connect()
             except OSError as error:
-                if not self.weather.excuses(begun) or self._opened_at - begun > PATIENCE:
-                    self.ledger.lose(f"no connection: {error!r}")
-                    raise Lost from error
+                if not self.outage.may_break(begun) or self._opened_at - begun > TIMEOUT:
+                    self.ledger.add_loss(f"no connection: {error!r}")
+                    raise NoResponse from error
                 time.sleep(0.02)
             else:
                 self._connection = connection
         return self._connection
 
     def close(self) -> None:
-        """Ask over another connection next time."""
+        """Close the connection; the next request opens another."""
         if self._connection is not None:
             with suppress(OSError):
                 self._connection.close()

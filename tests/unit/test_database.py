@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from jwt_server import sqlite
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.errors import DatabaseUnavailable
-from tests.helpers.factories import CREDENTIALS, KINDS, add_user, spoil
+from tests.helpers.factories import KINDS, add_user, spoil
 
 UNAVAILABLE = "The database is unavailable. Try again in a moment."
 
@@ -43,19 +44,37 @@ def test_readyz_tells_a_bad_database_and_recovers_with_it(
     assert client.get("/readyz").status_code == 200
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "not writable"])
-def test_a_database_that_goes_away_is_a_503(
-    client: FlaskClient, settings: Settings, travis: dict[str, str], kind: str
-) -> None:
+@pytest.mark.parametrize("kind", ["missing", "no database", "a copy"])
+def test_replaced_file_fails_readyz_while_open_connections_go_on(
+    client: FlaskClient, settings: Settings, travis: dict[str, str],
+    caplog: pytest.LogCaptureFixture, kind: str,
+) -> None:  # fmt: skip
     assert client.get("/my-pets", headers=travis).status_code == 200  # a connection is open
-    spoil(settings.database, kind)
+    content = spoil(settings.database, kind)
+    if kind == "a copy":
+        settings.database.write_bytes(content)
 
-    for answer in (
-        client.get("/my-pets", headers=travis),
-        client.post("/auth", data=CREDENTIALS),
-        client.post("/pets", json={"name": "x"}, headers=travis),
-    ):
-        assert (answer.status_code, answer.text) == (503, UNAVAILABLE)
+    answer = client.get("/readyz")
+
+    assert (answer.status_code, answer.text) == (503, UNAVAILABLE)
+    assert ("No database at" if kind == "missing" else "restart the service") in caplog.text
+    assert client.get("/my-pets", headers=travis).status_code == 200
+    assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["missing", "a copy"])
+def test_replaced_file_is_not_opened_beside_the_old_one(
+    database: Database, settings: Settings, kind: str
+) -> None:
+    with database.connection() as db:
+        content = spoil(settings.database, kind)
+        if kind == "a copy":
+            settings.database.write_bytes(content)
+
+        with pytest.raises(DatabaseUnavailable), database.connection():
+            pass
+
+        assert db.queries.users.find_by_id(id=1) is not None
 
 
 def test_a_database_that_can_not_be_written_still_reads(
@@ -173,12 +192,33 @@ def test_what_was_not_committed_is_undone_when_the_connection_goes_back(database
         assert again.queries.users.find_by_key(username_key="half") is None
 
 
-def test_a_closed_connection_does_not_go_back_to_the_pool(database: Database) -> None:
+def test_failed_connection_is_not_used_again(database: Database) -> None:
     with database.connection() as db:
         db.driver.close()
-
     with database.connection() as other:
         assert other is not db
+        with pytest.raises(DatabaseUnavailable), other.transaction():
+            other.driver.execute("PRAGMA query_only = ON")
+            add_user(other, "refused")
+
+    with database.connection() as third, third.transaction():
+        assert third is not other
+        add_user(third, "accepted")
+
+
+def test_writers_of_a_process_wait_for_each_other_and_are_all_served(database: Database) -> None:
+    def write(number: int) -> None:
+        for _ in range(5):
+            with database.connection() as db, db.transaction():
+                add_user(db, f"user {threading.get_ident()} {number} {_}", password_hash="*")
+
+    with ThreadPoolExecutor(32) as pool:
+        for done in [pool.submit(write, number) for number in range(32)]:
+            done.result()
+
+    with database.connection() as db:
+        [count] = db.driver.execute("SELECT count(*) AS users FROM users").fetchall()
+    assert count["users"] == 1 + 32 * 5
 
 
 def test_threads_do_not_share_a_connection(database: Database) -> None:
