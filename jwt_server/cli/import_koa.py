@@ -41,11 +41,9 @@ BAD_ID: Final = "the id is not an integer of 1 to 18 digits."
 @top.command("import-koa")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_koa(file: Path) -> None:
-    r"""Import the users and pets of the original server.
+    """Import the users and pets of the original server.
 
-    \b
-    Example:
-      import-koa server.sqlite3
+    Example: import-koa server.sqlite3
 
     FILE is the SQLite database of that server. Ids, names and password hashes are kept, so
     everyone signs in as before. If one row can't be imported, nothing is, and every reason is

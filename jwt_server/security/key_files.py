@@ -103,10 +103,11 @@ class KeyFolder:
         """Return the names of the key files. Raises KeysUnavailable if the folder can't be read."""
         try:
             return tuple(sorted(name for name in os.listdir(self.path) if name.endswith(".pem")))  # noqa: PTH208 - half the time of pathlib's, at each request
-        except FileNotFoundError as error:
-            raise KeysUnavailable(f"There is no folder {self.path}: run `keys rotate`.") from error
         except OSError as error:
-            raise KeysUnavailable(f"{self.path} can't be read: {error.strerror}.") from error
+            raise KeysUnavailable(
+                f"The key folder {self.path} can't be read: {error.strerror}."
+                " `keys rotate` creates it."
+            ) from error
 
     def _load_all(self, names: tuple[str, ...]) -> _Listing:
         known = {file.path.name: file for file in self._last.files}

@@ -15,11 +15,11 @@ from jwt_server.errors import ConfigurationError
 from jwt_server.metrics import Metrics, create_metrics
 from jwt_server.security.hash_queue import HashQueue
 from jwt_server.security.key_files import KeyFolder
-from jwt_server.security.keys import KeySet, SharedSecrets
+from jwt_server.security.keys import SharedSecrets
 from jwt_server.security.passwords import Hasher
 from jwt_server.security.rate_limits import DAY, RateLimits
 from jwt_server.security.refresh_tokens import RefreshTokens
-from jwt_server.security.tokens import AccessTokens
+from jwt_server.security.tokens import AccessTokens, KeySet
 from jwt_server.web.request import client_address, client_disconnected
 
 EXTENSION: Final = "jwt-server"

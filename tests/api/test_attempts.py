@@ -632,7 +632,7 @@ def test_unlock_deletes_the_counts_of_an_account(
 
     assert unlock().output == "travis is unlocked now.\n"
 
-    assert unlock().output == "travis is unlocked already.\n"
+    assert unlock().output == "travis is unlocked now.\n"
     assert wrong().status_code == 403
     assert guess(password="mypassword", address="192.0.2.1").status_code == 200
     assert guess(password="mypassword", address="203.0.0.1").status_code == 200

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jwt_server.config import load_settings, usable_cores
+from jwt_server.config import is_loopback, load_settings, usable_cores
 from jwt_server.errors import ConfigurationError
 from tests.helpers.app import MakeApp
 from tests.helpers.factories import CREDENTIALS, bearer
@@ -34,7 +34,7 @@ def test_the_defaults_are_those_of_the_contract(env: Environment, tmp_path: Path
     settings = load_settings()
 
     assert settings.bind == "127.0.0.1:3000"
-    assert settings.loopback
+    assert is_loopback(settings.host)
     assert settings.database == tmp_path / "instance" / "jwt-server.db"
     assert settings.salt_rounds == 12
     assert settings.jwt_issuer == settings.jwt_audience == "jwt-server"
@@ -61,7 +61,7 @@ def test_what_is_set_is_taken(env: Environment, tmp_path: Path) -> None:
     settings = load_settings()
 
     assert settings.bind == "[::1]:8080"
-    assert settings.loopback
+    assert is_loopback(settings.host)
     assert settings.workers == 3
     assert settings.salt_rounds == 10
     assert settings.database == Path("/var/lib/x.db")
@@ -285,7 +285,7 @@ def test_secrets_are_not_shown(env: Environment) -> None:
 def test_a_loopback_host_is_known(env: Environment, host: str, loopback: bool) -> None:
     env.setenv("HOST", host)
 
-    assert load_settings().loopback is loopback
+    assert is_loopback(load_settings().host) is loopback
 
 
 def test_behind_a_socket_a_proxy_must_be_believed(env: Environment) -> None:
@@ -297,7 +297,7 @@ def test_behind_a_socket_a_proxy_must_be_believed(env: Environment) -> None:
     env.setenv("TRUSTED_PROXIES", "1")
     settings = load_settings()
     assert settings.bind == "unix:/run/jwt-server/http.sock"
-    assert not settings.loopback
+    assert not is_loopback(settings.host)
 
 
 @pytest.mark.parametrize(
