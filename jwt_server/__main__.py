@@ -31,9 +31,8 @@ from jwt_server.database import Connection, Database
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
 from jwt_server.files import publish, temporary_beside, write_atomically
 from jwt_server.security import key_files
-from jwt_server.security.key_files import KeyFolder
+from jwt_server.security.key_files import KeyFolder, load_keys
 from jwt_server.users import demo
-from jwt_server.web.service import load_keys
 
 GUNICORN_CONFIG = Path(__file__).parent / "gunicorn" / "conf.py"
 

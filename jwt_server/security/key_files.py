@@ -18,10 +18,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from jwt_server.errors import KeysUnavailable, NotFound
+from jwt_server.config import Settings
+from jwt_server.errors import ConfigurationError, KeysUnavailable, NotFound
 from jwt_server.files import sync, write_atomically
 from jwt_server.security import keys
-from jwt_server.security.keys import Jwk, Key, KeyPair, UnusableKey
+from jwt_server.security.keys import Jwk, Key, KeyPair, SharedSecrets, UnusableKey
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,19 @@ class KeyFolder:
         if pair.kid != match[2]:
             raise UnusableKey(f"Its kid is {pair.kid}.")
         return KeyFile(path, int(match[1]), pair)
+
+
+def load_keys(settings: Settings) -> SharedSecrets | KeyFolder:
+    """Load the keys of access tokens.
+
+    Raises ConfigurationError with a line for each key that can't be used.
+    """
+    if settings.jwt_algorithm == SharedSecrets.algorithm:
+        return SharedSecrets(settings.jwt_secrets)
+    folder = KeyFolder(settings.jwt_keys_dir, settings.jwt_algorithm)
+    if mistakes := folder.mistakes():
+        raise ConfigurationError(mistakes)
+    return folder
 
 
 def signing_file(files: tuple[KeyFile, ...], now: float) -> KeyFile:
