@@ -21,7 +21,8 @@ from typing import Any, Final
 
 from dotenv.parser import parse_stream
 from environs import Env, ValidationError
-from jwt.utils import is_pem_format, is_ssh_key
+from jwt import InvalidKeyError
+from jwt.algorithms import HMACAlgorithm
 from marshmallow.validate import OneOf, Regexp
 
 from jwt_server.errors import ConfigurationError
@@ -332,13 +333,15 @@ def _secret_text(env: Env, name: str, default_file: Path | None = None) -> str |
 
 def _secret(text: str) -> bytes:
     secret = text.encode("utf-8", "surrogateescape")
-    if is_pem_format(secret) or is_ssh_key(secret):
-        raise ValidationError("This is a key file, not a secret: use random bytes.")
     if len(secret) < SECRET_BYTES:
         raise ValidationError(
             f"{len(secret)} bytes are too few, at least {SECRET_BYTES} are needed:"
             " try `openssl rand -base64 48`."
         )
+    try:
+        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+    except InvalidKeyError:
+        raise ValidationError("This is a key file, not a secret: use random bytes.") from None
     return secret
 
 
