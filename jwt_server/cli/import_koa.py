@@ -19,7 +19,7 @@ from jwt_server.cli.base import Group, opened, operator_actor
 from jwt_server.database import Connection, Row
 from jwt_server.security.passwords import NO_HASH, hash_cost
 from jwt_server.security.primitives import MAX_ID
-from jwt_server.sqlite import as_dict
+from jwt_server.sqlite import BUSY_SECONDS, as_dict
 from jwt_server.users import names
 
 top = Group()
@@ -81,7 +81,8 @@ def _opened_source(path: Path) -> Iterator[sqlite3.Connection]:
     DatabaseUnavailable.
     """
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as driver:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as driver:
             driver.row_factory = as_dict
             # Text that is not UTF-8 is reported with its row.
             driver.text_factory = lambda text: text.decode("utf-8", "surrogateescape")

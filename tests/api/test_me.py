@@ -1,4 +1,4 @@
-"""Accounts over HTTP: sign-up, the caller's own account, its password, its export, its end."""
+"""Accounts over HTTP: sign-up, the user's own account, its password, its export, its end."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_concurrent_refreshes_get_the_same_successor(two_workers: Server, folder
     assert {response.status for response in responses} == {200}
     successors = {json.loads(response.body)["refresh_token"] for response in responses}
     assert len(successors) == 1
-    rows = query(folder, f"SELECT generation FROM sessions WHERE id = '{session_of(tokens)}'")  # noqa: S608 - ours
+    rows = query(folder, f"SELECT generation FROM sessions WHERE id = '{session_of(tokens)}'")  # noqa: S608 - constants
     assert rows == [(2,)]
     [successor] = successors
     assert refresh(two_workers, {"refresh_token": successor}).status == 200
@@ -155,7 +155,7 @@ def test_rotation_survives_a_kill(tmp_path: Path, minutes: int) -> None:
         first = sign_in(server)
         second = json.loads(refresh(server, first).body)
         kill(server)
-    query(tmp_path, f"UPDATE sessions SET rotated_at = rotated_at - {60 * minutes}")  # noqa: S608 - ours
+    query(tmp_path, f"UPDATE sessions SET rotated_at = rotated_at - {60 * minutes}")  # noqa: S608 - constants
 
     with started(tmp_path, BASE_ENVIRONMENT) as server:
         again = refresh(server, first)

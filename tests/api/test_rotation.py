@@ -22,7 +22,7 @@ from jwt_server.errors import (
     TokenForged,
 )
 from jwt_server.security import key_files
-from jwt_server.security.key_files import KeyFolder
+from jwt_server.security.key_files import KeyFolder, KeySet
 from jwt_server.security.keys import ALGORITHMS, SharedSecrets
 from jwt_server.security.refresh_tokens import (
     ParsedRefreshToken,
@@ -30,7 +30,7 @@ from jwt_server.security.refresh_tokens import (
     new_session_id,
     parse,
 )
-from jwt_server.security.tokens import AccessTokens, KeySet, TokenSubject
+from jwt_server.security.tokens import AccessTokens, TokenSubject
 from jwt_server.users import users
 from tests.helpers.auth import run_at_once
 
@@ -198,11 +198,11 @@ def test_refresh_token_format_is_stable() -> None:
 
 @given(SESSION_IDS, GENERATIONS, NONCES)
 def test_refresh_token_round_trip(session_id: str, number: int, nonce: bytes) -> None:
-    shown = parse(TOKENS.issue(session_id, number, nonce))
+    parsed = parse(TOKENS.issue(session_id, number, nonce))
 
-    assert (shown.session_id, shown.generation) == (session_id, number)
-    assert TOKENS.verify(shown, nonce)
-    assert nonce.hex() not in shown.mac
+    assert (parsed.session_id, parsed.generation) == (session_id, number)
+    assert TOKENS.verify(parsed, nonce)
+    assert nonce.hex() not in parsed.mac
 
 
 @given(SESSION_IDS, GENERATIONS, NONCES, SESSION_IDS, GENERATIONS, NONCES)

@@ -149,24 +149,24 @@ def test_token_ahead_of_the_database_ends_the_session(client: FlaskClient, db: C
     assert refresh(client, tokens["refresh_token"])["code"] == "session_ended"
 
 
-def spoilt(token: str, part: int, change: Any) -> str:
+def altered(token: str, part: int, change: Any) -> str:
     parts = token.split(".")
     parts[part] = change(parts[part])
     return ".".join(parts)
 
 
 FORGERIES: dict[str, Callable[[str], str]] = {
-    "another version": lambda token: spoilt(token, 0, lambda _: "r2"),
-    "another session": lambda token: spoilt(token, 1, lambda text: text[::-1]),
-    "another generation": lambda token: spoilt(token, 2, lambda _: "2"),
-    "generation 0": lambda token: spoilt(token, 2, lambda _: "0"),
-    "a leading zero": lambda token: spoilt(token, 2, lambda _: "01"),
-    "digits of another script": lambda token: spoilt(token, 2, lambda _: "١"),
-    "another MAC": lambda token: spoilt(token, 3, lambda text: text[::-1]),
-    "no MAC": lambda token: spoilt(token, 3, lambda _: ""),
+    "another version": lambda token: altered(token, 0, lambda _: "r2"),
+    "another session": lambda token: altered(token, 1, lambda text: text[::-1]),
+    "another generation": lambda token: altered(token, 2, lambda _: "2"),
+    "generation 0": lambda token: altered(token, 2, lambda _: "0"),
+    "a leading zero": lambda token: altered(token, 2, lambda _: "01"),
+    "digits of another script": lambda token: altered(token, 2, lambda _: "١"),
+    "another MAC": lambda token: altered(token, 3, lambda text: text[::-1]),
+    "no MAC": lambda token: altered(token, 3, lambda _: ""),
     "a line end": lambda token: token + "\n",
     "padded": lambda token: token + "=",
-    "nothing of ours": lambda _: "x",
+    "not a token": lambda _: "x",
     "very long": lambda _: "x" * 200,
 }
 
@@ -193,15 +193,15 @@ def test_access_and_refresh_tokens_are_not_interchangeable(
 def test_neither_database_nor_secret_alone_makes_a_refresh_token(
     client: FlaskClient, db: Connection, settings: Settings
 ) -> None:
-    shown = parse(sign_in(client)["refresh_token"])
-    row = db.queries.auth.find(id=shown.session_id)
-    ours = RefreshTokens.from_secrets(settings.secret_keys)
+    parsed = parse(sign_in(client)["refresh_token"])
+    row = db.queries.auth.find(id=parsed.session_id)
+    tokens = RefreshTokens.from_secrets(settings.secret_keys)
 
     with_another_secret = RefreshTokens.from_secrets((b"x" * 32,))
-    made = with_another_secret.issue(shown.session_id, 1, row["nonce"])
-    assert not ours.verify(parse(made), row["nonce"])
-    assert not ours.verify(parse(ours.issue(shown.session_id, 1, b"x" * 16)), row["nonce"])
-    assert ours.verify(shown, row["nonce"])
+    made = with_another_secret.issue(parsed.session_id, 1, row["nonce"])
+    assert not tokens.verify(parse(made), row["nonce"])
+    assert not tokens.verify(parse(tokens.issue(parsed.session_id, 1, b"x" * 16)), row["nonce"])
+    assert tokens.verify(parsed, row["nonce"])
 
 
 def test_rotation_of_secret_key_keeps_sessions(
@@ -270,8 +270,8 @@ def test_logout_with_a_refresh_token_ends_its_session(client: FlaskClient, clock
     refreshed = refresh(client, tokens["refresh_token"])
     clock.advance(100)
 
-    for shown in (tokens["refresh_token"], tokens["refresh_token"], "x"):
-        response = client.post("/auth/logout", json={"refresh_token": shown})
+    for text in (tokens["refresh_token"], tokens["refresh_token"], "x"):
+        response = client.post("/auth/logout", json={"refresh_token": text})
         assert (response.status_code, response.data) == (204, b"")
 
     assert access(client, refreshed) == 401
@@ -565,11 +565,11 @@ def test_require_still_signed_in_refuses_an_ended_session(
 ) -> None:
     app = client.application
     with app.test_request_context("/me"):
-        caller = authenticate(travis["Authorization"])
+        user = authenticate(travis["Authorization"])
         sessions.end_all(db, 1, int(clock()))
 
         with pytest.raises(TokenRevoked):
-            require_still_signed_in(db, caller)
+            require_still_signed_in(db, user)
 
 
 def test_token_has_the_admin_flag_as_of_sign_in(db: Connection) -> None:

@@ -275,9 +275,9 @@ def another_end(mac: str) -> str:
     return mac[:-2] + ("B" if mac[-2] == "A" else "A") + mac[-1]
 
 
-@pytest.mark.parametrize("spoilt", [another_start, another_end])
+@pytest.mark.parametrize("altered", [another_start, another_end])
 def test_cve_2016_7036_macs_are_compared_in_constant_time(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, spoilt: Callable[[str], str]
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, altered: Callable[[str], str]
 ) -> None:
     """CVE-2016-7036, python-jose: the time of a comparison reveals how much of a MAC is right.
 
@@ -293,11 +293,11 @@ def test_cve_2016_7036_macs_are_compared_in_constant_time(
     monkeypatch.setattr(hmac, "compare_digest", noted)
     tokens = sign_in(client)
     start, _, mac = tokens["access_token"].rpartition(".")
-    refused = client.get("/pets", headers=bearer(f"{start}.{spoilt(mac)}"))
+    refused = client.get("/pets", headers=bearer(f"{start}.{altered(mac)}"))
     start, _, mac = tokens["refresh_token"].rpartition(".")
 
     assert refused.status_code == 401
-    assert refresh(client, f"{start}.{spoilt(mac)}")["code"] == "refresh_token_invalid"
+    assert refresh(client, f"{start}.{altered(mac)}")["code"] == "refresh_token_invalid"
     assert compared == [(31, 31), (32, 32), (43, 43)]
     assert "access_token" in refresh(client, tokens["refresh_token"])
 
