@@ -1,1 +1,1 @@
-"""Benchmarks: run by hand, never by the tests."""
+"""Benchmarks, run by hand."""

@@ -1,7 +1,7 @@
-"""`make bench`: this service beside its peers and the limit, in one run on this machine.
+"""`make bench`: compare this service with its peers and a bare WSGI application.
 
-Each service has its turn in each round; what is told is the median of the rounds, and how far apart
-they are. Speed on a shared machine means little by itself: read the ratios.
+Each service is measured once per round; the table has the medians of the rounds and their spread.
+Absolute numbers on a shared machine mean little: read the ratios.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Results = dict[str, dict[str, list[float]]]
 
 
 def main() -> None:
-    """Measure and print the table; a whole run puts it into docs/performance.md, too."""
+    """Measure and print the table; a complete run also writes it to docs/performance.md."""
     options = _options()
     load.require_wrk()
     results: Results = defaultdict(lambda: defaultdict(list))
@@ -52,8 +52,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--storm", type=int, default=30, metavar="SECONDS")
     parser.add_argument("--no-growth", dest="growth", action="store_false")
     parser.add_argument("--no-write", dest="write", action="store_false",
-                        help="leave docs/performance.md, which a whole run writes")  # fmt: skip
-    parser.add_argument("--json", type=Path, help="the figures of each round, into a file")
+                        help="leave docs/performance.md, which a complete run writes")  # fmt: skip
+    parser.add_argument("--json", type=Path, help="write the numbers of each round to a file")
     parser.add_argument(
         "--only", nargs="+", choices=SERVICES, default=list(SERVICES), metavar="NAME",
         help=", ".join(SERVICES),

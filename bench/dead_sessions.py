@@ -1,7 +1,7 @@
-"""What 100,000 dead sessions cost a sign-in: `.venv/bin/python -m bench.dead_sessions`.
+"""Measure a sign-in with 100,000 expired sessions: `.venv/bin/python -m bench.dead_sessions`.
 
-Prints the median sign-in, in-process and without the cost of a password's hash (cost 4), with
-none and with many dead sessions in the table, in rounds that take turns, and their ratio.
+Prints the median of sign-ins in this process with cheap hashes (cost 4), with no and with many
+expired sessions in the table, in alternating rounds, and their ratio.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DEAD = 100_000
 ROUNDS = 15
 SIGN_INS = 40
 
-# They died within the day, so none is cleared away while the clock runs.
+# They expired within the last day, so none is pruned during the measurement.
 FILL = """
 INSERT INTO sessions
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :dead)
@@ -34,13 +34,13 @@ SELECT NULL, 'dead' || i, 1, x'00', 1, 1, 0, 0, 0, 0, :now - 60, 0, :now - 60, '
 
 @dataclass(frozen=True)
 class Case:
-    """A service with so many dead sessions of its one user."""
+    """A service whose only user has this many expired sessions."""
 
     dead: int
     client: FlaskClient
 
     def seconds(self) -> float:
-        """How long one sign-in takes, the median of a round."""
+        """Return the median time of a sign-in."""
         taken = []
         for _ in range(SIGN_INS):
             start = time.perf_counter()
@@ -53,7 +53,7 @@ class Case:
 
 
 def case(folder: Path, dead: int) -> Case:
-    """A fresh service with `dead` dead sessions."""
+    """Create a service with this many expired sessions."""
     path = folder / f"{dead}.db"
     sqlite.create(path)
     settings = Settings((b"s" * 32,), (b"j" * 32,), path, salt_rounds=4)
@@ -65,13 +65,13 @@ def case(folder: Path, dead: int) -> Case:
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure and print a table."""
     with TemporaryDirectory() as folder:
         cases = [case(Path(folder), dead) for dead in (0, DEAD)]
         rounds = [[each.seconds() for each in cases] for _ in range(ROUNDS)]
     medians = [statistics.median(column) for column in zip(*rounds, strict=True)]
     for each, median in zip(cases, medians, strict=True):
-        print(f"{each.dead:>7} dead sessions: {median * 1000:6.2f} ms a sign-in")
+        print(f"{each.dead:>7} expired sessions: {median * 1000:6.2f} ms a sign-in")
     print(f"ratio: {medians[1] / medians[0]:.2f}")
 
 

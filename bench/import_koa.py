@@ -1,7 +1,7 @@
-"""What 100,000 users with as many pets take to come over: `.venv/bin/python -m bench.import_koa`.
+"""Measure the import of 100,000 users with a pet each: `.venv/bin/python -m bench.import_koa`.
 
-Runs `flask import-koa` as a user would, on a file of few rows and on one of many, and prints the
-seconds and the peak memory of each process.
+Runs `flask import-koa` on a small and on a large file, and prints the seconds and the peak memory
+of each process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MYPASSWORD = "$2a$10$3pwJNVCM6NKzBOD1HPZHjuFdjX2Dg771aPZNbbBw9jTUbEMS919Te"
 
 
 def original(path: Path, users: int) -> None:
-    """A file of the original server with so many users, and a pet for each."""
+    """Create a database of the original server with this many users, and a pet for each."""
     numbers = range(1, users + 1)
     with closing(sqlite3.connect(path)) as driver, driver:
         driver.executescript(SCHEMA)
@@ -39,7 +39,7 @@ def original(path: Path, users: int) -> None:
 
 
 def import_koa(folder: Path, users: int) -> tuple[float, float]:
-    """Import so many users into a fresh database; the seconds, and the peak memory in MB."""
+    """Import users into a fresh database; returns seconds and peak memory in MB."""
     source = folder / f"{users}-koa.db"
     original(source, users)
     environment = os.environ | {
@@ -54,17 +54,17 @@ def import_koa(folder: Path, users: int) -> tuple[float, float]:
     process = subprocess.Popen(run, env=environment, stdout=quiet)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)  # Popen can't ask for it any more
+    process.returncode = os.waitstatus_to_exitcode(status)  # Popen can no longer wait for it
     assert process.returncode == 0
     return seconds, usage.ru_maxrss / 1024
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure and print a table."""
     with TemporaryDirectory() as folder:
         for users in (FEW, MANY):
             seconds, megabytes = import_koa(Path(folder), users)
-            print(f"{users:>7} users and pets: {seconds:5.1f} s, {megabytes:4.0f} MB at the most")
+            print(f"{users:>7} users and pets: {seconds:5.1f} s, {megabytes:4.0f} MB peak")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The load: wrk for the cheap requests, threads for those that wait long."""
+"""Load generators: wrk for cheap requests, threads for slow ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 @dataclass(frozen=True)
 class Reads:
-    """What wrk tells; times in milliseconds."""
+    """The results of wrk; times in milliseconds."""
 
     rate: float
     median: float
@@ -38,21 +38,21 @@ class Reads:
 
 @dataclass(frozen=True)
 class SignIns:
-    """What came of sign-ins."""
+    """The results of sign-ins."""
 
     rate: float
     statuses: dict[str, int]
 
 
 def require_wrk() -> str:
-    """Where wrk is; ends with a line that says how to get it."""
+    """Return the path of wrk; exits with a hint if it is missing."""
     found = shutil.which("wrk")
     if found is None:
-        raise SystemExit("The load comes from wrk: sudo apt install wrk")
+        raise SystemExit("wrk is missing: sudo apt install wrk")
     return found
 
 
-# What wrk runs: each request with the next token.
+# The script of wrk: each request has the next token.
 SCRIPT = """
 local file, n = "%s", 0
 local headers = {}
@@ -65,12 +65,12 @@ end
 
 
 def reads(url: str, token: str, connections: int, seconds: int) -> Reads:
-    """GET /my-pets, over so many kept-alive connections, for so long."""
+    """Send GET /my-pets over kept-alive connections."""
     return _wrk(connections, seconds, "-H", f"Authorization: Bearer {token}", f"{url}/my-pets")
 
 
 def reads_of_many(running: Running, tokens: Sequence[str], connections: int, seconds: int) -> Reads:
-    """The same, with the tokens of many people in turn."""
+    """Send GET /my-pets with many tokens in turn."""
     file, script = running.folder / "tokens", running.folder / "tokens.lua"
     file.write_text("\n".join(tokens))
     script.write_text(SCRIPT % file)
@@ -97,9 +97,7 @@ def _latency(text: str, percent: int) -> float:
 
 
 def sign_ins(running: Running, clients: int, seconds: float, users: int = 1000) -> SignIns:
-    """So many people who sign in again and again, each with an account of their own among so many
-    users.
-    """
+    """Sign in again and again with `clients` accounts, spread over all users."""
     statuses: Counter[str] = Counter()
     in_time: list[float] = []
     deadline = time.perf_counter() + seconds
@@ -143,7 +141,7 @@ def _sign_in_until(
 
 
 def bcrypt_rate(seconds: float) -> float:
-    """Checks a second that bcrypt alone does on all cores."""
+    """Return how many hashes per second bcrypt alone checks on all cores."""
     with multiprocessing.Pool(CORES) as pool:
         return sum(pool.map(_bcrypt_alone, [seconds] * CORES))
 
@@ -158,8 +156,10 @@ def _bcrypt_alone(seconds: float) -> float:
 
 
 def refreshes(running: Running, clients: int, seconds: float) -> float:
-    """Refreshes a second, each client with sessions of its own, as each is refreshed so often a
-    minute and no more. They are put into the database: to sign in for each would take minutes.
+    """Return the refreshes per second, each client with many sessions of its own.
+
+    A session has a limit of refreshes per minute. The sessions are inserted into the database, as
+    signing in for each would take minutes.
     """
     counts: list[int] = []
     tokens = [_refresh_tokens(running, n + 1) for n in range(clients)]
@@ -207,5 +207,5 @@ def _post(connection: http.client.HTTPConnection, path: str, body: dict[str, str
     answer = connection.getresponse()
     text = answer.read()
     if answer.status != 200:
-        raise SystemExit(f"{path} answers {answer.status}: {text[:200]!r}")
+        raise SystemExit(f"{path} responds {answer.status}: {text[:200]!r}")
     return str(json.loads(text)["refresh_token"])

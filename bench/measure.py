@@ -1,6 +1,6 @@
-"""The rows of the table, one function each: what is done to a running service, and what comes out.
+"""The measurements, one function each.
 
-Each gives figures by the name of its row; a round of a service is all of its rows.
+Each returns numbers by the names of their rows in the table.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from bench.services import SERVICES, Running, make_database, open_sessions, runn
 
 CONNECTIONS = (4, 16, 64, 256)
 MANY = 10_000
-"""Tokens, more than a worker remembers."""
+"""Tokens, more than a worker caches."""
 
 STORM = 64
 Figures = dict[str, float]
 
 
 def reads(running: Running, seconds: int) -> Figures:
-    """GET /my-pets, direct and behind nginx; the median of the latencies beside each rate."""
+    """Measure GET /my-pets, directly and behind nginx."""
     token = running.sign_in()
-    load.reads(running.url, token, 8, 1)  # so that each worker has seen it
+    load.reads(running.url, token, 8, 1)  # so that each worker has cached it
     found: Figures = {}
     for connections in CONNECTIONS:
         found |= _named(f"reads {connections}", running.url, token, connections, seconds)
@@ -40,14 +40,14 @@ def _named(name: str, url: str, token: str, connections: int, seconds: int) -> F
 
 
 def reads_of_many(running: Running, database: Path, seconds: int) -> Figures:
-    """GET /my-pets with the tokens of so many sessions that each is verified anew."""
+    """Measure GET /my-pets with so many tokens that no cache holds them."""
     tokens = open_sessions(database, MANY, 1000)
     seen = load.reads_of_many(running, tokens, 16, seconds)
     return {"reads many/s": seen.rate, "reads many errors": seen.errors}
 
 
 def sign_ins(running: Running, seconds: float) -> Figures:
-    """POST /auth, 8 people at a time; so long that the first and the last ones count little."""
+    """Measure POST /auth with 8 clients, long enough that start and end count little."""
     seen = load.sign_ins(running, 8, max(10, seconds))
     return {
         "sign-ins/s": seen.rate,
@@ -56,7 +56,7 @@ def sign_ins(running: Running, seconds: float) -> Figures:
 
 
 def storm(running: Running, seconds: int) -> Figures:
-    """Reads on 4 connections while 64 people sign in, each with an account of their own."""
+    """Measure reads on 4 connections while 64 clients sign in, each with its own account."""
     token = running.sign_in()
     seen: list[load.SignIns] = []
     crowd = threading.Thread(target=lambda: seen.append(load.sign_ins(running, STORM, seconds + 1)))
@@ -78,12 +78,12 @@ def storm(running: Running, seconds: int) -> Figures:
 
 
 def refreshes(running: Running, seconds: float) -> Figures:
-    """POST /auth/refresh, 16 people at a time."""
+    """Measure POST /auth/refresh with 16 clients."""
     return {"refreshes/s": load.refreshes(running, 16, seconds)}
 
 
 def footprint(running: Running) -> Figures:
-    """What it takes to run: the time to the first answer, and memory (PSS) of a worker."""
+    """Measure the time to the first response, and the memory (PSS) of a worker."""
     sizes = [_pss(pid) for pid in running.workers()]
     return {"ready ms": running.ready_after * 1000, "MB a worker": max(sizes)}
 
@@ -95,7 +95,7 @@ def _pss(pid: int) -> float:
 
 
 def growth(folder: Path, users: int, seconds: int) -> Figures:
-    """Reads and sign-ins of this service with so many users, by people from all over the table."""
+    """Measure reads and sign-ins of this service with this many users."""
     database = folder / f"growth-{users}.db"
     if not database.exists():
         make_database("ours", database, users)

@@ -1,4 +1,4 @@
-"""nginx before a service, as deploy/nginx.conf has it, but for TLS and limits."""
+"""nginx in front of a service, as in deploy/nginx.conf but without TLS and limits."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 
 @contextmanager
 def nginx(folder: Path, upstream: str) -> Iterator[str]:
-    """Run nginx before `upstream` (host:port or unix:path); its URL."""
+    """Run nginx in front of `upstream` (host:port or unix:path); yields its URL."""
     if NGINX is None:
-        raise SystemExit("There is no nginx here: sudo apt install nginx-light")
+        raise SystemExit("nginx is missing: sudo apt install nginx-light")
     port = free_port()
     file = folder / "nginx.conf"
     user = pwd.getpwuid(os.getuid()).pw_name

@@ -1,4 +1,4 @@
-"""The table that people read, docs/performance.md, and its plot."""
+"""The table and the plot of docs/performance.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGE = ROOT / "docs" / "performance.md"
 PLOT = ROOT / "docs" / "performance.svg"
 BEGIN, END = "<!-- measured: `make bench` writes this -->", "<!-- end of what was measured -->"
 
-# What the table has, and in which words.
+# The rows of the table, with their labels.
 ROWS = (
     ("reads 4/s", "reads a second, 4 connections"),
     ("reads 16/s", "… 16"),
@@ -45,7 +45,7 @@ ROWS = (
 
 
 def table(results: Results, form: str = "simple") -> str:
-    """Medians, each with the spread of its rounds, and the ratios that we want."""
+    """Return the medians with the spread of the rounds, and the ratios with their goals."""
     keys = [key for key in SERVICES if key in results]
     lines = [
         [words, *(_cell(results[key].get(row)) for key in keys)]
@@ -62,7 +62,7 @@ def table(results: Results, form: str = "simple") -> str:
 
 
 def _cell(figures: Sequence[float] | None) -> str:
-    """The median, and the spread: half of the distance between the extremes, in percent."""
+    """Return the median and the spread: half the distance between the extremes, in percent."""
     if not figures:
         return "-"
     middle = statistics.median(figures)
@@ -79,7 +79,7 @@ def _median(results: Results, key: str, row: str) -> float | None:
 
 
 def _ratios(results: Results) -> list[list[str]]:
-    """What issue by issue has been promised, and what it is."""
+    """Return each ratio with its goal."""
     found: list[list[str]] = []
 
     def ratio(words: str, wanted: str, over: float | None, under: float | None) -> None:
@@ -110,7 +110,7 @@ def _ratios(results: Results) -> list[list[str]]:
 
 
 def write(results: Results) -> None:
-    """Put table and plot into docs/performance.md, between its marks."""
+    """Write table and plot into docs/performance.md, between its marks."""
     text = PAGE.read_text("utf-8")
     told = "\n\n".join([BEGIN, _machine(), table(results, "github"), END])
     PAGE.write_text(
@@ -131,10 +131,10 @@ def _machine() -> str:
 
 
 def plot(results: Results, path: Path) -> None:
-    """Reads a second, at rest and in a storm, service by service."""
+    """Plot the reads per second of each service, with and without sign-ins."""
     keys = [key for key in SERVICES if key in results and key != "bare"]
     names = [SERVICES[key].name for key in keys]
-    mpl.rcParams["svg.hashsalt"] = "jwt-server"  # the same figures give the same file
+    mpl.rcParams["svg.hashsalt"] = "jwt-server"  # the same numbers give the same file
     mpl.rcParams["svg.fonttype"] = "none"
     figure, axes = plt.subplots(1, 2, figsize=(10, 0.45 * len(keys) + 1.2), sharey=True)
     for axis, row, title in (

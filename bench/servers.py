@@ -1,4 +1,4 @@
-"""Which server, and how: the figures behind gunicorn/conf.py and docs/performance.md.
+"""Compare servers and their settings: the reasons for gunicorn/conf.py, in docs/performance.md.
 
     python -m bench.servers [--write]
 
@@ -52,7 +52,7 @@ HEADS = (
 
 
 def main() -> None:
-    """Measure each in turn, round by round, and print the table."""
+    """Measure each server once per round, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.servers", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3)
@@ -82,7 +82,7 @@ def _cell(column: Sequence[float]) -> str:
 
 
 def services(folder: Path) -> list[Service]:
-    """The kinds of server, each with a configuration file of its own."""
+    """Return the services, each with its own configuration file."""
     made = []
     for name, change in KINDS.items():
         file = folder / f"{re.sub(r'[^a-z]+', '-', name)}.conf.py"
@@ -92,7 +92,7 @@ def services(folder: Path) -> list[Service]:
 
 
 def one(service: Service, folder: Path, seconds: int, storm: int) -> Sequence[float]:
-    """The figures of one kind in one round."""
+    """Measure one service."""
     database = folder / "users.db"
     with running(service, folder, database) as started:
         token = started.sign_in()
@@ -107,7 +107,7 @@ def one(service: Service, folder: Path, seconds: int, storm: int) -> Sequence[fl
 
 
 def on_one_worker(started: Running, token: str, seconds: int) -> float:
-    """Reads where one worker has all the connections: the others are stopped while wrk connects."""
+    """Measure reads with one worker for all connections; the others are stopped meanwhile."""
     others = started.workers()[1:]
     for pid in others:
         os.kill(pid, signal.SIGSTOP)
@@ -119,7 +119,7 @@ def on_one_worker(started: Running, token: str, seconds: int) -> float:
 
 
 def behind_a_socket(service: Service, folder: Path, database: Path, seconds: int) -> float:
-    """Reads through nginx; 0 for a server that does not take the service's HOST."""
+    """Measure reads through nginx; 0 for a server without support for HOST."""
     if "gunicorn" not in service.name:
         return 0.0
     path = folder / "http.sock"

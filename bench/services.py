@@ -1,4 +1,4 @@
-"""What is measured: how each service is started, on which database, and how it is asked."""
+"""The services that are measured: their commands, databases and processes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Service:
     name: str
     command: Sequence[str]
     kind: str = "plain"
-    """Which database it wants: `ours`, `plain` (the same with plain bcrypt), `django`."""
+    """Its database: `ours`, `plain` (the same with plain bcrypt), or `django`."""
     json_token: bool = False
 
 
@@ -86,7 +86,7 @@ SERVICES = {
 
 @dataclass
 class Running:
-    """A service that runs."""
+    """A running service."""
 
     service: Service
     port: int
@@ -94,30 +94,30 @@ class Running:
     database: Path
     process: subprocess.Popen[bytes]
     ready_after: float
-    """Seconds from exec to the first answer."""
+    """Seconds from exec to the first response."""
     address: str = ""
 
     @property
     def url(self) -> str:
-        """Where it is asked."""
+        """The base URL."""
         return self.address or f"http://127.0.0.1:{self.port}"
 
     def sign_in(self, name: str = "user0") -> str:
-        """A token; raises where the service refuses."""
+        """Sign in; returns a token."""
         body = urlencode({"username": name, "password": PASSWORD}).encode()
         with urllib.request.urlopen(f"{self.url}/auth", body, timeout=60) as answer:  # noqa: S310 - ours
             text: str = answer.read().decode()
         return json.loads(text)["access"] if self.service.json_token else text
 
     def workers(self) -> list[int]:
-        """The process ids of the workers."""
+        """Return the process IDs of the workers."""
         pid = self.process.pid
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
         return [int(child) for child in text.split()] or [pid]
 
 
 def make_database(kind: str, path: Path, users: int) -> None:
-    """A database of that kind with so many users, each with two pets, all with one password."""
+    """Create a database with users of one password and two pets each."""
     if kind == "django":
         digest = hashlib.sha256(PASSWORD.encode()).hexdigest().encode()
         hashed = bcrypt.hashpw(digest, bcrypt.gensalt(ROUNDS)).decode()
@@ -145,7 +145,7 @@ def make_database(kind: str, path: Path, users: int) -> None:
 
 
 def open_sessions(path: Path, count: int, users: int) -> list[str]:
-    """So many sessions of this service, spread over so many users, and an access token of each."""
+    """Insert sessions, spread over all users; returns an access token of each."""
     tokens = AccessTokens(SharedSecrets((JWT_SECRET.encode(),)), "jwt-server", "jwt-server")
     now = int(time.time())
     bearers = [TokenSubject(1 + n * users // count, new_session_id()) for n in range(count)]
@@ -159,7 +159,7 @@ def open_sessions(path: Path, count: int, users: int) -> list[str]:
 
 
 def environment(database: Path, port: int = 0) -> dict[str, str]:
-    """What a service gets."""
+    """Return the environment of a service."""
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -176,7 +176,7 @@ def environment(database: Path, port: int = 0) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -187,7 +187,7 @@ def free_port() -> int:
 def running(
     service: Service, folder: Path, database: Path, *, wait: bool = True, **extra: str
 ) -> Iterator[Running]:
-    """The service, from its first answer on, for the length of a `with` block."""
+    """Run a service; yields it after its first response."""
     port = free_port()
     command = [part.format(port=port) for part in service.command]
     with (folder / "log").open("wb") as log:

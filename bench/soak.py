@@ -1,11 +1,10 @@
-"""Does it leak? `.venv/bin/python -m bench.soak`.
+"""Check for leaks: `.venv/bin/python -m bench.soak`.
 
-Everything at once, for as long as is said: reads with more tokens than a worker remembers,
-sign-ins, refreshes, pets, sign-ups, wrong passwords, tokens that are none, Prometheus. What the
-arbiter and each worker hold is looked at every 10 seconds: their own memory, open files, threads;
-and the database's sizes, which grow by design, as dead sessions are kept for a day. Passwords are
-hashed cheaply, so that there are as many sign-ins as can be. Ends with 1 unless memory and open
-files are flat.
+Sends every kind of request at once for some minutes: reads with more tokens than a worker caches,
+sign-ins, refreshes, pets, sign-ups, wrong passwords, invalid tokens, scrapes. Every 10 seconds it
+samples the private memory, open files and threads of the arbiter and each worker, and the size of
+the database, which grows by design, as expired sessions are kept for a day. Passwords are hashed
+cheaply, for many sign-ins. Exits with 1 unless memory and open files are flat.
 """
 
 from __future__ import annotations
@@ -40,21 +39,21 @@ from jwt_server.security.passwords import hash_password
 
 EVERY = 10
 USERS = 20_000
-"""So many that no connection remembers the whole database."""
+"""So many that no connection caches the whole database."""
 
 TOKENS = 10_000
-"""More than a worker remembers."""
+"""More than a worker caches."""
 
 VISITORS = 16
 FLAT_PERCENT, FLAT_MEGABYTES = 2.0, 1.0
-"""So much of a worker's memory, or so much at all, may the end of the second half be above it."""
+"""The growth of a worker's memory in the second half that still counts as flat."""
 
 SETTINGS = {"SALT_ROUNDS": "4", "SIGNUP": "open", "TRUSTED_PROXIES": "1", "WORKERS": "2"}
 
 
 @dataclass(frozen=True)
 class Process:
-    """What a process holds; memory in MB, what it shares with nobody and its share of the rest."""
+    """The resources of a process; memory in MB, private and proportional (PSS)."""
 
     private: float
     pss: float
@@ -64,7 +63,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Sample:
-    """What all of them hold at one time; sizes in MB."""
+    """The resources of all processes at one time; sizes in MB."""
 
     seconds: float
     processes: Sequence[Process]
@@ -74,11 +73,11 @@ class Sample:
 
 
 def main() -> int:
-    """Run it, and print what was seen; what to exit with."""
+    """Run it and print the samples; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--warm-up", type=float, default=120, metavar="SECONDS",
-                        help="until what is remembered is full, before it counts")  # fmt: skip
+                        help="until the caches are full, before sampling")  # fmt: skip
     options = parser.parse_args()
     load.require_wrk()
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
@@ -93,7 +92,7 @@ def main() -> int:
             )
             scraper.start()
             samples, statuses = soak(started, tokens, options.minutes * 60, options.warm_up)
-    print(told(samples))
+    print(table(samples))
     print(", ".join(f"{count:,} of {status}" for status, count in sorted(statuses.items())))
     print("\n".join(verdicts(samples)))
     flat = all("not flat" not in line for line in verdicts(samples))
@@ -102,7 +101,7 @@ def main() -> int:
 
 
 def _make_cheap(database: Path) -> None:
-    """Give all users hashes of the cost that the service is to hash with."""
+    """Give all users hashes of the cost in SETTINGS."""
     hashed = hash_password(PASSWORD, int(SETTINGS["SALT_ROUNDS"]))
     with closing(sqlite3.connect(database)) as driver, driver:
         driver.execute("UPDATE users SET password_hash = ?", (hashed,))
@@ -111,7 +110,7 @@ def _make_cheap(database: Path) -> None:
 def soak(
     started: Running, tokens: Sequence[str], seconds: float, warm_up: float
 ) -> tuple[list[Sample], dict[int, int]]:
-    """All the load for so long; the samples since it was warm, and how often which status came."""
+    """Run the load; returns the samples after the warm-up, and the count of each status."""
     over = threading.Event()
     visitors = [Visitor(number, started.port, USERS) for number in range(VISITORS)]
     threads = [threading.Thread(target=each.visit_until, args=(over,)) for each in visitors]
@@ -142,7 +141,7 @@ def _read_until(over: threading.Event, started: Running, tokens: Sequence[str]) 
 
 
 def _scrape_on(port: str) -> None:
-    """Ask as Prometheus does, until the service is stopped."""
+    """Scrape as Prometheus does, until the service is stopped."""
     with suppress(OSError):
         while True:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
@@ -151,7 +150,7 @@ def _scrape_on(port: str) -> None:
 
 
 def sample(started: Running, seconds: float, requests: int) -> Sample:
-    """What the arbiter and the workers hold right now."""
+    """Sample the arbiter and the workers."""
     pids = [started.process.pid, *sorted(started.workers())]
     wal = Path(f"{started.database}-wal")
     return Sample(
@@ -161,7 +160,7 @@ def sample(started: Running, seconds: float, requests: int) -> Sample:
 
 
 def process(pid: int) -> Process:
-    """What one process holds."""
+    """Sample one process."""
     sizes: dict[str, int] = {}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, size = line.split()[:2]
@@ -174,8 +173,8 @@ def process(pid: int) -> Process:
     )  # fmt: skip
 
 
-def told(samples: Sequence[Sample]) -> str:
-    """A table with a row a minute, and the last."""
+def table(samples: Sequence[Sample]) -> str:
+    """Return a table with one row per minute, and the last sample."""
     step = max(1, 60 // EVERY)
     rows = [_cells(each) for each in samples[::step]]
     if (len(samples) - 1) % step:
@@ -205,7 +204,7 @@ def _line(each: Sample) -> str:
 
 
 def verdicts(samples: Sequence[Sample]) -> list[str]:
-    """A line for each process, and whether its second half is flat."""
+    """Return a line for each process: whether its second half is flat."""
     names = ["arbiter", *(f"worker {n}" for n in range(1, len(samples[0].processes)))]
     return [_verdict(name, samples, number) for number, name in enumerate(names)]
 
@@ -226,8 +225,8 @@ def _verdict(name: str, samples: Sequence[Sample], number: int) -> str:
     )
     return (
         f"{name}: {'flat' if flat else 'not flat'}: memory in the second half {before:.1f} to"
-        f" {after:.1f} MB ({grown / before:+.1%}; slope {slope:+.1f} MB an hour); open files at the"
-        f" most {most_before} in the first half, {most_after} in the second"
+        f" {after:.1f} MB ({grown / before:+.1%}; slope {slope:+.1f} MB an hour); at most"
+        f" {most_before} open files in the first half, {most_after} in the second"
     )
 
 

@@ -1,10 +1,9 @@
-"""Whether the time of a sign-in that fails tells who exists: `.venv/bin/python -m bench.timing`.
+"""Check that the time of a failed sign-in does not reveal users: `python -m bench.timing`.
 
-Asks a real gunicorn at bcrypt's cost 12, in turn and in an order that is drawn anew each round, for
-a user who exists (wrong password), one who does not, one who is disabled (right password), and one
-with the original's kind of hash. Prints medians, and how often each is slower than the user who
-exists: 50 % where nothing can be told (Mann and Whitney's U as a share, with the p of its normal
-approximation).
+Signs in to a real gunicorn with bcrypt's cost 12, in random order, as an existing user (wrong
+password), an unknown one, a disabled one (right password), and one with a hash of the original
+server. Prints medians, and how often each is slower than the existing user: 50 % if there is no
+difference (Mann-Whitney U as a share, with p by its normal approximation).
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ WHO = {KNOWN: "wrong", "unknown": PASSWORD, "disabled": PASSWORD, "original's ha
 
 
 def database(path: Path) -> None:
-    """A fresh database with a user of each kind."""
+    """Create a database with a user of each kind."""
     sqlite.create(path)
     with closing(Database(path)) as made, made.connection() as db:
         good = hash_password(PASSWORD, ROUNDS)
@@ -50,7 +49,7 @@ def database(path: Path) -> None:
 
 @contextmanager
 def asked(folder: Path) -> Iterator[http.client.HTTPConnection]:
-    """A connection to the service with one worker."""
+    """Run the service with one worker; yields a connection to it."""
     path = folder / "timing.db"
     database(path)
     settings = {"WORKERS": "1", "METRICS_PORT": "0"}
@@ -62,7 +61,7 @@ def asked(folder: Path) -> Iterator[http.client.HTTPConnection]:
 
 
 def seconds(connection: http.client.HTTPConnection, name: str) -> float:
-    """How long one sign-in takes, from the request to the end of the answer."""
+    """Return the time of one sign-in, to the end of the response."""
     body = urlencode({"username": name, "password": WHO[name]})
     start = time.perf_counter()
     connection.request("POST", "/auth", body, {"Content-Type": "application/x-www-form-urlencoded"})
@@ -74,7 +73,7 @@ def seconds(connection: http.client.HTTPConnection, name: str) -> float:
 
 
 def slower(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
-    """How often, of all pairs, the one is slower; and how likely so far from a half by chance."""
+    """Return how often `one` is slower, of all pairs, and the p-value against a half."""
     above = sum((a > b) + (a == b) / 2 for a in one for b in other)
     pairs = len(one) * len(other)
     deviation = math.sqrt(pairs * (len(one) + len(other) + 1) / 12)
@@ -82,8 +81,10 @@ def slower(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure, and print a table."""
-    parser = argparse.ArgumentParser(description="Does a failed sign-in's time tell who exists?")
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(
+        description="Check that a failed sign-in's time does not reveal users"
+    )
     parser.add_argument("--rounds", type=int, default=100)
     rounds = parser.parse_args().rounds
     found: dict[str, list[float]] = {name: [] for name in WHO}

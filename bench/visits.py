@@ -1,4 +1,4 @@
-"""Visitors, who do all that one can do: the load of a soak, beside the reads."""
+"""Clients that use every feature: the load of a soak, beside the reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BUSY = frozenset({429, 503})
 
 
 class Visitor:
-    """One person after the other: each signs in, does some things, and signs out or leaves."""
+    """A client that acts as one user after another: signs in, sends requests, maybe signs out."""
 
     def __init__(self, number: int, port: int, users: int) -> None:
         self.number = number
@@ -29,11 +29,11 @@ class Visitor:
 
     @property
     def count(self) -> int:
-        """How many requests were answered."""
+        """The number of responses."""
         return self.statuses.total()
 
     def visit_until(self, over: threading.Event) -> None:
-        """Visit, again and again; what breaks a connection is seen in the statuses as 599."""
+        """Visit again and again; a broken connection counts as status 599."""
         while not over.is_set():
             try:
                 self.visit()
@@ -43,7 +43,7 @@ class Visitor:
         self.connection.close()
 
     def visit(self) -> None:
-        """One person's visit."""
+        """Act as one user."""
         name = self._signed_up() if self.rng.random() < 0.2 else f"user{self._someone()}"
         self.ask("POST", "/auth", {"username": f"user{self._someone()}", "password": "wrong"})
         self.ask("GET", "/pets", token=self.rng.choice(JUNK))
@@ -60,7 +60,7 @@ class Visitor:
     def ask(
         self, method: str, path: str, body: dict[str, Any] | None = None, token: str = ""
     ) -> dict[str, Any]:
-        """What is answered; counted by its status. Waits a moment where it is sent away."""
+        """Send a request and count its status; waits a moment after a 429 or 503."""
         headers = {"Accept": "application/json", "X-Forwarded-For": f"10.0.{self.number}.1"}
         if path == "/users":  # 10 a day from each address
             headers["X-Forwarded-For"] = f"11.{self.number}.{self.made >> 8}.{self.made & 255}"

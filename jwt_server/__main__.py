@@ -23,6 +23,7 @@ from jwt_server.config import (
     SECRETS,
     Settings,
     generated_secret,
+    is_loopback,
     load_settings,
     read_environment,
 )
@@ -30,9 +31,8 @@ from jwt_server.database import Connection, Database
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
 from jwt_server.files import publish, temporary_beside, write_atomically
 from jwt_server.security import key_files
-from jwt_server.security.key_files import KeyFolder
+from jwt_server.security.key_files import KeyFolder, load_keys
 from jwt_server.users import demo
-from jwt_server.web.service import load_keys
 
 GUNICORN_CONFIG = Path(__file__).parent / "gunicorn" / "conf.py"
 
@@ -108,7 +108,7 @@ def create_database(settings: Settings) -> None:
         return
     with suppress(FileExistsError), temporary_beside(settings.database) as temporary:
         sqlite.create(temporary)
-        if settings.loopback:
+        if is_loopback(settings.host):
             with opened(temporary) as db:
                 demo.add_demo_user(db, settings.salt_rounds, int(time.time()))
         publish(temporary, settings.database, replace=False)
@@ -119,7 +119,7 @@ def print_how_to_sign_in(settings: Settings) -> None:
     """Print what to paste, or warn about a demo user that others can use."""
     with opened(settings.database) as db:
         demo_user = demo.demo_user_can_sign_in(db, settings.salt_rounds)
-    if settings.loopback:
+    if is_loopback(settings.host):
         print(SIGN_IN.format(address=settings.bind) if demo_user else NO_DEMO)
     elif demo_user:
         print(

@@ -21,7 +21,8 @@ from typing import Any, Final
 
 from dotenv.parser import parse_stream
 from environs import Env, ValidationError
-from jwt.utils import is_pem_format, is_ssh_key
+from jwt import InvalidKeyError
+from jwt.algorithms import HMACAlgorithm
 from marshmallow.validate import OneOf, Regexp
 
 from jwt_server.errors import ConfigurationError
@@ -137,15 +138,10 @@ class Settings:
     jwt_secrets: tuple[bytes, ...] = field(repr=False)
     """The first signs access tokens, all verify; empty unless the algorithm is HS256."""
     database: Path = _setting(  # noqa: RUF009 - declares a field
-        DEFAULT_DATABASE,
-        _sqlite_path,
-        variable="DATABASE_URL",
-        derive=lambda _: DEFAULT_DATABASE.absolute(),
+        DEFAULT_DATABASE, _sqlite_path, variable="DATABASE_URL"
     )
     jwt_algorithm: str = _setting("HS256", _one_of("HS256", "EdDSA", "ES256", "RS256"))
-    jwt_keys_dir: Path = _setting(  # noqa: RUF009 - declares a field
-        DEFAULT_KEYS, _folder, derive=lambda _: DEFAULT_KEYS.absolute()
-    )
+    jwt_keys_dir: Path = _setting(DEFAULT_KEYS, _folder)  # noqa: RUF009 - declares a field
     jwks_max_age: int = _seconds(10 * 60)
     jwt_issuer: str = _setting("jwt-server", ISSUER)
     jwt_audience: str = _setting("jwt-server", ISSUER, derive=itemgetter("jwt_issuer"))
@@ -189,7 +185,7 @@ class Settings:
     @property
     def bind(self) -> str:
         """Address to listen on, as gunicorn takes it."""
-        return self.host if self.is_socket else _bind(self.host, self.port)
+        return _bind(self.host, self.port)
 
     @property
     def metrics_bind(self) -> str:
@@ -207,21 +203,6 @@ class Settings:
         return self.hash_concurrency + self.hash_queue + LIGHT_THREADS
 
     @property
-    def loopback(self) -> bool:
-        """Whether only this machine can connect; false for a Unix socket, which has a proxy."""
-        return _is_loopback(self.host)
-
-    @property
-    def metrics_loopback(self) -> bool:
-        """Whether only this machine can read the metrics."""
-        return _is_loopback(self.metrics_host)
-
-    @property
-    def longest_token_ttl(self) -> int:
-        """The longest lifetime of an access token."""
-        return max(self.access_token_ttl, self.text_token_ttl)
-
-    @property
     def warnings(self) -> Sequence[str]:
         """Settings that are allowed but unwise, one line each."""
         if self.salt_rounds in RECOMMENDED_SALT_ROUNDS:
@@ -229,7 +210,8 @@ class Settings:
         return [f"SALT_ROUNDS is {self.salt_rounds}: under 10 is weak, over 15 is slow."]
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can connect; false for a Unix socket, which has a proxy."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -237,6 +219,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _bind(host: str, port: int) -> str:
+    if host.startswith(SOCKET):
+        return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -249,7 +233,8 @@ def load_settings() -> Settings:
         if parse := setting.metadata.get("parse"):
             name = setting.metadata.get("variable", setting.name.upper())
             derive = setting.metadata.get("derive")
-            values[setting.name] = derive(values) if derive else setting.default
+            default = derive(values) if derive else setting.default
+            values[setting.name] = default.absolute() if isinstance(default, Path) else default
             with _collect(mistakes, name):
                 text = env.str(name, None)
                 if text is not None:
@@ -348,13 +333,15 @@ def _secret_text(env: Env, name: str, default_file: Path | None = None) -> str |
 
 def _secret(text: str) -> bytes:
     secret = text.encode("utf-8", "surrogateescape")
-    if is_pem_format(secret) or is_ssh_key(secret):
-        raise ValidationError("This is a key file, not a secret: use random bytes.")
     if len(secret) < SECRET_BYTES:
         raise ValidationError(
             f"{len(secret)} bytes are too few, at least {SECRET_BYTES} are needed:"
             " try `openssl rand -base64 48`."
         )
+    try:
+        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+    except InvalidKeyError:
+        raise ValidationError("This is a key file, not a secret: use random bytes.") from None
     return secret
 
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
@@ -125,6 +125,7 @@ class Connection:
             self.seconds += perf_counter() - began
 
 
+@cache
 def load_queries() -> Queries:
     """Read every named query: a namespace for each feature's `queries.sql`, audit.sql, seed.sql.
 

@@ -22,7 +22,7 @@ from typing import Final
 
 from jwt_server import audit, backup, sqlite
 from jwt_server.audit import Action
-from jwt_server.config import INSTANCE, SECRETS, Settings
+from jwt_server.config import INSTANCE, SECRETS, Settings, is_loopback
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.users import demo
 from jwt_server.web.service import Service
@@ -120,7 +120,7 @@ def check_files(service: Service) -> Iterator[Finding]:
 
 
 def _private_paths(settings: Settings) -> Iterator[Path]:
-    yield from {INSTANCE.absolute(), settings.database.parent, settings.jwt_keys_dir}
+    yield from sorted({INSTANCE.absolute(), settings.database.parent, settings.jwt_keys_dir})
     yield Path(".env")
     for name in SECRETS:
         yield INSTANCE / name.lower()
@@ -177,8 +177,8 @@ def check_audit_log(service: Service) -> Iterator[Finding]:
         text = f"The clock is {behind} s behind the newest row."
         yield UNSAFE, text, "Set it: expired tokens would be valid again."
     users, addresses = ({row[column] for row in sign_ins} for column in ("user_id", "address"))
-    is_alone = len(addresses) == 1 < len(users) and not service.settings.trusted_proxies
-    if is_alone and (address := addresses.pop()) and ipaddress.ip_address(address).is_private:
+    is_shared = len(addresses) == 1 < len(users) and not service.settings.trusted_proxies
+    if is_shared and (address := addresses.pop()) and ipaddress.ip_address(address).is_private:
         text = f"{len(users)} users signed in, all from {address}, which may be a proxy."
         yield WARNING, text, "Set TRUSTED_PROXIES, or all clients share their limits."
 
@@ -187,10 +187,10 @@ def check_settings(service: Service) -> Iterator[Finding]:
     """Which settings are allowed but unwise?"""
     settings = service.settings
     yield from ((WARNING, warning, "") for warning in settings.warnings)
-    if settings.trusted_proxies and not (settings.loopback or settings.is_socket):
+    if settings.trusted_proxies and not (is_loopback(settings.host) or settings.is_socket):
         text = f"Clients that reach {settings.bind} directly can forge their address."
         yield WARNING, text, "Set HOST to 127.0.0.1, or let a firewall admit the proxy only."
-    if settings.metrics_port and not settings.metrics_loopback:
+    if settings.metrics_port and not is_loopback(settings.metrics_host):
         text = f"Everyone who reaches {settings.metrics_bind} can read the metrics."
         yield WARNING, text, "Set METRICS_HOST=127.0.0.1, or block the port."
     if _is_public(settings) and settings.cors_origins == ("*",):
@@ -202,7 +202,7 @@ def check_settings(service: Service) -> Iterator[Finding]:
 
 def _is_public(settings: Settings) -> bool:
     """Return whether other machines can use the service, directly or by a proxy."""
-    return not settings.loopback or settings.trusted_proxies > 0
+    return not is_loopback(settings.host) or settings.trusted_proxies > 0
 
 
 CHECKS: Final[dict[str, Callable[[Service], Iterator[Finding]]]] = {

@@ -1,4 +1,4 @@
-"""The limit: the least that a WSGI application can do, which is to give the answer."""
+"""The upper limit: a WSGI application that only sends a constant response."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ HEADERS = [("Content-Type", "application/json"), ("Content-Length", str(len(PETS
 
 
 def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """The pets of the demo user, whoever asks."""
+    """Send the pets of the demo user to everybody."""
     start_response("200 OK", HEADERS)
     return [PETS]

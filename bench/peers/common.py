@@ -1,4 +1,4 @@
-"""What the peers share that have no ORM: the rows, and one connection for each thread."""
+"""Shared by the peers without an ORM: the rows, and a connection per thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _local = threading.local()
 
 
 def connection() -> sqlite3.Connection:
-    """This thread's connection."""
+    """Return this thread's connection."""
     found: sqlite3.Connection | None = getattr(_local, "connection", None)
     if found is None:
         found = _local.connection = sqlite3.connect(DATABASE, isolation_level=None)

@@ -1,1 +1,1 @@
-"""Signing in, and the guard that lets only the signed-in through."""
+"""Sign-in, sessions, rate limits, and the guard of routes for signed-in users."""

@@ -18,7 +18,7 @@ from jwt_server.database import Connection, Database, Row
 from jwt_server.errors import HashingBusy, TooManyAttempts
 from jwt_server.security import rate_limits
 from jwt_server.security.hash_queue import HashQueue
-from jwt_server.security.rate_limits import AccountLimit, Attempt, RateLimit, RateLimits
+from jwt_server.security.rate_limits import Attempt, RateLimit, RateLimits
 
 KNOWN_SECONDS: Final = 30 * rate_limits.DAY
 """How long after a sign-in its address is known as the user's."""
@@ -86,10 +86,8 @@ def count(db: Connection, limit: RateLimit, now: int) -> bool:
 
 
 def remember_address(db: Connection, user_id: int, attempt: Attempt, now: int) -> None:
-    """Remember the network of a sign-in as the user's, inside a transaction."""
-    if attempt.account is not None:
-        network = attempt.account.network
-        db.queries.auth.remember_address(user_id=user_id, network=network, now=now)
+    """Remember the network of a sign-in as known for the user, inside a transaction."""
+    db.queries.auth.remember_address(user_id=user_id, network=attempt.network, now=now)
     prune_addresses(db, now)
 
 
@@ -118,25 +116,24 @@ def prune_addresses(db: Connection, now: int, limit: int = PRUNE_BATCH) -> int:
 
 def _require_unblocked(db: Connection, attempt: Attempt, now: int) -> None:
     """Raise TooManyAttempts if one of the attempt's limits is reached; one read."""
-    address, account = attempt.address, attempt.account
-    row: Row = db.queries.auth.blocked(
+    until: int | None = db.queries.auth.blocked_until(
         own=attempt.own.key,
-        address=address.key if address else "",
-        account=account.limit.key if account else "",
-        username_key=account.username_key if account else "",
-        network=account.network if account else "",
+        address=attempt.address.key if attempt.address else "",
+        account=attempt.account.key if attempt.account else "",
+        username_key=attempt.username_key,
+        network=attempt.network,
         since=now - KNOWN_SECONDS,
         now=now,
     )
-    if row["until"] is not None:
-        raise TooManyAttempts(row["until"] - now)
+    if until is not None:
+        raise TooManyAttempts(until - now)
 
 
 def _count_all(db: Connection, attempt: Attempt, now: int) -> CountedAttempt:
     counted = CountedAttempt(attempt)
     limits = [attempt.own, attempt.address]
-    if attempt.account is not None and _counts_for_account(db, counted, attempt.account, now):
-        limits.append(attempt.account.limit)
+    if attempt.account is not None and _has_share(db, counted, attempt.account, now):
+        limits.append(attempt.account)
     for limit in limits:
         if limit is not None:
             counted.keys.append(limit.key)
@@ -146,22 +143,20 @@ def _count_all(db: Connection, attempt: Attempt, now: int) -> CountedAttempt:
     return counted
 
 
-def _counts_for_account(
-    db: Connection, counted: CountedAttempt, account: AccountLimit, now: int
-) -> bool:
-    """Count the address's share of the account's limit; return whether there is any left.
+def _has_share(db: Connection, counted: CountedAttempt, account: RateLimit, now: int) -> bool:
+    """Count the site's share of the account's limit; return whether the attempt is within it.
 
     Attempts from a network that the user is known to sign in from don't count.
     """
+    attempt = counted.attempt
     if db.queries.auth.is_known_address(
-        username_key=account.username_key, network=account.network, since=now - KNOWN_SECONDS
+        username_key=attempt.username_key, network=attempt.network, since=now - KNOWN_SECONDS
     ):
         return False
     # The share is one of the account's window, so it ends with it.
-    window_end = db.queries.auth.window_end(key=account.limit.key, now=now)
-    expires_at = window_end or now + account.limit.window
-    counted.keys.append(account.share_key)
-    share = _increment(db, account.share_key, expires_at, now)
+    window_end = db.queries.auth.window_end(key=account.key, now=now)
+    counted.keys.append(attempt.share_key)
+    share = _increment(db, attempt.share_key, window_end or now + account.window, now)
     return bool(share["count"] <= rate_limits.ACCOUNT_SHARE)
 
 

@@ -29,7 +29,7 @@ from jwt_server.errors import (
 from jwt_server.security.tokens import TokenSubject
 from jwt_server.users import users
 from jwt_server.web.middleware import USER
-from jwt_server.web.operations import raises, takes_token
+from jwt_server.web.operations import operation_of, raises
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
 View = Callable[..., Any]
@@ -72,7 +72,6 @@ def login_required(
 
     others = [DatabaseUnavailable, KeysUnavailable, *([PasswordTooOld] if recent_password else [])]
 
-    @takes_token(optional=optional)
     @raises(*others)
     @raises(*REFUSALS, status=refuse_with)
     @wraps(view)
@@ -88,6 +87,7 @@ def login_required(
             require_recent_password(user)
         return view(user, *args, **kwargs)
 
+    operation_of(guarded).security = [{"bearer": []}, *([{}] if optional else [])]
     return guarded
 
 

@@ -59,10 +59,10 @@ DELETE FROM sessions WHERE number IN (
     SELECT number FROM sessions WHERE expires_at < :before ORDER BY expires_at LIMIT :limit
 );
 
--- name: blocked(own, address, account, username_key, network, since, now)^
+-- name: blocked_until(own, address, account, username_key, network, since, now)$
 -- Until when an attempt is refused, or null. The account's limit does not apply to a network from
 -- which its user is known to sign in.
-SELECT max(blocked_until) AS until FROM throttle
+SELECT max(blocked_until) FROM throttle
 WHERE key IN (:own, :address, :account) AND blocked_until > :now AND (
     key <> :account OR NOT EXISTS (
         SELECT 1 FROM users JOIN known_addresses ON known_addresses.user_id = users.id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flask import Blueprint, Response, current_app, jsonify
+from flask import Blueprint, Response, current_app
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validate
 
 from jwt_server.audit import Action
@@ -37,9 +37,10 @@ from jwt_server.errors import (
 from jwt_server.security import passwords
 from jwt_server.users import names
 from jwt_server.web.operations import accepts, accepts_query, raises, returns
-from jwt_server.web.parsing import REPEATED
+from jwt_server.web.parsing import REPEATED, SEND_ONCE
 from jwt_server.web.problems import prefers_json
-from jwt_server.web.schemas import SEND_ONCE, BodySchema, Text
+from jwt_server.web.responses import json_response
+from jwt_server.web.schemas import BodySchema, Text
 from jwt_server.web.service import audit_cutoff, current_actor, current_service, get_db
 
 bp = Blueprint("auth", __name__)
@@ -128,7 +129,7 @@ def issue_token(credentials: dict[str, str]) -> Response:
         audit_cutoff=audit_cutoff(),
     )
     if as_json:
-        response = jsonify(token_object(session))
+        response = json_response(token_object(session))
     else:
         token, _ = issue_access_token(session, service.settings.text_token_ttl)
         response = current_app.response_class(token, mimetype="text/plain")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from flask import Blueprint, Response, current_app, jsonify
+from flask import Blueprint, Response, current_app
 from marshmallow import Schema, fields
 
 from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.errors import KeysUnavailable
 from jwt_server.web.operations import raises, returns
+from jwt_server.web.responses import json_response
 from jwt_server.web.service import current_service
 
 bp = Blueprint("verify", __name__)
@@ -39,6 +40,6 @@ def verify(caller: CurrentUser) -> Response:
 def show_keys() -> Response:
     """Return the public keys that verify access tokens; none under HS256."""
     service = current_service()
-    response = jsonify(keys=service.tokens.keys.jwks())
+    response = json_response({"keys": service.tokens.keys.jwks()})
     response.headers["Cache-Control"] = f"public, max-age={service.settings.jwks_max_age}"
     return response

@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -33,26 +32,16 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, TextIOWrapper):  # None if it is closed
-                # Escape characters that the terminal's encoding lacks.
-                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except ServiceError as error:
             raise click.ClickException(getattr(error, "cause", error.message)) from error
+        except BrokenPipeError:
+            raise  # click ends silently: the reader had enough, as `head` has
         except OSError as error:
-            if error.filename is not None:
-                raise click.ClickException(f"{error}.") from error
-            generated = bool(ctx.params.get("generate"))
-            if isinstance(error, BrokenPipeError) and not generated:
-                raise  # the reader had enough, as `head` has
-            # Else Python would try again at exit to write what is still buffered.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            text = f"The output can't be written: {error.strerror}. The command may be done."
-            if generated:
-                text += " The generated password is lost: set another with `users passwd`."
-            raise click.ClickException(text) from error
+            if error.filename is None:  # Python would write buffered output again at exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.ClickException(f"{error}.") from error
 
 
 class Group(AppGroup):

@@ -67,11 +67,9 @@ def upgrade(*, break_lock: bool) -> None:
 @top.command("backup")
 @click.argument("file", type=FILE)
 def back_up(file: Path) -> None:
-    r"""Back up the database, while the service runs.
+    """Back up the database, while the service runs.
 
-    \b
-    Example:
-      backup /var/backups/jwt-server-$(date +%F).db
+    Example: backup /var/backups/jwt-server-$(date +%F).db
 
     FILE must not exist. It is one SQLite file with all that the database held when the command
     began, readable by its owner alone, and verified before it appears. The secrets are not in it:
@@ -87,11 +85,9 @@ def back_up(file: Path) -> None:
 @top.command()
 @click.argument("file", type=FILE)
 def restore(file: Path) -> None:
-    r"""Replace the database by a backup.
+    """Replace the database by a backup.
 
-    \b
-    Example:
-      restore /var/backups/jwt-server-2026-11-28.db
+    Example: restore /var/backups/jwt-server-2026-11-28.db
 
     Stop the service first. FILE was made by `backup`, in this release or an older one; it is
     verified and not changed. The old database is kept beside the new one, under another name.

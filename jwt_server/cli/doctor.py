@@ -16,11 +16,9 @@ top = Group()
 @top.command()
 @json_option
 def doctor(*, as_json: bool) -> None:
-    r"""Check whether the service would start, and what is unsafe.
+    """Check whether the service would start, and what is unsafe.
 
-    \b
-    Example:
-      doctor && systemctl restart jwt-server
+    Example: doctor && systemctl restart jwt-server
 
     Checks the database, users, secrets, file modes, disk, clock, network and settings. Run it as
     the service's user, in its folder. Exit code 1: something is UNSAFE. Wrong settings or keys end

@@ -19,7 +19,7 @@ from jwt_server.cli.base import Group, opened, operator_actor
 from jwt_server.database import Connection, Row
 from jwt_server.security.passwords import NO_HASH, hash_cost
 from jwt_server.security.primitives import MAX_ID
-from jwt_server.sqlite import as_dict
+from jwt_server.sqlite import BUSY_SECONDS, as_dict
 from jwt_server.users import names
 
 top = Group()
@@ -41,11 +41,9 @@ BAD_ID: Final = "the id is not an integer of 1 to 18 digits."
 @top.command("import-koa")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_koa(file: Path) -> None:
-    r"""Import the users and pets of the original server.
+    """Import the users and pets of the original server.
 
-    \b
-    Example:
-      import-koa server.sqlite3
+    Example: import-koa server.sqlite3
 
     FILE is the SQLite database of that server. Ids, names and password hashes are kept, so
     everyone signs in as before. If one row can't be imported, nothing is, and every reason is
@@ -83,7 +81,8 @@ def _opened_source(path: Path) -> Iterator[sqlite3.Connection]:
     DatabaseUnavailable.
     """
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as driver:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as driver:
             driver.row_factory = as_dict
             # Text that is not UTF-8 is reported with its row.
             driver.text_factory = lambda text: text.decode("utf-8", "surrogateescape")

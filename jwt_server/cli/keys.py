@@ -16,18 +16,19 @@ from jwt_server.web.service import current_service
 top = Group()
 
 
-@top.group("keys", cls=Group)
+EXAMPLES = """\b
+Change keys without signing anyone out:
+  keys rotate   # published now, signs after two JWKS_MAX_AGE
+  keys prune    # a day later: deletes what no token needs
+
+\b
+Replace a stolen key:
+  keys revoke KID"""
+
+
+@top.group("keys", cls=Group, epilog=EXAMPLES)
 def commands() -> None:
-    r"""Manage the keys that sign access tokens.
-
-    \b
-    To change keys without signing anybody out:
-      keys rotate   # published now, signs after two JWKS_MAX_AGE
-      keys prune    # a day later: deletes what no token needs
-
-    \b
-    If a key was stolen:
-      keys revoke KID
+    """Manage the keys that sign access tokens.
 
     For JWT_ALGORITHM EdDSA, ES256 and RS256; running servers follow at once, without a restart.
     HS256 has a secret instead: change it with JWT_SECRET_PREVIOUS.
@@ -42,17 +43,11 @@ def list_keys() -> None:
     """
     files = _folder().files()
     signing = key_files.signing_file(files, current_service().now())
-    print_rows(
-        (
-            {
-                "kid": file.pair.kid,
-                "signs_from": iso(file.activation),
-                "state": _state(file, signing),
-            }
-            for file in files
-        ),
-        as_json=False,
-    )
+    rows = [
+        {"kid": each.pair.kid, "signs_from": iso(each.activation), "state": _state(each, signing)}
+        for each in files
+    ]
+    print_rows(rows, as_json=False)
 
 
 @commands.command()
@@ -96,7 +91,9 @@ def prune() -> None:
     Example: keys prune
     """
     service = current_service()
-    deleted = key_files.prune(_folder(), service.now(), service.settings.longest_token_ttl)
+    settings = service.settings
+    longest_ttl = max(settings.access_token_ttl, settings.text_token_ttl)
+    deleted = key_files.prune(_folder(), service.now(), longest_ttl)
     for file in deleted:
         click.echo(f"Removed: {file.pair.kid}")
         _record(Action.KEY_REMOVED, file.pair.kid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -15,31 +15,26 @@ from jwt_server.cli.base import Group, json_option, opened, operator_actor, prin
 from jwt_server.database import Row
 from jwt_server.errors import InvalidFields, UsernameTaken
 from jwt_server.security import policy
-from jwt_server.security.passwords import MAX_CHARACTERS
 from jwt_server.users import names, users
 from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
 
 top = Group()
 
-MAX_STDIN_BYTES: Final = 4 * MAX_CHARACTERS + len("\ufeff\r\n".encode())
-"""Of the longest password in UTF-8, with byte order mark and line end."""
-
+EXAMPLES = """\b
+Examples:
+  users add ada                         # prompts for a password
+  users add ada --generate              # prints a random one
+  users passwd ada --password-stdin < file
+  users list --search a"""
 
 generate_option = click.option("--generate", is_flag=True, help="Print a random password.")
 stdin_option = click.option("--password-stdin", is_flag=True, help="Read it from standard input.")
 
 
-@top.group("users", cls=Group)
+@top.group("users", cls=Group, epilog=EXAMPLES)
 def commands() -> None:
-    r"""Manage accounts.
-
-    \b
-    Examples:
-      users add ada                         # prompts for a password
-      users add ada --generate              # prints a random one
-      users passwd ada --password-stdin < file
-      users list --search a
+    """Manage accounts.
 
     Upper and lower case in NAME don't matter. Write -- before a NAME that begins with a dash.
     Passwords are never arguments, which other processes can read.
@@ -176,10 +171,9 @@ def unlock(name: str) -> None:
         user = users.get_by_name(db, name)
         key = names.username_key(user["username"])
         with db.transaction():
-            cleared = attempts.unlock(db, current_service().rate_limits, user["id"], key)
-            if cleared:
+            if attempts.unlock(db, current_service().rate_limits, user["id"], key):
                 audit.record(db, operator_actor(), Action.USER_UNLOCKED, user["id"])
-    click.echo(f"{user['username']} is unlocked {'now' if cleared else 'already'}.")
+    click.echo(f"{user['username']} is unlocked now.")
 
 
 @commands.command()
@@ -195,8 +189,6 @@ def delete(name: str, *, yes: bool) -> None:
     with opened() as db:
         user = users.get_by_name(db, name)
         label = f"{user['username']} (id {user['id']})"
-        if not yes and sys.stdin is None:
-            raise click.UsageError("There is no standard input to confirm on: use --yes.")
         if not yes:
             click.confirm(f"Delete {label} permanently?", abort=True)
         users.remove(db, user["id"], actor=operator_actor())
@@ -211,9 +203,7 @@ def _set(name: str, state: str, **flag: bool) -> None:
         user = set_flag(db, users.get_by_name(db, name)["id"], actor=actor, **flag)
         if flag.get("disabled"):
             sessions.end_all(db, user["id"], actor.now)
-    click.echo(
-        f"{user['username']} {state} {'already' if flag.items() <= user.items() else 'now'}."
-    )
+    click.echo(f"{user['username']} {state} now.")
 
 
 def _new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
@@ -221,31 +211,20 @@ def _new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
     min_length = current_service().settings.password_min_length
     if generate and from_stdin:
         raise click.UsageError("--generate and --password-stdin exclude each other.")
-    if generate and sys.stdout is None:
-        raise click.UsageError("There is no standard output to print the password to.")
     if generate:
         return policy.generate_password(min_length)
-    password = _read_password() if from_stdin else _prompt_for_password()
+    if from_stdin == sys.stdin.isatty():  # a terminal would display it
+        raise click.UsageError(
+            "Type the password at a terminal, or use --password-stdin with a file or pipe."
+        )
+    if from_stdin:
+        sent = sys.stdin.buffer.read(4096)  # more than the longest password
+        password = sent.decode("utf-8-sig", "surrogateescape").removesuffix("\n").removesuffix("\r")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     if problem := policy.find_problem(password, username, min_length):
         raise InvalidFields({"password": [problem]})
     return password
-
-
-def _prompt_for_password() -> str:
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise click.UsageError("There is no terminal: use --password-stdin or --generate.")
-    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
-
-
-def _read_password() -> str:
-    """Read standard input, without a byte order mark and one line end."""
-    if sys.stdin is None:
-        raise click.UsageError("There is no standard input to read the password from.")
-    if sys.stdin.isatty():  # it would be displayed
-        raise click.UsageError("To type the password, leave out --password-stdin.")
-    # What is not UTF-8, or too long and cut here, is refused by the policy.
-    text = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1).decode("utf-8-sig", "surrogateescape")
-    return text.removesuffix("\n").removesuffix("\r")
 
 
 def _described(user: Row) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """gunicorn's configuration, from the service's settings.
 
-gunicorn.conf.py of a checkout and the command `jwt-server` use it. The arbiter imports what checks
-the database and the keys, since only the arbiter can refuse to start before systemd is told that
-the service is ready.
+gunicorn.conf.py of a checkout and the command `jwt-server` use it. The arbiter does not import the
+app, but the few modules that check the database and the keys: it has to refuse a start before
+systemd is told that the service is ready.
 """
 
 import os
@@ -18,7 +18,7 @@ from jwt_server import sqlite
 from jwt_server.config import process_settings, usable_cores
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
 from jwt_server.gunicorn import metrics_server
-from jwt_server.web.service import load_keys
+from jwt_server.security.key_files import load_keys
 
 try:
     settings = process_settings()

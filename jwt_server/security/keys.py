@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -40,27 +40,9 @@ class Key:
     verifying: tuple[Any, ...] = field(repr=False)
 
 
-class KeySet(Protocol):
-    """The keys of one algorithm. They may change at any time; methods raise KeysUnavailable."""
-
-    algorithm: str
-
-    def signing_key(self, now: float) -> Key:
-        """Return the key that signs at this Unix time."""
-
-    def verifying_key(self, header: Mapping[str, Any]) -> Key | None:
-        """Return the key with exactly this header."""
-
-    def contains(self, key: Key) -> bool:
-        """Return whether a key that was returned before may still be used."""
-
-    def jwks(self) -> list[Jwk]:
-        """Return the public keys (RFC 7517)."""
-
-
 @dataclass(frozen=True)
 class SharedSecrets:
-    """The key set of HS256: the first secret signs, all verify, none is published."""
+    """The keys of HS256: the first secret signs, all verify, none is published."""
 
     secrets: tuple[bytes, ...] = field(repr=False)
     algorithm = "HS256"
@@ -69,7 +51,7 @@ class SharedSecrets:
     def _key(self) -> Key:
         return Key({"alg": self.algorithm, "typ": "JWT"}, self.secrets[0], self.secrets)
 
-    def signing_key(self, now: float) -> Key:
+    def signing_key(self, _now: float) -> Key:
         """Return the only key."""
         return self._key
 
@@ -77,39 +59,27 @@ class SharedSecrets:
         """Return the only key, if the header is its own."""
         return self._key if header == self._key.header else None
 
-    def contains(self, key: Key) -> bool:
+    def contains(self, _key: Key) -> bool:
         """Return true: secrets change with a restart."""
         return True
 
     def jwks(self) -> list[Jwk]:
-        """Return nothing: a secret is not published."""
+        """Return no keys: a secret is not published."""
         return []
 
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A private key, and the public half as a JWK with `kid`, `alg` and `use`."""
+    """A private key, the public half as a JWK (RFC 7517), and the key that tokens use."""
 
-    algorithm: str
+    kid: str
     private: Any = field(repr=False)
     jwk: Jwk
-
-    @property
-    def kid(self) -> str:
-        """The key id: the thumbprint."""
-        return self.jwk["kid"]
-
-    @cached_property
-    def key(self) -> Key:
-        """What tokens are signed and verified with."""
-        header = {"alg": self.algorithm, "kid": self.kid, "typ": "JWT"}
-        return Key(header, self.private, (self.private.public_key(),))
+    key: Key
 
 
 @dataclass(frozen=True)
 class _KeyType:
-    """The key type of an algorithm."""
-
     generate: Callable[[], Any]
     is_valid: Callable[[Any], bool]
     requirement: str
@@ -171,11 +141,16 @@ def dump(pair: KeyPair) -> bytes:
 
 
 def _pair(algorithm: str, private: Any) -> KeyPair:
-    key_type = KEY_TYPES[algorithm]
-    full = key_type.to_jwk(private.public_key(), as_dict=True)
-    public = {name: full[name] for name in key_type.members}
+    key_type, public = KEY_TYPES[algorithm], private.public_key()
+    full = key_type.to_jwk(public, as_dict=True)
+    jwk = {name: full[name] for name in key_type.members}
+    kid = thumbprint(jwk)
+    header = {"alg": algorithm, "kid": kid, "typ": "JWT"}
     return KeyPair(
-        algorithm, private, public | {"kid": thumbprint(public), "alg": algorithm, "use": "sig"}
+        kid,
+        private,
+        jwk | {"kid": kid, "alg": algorithm, "use": "sig"},
+        Key(header, private, (public,)),
     )
 
 

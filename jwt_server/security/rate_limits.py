@@ -61,24 +61,18 @@ class RateLimit:
 
 
 @dataclass(frozen=True)
-class AccountLimit:
-    """The limit of an account, for networks that its user is not known to sign in from."""
-
-    limit: RateLimit
-    share_key: str
-    """Counts what this address has added."""
-    username_key: str
-    network: str
-
-
-@dataclass(frozen=True)
 class Attempt:
     """The limits that an attempt counts against."""
 
     own: RateLimit
     """A success resets this one."""
     address: RateLimit | None = None
-    account: AccountLimit | None = None
+    account: RateLimit | None = None
+    """Does not apply to a network that the user is known to sign in from."""
+    share_key: str = ""
+    """Counts what the site of this address has added to the account's count."""
+    username_key: str = ""
+    network: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,11 +98,13 @@ class RateLimits:
         client, site = network_of(address), network_of(address, SITE_PREFIX)
         pair_key = f"{root}.pair.{self._mac(root, client)}"
         address_key = f"address.{self._mac('address', client)}"
-        account = RateLimit(f"{root}.all", self.account, DAY, name="account")
         return Attempt(
-            RateLimit(pair_key, self.pair, DAY, doubling=True, name="account and address"),
-            RateLimit(address_key, self.address, ADDRESS_WINDOW, name="address"),
-            AccountLimit(account, f"{root}.share.{self._mac(root, site)}", username_key, client),
+            own=RateLimit(pair_key, self.pair, DAY, doubling=True, name="account and address"),
+            address=RateLimit(address_key, self.address, ADDRESS_WINDOW, name="address"),
+            account=RateLimit(f"{root}.all", self.account, DAY, name="account"),
+            share_key=f"{root}.share.{self._mac(root, site)}",
+            username_key=username_key,
+            network=client,
         )
 
     def password_of(self, user_id: int, session_id: str) -> Attempt:

@@ -1,1 +1,1 @@
-"""Users: their names and their rows."""
+"""Users: their rows, usernames, accounts and export."""

@@ -60,9 +60,9 @@ def find_problem(username: str) -> str | None:
         return TOO_LONG
     name = normalize(username)
     if name != name.strip():
-        return "Leave out the space at its beginning or end."
+        return "Remove the space at the beginning or end."
     if any(map(is_invisible, name)):
-        return "Leave out control and format characters, and others that can't be seen."
+        return "Remove control, format and other invisible characters."
     return None
 
 

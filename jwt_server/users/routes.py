@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import Any
 
-from flask import Blueprint, Response, current_app, jsonify
+from flask import Blueprint, Response, current_app
 from marshmallow import Schema, fields, validate
 
 from jwt_server import audit
@@ -43,6 +43,7 @@ from jwt_server.security import passwords, policy
 from jwt_server.users import names, users
 from jwt_server.users.export import export_user
 from jwt_server.web.operations import accepts, raises, returns
+from jwt_server.web.responses import json_response
 from jwt_server.web.schemas import BodySchema, Flag, Text, Timestamp
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
@@ -185,7 +186,7 @@ def delete_account(caller: CurrentUser, body: dict[str, str]) -> Response:
 @returns(200, {"type": "object", "additionalProperties": {"type": "array"}})
 def export_account(caller: CurrentUser) -> Response:
     """Export everything stored about the current user, by table."""
-    return jsonify(export_user(get_db(), caller.id))
+    return json_response(export_user(get_db(), caller.id))
 
 
 @bp.route("/me/password", methods=["PUT"])

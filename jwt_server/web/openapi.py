@@ -19,14 +19,13 @@ from werkzeug.routing import Rule
 
 from jwt_server import __version__
 from jwt_server.errors import NotSignedIn, ServiceError
-from jwt_server.web.operations import Operation, operation_of, response_doc
+from jwt_server.web.operations import Operation, describe_response, operation_of
 from jwt_server.web.problems import HTTP_ERRORS
 
 Json = dict[str, Any]
 
 COMMON_ERRORS: Final[Mapping[int, list[str]]] = {400: [], 405: ["Allow"], 500: [], 501: ["Allow"]}
-"""Statuses that every operation may return, with their headers. They are listed one by one, as a
-`default` would cover statuses that were forgotten."""
+"""Statuses that every operation may return, with their headers; a `default` would hide others."""
 
 STRING: Final[Json] = {"type": "string"}
 
@@ -56,13 +55,11 @@ def _build(app: Flask) -> Json:
         summary, _ = _docstring(sys.modules[blueprint.import_name])
         spec.tag({"name": blueprint.name, "description": summary})
     for rule in app.url_map.iter_rules():
+        methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
         spec.path(
             openapi_path(rule.rule),
             parameters=_path_parameters(app, rule),
-            operations={
-                method.lower(): _operation(app, rule)
-                for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-            },
+            operations={method.lower(): _operation(app, rule) for method in methods},
         )
     return spec.to_dict()
 
@@ -75,15 +72,11 @@ def _docstring(documented: object) -> tuple[str, str]:
 
 def _path_parameters(app: Flask, rule: Rule) -> list[Json]:
     """Describe the variables of a path, each by its converter's `schema`."""
-    return [
-        {
-            "in": "path",
-            "name": name,
-            "required": True,
-            "schema": getattr(app.url_map.converters[converter or "default"], "schema", STRING),
-        }
-        for converter, name in _VARIABLE.findall(rule.rule)
-    ]
+    parameters = []
+    for converter, name in _VARIABLE.findall(rule.rule):
+        schema = getattr(app.url_map.converters[converter or "default"], "schema", STRING)
+        parameters.append({"in": "path", "name": name, "required": True, "schema": schema})
+    return parameters
 
 
 def _operation(app: Flask, rule: Rule) -> Json:
@@ -95,7 +88,7 @@ def _operation(app: Flask, rule: Rule) -> Json:
         "operationId": view.__name__,
         "tags": [rule.endpoint.partition(".")[0]],
         "summary": summary,
-        "responses": {str(status): doc for status, doc in responses.items()},
+        "responses": {str(status): response for status, response in responses.items()},
         "security": declared.security,
     }
     if description:
@@ -150,11 +143,9 @@ def _error_response(status: int, codes: Mapping[str, str], headers: Iterable[str
         },
     }
     description = "\n".join(f"- `{code}`: {codes[code]}" for code in sorted(codes))
-    return response_doc(status, headers, description) | {
-        "content": {
-            "text/plain": {"schema": STRING},
-            "application/problem+json": {"schema": problem},
-        },
+    content = {"text/plain": STRING, "application/problem+json": problem}
+    return describe_response(status, headers, description) | {
+        "content": {media_type: {"schema": schema} for media_type, schema in content.items()}
     }
 
 

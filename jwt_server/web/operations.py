@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from flask import Response, request
 from marshmallow import Schema
@@ -26,9 +26,6 @@ from jwt_server.web.responses import PlainResponse, json_response
 
 View = TypeVar("View", bound=Callable[..., Any])
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-ResponseSchema = Schema | type[Schema] | dict[str, Any] | None
-
-JSON: Final = "application/json"
 
 
 @dataclass
@@ -38,14 +35,14 @@ class Operation:
     body: type[Schema] | None = None
     query: type[Schema] | None = None
     responses: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """Those without an error by status: as OpenAPI has them, with schemas of marshmallow."""
+    """OpenAPI's description of each success status, with marshmallow's schemas."""
     errors: set[tuple[int, type[ServiceError]]] = field(default_factory=set)
     """With the status of each, which a route may change."""
     security: list[dict[str, list[str]]] = field(default_factory=list)
 
 
 def operation_of(view: Callable[..., Any]) -> Operation:
-    """Return the view's operation, shared with the functions that wrap it."""
+    """Return the view's operation, which the functions that wrap it share."""
     operation: Operation = view.__dict__.setdefault("operation", Operation())
     return operation
 
@@ -55,76 +52,69 @@ def accepts(schema: type[Schema], *, any_content_type: bool = False) -> Decorato
 
     With `any_content_type` a body of another type counts as one without fields.
     """
-    errors = [InvalidFields, BodyTooLarge, MalformedBody, UnsupportedBody]
-    if any_content_type:
-        errors.remove(UnsupportedBody)
+    loader = schema()
+    unsupported = () if any_content_type else (UnsupportedBody,)
 
     def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
-        operation_of(view).body = schema
-        return raises(*errors)(_passing(view, schema, read))
+        @raises(InvalidFields, BodyTooLarge, MalformedBody, *unsupported)
+        @wraps(view)
+        def parsed(*args: Any, **kwargs: Any) -> Any:
+            fields = parsing.read_body(request, any_content_type=any_content_type)
+            return view(*args, parsing.load(loader, fields), **kwargs)
 
-    def read() -> dict[str, Any]:
-        return parsing.read_body(request, any_content_type=any_content_type)
+        operation_of(parsed).body = schema
+        return parsed
 
     return decorator
 
 
 def accepts_query(schema: type[Schema]) -> Decorator:
     """Pass the query string to the view as loaded by the schema."""
+    loader = schema()
 
     def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
-        operation_of(view).query = schema
-        return raises(InvalidFields)(_passing(view, schema, read))
+        @raises(InvalidFields)
+        @wraps(view)
+        def parsed(*args: Any, **kwargs: Any) -> Any:
+            fields = parsing.unique(request.args.items(multi=True))
+            return view(*args, parsing.load(loader, fields), **kwargs)
 
-    def read() -> dict[str, Any]:
-        return parsing.unique(request.args.items(multi=True))
+        operation_of(parsed).query = schema
+        return parsed
 
     return decorator
 
 
-def _passing(
-    view: Callable[..., Any], schema: type[Schema], read: Callable[[], dict[str, Any]]
-) -> Callable[..., Any]:
-    loader = schema()
-
-    @wraps(view)
-    def parsing_view(*args: Any, **kwargs: Any) -> Any:
-        return view(*args, parsing.load(loader, read()), **kwargs)
-
-    return parsing_view
-
-
 def returns(
     status: int,
-    schema: ResponseSchema = None,
+    schema: Schema | type[Schema] | dict[str, Any] | None = None,
     *,
-    content_type: str = JSON,
+    content_type: str = "application/json",
     headers: Iterable[str] = (),
 ) -> Decorator:
-    """Make a response of what the view returns: a value for the schema, or that and headers.
+    """Make a response of what the view returns: content, content and headers, or a Response.
 
-    Without a schema the body is empty. A Response is sent as it is. `headers` are names in
-    openapi.toml.
+    A marshmallow schema serializes the content. A dict is a JSON schema and only describes it.
+    Without a schema there is none. `headers` are names in openapi.toml.
     """
     serializer = schema() if isinstance(schema, type) else schema
-    dump: Callable[[Any], Any] = getattr(serializer, "dump", lambda content: content)
 
-    def decorator(view: Callable[..., Any]) -> Callable[..., Response]:
+    def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(view)
         def responding(*args: Any, **kwargs: Any) -> Response:
             result = view(*args, **kwargs)
             if isinstance(result, Response):
                 return result
-            if schema is None:
-                return PlainResponse(status=status)
             content, more = result if isinstance(result, tuple) else (result, {})
-            response = json_response(dump(content))
-            response.status_code = status
+            if isinstance(serializer, Schema):
+                response = json_response(serializer.dump(content), status)
+            else:
+                response = PlainResponse(content, status, mimetype=content_type if schema else None)
             response.headers.extend(more)
             return response
 
         responses = operation_of(responding).responses
-        response = responses.setdefault(status, response_doc(status, headers))
+        response = responses.setdefault(status, describe_response(status, headers))
         if schema is not None:
             response.setdefault("content", {})[content_type] = {"schema": schema}
         return responding
@@ -132,8 +122,8 @@ def returns(
     return decorator
 
 
-def response_doc(status: int, headers: Iterable[str], description: str = "") -> dict[str, Any]:
-    """Describe a response; `headers` are names in openapi.toml."""
+def describe_response(status: int, headers: Iterable[str], description: str = "") -> dict[str, Any]:
+    """Describe a response for the OpenAPI document."""
     names = ("X-Request-ID", *headers)
     return {
         "description": description or HTTP_STATUS_CODES[status],
@@ -146,16 +136,6 @@ def raises(*errors: type[ServiceError], status: int | None = None) -> Callable[[
 
     def decorator(view: View) -> View:
         operation_of(view).errors |= {(status or error.status, error) for error in errors}
-        return view
-
-    return decorator
-
-
-def takes_token(*, optional: bool = False) -> Callable[[View], View]:
-    """Document that a view takes an access token."""
-
-    def decorator(view: View) -> View:
-        operation_of(view).security = [{"bearer": []}, *([{}] if optional else [])]
         return view
 
     return decorator

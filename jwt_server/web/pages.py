@@ -11,7 +11,7 @@ from flask import Blueprint, Response, current_app, render_template, request, se
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable, NotFound
 from jwt_server.web.openapi import document
 from jwt_server.web.operations import raises, returns
-from jwt_server.web.responses import json_response
+from jwt_server.web.responses import PlainResponse, json_response
 from jwt_server.web.service import current_service
 
 bp = Blueprint("pages", __name__)
@@ -35,22 +35,22 @@ PAGE_POLICY: Final = (
 
 @bp.route("/healthz")
 @returns(200, {"const": "alive"}, content_type="text/plain")
-def alive() -> Response:
+def alive() -> str:
     """Check that the process responds."""
-    return current_app.response_class("alive", mimetype="text/plain")
+    return "alive"
 
 
 @bp.route("/readyz")
 @raises(DatabaseUnavailable, KeysUnavailable)
 @returns(200, {"const": "ready"}, content_type="text/plain")
-def ready() -> Response:
+def ready() -> str:
     """Check that the database is reachable, writable and of the right schema version, and that a
     key can sign.
     """
     service = current_service()
     service.database.check()
     service.tokens.keys.signing_key(service.clock())
-    return current_app.response_class("ready", mimetype="text/plain")
+    return "ready"
 
 
 @bp.route("/openapi.json")
@@ -62,11 +62,9 @@ def show_description() -> Response:
 
 @bp.route("/docs")
 @returns(200, {"type": "string"}, content_type="text/html")
-def show_docs() -> Response:
+def show_docs() -> tuple[str, dict[str, str]]:
     """Show this document as a page that can send requests."""
-    page = current_app.response_class(render_template("docs.html"), mimetype="text/html")
-    page.headers["Content-Security-Policy"] = PAGE_POLICY
-    return page
+    return render_template("docs.html"), {"Content-Security-Policy": PAGE_POLICY}
 
 
 @bp.route(f"/docs/<any({', '.join(map(repr, ASSETS))}):asset>")
@@ -82,4 +80,4 @@ def show_asset(asset: str) -> Response:
     if etag is None or not request.if_none_match.contains(etag):
         return response
     response.close()
-    return current_app.response_class(status=304, headers={"ETag": response.headers["ETag"]})
+    return PlainResponse(status=304, headers={"ETag": response.headers["ETag"]})

@@ -25,6 +25,8 @@ from jwt_server.security.primitives import load_json
 REPEATED: Final = object()
 """The value of a form or query field that was sent more than once."""
 
+SEND_ONCE: Final = "Send this field once."
+
 MAX_FIELDS_NAMED: Final = 20
 """An error names at most this many fields, so that a response doesn't echo thousands."""
 
@@ -42,8 +44,10 @@ def load(schema: Schema, data: dict[str, Any]) -> Any:
     try:
         return schema.load(data)
     except ValidationError as error:
-        found = sorted(error.normalized_messages().items())[:MAX_FIELDS_NAMED]
-        raise InvalidFields({_printable(name): texts for name, texts in found}) from error
+        found = error.normalized_messages()
+        found |= {name: [SEND_ONCE] for name in schema.fields if data.get(name) is REPEATED}
+        named = sorted(found.items())[:MAX_FIELDS_NAMED]
+        raise InvalidFields({_printable(name): texts for name, texts in named}) from error
 
 
 def read_body(request: Request, *, any_content_type: bool) -> dict[str, Any]:

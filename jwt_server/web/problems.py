@@ -6,7 +6,7 @@ import logging
 import re
 from typing import Final
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, request
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.http import HTTP_STATUS_CODES, parse_accept_header
@@ -20,6 +20,7 @@ from jwt_server.errors import (
     Unavailable,
 )
 from jwt_server.web.middleware import CODE
+from jwt_server.web.responses import PlainResponse, json_response
 
 log = logging.getLogger(__name__)
 
@@ -102,9 +103,8 @@ def _problem(status: int, code: str, message: str, errors: FieldErrors | None = 
         }
         if errors:
             problem["errors"] = errors
-        text, mimetype = current_app.json.dumps(problem), "application/problem+json"
+        response = json_response(problem, status, "application/problem+json")
     else:
-        text, mimetype = message, "text/plain"
-    response = current_app.response_class(text, status, mimetype=mimetype)
+        response = PlainResponse(message, status, mimetype="text/plain")
     response.vary.add("Accept")
     return response

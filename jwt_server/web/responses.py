@@ -6,11 +6,8 @@ import json
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from flask import Flask, Request
-from flask import Response as FlaskResponse
-from flask.json.provider import DefaultJSONProvider
+from flask import Flask, Request, Response
 from flask.sessions import NullSession, SessionInterface, SessionMixin
-from werkzeug.sansio.response import Response
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -20,12 +17,10 @@ FAST_STATUSES: Final = frozenset({200, 401, 403, 422})
 NULL_SESSION: Final = NullSession()
 
 # Created once: `json.dumps` creates an encoder per call for all but its default format.
-_encode: Final = json.JSONEncoder(
-    ensure_ascii=False, separators=(",", ":"), default=DefaultJSONProvider.default
-).encode
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-class PlainResponse(FlaskResponse):
+class PlainResponse(Response):
     """A response without a content type unless one is set; Flask's default is HTML."""
 
     default_mimetype = None
@@ -53,32 +48,21 @@ class NoSessions(SessionInterface):
         """Return an empty session."""
         return NULL_SESSION
 
-    def save_session(self, app: Flask, session: SessionMixin, response: FlaskResponse) -> None:
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Do nothing."""
 
 
-class CompactJSON(DefaultJSONProvider):
-    """JSON in UTF-8 without white space, members in the order given."""
-
-    def dumps(self, obj: Any, **kwargs: Any) -> str:
-        """Serialize to compact JSON."""
-        return super().dumps(obj, **kwargs) if kwargs else _encode(obj)
-
-    def response(self, *args: Any, **kwargs: Any) -> Response:
-        """Return a JSON response, for `jsonify`."""
-        return json_response(self._prepare_response_obj(args, kwargs))
-
-
-def json_response(content: Any) -> PlainResponse:
-    """Return a JSON response."""
-    return PlainResponse(_encode(content), content_type="application/json")
+def json_response(
+    content: Any, status: int = 200, content_type: str = "application/json"
+) -> Response:
+    """Return compact JSON in UTF-8, members in the order given."""
+    return PlainResponse(_encode(content), status, content_type=content_type)
 
 
 class App(Flask):
     """Flask with these responses."""
 
     response_class = PlainResponse
-    json_provider_class = CompactJSON
     session_interface = NoSessions()
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:

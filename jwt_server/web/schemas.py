@@ -8,10 +8,6 @@ from typing import Any, Final, cast
 
 from marshmallow import RAISE, Schema, fields
 
-from jwt_server.web.parsing import REPEATED
-
-SEND_ONCE: Final = "Send this field once."
-
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -21,26 +17,18 @@ class BodySchema(Schema):
     class Meta:
         unknown = RAISE
 
-    error_messages = {"unknown": "Unknown field."}  # noqa: RUF012 - marshmallow's
-
 
 class Text(fields.String):
     """A string that the database can hold: no NUL, no lone surrogate."""
 
     default_error_messages = {  # noqa: RUF012 - marshmallow's
-        "required": "This field is required.",
-        "null": "This field can't be null.",
-        "invalid": "Send a string.",
-        "repeated": SEND_ONCE,
-        "characters": "NUL and lone surrogates are not allowed.",
+        "characters": "NUL and lone surrogates are not allowed."
     }
 
     def __init__(self, *, metadata: dict[str, Any] | None = None, **options: Any) -> None:
         super().__init__(metadata={"pattern": "^[^\\u0000]*$"} | (metadata or {}), **options)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        if value is REPEATED:
-            raise self.make_error("repeated")
         text: str = super()._deserialize(value, attr, data, **kwargs)
         if "\0" in text or _SURROGATE.search(text):
             raise self.make_error("characters")

@@ -11,11 +11,9 @@ from flask import Flask, current_app, g
 from jwt_server.audit import Actor
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
-from jwt_server.errors import ConfigurationError
 from jwt_server.metrics import Metrics, create_metrics
 from jwt_server.security.hash_queue import HashQueue
-from jwt_server.security.key_files import KeyFolder
-from jwt_server.security.keys import KeySet, SharedSecrets
+from jwt_server.security.key_files import load_keys
 from jwt_server.security.passwords import Hasher
 from jwt_server.security.rate_limits import DAY, RateLimits
 from jwt_server.security.refresh_tokens import RefreshTokens
@@ -71,19 +69,6 @@ def create_service(settings: Settings, clock: Callable[[], float]) -> Service:
         metrics,
         clock,
     )
-
-
-def load_keys(settings: Settings) -> KeySet:
-    """Load the keys of access tokens.
-
-    Raises ConfigurationError with a line for each key that can't be used.
-    """
-    if settings.jwt_algorithm == SharedSecrets.algorithm:
-        return SharedSecrets(settings.jwt_secrets)
-    folder = KeyFolder(settings.jwt_keys_dir, settings.jwt_algorithm)
-    if mistakes := folder.mistakes():
-        raise ConfigurationError(mistakes)
-    return folder
 
 
 def current_service() -> Service:

@@ -1,4 +1,4 @@
-"""The audit log: a row for each change and each sign-in, with nothing in it that is secret."""
+"""The audit log: recorded actions, pruning, the `audit` command."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ from jwt_server.audit import Action, Actor
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.users import users
-from tests.api.test_attempts import DAY, DEFAULTS, HOME, STRANGER, guesses
-from tests.api.test_sessions import JSON, refresh, sign_in
 from tests.helpers.app import Clock, MakeApp
+from tests.helpers.auth import DAY, DEFAULT_LIMITS, HOME, JSON, STRANGER, guesses, refresh, sign_in
 from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer
-from tests.helpers.server import BASE_ENVIRONMENT, flask
 
 NEW = {"username": "Ada", "password": "a long passphrase"}
 
@@ -31,13 +29,13 @@ Rows = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def app(make_app: MakeApp, database: Database) -> Flask:
-    """An app with the limits that it has by default."""
-    return make_app(**DEFAULTS, signup="open")
+    """An app with the default limits."""
+    return make_app(**DEFAULT_LIMITS, signup="open")
 
 
 @pytest.fixture
 def rows(db: Connection) -> Rows:
-    """Gives what has been written since it was last asked."""
+    """A function that returns the rows written since its last call."""
     read = [0]
 
     def new() -> list[dict[str, Any]]:
@@ -49,13 +47,13 @@ def rows(db: Connection) -> Rows:
     return new
 
 
-def told(row: dict[str, Any]) -> tuple[Any, ...]:
-    """A row without its time, and without the names of sessions, which are random."""
+def facts(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return a row without its time and session IDs, which are random."""
     details = {name: value for name, value in row["details"].items() if name != "session"}
     return row["action"], row["actor_id"], row["user_id"], row["address"], details
 
 
-def test_signing_in_and_out_is_written_down(client: FlaskClient, rows: Rows, clock: Clock) -> None:
+def test_sign_in_and_sign_out_are_recorded(client: FlaskClient, rows: Rows, clock: Clock) -> None:
     tokens = sign_in(client)
     client.post("/auth", data=CREDENTIALS)
     client.post("/auth/reauth", json={"password": "mypassword"}, headers=bearer_of(tokens))
@@ -63,7 +61,7 @@ def test_signing_in_and_out_is_written_down(client: FlaskClient, rows: Rows, clo
     client.post("/auth/logout", headers=bearer_of(tokens))
 
     found = rows()
-    assert [told(row) for row in found] == [
+    assert [facts(row) for row in found] == [
         ("signed_in", 1, 1, "127.0.0.1", {}),
         ("signed_in", 1, 1, "127.0.0.1", {}),
         ("reauthenticated", 1, 1, "127.0.0.1", {}),
@@ -81,15 +79,13 @@ def bearer_of(tokens: dict[str, Any]) -> dict[str, str]:
     return bearer(tokens["access_token"])
 
 
-def test_a_session_ended_by_its_refresh_token_and_from_elsewhere_is_written_down(
-    client: FlaskClient, rows: Rows
-) -> None:
+def test_sessions_ended_by_token_and_by_id_are_recorded(client: FlaskClient, rows: Rows) -> None:
     mine, other, third = sign_in(client), sign_in(client), sign_in(client)
     ids = [row["details"]["session"] for row in rows()]
-    for _ in range(2):  # the second finds nothing to end
+    for _ in range(2):
         client.post("/auth/logout", json={"refresh_token": other["refresh_token"]})
         client.delete(f"/auth/sessions/{ids[2]}", headers=bearer_of(mine))
-    client.post("/auth/logout", json={"refresh_token": "none of ours"})
+    client.post("/auth/logout", json={"refresh_token": "x"})
 
     assert [(row["action"], row["actor_id"], row["details"]) for row in rows()] == [
         ("signed_out", 1, {"session": ids[1]}),
@@ -98,28 +94,28 @@ def test_a_session_ended_by_its_refresh_token_and_from_elsewhere_is_written_down
     assert refresh(client, third["refresh_token"])["code"] == "session_ended"
 
 
-def test_an_account_from_sign_up_to_its_end(client: FlaskClient, rows: Rows) -> None:
+def test_account_changes_are_recorded(client: FlaskClient, rows: Rows) -> None:
     client.post("/users", json=NEW)
     headers = bearer_of(sign_in(client, **NEW))
     client.patch("/me", json={"username": "Eve"}, headers=headers)
-    client.patch("/me", json={"username": "Eve"}, headers=headers)  # changes nothing
+    client.patch("/me", json={"username": "Eve"}, headers=headers)
     body = {"current_password": NEW["password"], "new_password": "another passphrase"}
     changed = client.put("/me/password", json=body, headers=headers).get_json()
     before = rows()
     client.delete("/me", json={"password": body["new_password"]}, headers=bearer_of(changed))
 
-    assert [told(row) for row in before] == [
+    assert [facts(row) for row in before] == [
         ("signed_up", None, 2, "127.0.0.1", {"username": "Ada", "admin": False}),
         ("signed_in", 2, 2, "127.0.0.1", {}),
         ("user_renamed", 2, 2, "127.0.0.1", {"username": "Eve", "former_username": "Ada"}),
         ("password_changed", 2, 2, "127.0.0.1", {"sessions_ended": 1}),
     ]
-    assert [told(row) for row in rows()] == [
+    assert [facts(row) for row in rows()] == [
         ("user_deleted", 2, 2, "127.0.0.1", {"username": "Eve"}),
     ]
 
 
-def test_deletion_strips_name_and_address_from_older_rows_of_that_user_alone(
+def test_deletion_anonymizes_the_users_rows(
     client: FlaskClient, rows: Rows, db: Connection
 ) -> None:
     client.post("/users", json=NEW)
@@ -127,12 +123,12 @@ def test_deletion_strips_name_and_address_from_older_rows_of_that_user_alone(
     client.patch("/me", json={"username": "Eve"}, headers=headers)
     guesses(client)("Eve", address=STRANGER)
     sign_in(client)
-    with db.transaction():  # as an admin, whose own address it is
+    with db.transaction():
         audit.record(db, Actor(2, HOME, 0), Action.USER_RENAMED, 1, username="travis")
     client.delete("/me", json={"password": NEW["password"]}, headers=headers)
 
     *older, last = rows()
-    assert [told(row) for row in older] == [
+    assert [facts(row) for row in older] == [
         ("signed_up", None, 2, None, {"admin": False}),
         ("signed_in", 2, 2, None, {}),
         ("user_renamed", 2, 2, None, {}),
@@ -140,17 +136,17 @@ def test_deletion_strips_name_and_address_from_older_rows_of_that_user_alone(
         ("signed_in", 1, 1, "127.0.0.1", {}),
         ("user_renamed", 2, 1, None, {"username": "travis"}),
     ]
-    assert told(last) == ("user_deleted", 2, 2, "127.0.0.1", {"username": "Eve"})
+    assert facts(last) == ("user_deleted", 2, 2, "127.0.0.1", {"username": "Eve"})
     assert not {"Ada", STRANGER, HOME} & set(json.dumps(older).split('"'))
 
 
-def test_a_name_that_nobody_has_is_a_keyed_hash(
+def test_unknown_names_are_keyed_hashes(
     client: FlaskClient, rows: Rows, settings: Settings, make_app: MakeApp
 ) -> None:
     names = ["correct horse battery", "Correct  Horse Battery", "CORRECT HORSE BATTERY", "x" * 64]
     for name in names:
         guesses(client)(name)
-    other = make_app(**DEFAULTS, secret_keys=(b"another secret key of 32 bytes and more",))
+    other = make_app(**DEFAULT_LIMITS, secret_keys=(b"another secret key of 32 bytes and more",))
     guesses(other.test_client())(names[0])
     guesses(client)("Travis")
 
@@ -158,7 +154,7 @@ def test_a_name_that_nobody_has_is_a_keyed_hash(
     hashes = [row["details"].get("unknown_name") for row in found]
     assert {row["action"] for row in found} == {"sign_in_failed"}
     assert [row["user_id"] for row in found] == [None] * 5 + [1]
-    assert hashes[0] == hashes[2]  # one name, however it is spelled
+    assert hashes[0] == hashes[2]
     assert len(set(hashes)) == 5
     assert hashes[5] is None
     with closing(sqlite3.connect(settings.database)) as driver:
@@ -166,12 +162,12 @@ def test_a_name_that_nobody_has_is_a_keyed_hash(
     assert not any(word in dump for word in ("horse", "xxxx"))
 
 
-def test_a_lockout_is_one_row_not_one_a_try(client: FlaskClient, rows: Rows, clock: Clock) -> None:
+def test_a_lockout_is_recorded_once(client: FlaskClient, rows: Rows, clock: Clock) -> None:
     guess = guesses(client)
     for _ in range(20):
         guess()
     clock.advance(1)
-    assert [guess().status_code for _ in range(3)] == [401, 429, 429]  # and waits for 2 s
+    assert [guess().status_code for _ in range(3)] == [401, 429, 429]
     clock.advance(10)
     guess()
 
@@ -179,11 +175,11 @@ def test_a_lockout_is_one_row_not_one_a_try(client: FlaskClient, rows: Rows, clo
     assert [row["action"] for row in found] == [
         *["sign_in_failed"] * 5, "locked_out", "sign_in_failed", "sign_in_failed",
     ]  # fmt: skip
-    assert told(found[5]) == ("locked_out", None, 1, STRANGER, {"limit": "account and address"})
+    assert facts(found[5]) == ("locked_out", None, 1, STRANGER, {"limit": "account and address"})
 
 
-def test_each_limit_has_its_lockout(make_app: MakeApp, database: Database, rows: Rows) -> None:
-    app = make_app(**DEFAULTS | {"throttle_account": 8, "throttle_address": 4}, signup="open")
+def test_lockouts_name_their_limit(make_app: MakeApp, database: Database, rows: Rows) -> None:
+    app = make_app(**DEFAULT_LIMITS | {"throttle_account": 8, "throttle_address": 4}, signup="open")
     guess = guesses(app.test_client())
     for number in range(5):
         guess(f"nobody-{number}")
@@ -197,10 +193,10 @@ def test_each_limit_has_its_lockout(make_app: MakeApp, database: Database, rows:
     assert locked[0]["details"]["unknown_name"].startswith("account.")
 
 
-def test_a_right_password_that_takes_the_last_free_try_locks_nobody_out(
+def test_success_at_the_limit_is_no_lockout(
     make_app: MakeApp, database: Database, rows: Rows
 ) -> None:
-    client = make_app(**DEFAULTS | {"throttle_address": 4}).test_client()
+    client = make_app(**DEFAULT_LIMITS | {"throttle_address": 4}).test_client()
     for number in range(3):
         guesses(client)(f"nobody-{number}", address=HOME)
     for _ in range(5):
@@ -209,16 +205,16 @@ def test_a_right_password_that_takes_the_last_free_try_locks_nobody_out(
     assert [row["action"] for row in rows()] == [*["sign_in_failed"] * 3, *["signed_in"] * 5]
 
 
-def test_sign_ups_that_are_too_many_are_a_lockout(client: FlaskClient, rows: Rows) -> None:
+def test_sign_up_lockout_is_recorded(client: FlaskClient, rows: Rows) -> None:
     for _ in range(12):
         client.post("/users", json=NEW | {"username": "travis"})
 
-    assert [told(row) for row in rows()] == [
+    assert [facts(row) for row in rows()] == [
         ("locked_out", None, None, "127.0.0.1", {"limit": "sign-up"})
     ]
 
 
-def test_refreshes_that_are_too_many_are_a_lockout(client: FlaskClient, rows: Rows) -> None:
+def test_refresh_lockout_is_recorded(client: FlaskClient, rows: Rows) -> None:
     token = sign_in(client)["refresh_token"]
     [opened] = rows()
     for _ in range(30):
@@ -227,25 +223,23 @@ def test_refreshes_that_are_too_many_are_a_lockout(client: FlaskClient, rows: Ro
         assert client.post("/auth/refresh", json={"refresh_token": token}).status_code == 429
 
     [row] = rows()
-    assert told(row) == ("locked_out", None, 1, "127.0.0.1", {"limit": "refresh"})
+    assert facts(row) == ("locked_out", None, 1, "127.0.0.1", {"limit": "refresh"})
     assert row["details"]["session"] == opened["details"]["session"]
 
 
-def test_a_wrong_password_of_somebody_signed_in_is_written_down(
-    client: FlaskClient, rows: Rows
-) -> None:
+def test_wrong_password_of_a_signed_in_user_is_recorded(client: FlaskClient, rows: Rows) -> None:
     headers = bearer_of(sign_in(client))
     rows()
     for _ in range(7):
         client.post("/auth/reauth", json={"password": "wrong"}, headers=headers)
 
-    assert [told(row) for row in rows()] == [
+    assert [facts(row) for row in rows()] == [
         *[("password_refused", 1, 1, "127.0.0.1", {})] * 5,
         ("locked_out", 1, 1, "127.0.0.1", {"limit": "session"}),
     ]
 
 
-def test_a_reused_refresh_token_is_one_row_and_a_warning(
+def test_reuse_is_recorded_once_and_logged_as_warning(
     client: FlaskClient, rows: Rows, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     stolen = sign_in(client)
@@ -256,13 +250,13 @@ def test_a_reused_refresh_token_is_one_row_and_a_warning(
         refresh(client, stolen["refresh_token"])
 
     [row] = rows()
-    assert told(row) == ("refresh_token_reused", None, 1, "127.0.0.1", {})
+    assert facts(row) == ("refresh_token_reused", None, 1, "127.0.0.1", {})
     assert row["details"]["session"] == opened["details"]["session"]
     *_, record = [each for each in caplog.records if each.name == "jwt_server.audit"]
     assert (record.levelno, record.__dict__["action"]) == (logging.WARNING, "refresh_token_reused")
 
 
-def test_what_is_refused_or_undone_is_neither_row_nor_line(
+def test_refused_and_rolled_back_changes_are_not_recorded(
     client: FlaskClient, rows: Rows, db: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "jwt_server.audit")
@@ -285,7 +279,7 @@ def test_what_is_refused_or_undone_is_neither_row_nor_line(
     assert client.get("/me", headers=headers).get_json()["username"] == "travis"
 
 
-def test_what_a_part_undoes_is_not_told_and_the_rest_is(
+def test_rolled_back_savepoints_are_not_logged(
     db: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "jwt_server.audit")
@@ -295,7 +289,7 @@ def test_what_a_part_undoes_is_not_told_and_the_rest_is(
         with pytest.raises(KeyError), db.transaction():
             audit.record(db, actor, Action.PASSWORD_SET, 1)
             raise KeyError
-        assert caplog.records == []  # not before it is kept
+        assert caplog.records == []
 
     assert [each.__dict__["action"] for each in caplog.records] == ["reauthenticated"]
     with pytest.raises(KeyError), db.transaction():
@@ -306,10 +300,10 @@ def test_what_a_part_undoes_is_not_told_and_the_rest_is(
     assert len(caplog.records) == 1
 
 
-def test_old_rows_go_as_people_sign_in(
+def test_sign_ins_prune_old_rows(
     make_app: MakeApp, database: Database, db: Connection, clock: Clock
 ) -> None:
-    client = make_app(**DEFAULTS, audit_retention=30).test_client()
+    client = make_app(**DEFAULT_LIMITS, audit_retention=30).test_client()
     for _ in range(45):
         audit.record(db, OPERATOR, Action.USER_ADDED, 1)
     recent = Actor(None, None, int(clock()) - 30 * DAY)
@@ -328,10 +322,10 @@ def test_old_rows_go_as_people_sign_in(
     assert left() == 2
     clock.advance(1)
     sign_in(client)
-    assert left() == 1  # of travis, who was just made
+    assert left() == 1
 
 
-def test_prune_clears_old_rows_away(client: FlaskClient, db: Connection) -> None:
+def test_prune_deletes_old_rows(client: FlaskClient, db: Connection) -> None:
     with db.transaction():
         for _ in range(2500):
             audit.record(db, OPERATOR, Action.USER_ADDED, 1)
@@ -360,7 +354,7 @@ def test_prune_clears_old_rows_away(client: FlaskClient, db: Connection) -> None
         ("seed", None),
     ],
 )  # fmt: skip
-def test_what_commands_change_is_written_down(
+def test_changes_by_commands_are_recorded(
     app: Flask, rows: Rows, caplog: pytest.LogCaptureFixture, command: str, row: Any
 ) -> None:
     caplog.set_level(logging.INFO, "jwt_server.audit")
@@ -368,10 +362,10 @@ def test_what_commands_change_is_written_down(
 
     found = [(each["action"], each["user_id"], each["details"]) for each in rows()]
     assert found == ([] if row is None else [row])
-    assert caplog.records == []  # a command's output is no log
+    assert caplog.records == []
 
 
-def test_demoting_enabling_and_unlocking_are_written_down_too(
+def test_user_commands_are_recorded(
     app: Flask, client: FlaskClient, rows: Rows, db: Connection
 ) -> None:
     users.set_admin(db, add_user(db, "ada"), admin=True, actor=OPERATOR)
@@ -390,7 +384,7 @@ def test_demoting_enabling_and_unlocking_are_written_down_too(
 
 
 @pytest.mark.usefixtures("database")
-def test_keys_that_come_and_go_are_written_down(
+def test_key_changes_are_recorded(
     make_app: MakeApp, rows: Rows, clock: Clock, tmp_path: Any
 ) -> None:
     app = make_app(jwt_algorithm="ES256", jwt_keys_dir=tmp_path / "keys")
@@ -410,9 +404,7 @@ def test_keys_that_come_and_go_are_written_down(
     assert (removed["action"], removed["details"]) == ("key_removed", added["details"])
 
 
-def test_a_stolen_key_goes_also_where_there_is_no_database(
-    make_app: MakeApp, tmp_path: Any
-) -> None:
+def test_keys_rotate_without_a_database(make_app: MakeApp, tmp_path: Any) -> None:
     run = make_app(jwt_algorithm="EdDSA", jwt_keys_dir=tmp_path / "keys").test_cli_runner().invoke
 
     done = run(args=["keys", "rotate"])
@@ -422,7 +414,7 @@ def test_a_stolen_key_goes_also_where_there_is_no_database(
     assert "This is not in the audit log: No database at" in done.output
 
 
-# Read at the command line
+# The audit command
 
 
 def lines(done: Any) -> list[dict[str, Any]]:
@@ -441,7 +433,7 @@ def events(client: FlaskClient, clock: Clock) -> FlaskClient:
     return client
 
 
-def test_audit_shows_the_newest_first(events: FlaskClient) -> None:
+def test_audit_command_shows_the_newest_first(events: FlaskClient) -> None:
     done = events.application.test_cli_runner().invoke(args=["audit"])
 
     assert done.exit_code == 0
@@ -463,32 +455,26 @@ def test_audit_shows_the_newest_first(events: FlaskClient) -> None:
     assert all(row[start - 1 : start] in {"", " "} for row in [head, *table] for start in columns)
 
 
-@pytest.mark.parametrize(
-    ("options", "found"),
-    [
-        ("", [5, 4, 3, 2, 1]),
-        ("--limit 2", [5, 4]),
-        ("--user ada", [3, 2]),
-        ("--user 2", [3, 2]),
-        ("--user 77", []),
-        ("--action sign_in_failed", [4, 3]),
-        ("--action sign_in_failed --user Ada", [3]),
-        ("--action signed_in --user Ada", []),
-    ],
-)
-def test_audit_as_json_is_an_object_a_line(
-    events: FlaskClient, options: str, found: list[int]
-) -> None:
+def test_audit_command_filters_and_prints_json(events: FlaskClient) -> None:
     run = events.application.test_cli_runner().invoke
 
-    rows = lines(run(args=["audit", "--json", *options.split()]))
+    for options, ids in {
+        "": [5, 4, 3, 2, 1],
+        "--limit 2": [5, 4],
+        "--user ada": [3, 2],
+        "--user 2": [3, 2],
+        "--user 77": [],
+        "--action sign_in_failed": [4, 3],
+        "--action sign_in_failed --user Ada": [3],
+        "--action signed_in --user Ada": [],
+    }.items():
+        rows = lines(run(args=["audit", "--json", *options.split()]))
+        assert [row["id"] for row in rows] == ids, options
+        for row in rows:
+            assert list(row) == ["id", "at", "action", "actor_id", "user_id", "address", "details"]
 
-    assert [row["id"] for row in rows] == found
-    for row in rows:
-        assert list(row) == ["id", "at", "action", "actor_id", "user_id", "address", "details"]
 
-
-def test_audit_reads_as_many_pages_as_it_takes(app: Flask, db: Connection) -> None:
+def test_audit_command_reads_all_pages(app: Flask, db: Connection) -> None:
     with db.transaction():
         for _ in range(2500):
             audit.record(db, OPERATOR, Action.USER_ADDED, 1)
@@ -498,44 +484,29 @@ def test_audit_reads_as_many_pages_as_it_takes(app: Flask, db: Connection) -> No
     assert [row["id"] for row in rows] == list(range(2501, 0, -1))
 
 
-@pytest.mark.parametrize(
-    ("args", "exit_code", "text"),
-    [
+def test_audit_command_reports_what_was_not_found(app: Flask) -> None:
+    for args, exit_code, text in (
         (["--user", "nobody"], 1, "There is no user 'nobody'."),
         (["--user", "9" * 30], 1, "There is no user"),
         (["--action", "nonsense"], 2, "is not one of"),
         (["--limit", "0"], 2, "is not in the range"),
         (["--user", "77"], 0, "Nothing found."),
-    ],
-)
-def test_audit_says_what_is_not_there(
-    app: Flask, args: list[str], exit_code: int, text: str
-) -> None:
-    done = app.test_cli_runner().invoke(args=["audit", *args])
-
-    assert done.exit_code == exit_code
-    assert text in done.output
+    ):
+        done = app.test_cli_runner().invoke(args=["audit", *args])
+        assert done.exit_code == exit_code
+        assert text in done.output
 
 
-def test_an_empty_log_says_so(app: Flask, db: Connection) -> None:
+def test_audit_command_on_an_empty_log(app: Flask, db: Connection) -> None:
     db.driver.execute("DELETE FROM audit")
 
     assert app.test_cli_runner().invoke(args=["audit"]).output == "Nothing found.\n"
 
 
-def test_audit_runs_beside_the_service(tmp_path: Any) -> None:
-    for command in ("init-db", "seed"):
-        flask(tmp_path, BASE_ENVIRONMENT, command)
-
-    done = flask(tmp_path, BASE_ENVIRONMENT, "audit", "--json")
-
-    assert json.loads(done.stdout)["action"] == "user_added"
+# The export
 
 
-# What a user gets to see of it
-
-
-def test_the_export_tells_nobody_of_others(
+def test_export_has_no_details_about_other_users(
     client: FlaskClient, db: Connection, clock: Clock
 ) -> None:
     admin = add_user(db, "boss")

@@ -1,4 +1,4 @@
-"""Accounts over HTTP: sign-up, the caller's own account, its password, its export, its end."""
+"""Accounts over HTTP: sign-up, the user's own account, its password, its export, its end."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from passlib.hash import bcrypt
 from jwt_server.config import Settings
 from jwt_server.database import Connection
 from jwt_server.users import users
-from tests.api.test_sessions import JSON, access, refresh, sign_in
 from tests.helpers.app import Clock, MakeApp
+from tests.helpers.auth import JSON, access, refresh, sign_in
 from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer, bearer_of, everything
 
 PASSWORD = "correct horse battery"
@@ -24,103 +24,99 @@ NEW = {"username": "Ada", "password": PASSWORD}
 
 @pytest.fixture
 def open_client(make_app: MakeApp, client: FlaskClient) -> FlaskClient:
-    """A client of a service where anybody may sign up."""
+    """A client of a service with open sign-up."""
     return make_app(signup="open").test_client()
 
 
-def test_sign_up_makes_an_account_that_signs_in(open_client: FlaskClient, clock: Clock) -> None:
-    answer = open_client.post("/users", json=NEW)
+def test_sign_up_creates_an_account(open_client: FlaskClient, clock: Clock) -> None:
+    response = open_client.post("/users", json=NEW)
 
-    assert answer.status_code == 201
-    assert answer.headers["Location"] == "/me"
-    assert answer.get_json() == {
+    assert response.status_code == 201
+    assert response.headers["Location"] == "/me"
+    assert response.get_json() == {
         "id": 2, "username": "Ada", "admin": False, "created_at": "2023-11-14T22:13:20Z"
     }  # fmt: skip
     tokens = sign_in(open_client, username="ADA", password=PASSWORD)
     me = open_client.get("/me", headers=bearer(tokens["access_token"]))
-    assert me.get_json() == answer.get_json()
+    assert me.get_json() == response.get_json()
 
 
-@pytest.mark.parametrize("password", ["8 chars.", " 8 chars", "chars 8 ", "\tchars8\n", "x" * 256])
-def test_a_new_password_is_taken_as_it_was_sent(open_client: FlaskClient, password: str) -> None:
-    assert open_client.post("/users", json=NEW | {"password": password}).status_code == 201
+def test_a_new_password_is_not_trimmed(open_client: FlaskClient) -> None:
+    passwords = ["8 chars.", " 8 chars", "chars 8 ", "\tchars8\n", "x" * 256]
+    for number, password in enumerate(passwords):
+        new = {"username": f"ada{number}", "password": password}
+        assert open_client.post("/users", json=new).status_code == 201
+        assert sign_in(open_client, **new)
+        trimmed = new | {"password": password.strip()[:255]}
+        status = open_client.post("/auth", data=trimmed).status_code
+        assert status == (200 if trimmed == new else 401)
 
-    assert sign_in(open_client, username="Ada", password=password)
-    trimmed = {"username": "Ada", "password": password.strip()[:255]}
-    status = open_client.post("/auth", data=trimmed).status_code
-    assert status == (200 if trimmed["password"] == password else 401)
 
+def test_sign_up_is_closed_by_default(client: FlaskClient, db: Connection) -> None:
+    response = client.post("/users", json=NEW, headers=JSON)
 
-def test_sign_up_is_closed_unless_it_is_opened(client: FlaskClient, db: Connection) -> None:
-    answer = client.post("/users", json=NEW, headers=JSON)
-
-    assert (answer.status_code, answer.get_json()["code"]) == (403, "signup_closed")
+    assert (response.status_code, response.get_json()["code"]) == (403, "signup_closed")
     assert users.find_by_name(db, "ada") is None
 
 
-@pytest.mark.parametrize("name", ["travis", "TRAVIS", "ｔravis"])
-def test_a_taken_name_is_a_conflict(open_client: FlaskClient, name: str) -> None:
-    answer = open_client.post("/users", json=NEW | {"username": name}, headers=JSON)
+def test_sign_up_with_a_taken_name_returns_409(open_client: FlaskClient) -> None:
+    for name in ("travis", "TRAVIS", "ｔravis"):
+        response = open_client.post("/users", json=NEW | {"username": name}, headers=JSON)
+        assert (response.status_code, response.get_json()["code"]) == (409, "username_taken")
 
-    assert (answer.status_code, answer.get_json()["code"]) == (409, "username_taken")
+
+INVALID_SIGN_UPS: list[tuple[dict[str, Any], str]] = [
+    ({"username": "", "password": PASSWORD}, "username"),
+    ({"username": "a" * 65, "password": PASSWORD}, "username"),
+    ({"username": " a", "password": PASSWORD}, "username"),
+    ({"username": "a\u200b", "password": PASSWORD}, "username"),
+    ({"username": "a\tb", "password": PASSWORD}, "username"),
+    ({"username": "a\u115f", "password": PASSWORD}, "username"),
+    ({"username": 1, "password": PASSWORD}, "username"),
+    ({"password": PASSWORD}, "username"),
+    ({"username": "ada"}, "password"),
+    ({"username": "ada", "password": "7 chars"}, "password"),
+    ({"username": "ada", "password": "x" * 257}, "password"),
+    ({"username": "ada", "password": "password1"}, "password"),
+    ({"username": "lovelace", "password": "Lovelace1234"}, "password"),
+    ({"username": "ada", "password": "x\0yyyyyyyyy"}, "password"),
+    ({"username": "ada", "password": PASSWORD, "admin": True}, "admin"),
+]
 
 
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
-        ({"username": "", "password": PASSWORD}, "username"),
-        ({"username": "a" * 65, "password": PASSWORD}, "username"),
-        ({"username": " a", "password": PASSWORD}, "username"),
-        ({"username": "a\u200b", "password": PASSWORD}, "username"),
-        ({"username": "a\tb", "password": PASSWORD}, "username"),
-        ({"username": "a\u115f", "password": PASSWORD}, "username"),
-        ({"username": 1, "password": PASSWORD}, "username"),
-        ({"password": PASSWORD}, "username"),
-        ({"username": "ada"}, "password"),
-        ({"username": "ada", "password": "7 chars"}, "password"),
-        ({"username": "ada", "password": "x" * 257}, "password"),
-        ({"username": "ada", "password": "password1"}, "password"),
-        ({"username": "lovelace", "password": "Lovelace1234"}, "password"),
-        ({"username": "ada", "password": "x\0yyyyyyyyy"}, "password"),
-        ({"username": "ada", "password": PASSWORD, "admin": True}, "admin"),
-    ],
-)
-def test_what_can_not_be_an_account_is_refused_by_field(
-    open_client: FlaskClient, db: Connection, body: dict[str, Any], field: str
-) -> None:
-    answer = open_client.post("/users", json=body, headers=JSON)
+def test_invalid_sign_up_names_the_field(open_client: FlaskClient, db: Connection) -> None:
+    for body, field in INVALID_SIGN_UPS:
+        response = open_client.post("/users", json=body, headers=JSON)
+        assert response.status_code == 422
+        assert set(response.get_json()["errors"]) == {field}
 
-    assert answer.status_code == 422
-    assert set(answer.get_json()["errors"]) == {field}
     assert [user["username"] for user in users.each_by_name(db)] == ["travis"]
 
 
-@pytest.mark.parametrize("password", ["password", "jennifer", "Chocolate"])
-def test_no_common_password_is_taken_whoever_asks(
-    open_client: FlaskClient, db: Connection, travis: dict[str, str], password: str
+def test_common_passwords_are_refused(
+    open_client: FlaskClient, db: Connection, travis: dict[str, str]
 ) -> None:
-    change = {"current_password": "mypassword", "new_password": password}
     before = everything(db)
 
-    signed_up = open_client.post("/users", json=NEW | {"password": password})
-    changed = open_client.put("/me/password", json=change, headers=travis)
+    for password in ("password", "jennifer", "Chocolate"):
+        change = {"current_password": "mypassword", "new_password": password}
+        signed_up = open_client.post("/users", json=NEW | {"password": password})
+        changed = open_client.put("/me/password", json=change, headers=travis)
+        for refused in (signed_up, changed):
+            assert refused.status_code == 422
+            assert "one of the most common" in refused.text
 
-    for refused in (signed_up, changed):
-        assert refused.status_code == 422
-        assert "one of the most common" in refused.text
     assert everything(db) == before
 
 
-def test_the_account_shows_no_secret(client: FlaskClient, travis: dict[str, str]) -> None:
-    answer = client.get("/me", headers=travis)
+def test_account_has_no_secrets(client: FlaskClient, travis: dict[str, str]) -> None:
+    response = client.get("/me", headers=travis)
 
-    assert set(answer.get_json()) == {"id", "username", "admin", "created_at"}
-    assert "bcrypt" not in answer.text
+    assert set(response.get_json()) == {"id", "username", "admin", "created_at"}
+    assert "bcrypt" not in response.text
 
 
-def test_a_rename_needs_a_recent_password(
-    client: FlaskClient, clock: Clock, db: Connection
-) -> None:
+def test_rename_needs_a_recent_password(client: FlaskClient, clock: Clock, db: Connection) -> None:
     tokens = sign_in(client)
     headers = bearer(tokens["access_token"]) | JSON
 
@@ -130,8 +126,8 @@ def test_a_rename_needs_a_recent_password(
 
     add_user(db, "ada")
     for name, status in (("ADA", 409), ("", 422), ("Travis Ω", 200), ("TRAVIS Ω", 200)):
-        answer = client.patch("/me", json={"username": name}, headers=headers)
-        assert answer.status_code == status
+        response = client.patch("/me", json={"username": name}, headers=headers)
+        assert response.status_code == status
     clock.advance(15 * 60)
     headers = bearer(refresh(client, tokens["refresh_token"])["access_token"]) | JSON
     late = client.patch("/me", json={"username": "late"}, headers=headers)
@@ -149,7 +145,7 @@ def test_a_rename_needs_a_recent_password(
         ("DELETE", "/me", {"password": "x"}, 403, "wrong_password"),
     ],
 )  # fmt: skip
-def test_name_password_and_deletion_want_the_password_and_not_just_a_token(
+def test_account_changes_need_the_password(
     client: FlaskClient, clock: Clock, db: Connection,
     method: str, path: str, body: dict[str, str] | None, status: int, code: str,
 ) -> None:  # fmt: skip
@@ -158,22 +154,22 @@ def test_name_password_and_deletion_want_the_password_and_not_just_a_token(
     headers = bearer(refresh(client, tokens["refresh_token"])["access_token"]) | JSON
     before = everything(db)
 
-    answer = client.open(path, method=method, json=body, headers=headers)
+    response = client.open(path, method=method, json=body, headers=headers)
 
-    assert (answer.status_code, answer.get_json()["code"]) == (status, code)
+    assert (response.status_code, response.get_json()["code"]) == (status, code)
     assert everything(db) == before
     assert sign_in(client)
 
 
-def test_a_changed_password_ends_every_session_and_opens_a_fresh_one(client: FlaskClient) -> None:
+def test_password_change_ends_all_sessions_and_opens_one(client: FlaskClient) -> None:
     mine, other = sign_in(client), sign_in(client)
     body = {"current_password": "mypassword", "new_password": PASSWORD}
 
-    answer = client.put("/me/password", json=body, headers=bearer(mine["access_token"]))
+    response = client.put("/me/password", json=body, headers=bearer(mine["access_token"]))
 
-    tokens = answer.get_json()
-    assert answer.status_code == 200
-    assert tokens.pop("sessions_ended") == 3  # and the one of the fixture
+    tokens = response.get_json()
+    assert response.status_code == 200
+    assert tokens.pop("sessions_ended") == 3  # one is the fixture's
     assert set(tokens) == set(mine)
     assert access(client, mine) == access(client, other) == 401
     assert refresh(client, mine["refresh_token"])["code"] == "session_ended"
@@ -183,29 +179,28 @@ def test_a_changed_password_ends_every_session_and_opens_a_fresh_one(client: Fla
     assert sign_in(client, password=PASSWORD)
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "named"),
-    [
+def test_refused_password_change_changes_nothing(
+    client: FlaskClient, travis: dict[str, str]
+) -> None:
+    for body, status, named in (
         ({"current_password": "wrong", "new_password": PASSWORD}, 403, "wrong_password"),
         ({"current_password": "wrong", "new_password": "short"}, 403, "wrong_password"),
         ({"current_password": "mypassword", "new_password": "short"}, 422, "new_password"),
         ({"current_password": "mypassword", "new_password": "travis42"}, 422, "new_password"),
         ({"current_password": "mypassword"}, 422, "new_password"),
         ({"new_password": PASSWORD}, 422, "current_password"),
-    ],
-)
-def test_a_refused_change_changes_nothing(
-    client: FlaskClient, travis: dict[str, str], body: dict[str, str], status: int, named: str
-) -> None:
-    answer = client.put("/me/password", json=body, headers=travis | JSON)
+    ):
+        response = client.put("/me/password", json=body, headers=travis | JSON)
+        assert response.status_code == status
+        assert named in response.text
 
-    assert answer.status_code == status
-    assert named in answer.text
     assert sign_in(client)
     assert client.get("/pets", headers=travis).status_code == 200
 
 
-def test_deletion_takes_everything_along(client: FlaskClient, db: Connection, clock: Clock) -> None:
+def test_deletion_removes_pets_sessions_and_addresses(
+    client: FlaskClient, db: Connection, clock: Clock
+) -> None:
     stranger = bearer_of(db, add_user(db, "stranger"), int(clock()))
     tokens = sign_in(client)
     headers = bearer(tokens["access_token"]) | JSON
@@ -223,27 +218,27 @@ def test_deletion_takes_everything_along(client: FlaskClient, db: Connection, cl
     assert client.get("/me", headers=stranger).status_code == 200
 
 
-def test_the_last_admin_can_not_go(client: FlaskClient, db: Connection) -> None:
+def test_the_last_admin_can_not_delete_the_account(client: FlaskClient, db: Connection) -> None:
     users.set_admin(db, 1, admin=True, actor=OPERATOR)
     headers = bearer(sign_in(client)["access_token"]) | JSON
     before = everything(db)
 
-    answer = client.delete("/me", json={"password": "mypassword"}, headers=headers)
+    response = client.delete("/me", json={"password": "mypassword"}, headers=headers)
 
-    assert (answer.status_code, answer.get_json()["code"]) == (409, "last_admin")
+    assert (response.status_code, response.get_json()["code"]) == (409, "last_admin")
     assert client.get("/me", headers=headers).get_json()["admin"] is True
-    assert everything(db) == before  # pets and sessions, too
+    assert everything(db) == before
 
 
-def test_the_export_has_all_that_is_held_and_no_secret(
+def test_export_has_everything_but_secrets(
     client: FlaskClient, db: Connection, clock: Clock
 ) -> None:
     bearer_of(db, add_user(db, "stranger"), int(clock()))
     tokens = sign_in(client)
 
-    answer = client.get("/me/export", headers=bearer(tokens["access_token"]))
+    response = client.get("/me/export", headers=bearer(tokens["access_token"]))
 
-    found = answer.get_json()
+    found = response.get_json()
     assert found["users"] == [
         {
             "id": 1, "username": "travis", "admin": False, "disabled": False,
@@ -254,8 +249,8 @@ def test_the_export_has_all_that_is_held_and_no_secret(
     assert len(found["sessions"]) == 2
     assert found["sessions"][0]["ended_at"] is None
     assert found["known_addresses"] == [{"network": "127.0.0.1", "last_at": "2023-11-14T22:13:20Z"}]
-    assert "bcrypt" not in answer.text
-    assert "stranger" not in answer.text
+    assert "bcrypt" not in response.text
+    assert "stranger" not in response.text
 
 
 SECRET_COLUMNS = {"password_hash", "username_key", "nonce", "generation", "user_id", "number"}
@@ -275,7 +270,7 @@ def personal_tables(db: Connection) -> dict[str, set[str]]:
     return personal
 
 
-def test_no_table_that_names_a_user_is_missing_in_the_export(
+def test_export_covers_every_table_that_refers_to_users(
     client: FlaskClient, db: Connection
 ) -> None:
     headers = bearer(sign_in(client)["access_token"])
@@ -297,7 +292,7 @@ def test_no_table_that_names_a_user_is_missing_in_the_export(
         "username TEXT",
     ],
 )
-def test_the_test_would_see_a_table_that_is_missing(db: Connection, column: str) -> None:
+def test_a_table_missing_from_the_export_is_found(db: Connection, column: str) -> None:
     db.driver.execute("CREATE TABLE things (id INTEGER PRIMARY KEY) STRICT")
     known = {"users", "sessions", "known_addresses", "pets", "audit"}
     assert set(personal_tables(db)) == known
@@ -307,18 +302,18 @@ def test_the_test_would_see_a_table_that_is_missing(db: Connection, column: str)
     assert set(personal_tables(db)) == known | {"notes"}
 
 
-def test_a_disabled_users_hash_is_not_even_renewed(client: FlaskClient, db: Connection) -> None:
+def test_hash_of_a_disabled_user_is_not_replaced(client: FlaskClient, db: Connection) -> None:
     old = bcrypt.using(rounds=4).hash("correct horse")
     user_id = add_user(db, "old", password_hash=old)
     users.set_disabled(db, user_id, disabled=True, actor=OPERATOR)
 
-    answer = client.post("/auth", data={"username": "old", "password": "correct horse"})
+    response = client.post("/auth", data={"username": "old", "password": "correct horse"})
 
-    assert answer.status_code == 401
+    assert response.status_code == 401
     assert users.get_by_id(db, user_id)["password_hash"] == old
 
 
-def test_a_password_that_changes_while_one_signs_in_opens_no_session(
+def test_hash_is_replaced_only_if_still_the_verified_one(
     db: Connection,
 ) -> None:
     user = users.get_by_id(db, 1)
@@ -328,7 +323,7 @@ def test_a_password_that_changes_while_one_signs_in_opens_no_session(
     assert not users.replace_hash(db, user, "x")
 
 
-def test_a_user_who_is_disabled_while_signing_in_gets_no_session(db: Connection) -> None:
+def test_hash_of_a_user_disabled_meanwhile_is_not_replaced(db: Connection) -> None:
     user = users.get_by_id(db, 1)
     users.set_disabled(db, 1, disabled=True, actor=OPERATOR)
 
@@ -336,7 +331,7 @@ def test_a_user_who_is_disabled_while_signing_in_gets_no_session(db: Connection)
     assert not users.replace_hash(db, user, "x")
 
 
-def test_the_database_holds_no_token_and_no_password(
+def test_database_has_no_tokens_and_no_passwords(
     open_client: FlaskClient, settings: Settings, clock: Clock
 ) -> None:
     open_client.post("/users", json=NEW)

@@ -1,5 +1,5 @@
-"""What changes while a request is under way: between the check of a password, or of a token, and
-the transaction that relies on it. What was ended meanwhile is over; the request changes nothing.
+"""Changes by others during a request, between the check of a password or token and the
+transaction that relies on it: the request is refused and changes nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from jwt_server.auth import sessions
 from jwt_server.database import Connection
 from jwt_server.security.passwords import hash_password
 from jwt_server.users import users
-from tests.api.test_sessions import JSON
 from tests.helpers.app import Clock
+from tests.helpers.auth import JSON
 from tests.helpers.factories import CREDENTIALS, OPERATOR, everything
 
 OTHER_HASH = hash_password("another password", 4)
@@ -31,7 +31,7 @@ Change = Callable[[Connection, int], Any]
 
 
 def change_password(db: Connection, now: int) -> None:
-    """As all who change it do."""
+    """Change the password and end the sessions, as all routes and commands do."""
     with db.transaction():
         users.set_hash(db, 1, OTHER_HASH, actor=OPERATOR)
         sessions.end_all(db, 1, now)
@@ -59,8 +59,8 @@ PUT: dict[str, Send] = {
     "PUT /me/password": lambda client, who: client.put("/me/password", json=CHANGE, headers=who)
 }
 
-# Request, change, status. Who signs in afresh does not mind that others were signed out; who is
-# signed in goes by the session, which ends with each change of the password.
+# Requests, change, status. A sign-in does not depend on other sessions; a signed-in request depends
+# on its session, which each change of the password ends.
 CASES = [
     *((SIGN_INS, each, 401) for each in ("password", "hash", "disabled", "deleted")),
     *((REAUTH | PUT, each, 401) for each in ("password", "disabled", "deleted", "signed out")),
@@ -70,14 +70,14 @@ CASES = [
 
 @dataclass
 class Midway:
-    """Makes the change when it is first come by, and keeps what the database held then."""
+    """Makes the change once, and keeps the content of the database after it."""
 
     db: Connection
     change: Change
     now: int
     left: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
-    def come_by(self) -> None:
+    def trigger(self) -> None:
         if not self.left:
             self.change(self.db, self.now)
             self.left = everything(self.db)
@@ -86,7 +86,7 @@ class Midway:
 def hooked(midway: Midway, hashing: Callable[..., Any]) -> Callable[..., Any]:
     def hashed(*args: Any, **kwargs: Any) -> Any:
         result = hashing(*args, **kwargs)
-        midway.come_by()
+        midway.trigger()
         return result
 
     return hashed
@@ -100,7 +100,7 @@ def hooked(midway: Midway, hashing: Callable[..., Any]) -> Callable[..., Any]:
         for name, send in requests.items()
     ],
 )
-def test_what_ends_while_a_password_is_hashed_is_over(
+def test_changes_during_hashing_are_respected(
     client: FlaskClient, db: Connection, travis: dict[str, str], clock: Clock,
     monkeypatch: pytest.MonkeyPatch, send: Send, change: str, status: int,
 ) -> None:  # fmt: skip
@@ -108,43 +108,42 @@ def test_what_ends_while_a_password_is_hashed_is_over(
     for name in ("hashpw", "checkpw"):  # passlib calls one of them
         monkeypatch.setattr(bcrypt, name, hooked(midway, getattr(bcrypt, name)))
 
-    answer = send(client, travis)
+    response = send(client, travis)
 
     assert midway.left
-    assert answer.status_code == status
-    assert "WWW-Authenticate" in answer.headers or status == 403
+    assert response.status_code == status
+    assert "WWW-Authenticate" in response.headers or status == 403
     assert everything(db) == midway.left  # no session opened, nothing changed
 
 
 class Upload(io.BytesIO):
-    """A body of a request, in whose midst something happens."""
+    """A request body that triggers the change when it is read."""
 
     def __init__(self, content: bytes, midway: Midway) -> None:
         super().__init__(content)
         self.midway = midway
 
     def read(self, size: int | None = -1, /) -> bytes:
-        self.midway.come_by()
+        self.midway.trigger()
         return super().read(size)
 
     def readinto(self, buffer: Any, /) -> int:
-        self.midway.come_by()
+        self.midway.trigger()
         return super().readinto(buffer)
 
 
 @pytest.mark.parametrize("change", ["password", "disabled", "deleted", "signed out"])
-def test_what_ends_while_a_body_comes_in_is_over(
+def test_changes_during_an_upload_are_respected(
     client: FlaskClient, db: Connection, travis: dict[str, str], clock: Clock, change: str
 ) -> None:
-    """The token was good when the request began."""
     body = b'{"username": "renamed"}'
     midway = Midway(db, CHANGES[change], int(clock()))
 
-    answer = client.patch(
+    response = client.patch(
         "/me", input_stream=Upload(body, midway), headers=travis,
         content_type="application/json", content_length=len(body),
     )  # fmt: skip
 
     assert midway.left
-    assert answer.status_code == 401
+    assert response.status_code == 401
     assert everything(db) == midway.left

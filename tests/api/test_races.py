@@ -1,4 +1,4 @@
-"""What happens at once, or is cut off: on a real gunicorn with two workers."""
+"""Races and kills on a gunicorn with two workers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -15,9 +15,12 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.auth import run_at_once
 from tests.helpers.factories import CREDENTIALS, bearer
 from tests.helpers.http import Response, send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, Server, flask, running, started
+
+pytestmark = pytest.mark.slow  # several servers, and sign-ins at the full cost of a hash
 
 THREADS = 50
 FORM = "username=travis&password=mypassword"
@@ -33,11 +36,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def two_workers(folder: Path) -> Iterator[Server]:
-    with running(folder, BASE_ENVIRONMENT | {"WORKERS": "2"}) as server:
+    with running(
+        folder, BASE_ENVIRONMENT | {"WORKERS": "2", "HASH_QUEUE": "100", "HASH_WAIT": "60"}
+    ) as server:
         yield server
 
 
-def ask_json(server: Server, path: str, body: dict[str, str], **headers: str) -> Response:
+def post_json(server: Server, path: str, body: dict[str, str], **headers: str) -> Response:
     return send_to_server(
         server, "POST", path, {"Accept": "application/json"} | headers,
         json.dumps(body), "application/json",
@@ -45,27 +50,15 @@ def ask_json(server: Server, path: str, body: dict[str, str], **headers: str) ->
 
 
 def sign_in(server: Server) -> Tokens:
-    tokens: Tokens = json.loads(ask_json(server, "/auth", CREDENTIALS).body)
+    tokens: Tokens = json.loads(post_json(server, "/auth", CREDENTIALS).body)
     return tokens
 
 
 def refresh(server: Server, tokens: Tokens) -> Response:
-    return ask_json(server, "/auth/refresh", {"refresh_token": tokens["refresh_token"]})
+    return post_json(server, "/auth/refresh", {"refresh_token": tokens["refresh_token"]})
 
 
-def at_once(ask: Callable[[], Response]) -> list[Response]:
-    """What fifty get who ask in the same moment."""
-    barrier = threading.Barrier(THREADS)
-
-    def wait_and_ask(_number: int) -> Response:
-        barrier.wait(timeout=30)
-        return ask()
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(wait_and_ask, range(THREADS)))
-
-
-def asked(folder: Path, statement: str) -> list[Any]:
+def query(folder: Path, statement: str) -> list[Any]:
     with closing(sqlite3.connect(folder / "server.db", timeout=10)) as driver, driver:
         return driver.execute(statement).fetchall()
 
@@ -74,58 +67,56 @@ def session_of(tokens: Tokens) -> str:
     return str(tokens["refresh_token"].split(".")[1])
 
 
-def test_fifty_at_once_get_the_same_successor(two_workers: Server, folder: Path) -> None:
+def test_concurrent_refreshes_get_the_same_successor(two_workers: Server, folder: Path) -> None:
     tokens = sign_in(two_workers)
 
-    answers = at_once(lambda: refresh(two_workers, tokens))
+    responses = run_at_once(lambda: refresh(two_workers, tokens), THREADS)
 
-    assert {answer.status for answer in answers} == {200}
-    successors = {json.loads(answer.body)["refresh_token"] for answer in answers}
+    assert {response.status for response in responses} == {200}
+    successors = {json.loads(response.body)["refresh_token"] for response in responses}
     assert len(successors) == 1
-    rows = asked(folder, f"SELECT generation FROM sessions WHERE id = '{session_of(tokens)}'")  # noqa: S608 - ours
+    rows = query(folder, f"SELECT generation FROM sessions WHERE id = '{session_of(tokens)}'")  # noqa: S608 - constants
     assert rows == [(2,)]
     [successor] = successors
     assert refresh(two_workers, {"refresh_token": successor}).status == 200
 
 
-def test_fifty_at_once_after_the_grace_end_the_session_once(
-    two_workers: Server, folder: Path
-) -> None:
+def test_concurrent_reuse_ends_the_session_once(two_workers: Server, folder: Path) -> None:
     stolen = sign_in(two_workers)
     current = json.loads(refresh(two_workers, stolen).body)
-    asked(folder, "UPDATE sessions SET rotated_at = rotated_at - 60")  # a minute goes by
+    query(folder, "UPDATE sessions SET rotated_at = rotated_at - 60")
     before = two_workers.log().count("audit: refresh_token_reused")
 
-    answers = at_once(lambda: refresh(two_workers, stolen))
+    responses = run_at_once(lambda: refresh(two_workers, stolen), THREADS)
 
-    codes = [json.loads(answer.body)["code"] for answer in answers]
+    codes = [json.loads(response.body)["code"] for response in responses]
     assert codes.count("refresh_token_reused") == 1
     assert codes.count("session_ended") == THREADS - 1
-    assert {answer.status for answer in answers} == {401}
+    assert {response.status for response in responses} == {401}
     assert two_workers.log().count("audit: refresh_token_reused") == before + 1
     reused = "SELECT count(*) FROM audit WHERE action = 'refresh_token_reused'"
-    assert asked(folder, f"{reused} AND details LIKE '%{session_of(stolen)}%'") == [(1,)]
+    assert query(folder, f"{reused} AND details LIKE '%{session_of(stolen)}%'") == [(1,)]
     assert refresh(two_workers, current).status == 401
-    for _ in range(4):  # whichever worker answers
+    for _ in range(4):  # whichever worker responds
         headers = bearer(current["access_token"])
         assert send_to_server(two_workers, "GET", "/pets", headers).status == 401
 
 
-def test_what_is_signed_out_is_out_in_every_worker(two_workers: Server) -> None:
+def test_logout_applies_in_all_workers(two_workers: Server) -> None:
     tokens = sign_in(two_workers)
     headers = bearer(tokens["access_token"])
     assert send_to_server(two_workers, "GET", "/pets", headers).status == 200
 
     assert send_to_server(two_workers, "POST", "/auth/logout", headers).status == 204
 
-    answers = at_once(lambda: send_to_server(two_workers, "GET", "/pets", headers))
-    assert {answer.status for answer in answers} == {401}
+    responses = run_at_once(lambda: send_to_server(two_workers, "GET", "/pets", headers), THREADS)
+    assert {response.status for response in responses} == {401}
 
 
-def test_a_user_who_is_disabled_while_signing_in_gets_no_session(
+def test_disabling_a_user_during_sign_ins_leaves_no_session(
     two_workers: Server, folder: Path
 ) -> None:
-    """Fifty sign-ins under way, and a `users disable` in their midst."""
+    """`users disable` runs while fifty sign-ins are in progress."""
     barrier = threading.Barrier(2)
 
     def disable() -> None:
@@ -136,35 +127,35 @@ def test_a_user_who_is_disabled_while_signing_in_gets_no_session(
     thread = threading.Thread(target=disable)
     thread.start()
     barrier.wait(timeout=30)
-    answers: list[Response] = []
-    while thread.is_alive() or len(answers) < 2 * THREADS:
-        answers += at_once(
-            lambda: send_to_server(two_workers, "POST", "/auth", {}, FORM, FORM_TYPE)
+    responses: list[Response] = []
+    while thread.is_alive() or len(responses) < 2 * THREADS:
+        responses += run_at_once(
+            lambda: send_to_server(two_workers, "POST", "/auth", {}, FORM, FORM_TYPE), THREADS
         )
     thread.join()
 
-    assert {answer.status for answer in answers} == {200, 401}
-    for answer in answers:
-        if answer.status == 200:  # from before; refused by now
-            assert send_to_server(two_workers, "GET", "/pets", bearer(answer.text)).status == 401
-    assert asked(folder, "SELECT count(*) FROM sessions WHERE ended_at IS NULL") == [(0,)]
+    assert {response.status for response in responses} == {200, 401}
+    for response in responses:
+        if response.status == 200:
+            assert send_to_server(two_workers, "GET", "/pets", bearer(response.text)).status == 401
+    assert query(folder, "SELECT count(*) FROM sessions WHERE ended_at IS NULL") == [(0,)]
     assert flask(folder, BASE_ENVIRONMENT, "users", "enable", "travis").returncode == 0
 
 
 def kill(server: Server) -> None:
-    """End the whole tree at once, as a power cut would."""
+    """Kill all processes, as a power failure would."""
     for pid in [*server.workers(), server.process.pid]:
         os.kill(pid, signal.SIGKILL)
     server.process.wait(timeout=10)
 
 
-@pytest.mark.parametrize("minutes", [0, 1], ids=["within the grace", "after it"])
-def test_a_kill_between_the_steps_changes_nothing(tmp_path: Path, minutes: int) -> None:
+@pytest.mark.parametrize("minutes", [0, 1], ids=["within the grace", "after the grace"])
+def test_rotation_survives_a_kill(tmp_path: Path, minutes: int) -> None:
     with running(tmp_path, BASE_ENVIRONMENT) as server:
         first = sign_in(server)
         second = json.loads(refresh(server, first).body)
         kill(server)
-    asked(tmp_path, f"UPDATE sessions SET rotated_at = rotated_at - {60 * minutes}")  # noqa: S608 - ours
+    query(tmp_path, f"UPDATE sessions SET rotated_at = rotated_at - {60 * minutes}")  # noqa: S608 - constants
 
     with started(tmp_path, BASE_ENVIRONMENT) as server:
         again = refresh(server, first)
@@ -180,22 +171,20 @@ def test_a_kill_between_the_steps_changes_nothing(tmp_path: Path, minutes: int) 
         assert read.status == (200 if minutes == 0 else 401)
 
 
-def test_no_refresh_is_lost_or_doubled_under_a_steady_load(
-    two_workers: Server, folder: Path
-) -> None:
-    """Ten clients, each with a session of its own, refresh as fast as they can."""
+def test_no_refresh_is_lost_under_load(two_workers: Server, folder: Path) -> None:
+    """Ten clients refresh their own sessions as fast as they can."""
 
     def refresh_often(_number: int) -> tuple[str, int]:
         tokens = sign_in(two_workers)
         for _ in range(20):
-            answer = refresh(two_workers, tokens)
-            assert answer.status == 200, answer.text
-            tokens = json.loads(answer.body)
+            response = refresh(two_workers, tokens)
+            assert response.status == 200, response.text
+            tokens = json.loads(response.body)
         return session_of(tokens), int(tokens["refresh_token"].split(".")[2])
 
     with ThreadPoolExecutor(10) as pool:
         generations = dict(pool.map(refresh_often, range(10)))
 
-    rows = dict(asked(folder, "SELECT id, generation FROM sessions"))
+    rows = dict(query(folder, "SELECT id, generation FROM sessions"))
     assert {session: rows[session] for session in generations} == generations
     assert set(generations.values()) == {21}

@@ -1,8 +1,8 @@
-"""The rotation's transaction on a database, and what it is made of, without HTTP or Flask."""
+"""Refresh on a database, and refresh tokens, without HTTP."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jwt_server.audit import operator
 from jwt_server.auth import sessions
 from jwt_server.auth.sessions import Device, SessionLifetime
-from jwt_server.database import Connection, Row
+from jwt_server.database import Connection, Database, Row
 from jwt_server.errors import (
     RefreshRefused,
     RefreshTokenInvalid,
@@ -23,18 +23,19 @@ from jwt_server.errors import (
 )
 from jwt_server.security import key_files
 from jwt_server.security.key_files import KeyFolder
-from jwt_server.security.keys import ALGORITHMS, KeySet, SharedSecrets
+from jwt_server.security.keys import ALGORITHMS, SharedSecrets
 from jwt_server.security.refresh_tokens import (
     ParsedRefreshToken,
     RefreshTokens,
     new_session_id,
     parse,
 )
-from jwt_server.security.tokens import AccessTokens, TokenSubject
+from jwt_server.security.tokens import AccessTokens, KeySet, TokenSubject
 from jwt_server.users import users
+from tests.helpers.auth import run_at_once
 
 TOKENS = RefreshTokens.from_secrets((b"s" * 32,))
-TERMS = SessionLifetime(idle=100, absolute=250, refreshable=True)
+LIFETIME = SessionLifetime(idle=100, absolute=250, refreshable=True)
 SESSION_IDS = st.from_regex(r"[A-Za-z0-9_-]{22}", fullmatch=True)
 GENERATIONS = st.integers(1, 10**9 - 1)
 NONCES = st.binary(min_size=16, max_size=16)
@@ -42,9 +43,9 @@ NONCES = st.binary(min_size=16, max_size=16)
 
 @pytest.fixture
 def session(db: Connection) -> Row:
-    """A session that is opened at 1000."""
+    """A session opened at 1000."""
     with db.transaction():
-        return sessions.open_session(db, users.get_by_id(db, 1), TERMS, Device("", ""), 1000)
+        return sessions.open_session(db, users.get_by_id(db, 1), LIFETIME, Device("", ""), 1000)
 
 
 def token_of(session: Row, generation: int) -> str:
@@ -60,7 +61,7 @@ def generation(db: Connection, session: Row) -> int:
     return int(db.queries.auth.find(id=session["id"])["generation"])
 
 
-def test_a_step_moves_the_generation_by_one_and_the_expiry(db: Connection, session: Row) -> None:
+def test_refresh_increments_generation_and_extends_expiry(db: Connection, session: Row) -> None:
     rotated = rotate(db, session, 1, 1050)
 
     assert (rotated["generation"], generation(db, session)) == (2, 2)
@@ -82,7 +83,7 @@ def test_a_step_moves_the_generation_by_one_and_the_expiry(db: Connection, sessi
     ],
     ids=str,
 )
-def test_a_refusal_is_the_last_step(
+def test_refused_refreshes(
     db: Connection, session: Row, steps: list[tuple[int, int]],
     refusal: type[RefreshRefused],
 ) -> None:  # fmt: skip
@@ -100,17 +101,17 @@ def test_a_refusal_is_the_last_step(
     )
 
 
-def test_the_grace_gives_the_same_and_extends_nothing(db: Connection, session: Row) -> None:
+def test_refresh_within_the_grace_changes_nothing(db: Connection, session: Row) -> None:
     first = rotate(db, session, 1, 1000)
 
     assert rotate(db, session, 1, 1010) == first
     assert generation(db, session) == 2
 
 
-def test_a_session_that_can_not_be_refreshed_is_not(db: Connection) -> None:
-    terms = SessionLifetime(idle=100, absolute=100, refreshable=False)
+def test_session_without_refresh_is_not_refreshed(db: Connection) -> None:
+    lifetime = SessionLifetime(idle=100, absolute=100, refreshable=False)
     with db.transaction():
-        session = sessions.open_session(db, users.get_by_id(db, 1), terms, Device("", ""), 1000)
+        session = sessions.open_session(db, users.get_by_id(db, 1), lifetime, Device("", ""), 1000)
     before = db.driver.execute("SELECT * FROM sessions").fetchall()
 
     for number in (1, 2):
@@ -119,38 +120,93 @@ def test_a_session_that_can_not_be_refreshed_is_not(db: Connection) -> None:
     assert db.driver.execute("SELECT * FROM sessions").fetchall() == before
 
 
-def test_what_is_not_ours_changes_nothing_and_waits_for_nobody(
-    db: Connection, session: Row
-) -> None:
+def test_foreign_token_takes_no_write_lock(db: Connection, session: Row) -> None:
     before = db.driver.execute("SELECT * FROM sessions").fetchall()
     theirs = RefreshTokens.from_secrets((b"x" * 32,)).issue(session["id"], 1, session["nonce"])
 
+    statements: list[str] = []
+    db.driver.set_trace_callback(statements.append)
     for token in (theirs, TOKENS.issue(new_session_id(), 1, session["nonce"]), "r1.x"):
         with pytest.raises(RefreshTokenInvalid):
             sessions.refresh(db, TOKENS, token, idle=100, grace=10, actor=operator(1000))
+    db.driver.set_trace_callback(None)
+    assert not any(each.startswith("BEGIN") for each in statements)
     assert db.driver.execute("SELECT * FROM sessions").fetchall() == before
 
 
-def test_a_token_is_made_as_ever() -> None:
-    """Worked out by hand: HMAC-SHA-256 under HKDF-SHA-256 (RFC 5869, no salt) of the secret."""
+def test_concurrent_refreshes_rotate_once(database: Database, session: Row) -> None:
+    token = token_of(session, 1)
+
+    def refresh() -> Row:
+        with database.connection() as db:
+            return sessions.refresh(db, TOKENS, token, idle=100, grace=10, actor=operator(1050))
+
+    refreshed = run_at_once(refresh, 8)
+
+    assert {row["generation"] for row in refreshed} == {2}
+    assert {row["expires_at"] for row in refreshed} == {1150}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("generation = 2, rotated_at = 1050", None),
+        ("generation = 3, rotated_at = 1050", RefreshTokenReused),
+        ("ended_at = 1050, expires_at = 1050", SessionEnded),
+    ],
+)
+def test_refresh_reads_again_if_the_session_changes_meanwhile(
+    db: Connection, session: Row, monkeypatch: pytest.MonkeyPatch,
+    change: str, expected: type[RefreshRefused] | None,
+) -> None:  # fmt: skip
+    """Another request rotates or ends the session after this one has read it."""
+    reads = []
+    verify = sessions.verify
+
+    def verify_then_change(*args: Any) -> tuple[int, Row]:
+        reads.append(verify(*args))
+        if len(reads) == 1:
+            db.driver.execute(f"UPDATE sessions SET {change} WHERE id = ?", (session["id"],))  # noqa: S608 - constants
+        return reads[-1]
+
+    monkeypatch.setattr(sessions, "verify", verify_then_change)
+
+    if expected is None:
+        assert rotate(db, session, 1, 1050)["generation"] == 2
+    else:
+        with pytest.raises(expected):
+            rotate(db, session, 1, 1050)
+    assert len(reads) == 2
+
+
+def test_refresh_reads_the_session_once(db: Connection, session: Row) -> None:
+    statements: list[str] = []
+    db.driver.set_trace_callback(statements.append)
+
+    rotate(db, session, 1, 1050)
+
+    db.driver.set_trace_callback(None)
+    assert len([each for each in statements if "FROM sessions" in each]) == 1
+
+
+def test_refresh_token_format_is_stable() -> None:
+    """Computed independently: HMAC-SHA-256 under HKDF-SHA-256 (RFC 5869, no salt) of the secret."""
     made = TOKENS.issue("A" * 22, 7, bytes(range(16)))
 
     assert made == f"r1.{'A' * 22}.7.RMG3sWbeodDMLVEu4WvoxLvffzEq_SJwP7QVD_UdE38"
 
 
 @given(SESSION_IDS, GENERATIONS, NONCES)
-def test_a_token_says_what_it_was_made_of_and_verifies(
-    session_id: str, number: int, nonce: bytes
-) -> None:
-    shown = parse(TOKENS.issue(session_id, number, nonce))
+def test_refresh_token_round_trip(session_id: str, number: int, nonce: bytes) -> None:
+    parsed = parse(TOKENS.issue(session_id, number, nonce))
 
-    assert (shown.session_id, shown.generation) == (session_id, number)
-    assert TOKENS.verify(shown, nonce)
-    assert nonce.hex() not in shown.mac
+    assert (parsed.session_id, parsed.generation) == (session_id, number)
+    assert TOKENS.verify(parsed, nonce)
+    assert nonce.hex() not in parsed.mac
 
 
 @given(SESSION_IDS, GENERATIONS, NONCES, SESSION_IDS, GENERATIONS, NONCES)
-def test_no_other_session_generation_or_nonce_has_its_mac(
+def test_mac_is_unique_to_session_generation_and_nonce(
     session_id: str, number: int, nonce: bytes,
     other_id: str, other_number: int, other_nonce: bytes,
 ) -> None:  # fmt: skip
@@ -160,30 +216,37 @@ def test_no_other_session_generation_or_nonce_has_its_mac(
     assert TOKENS.verify(ParsedRefreshToken(other_id, other_number, mac), other_nonce) is same
 
 
-def ring_of(algorithm: str, folder: Path) -> KeySet:
-    if algorithm == "HS256":
-        return SharedSecrets((b"s" * 32,))
-    ring = KeyFolder(folder, algorithm)
-    key_files.rotate(ring, now=0, lead=0)
-    return ring
+@pytest.fixture(scope="module")
+def rings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[KeySet]]:
+    """Two rings of keys for each algorithm; one for HS256."""
+    folder = tmp_path_factory.mktemp("rings")
+    made: dict[str, list[KeySet]] = {"HS256": [SharedSecrets((b"s" * 32,))]}
+    for algorithm in ALGORITHMS:
+        if algorithm != "HS256":
+            files = [KeyFolder(folder / f"{algorithm}{number}", algorithm) for number in range(2)]
+            for ring in files:
+                key_files.rotate(ring, now=0, lead=0)
+            made[algorithm] = [*files]
+    return made
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_an_access_token_is_verified_under_its_own_ring_alone(
-    tmp_path: Path, algorithm: str
+def test_access_token_verifies_only_with_its_own_keys(
+    rings: dict[str, list[KeySet]], algorithm: str
 ) -> None:
-    bearer = TokenSubject(7, new_session_id())
-    ours = AccessTokens(ring_of(algorithm, tmp_path / "ours"), "us", "them")
-    token = ours.issue(bearer, admin=False, now=1000, ttl=60)
+    subject = TokenSubject(7, new_session_id())
+    ring = rings[algorithm][0]
+    tokens = AccessTokens(ring, "us", "them")
+    token = tokens.issue(subject, admin=False, now=1000, ttl=60)
 
-    assert ours.verify(token, 1059.9) == bearer
+    assert tokens.verify(token, 1059.9) == subject
     with pytest.raises(TokenExpired):
-        ours.verify(token, 1060)
-    for other in ALGORITHMS:
-        ring = ring_of(other, tmp_path / other)
-        if other != "HS256" or algorithm != "HS256":
-            with pytest.raises(TokenForged):
-                AccessTokens(ring, "us", "them").verify(token, 1000)
+        tokens.verify(token, 1060)
+    for others in rings.values():
+        for other in others:
+            if other is not ring:
+                with pytest.raises(TokenForged):
+                    AccessTokens(other, "us", "them").verify(token, 1000)
     for issuer, audience in (("them", "them"), ("us", "us")):
         with pytest.raises(TokenForged):
-            AccessTokens(ours.keys, issuer, audience).verify(token, 1000)
+            AccessTokens(ring, issuer, audience).verify(token, 1000)

@@ -1,4 +1,4 @@
-"""What may be a username, and what a new password beside it: the rules, without HTTP."""
+"""Rules of usernames and new passwords, without HTTP."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ IGNORABLE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("unseen", [*IGNORABLE, "\u2800", "\u200b", "\u00ad", "\u180e"], ids=ascii)
+@pytest.mark.parametrize(
+    "invisible", [*IGNORABLE, "\u2800", "\u200b", "\u00ad", "\u180e"], ids=ascii
+)
 @pytest.mark.parametrize("name", ["{}", "travis{}", "tra{}vis", "{}travis"])
-def test_a_name_has_nothing_that_can_not_be_seen(name: str, unseen: str) -> None:
-    complaint = names.find_problem(name.format(unseen))
+def test_usernames_with_invisible_characters_are_refused(name: str, invisible: str) -> None:
+    problem = names.find_problem(name.format(invisible))
 
-    assert complaint is not None
-    assert "can't be seen" in complaint
+    assert problem is not None
+    assert "invisible characters" in problem
 
 
 @pytest.mark.parametrize(
     "name",
     ["Ünal", "U\u0308nal", "עִברית", "ไทย", "한국어", "가", "नमस्ते", "\u2801", "🐈", "a b", "ᠮᠣᠩᠭᠣᠯ"],
 )
-def test_letters_and_marks_of_all_scripts_are_names(name: str) -> None:
+def test_usernames_in_all_scripts_are_accepted(name: str) -> None:
     assert names.find_problem(name) is None
 
 
-def test_nothing_else_without_a_look_is_overlooked() -> None:
-    """Each code point that stays as it is has a category that is seen, or is known as blank."""
+def test_all_default_ignorable_characters_are_invisible() -> None:
     for code in (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), *range(0x180B, 0x1810)):
         character = chr(code)
         assert (
@@ -59,9 +60,7 @@ def test_nothing_else_without_a_look_is_overlooked() -> None:
     ],
     ids=ascii,
 )
-def test_a_password_is_more_than_the_name_however_it_is_spelled(
-    username: str, password: str
-) -> None:
+def test_passwords_made_of_the_username_are_refused(username: str, password: str) -> None:
     assert (policy.find_problem(password, username, 3) or "").startswith("This is little more than")
 
 
@@ -75,7 +74,9 @@ def test_a_password_is_more_than_the_name_however_it_is_spelled(
         ("zoe", "zozoee12"),
     ],
 )
-def test_it_is_not_said_of_what_is_no_name(username: str, password: str) -> None:
+def test_passwords_that_only_resemble_the_username_are_accepted(
+    username: str, password: str
+) -> None:
     assert policy.find_problem(password, username, 3) is None
 
 
@@ -85,8 +86,8 @@ def refused_as_common(password: str) -> bool:
     )
 
 
-def test_none_of_the_3000_most_common_passwords_will_do() -> None:
-    """Neither of all, nor of those that are long enough to be refused for nothing else."""
+def test_the_3000_most_common_passwords_are_refused() -> None:
+    """The 3,000 most common of all, and of those long enough to pass the minimum length."""
     listed = FREQUENCY_LISTS["passwords"]
     long = [password for password in listed if len(password) >= Settings.password_min_length]
     assert (listed[0], long[0]) == ("123456", "password")  # the most common come first
@@ -101,8 +102,8 @@ def test_none_of_the_3000_most_common_passwords_will_do() -> None:
 @pytest.mark.parametrize(
     "password", ["jennifer", "Michelle", "alexander", "elizabeth", "chocolate", "december"]
 )
-def test_nor_will_names_and_words_that_are_common_passwords(password: str) -> None:
-    """Each stands in one of zxcvbn's lists alone: these are not in that of passwords."""
+def test_names_and_words_used_as_passwords_are_refused(password: str) -> None:
+    """They are in zxcvbn's lists of names and words, not in that of passwords."""
     assert refused_as_common(password)
     assert not refused_as_common(f"{password} x7$z")
 
@@ -112,5 +113,5 @@ def test_nor_will_names_and_words_that_are_common_passwords(password: str) -> No
                               ("x7$z" * 64, False), ("x7$z" * 64 + "x", True)],
     ids=["7", "8", "256", "257"],
 )  # fmt: skip
-def test_a_password_has_from_8_to_256_characters(password: str, refused: bool) -> None:
+def test_password_length_is_8_to_256_characters(password: str, refused: bool) -> None:
     assert (policy.find_problem(password, "ada", 8) is not None) is refused

@@ -1,4 +1,4 @@
-"""Bearer tokens: how they must come, and everything that is refused."""
+"""Access tokens: how they are sent, and which are refused."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from jwt_server.__main__ import create_secrets
 from jwt_server.database import Connection
 from jwt_server.security.policy import ALPHABET, generate_password
-from tests.api.test_sessions import refresh, sign_in
 from tests.helpers.app import Clock, MakeApp
+from tests.helpers.auth import refresh, sign_in
 from tests.helpers.factories import (
     ABSENT,
     CREDENTIALS,
@@ -40,36 +40,23 @@ from tests.helpers.http import Send, send_to_server
 from tests.helpers.server import Server
 
 
-@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
-@pytest.mark.parametrize("space", [" ", "  "])
-def test_the_schemes_name_is_case_insensitive(send: Send, scheme: str, space: str) -> None:
-    answer = send("GET", "/pets", headers={"Authorization": f"{scheme}{space}{token()}"})
-
-    assert answer.status == 200
+def test_bearer_scheme_is_case_insensitive(send: Send) -> None:
+    for scheme in ("Bearer", "bearer", "BEARER", "bEaReR", "Bearer "):
+        response = send("GET", "/pets", headers={"Authorization": f"{scheme} {token()}"})
+        assert response.status == 200
 
 
-@pytest.mark.parametrize(
-    "authorization",
-    [
-        "",
-        "Bearer",
-        "Bearer ",
-        "Basic dHJhdmlzOm15cGFzc3dvcmQ=",
-        "Token x",
-        "Bearer\tx",
-        "Bearer, x",
-        "BearerX x",
-        "x",
-    ],
-)
-def test_without_a_bearer_token_the_challenge_is_bare(send: Send, authorization: str) -> None:
-    answer = send("GET", "/pets", headers={"Authorization": authorization})
-
-    assert (answer.status, answer.text) == (401, "No token.")
-    assert answer.headers["WWW-Authenticate"] == "Bearer"
+def test_request_without_a_bearer_token_gets_a_bare_challenge(send: Send) -> None:
+    for authorization in (
+        "", "Bearer", "Bearer ", "Basic dHJhdmlzOm15cGFzc3dvcmQ=", "Token x", "Bearer\tx",
+        "Bearer, x", "BearerX x", "x",
+    ):  # fmt: skip
+        response = send("GET", "/pets", headers={"Authorization": authorization})
+        assert (response.status, response.text) == (401, "No token.")
+        assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_a_token_anywhere_else_is_not_looked_at(send: Send) -> None:
+def test_token_outside_of_the_authorization_header_is_ignored(send: Send) -> None:
     for path, kwargs in (
         (f"/pets?access_token={token()}", {}),
         ("/pets", {"headers": {"Cookie": f"access_token={token()}"}}),
@@ -117,27 +104,26 @@ MALFORMED = {
 }
 
 
-@pytest.mark.parametrize("bad", MALFORMED.values(), ids=MALFORMED)
-def test_a_token_of_another_form_is_refused(client: FlaskClient, bad: str) -> None:
-    answer = client.get("/pets", headers=bearer(bad))
-
-    assert (answer.status_code, answer.text) == (401, "Malformed token.")
-    assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
-
-
-@pytest.mark.parametrize("name", [name for name, bad in MALFORMED.items() if bad.isascii()])
-def test_gunicorn_or_the_app_refuses_it_too(server: Server, name: str) -> None:
-    answer = send_to_server(server, "GET", "/pets", bearer(MALFORMED[name]))
-
-    assert answer.status in {400, 401, 431}
+def test_malformed_tokens_are_refused(client: FlaskClient) -> None:
+    for name, malformed in MALFORMED.items():
+        response = client.get("/pets", headers=bearer(malformed))
+        assert (response.status_code, response.text) == (401, "Malformed token."), name
+        assert response.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
 
 
-def test_exp_beyond_all_numbers_is_refused(send: Send) -> None:
+def test_server_refuses_malformed_tokens(server: Server) -> None:
+    for name, malformed in MALFORMED.items():
+        if malformed.isascii():
+            response = send_to_server(server, "GET", "/pets", bearer(malformed))
+            assert response.status in {400, 401, 431}, name
+
+
+def test_infinite_exp_is_refused(send: Send) -> None:
     payload = json.dumps(claims(exp=0)).replace('"exp": 0', '"exp": 1e400').encode()
 
-    answer = send("GET", "/pets", headers=bearer(signed(json.dumps(HEADER).encode(), payload)))
+    response = send("GET", "/pets", headers=bearer(signed(json.dumps(HEADER).encode(), payload)))
 
-    assert (answer.status, answer.text) == (401, "Malformed token.")
+    assert (response.status, response.text) == (401, "Malformed token.")
 
 
 WRONG_TYPES: dict[str, list[Any]] = {
@@ -169,14 +155,16 @@ WRONG_TYPES: dict[str, list[Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("claim", "value"),
-    [(name, value) for name, values in WRONG_TYPES.items() for value in [ABSENT, *values]],
-)
-def test_every_claim_must_be_there_and_of_its_type(send: Send, claim: str, value: Any) -> None:
-    answer = send("GET", "/pets", headers=bearer(token(**{claim: value})))
+@pytest.mark.parametrize("claim", WRONG_TYPES)
+def test_missing_and_mistyped_claims_are_refused(
+    client: FlaskClient, clock: Clock, claim: str
+) -> None:
+    now = int(clock())
+    assert client.get("/pets", headers=bearer(token(now=now))).status_code == 200
 
-    assert (answer.status, answer.text) == (401, "Malformed token.")
+    for value in (ABSENT, *WRONG_TYPES[claim]):
+        response = client.get("/pets", headers=bearer(token(now=now, **{claim: value})))
+        assert (response.status_code, response.text) == (401, "Malformed token."), value
 
 
 FORGED = {
@@ -204,15 +192,14 @@ FORGED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("bad", FORGED.values(), ids=FORGED)
-def test_a_forged_token_is_refused(send: Send, bad: str) -> None:
-    answer = send("GET", "/pets", headers=bearer(bad))
+def test_forged_tokens_are_refused(send: Send) -> None:
+    for name, forged in FORGED.items():
+        response = send("GET", "/pets", headers=bearer(forged))
+        assert (response.status, response.text) == (401, "Forged token."), name
+        assert response.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
 
-    assert (answer.status, answer.text) == (401, "Forged token.")
-    assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
 
-
-def test_a_token_expires_to_the_second(client: FlaskClient, clock: Clock) -> None:
+def test_token_expires_to_the_second(client: FlaskClient, clock: Clock) -> None:
     text = client.post("/auth", data=CREDENTIALS).text
 
     clock.advance(12 * 60 * 60 - 0.001)
@@ -221,7 +208,7 @@ def test_a_token_expires_to_the_second(client: FlaskClient, clock: Clock) -> Non
     assert client.get("/my-pets", headers=bearer(text)).text == "Expired token. Sign in again."
 
 
-def test_the_claims_are_those_of_the_contract(client: FlaskClient, clock: Clock) -> None:
+def test_claims_of_a_token(client: FlaskClient, clock: Clock) -> None:
     text = client.post("/auth", data=CREDENTIALS).text
 
     assert jwt.get_unverified_header(text) == HEADER
@@ -240,13 +227,13 @@ def test_the_claims_are_those_of_the_contract(client: FlaskClient, clock: Clock)
     assert len(sid) == 22
 
 
-def test_two_tokens_are_never_the_same(client: FlaskClient) -> None:
+def test_tokens_are_unique(client: FlaskClient) -> None:
     tokens = {client.post("/auth", data=CREDENTIALS).text for _ in range(2)}
 
     assert len(tokens) == 2
 
 
-def test_a_previous_secret_verifies_but_does_not_sign(
+def test_previous_secret_verifies_but_does_not_sign(
     app: Flask, make_app: MakeApp, travis: dict[str, str]
 ) -> None:
     new = b"a newer secret, which is of 32 bytes and more"
@@ -260,7 +247,7 @@ def test_a_previous_secret_verifies_but_does_not_sign(
 
 @hypothesis_settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    max_examples=examples(300),
+    max_examples=examples(100),
     deadline=None,
 )
 @given(
@@ -272,12 +259,12 @@ def test_a_previous_secret_verifies_but_does_not_sign(
         lambda parts: f"Bearer {signed(*parts)}"
     )
 )
-def test_no_authorization_header_at_all_makes_a_5xx_or_lets_in(
+def test_arbitrary_authorization_headers_are_refused(
     client: FlaskClient, authorization: str
 ) -> None:
-    answer = client.get("/pets", headers={"Authorization": authorization})
+    response = client.get("/pets", headers={"Authorization": authorization})
 
-    assert answer.status_code == 401
+    assert response.status_code == 401
 
 
 def another_start(mac: str) -> str:
@@ -288,13 +275,13 @@ def another_end(mac: str) -> str:
     return mac[:-2] + ("B" if mac[-2] == "A" else "A") + mac[-1]
 
 
-@pytest.mark.parametrize("spoilt", [another_start, another_end])
-def test_cve_2016_7036_a_mac_is_compared_whole_wherever_it_differs(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, spoilt: Callable[[str], str]
+@pytest.mark.parametrize("altered", [another_start, another_end])
+def test_cve_2016_7036_macs_are_compared_in_constant_time(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, altered: Callable[[str], str]
 ) -> None:
-    """python-jose: the time that a comparison takes tells how much of a guessed MAC is right. That
-    is nanoseconds, so what is shown is that each comparison is one of the standard library's, of
-    the whole: of a password's hash, of an access token's MAC, and of a refresh token's.
+    """CVE-2016-7036, python-jose: the time of a comparison reveals how much of a MAC is right.
+
+    Password hashes and the MACs of both kinds of tokens go whole to `hmac.compare_digest`.
     """
     compared: list[tuple[int, int]] = []
     compare = hmac.compare_digest
@@ -306,18 +293,18 @@ def test_cve_2016_7036_a_mac_is_compared_whole_wherever_it_differs(
     monkeypatch.setattr(hmac, "compare_digest", noted)
     tokens = sign_in(client)
     start, _, mac = tokens["access_token"].rpartition(".")
-    refused = client.get("/pets", headers=bearer(f"{start}.{spoilt(mac)}"))
+    refused = client.get("/pets", headers=bearer(f"{start}.{altered(mac)}"))
     start, _, mac = tokens["refresh_token"].rpartition(".")
 
     assert refused.status_code == 401
-    assert refresh(client, f"{start}.{spoilt(mac)}")["code"] == "refresh_token_invalid"
+    assert refresh(client, f"{start}.{altered(mac)}")["code"] == "refresh_token_invalid"
     assert compared == [(31, 31), (32, 32), (43, 43)]
     assert "access_token" in refresh(client, tokens["refresh_token"])
 
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """All that is drawn of the system's random numbers, which `secrets` makes everything of."""
+    """The random bytes taken from the system by `secrets`."""
     chunks: list[bytes] = []
 
     def urandom(size: int) -> bytes:
@@ -325,34 +312,34 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         return chunks[-1]
 
     monkeypatch.setattr(random, "_urandom", urandom)
-    random.seed(1)  # Python's own numbers could be foretold, if anything were made of them
+    random.seed(1)  # Python's own generator is predictable, and must not matter
     return chunks
 
 
-def test_tokens_and_sessions_are_made_of_128_bits_of_the_systems_random_numbers(
+def test_tokens_and_sessions_have_128_random_bits(
     client: FlaskClient, db: Connection, drawn: list[bytes]
 ) -> None:
-    answer = client.post("/auth", json=CREDENTIALS, headers={"Accept": "application/json"})
+    response = client.post("/auth", json=CREDENTIALS, headers={"Accept": "application/json"})
 
-    told = jwt.decode(answer.get_json()["access_token"], options={"verify_signature": False})
+    told = jwt.decode(response.get_json()["access_token"], options={"verify_signature": False})
     [nonce] = db.driver.execute("SELECT nonce FROM sessions WHERE id = ?", (told["sid"],))
     made = [told["jti"], told["sid"], base64url(nonce["nonce"])]
     assert len(set(made)) == 3
     assert set(made) <= {base64url(chunk) for chunk in drawn if len(chunk) == 16}
-    assert bytes.fromhex(answer.headers["X-Request-ID"]) in drawn
+    assert bytes.fromhex(response.headers["X-Request-ID"]) in drawn
 
 
 @pytest.mark.parametrize("least", [1, 8, 64])
-def test_a_made_up_password_is_made_of_128_bits_of_them(least: int, drawn: list[bytes]) -> None:
+def test_generated_password_has_128_random_bits(least: int, drawn: list[bytes]) -> None:
     password = generate_password(least)
 
     letters = password.replace("-", "")
     assert set(letters) <= set(ALPHABET)
     assert len(letters) * math.log2(len(set(ALPHABET))) >= 128
-    assert len(drawn) >= len(letters)  # a letter is drawn by itself, and once more at times
+    assert len(drawn) >= len(letters)  # one draw per letter, or more
 
 
-def test_made_up_secrets_are_made_of_256_bits_of_them(tmp_path: Path, drawn: list[bytes]) -> None:
+def test_generated_secrets_have_256_random_bits(tmp_path: Path, drawn: list[bytes]) -> None:
     create_secrets()
 
     written = {path.read_text() for path in (tmp_path / "instance").iterdir()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import stat
 from contextlib import closing
 from pathlib import Path
@@ -58,17 +57,6 @@ def test_a_missing_database_is_reported_with_the_next_step(fresh: Flask) -> None
     assert code == 1
     assert output.startswith("Error: No database at ")
     assert "`init-db`" in output
-
-
-def test_a_locked_database_is_reported(fresh: Flask, settings: Settings) -> None:
-    run(fresh, "init-db")
-    with closing(sqlite3.connect(settings.database, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-
-        code, output = run(fresh, "seed")
-
-    assert code == 1
-    assert "database is locked" in output
 
 
 def test_init_db_does_not_change_another_file(fresh: Flask, settings: Settings) -> None:

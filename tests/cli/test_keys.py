@@ -383,7 +383,7 @@ def test_without_a_key_the_service_is_unavailable_and_logs_what_to_do(
     for response in (client.post("/auth", data=CREDENTIALS), client.get("/readyz")):
         assert response.status_code == 503
         assert response.headers["Retry-After"] == "2"
-    assert f"There is no folder {folder}: run `keys rotate`." in caplog.text
+    assert f"The key folder {folder} can't be read: No such file or directory." in caplog.text
     folder.mkdir()
     assert client.get("/.well-known/jwks.json").status_code == 503
     assert f"There is no usable key in {folder}: run `keys rotate`." in caplog.text

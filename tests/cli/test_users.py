@@ -211,10 +211,10 @@ def test_promote_and_demote(users: Users, db: Connection) -> None:
     users("promote", "ada")
 
     assert users("promote", "TRAVIS").output == "travis is an admin now.\n"
-    assert users("promote", "travis").output == "travis is an admin already.\n"
+    assert users("promote", "travis").output == "travis is an admin now.\n"
     assert row(db, "travis")["admin"] == 1
     assert users("demote", "travis").output == "travis is not an admin now.\n"
-    assert users("demote", "travis").output == "travis is not an admin already.\n"
+    assert users("demote", "travis").output == "travis is not an admin now.\n"
     assert row(db, "travis")["admin"] == 0
 
 
@@ -222,7 +222,7 @@ def test_disable_refuses_a_user_at_once_and_enable_undoes_it(
     users: Users, client: FlaskClient, travis: dict[str, str]
 ) -> None:
     assert users("disable", "travis").output == "travis is disabled now.\n"
-    assert users("disable", "travis").output == "travis is disabled already.\n"
+    assert users("disable", "travis").output == "travis is disabled now.\n"
     refused = client.get("/my-pets", headers=travis)
     wrong = client.post("/auth", data=CREDENTIALS | {"password": "wrong"})
     right = client.post("/auth", data=CREDENTIALS)
@@ -232,7 +232,7 @@ def test_disable_refuses_a_user_at_once_and_enable_undoes_it(
     assert (problem["status"], problem["code"]) == (401, "token_user_disabled")
     assert (right.status_code, right.data) == (wrong.status_code, wrong.data)
     assert users("enable", "travis").output == "travis is enabled now.\n"
-    assert users("enable", "travis").output == "travis is enabled already.\n"
+    assert users("enable", "travis").output == "travis is enabled now.\n"
     assert client.get("/my-pets", headers=travis).text == "Revoked token. Sign in again."
     assert can_sign_in(client, "travis", "mypassword")
 
@@ -381,6 +381,7 @@ def every_command(group: click.Group, parents: str = "") -> Iterator[tuple[str, 
 def test_every_command_and_option_has_help(app: Flask) -> None:
     for name, command in every_command(app.cli):
         assert (command.help or "").strip(), name
+        assert "\\b" not in (command.help or ""), name
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert parameter.help, (name, parameter.name)

@@ -1,4 +1,4 @@
-"""What tests do to disks, for real, and see of the log on them: full, read-only, written back."""
+"""Real disks that are small, full or read-only, and the state of a write-ahead log."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import pytest
 
 
 def as_root(*command: str) -> None:
-    """Run a command that only root may, and no root in some containers: nothing that could be
-    installed would help, so without the right to, the test is skipped, in CI too.
+    """Run a command that needs root, and privileges that containers may lack.
+
+    Without them the test is skipped, in CI too, as nothing that could be installed would help.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own
@@ -27,7 +28,7 @@ def as_root(*command: str) -> None:
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int = 32) -> Iterator[Path]:
-    """A file system of its own, in memory."""
+    """Mount a file system in memory."""
     folder.mkdir()
     as_root("mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "jwt-server-test", str(folder))
     try:
@@ -38,7 +39,7 @@ def small_disk(folder: Path, megabytes: int = 32) -> Iterator[Path]:
 
 @contextmanager
 def filled(disk: Path) -> Iterator[None]:
-    """Not a byte left, as another program's file has taken it."""
+    """Fill a disk to the last byte."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file:
         try:
@@ -54,7 +55,7 @@ def filled(disk: Path) -> Iterator[None]:
 
 @contextmanager
 def immutable(*paths: Path) -> Iterator[None]:
-    """Files that nobody can write, root and who has them open neither."""
+    """Make files immutable, for root and for processes that have them open too."""
     names = [str(path) for path in paths]
     as_root("chattr", "+i", *names)
     try:
@@ -64,14 +65,14 @@ def immutable(*paths: Path) -> Iterator[None]:
 
 
 class Log(NamedTuple):
-    """How much of a write-ahead log is in use, whatever room it has, in frames of a page each."""
+    """The frames in use of a write-ahead log, of one page each."""
 
     frames: int
     written_back: int
 
 
 def log_of(database: Path) -> Log:
-    """By the log's index, which is so: https://www.sqlite.org/walformat.html."""
+    """Read a log's state from its index (https://www.sqlite.org/walformat.html)."""
     shared = Path(f"{database}-shm")
     if not shared.exists():
         return Log(0, 0)

@@ -1,4 +1,4 @@
-"""Things that tests make: tokens of every shape, good and bad; other users."""
+"""Makes tokens, good and bad, users and sessions."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ SETTINGS = (
 UNTHROTTLED: dict[str, Any] = dict.fromkeys(
     ("throttle_account", "throttle_address", "throttle_pair"), 1_000_000
 )
-"""Settings under which no test but those of the throttle is asked to wait."""
+"""Settings without rate limits, for all tests but those of the limits."""
 
 OPERATOR = operator(0)
-"""By whom tests change what they change without HTTP."""
+"""The actor of changes that tests make without HTTP."""
 
 HEADER = {"alg": "HS256", "typ": "JWT"}
 ABSENT = object()
 
 SESSION = "travis-session-of-test"
-"""The id of the session that `token` names; `open_session` puts it into a database."""
+"""The ID of the session that `token()` names; `open_session` inserts it."""
 
 
 def base64url(data: bytes) -> str:
@@ -55,14 +55,14 @@ def base64url(data: bytes) -> str:
 
 
 def signed(header: bytes, payload: bytes, key: bytes = JWT_SECRET) -> str:
-    """Whatever header and payload, under a good HMAC-SHA-256."""
+    """Sign any header and payload with HMAC-SHA-256."""
     signing_input = f"{base64url(header)}.{base64url(payload)}"
     mac = hmac.new(key, signing_input.encode(), hashlib.sha256).digest()
     return f"{signing_input}.{base64url(mac)}"
 
 
 def claims(now: int | None = None, **changes: Any) -> dict[str, Any]:
-    """The claims of the demo user's token; `changes` replaces some, ABSENT leaves one out."""
+    """Return the claims of the demo user's token; `changes` replaces some, ABSENT removes one."""
     issued = int(time.time()) if now is None else now
     good = {
         "iss": "jwt-server",
@@ -83,7 +83,7 @@ def token(
     key: bytes = JWT_SECRET,
     **changes: Any,
 ) -> str:
-    """A token that this service would take, but for the changes."""
+    """Return a token that the service accepts, but for the changes."""
     return signed(
         json.dumps(HEADER if header is None else header).encode(),
         json.dumps(claims(now, **changes)).encode(),
@@ -96,7 +96,7 @@ def bearer(access_token: str) -> dict[str, str]:
 
 
 def open_session(path: Path, now: int | None = None, user_id: int = 1, sid: str = SESSION) -> None:
-    """Have a user be signed in, in a session of a known id that lasts."""
+    """Insert an active session with a known ID."""
     opened = int(time.time()) if now is None else now
     with closing(sqlite3.connect(path)) as driver, driver:
         driver.execute(INSERT_SESSION, session_row(user_id, sid, opened))
@@ -110,7 +110,7 @@ def session_row(user_id: int, sid: str, opened: int) -> tuple[object, ...]:
 
 
 def bearer_of(db: Connection, user_id: int, now: int) -> dict[str, str]:
-    """The Authorization header of another user, signed in just now."""
+    """Open a session of another user; returns the Authorization header."""
     sid = f"session-of-user-{user_id:06}"
     db.driver.execute(INSERT_SESSION, session_row(user_id, sid, now))
     return bearer(token(now, sub=str(user_id), sid=sid))
@@ -119,7 +119,7 @@ def bearer_of(db: Connection, user_id: int, now: int) -> dict[str, str]:
 def add_user(
     db: Connection, username: str, password: str = "correct horse", password_hash: str | None = None
 ) -> int:
-    """Insert a user straight into the table; the id."""
+    """Insert a user; returns the ID."""
     cursor = db.driver.execute(
         "INSERT INTO users (username, username_key, password_hash, created_at)"
         " VALUES (?, ?, ?, 0) RETURNING id",
@@ -134,7 +134,7 @@ def add_user(
 
 
 def everything(db: Connection) -> dict[str, list[dict[str, Any]]]:
-    """All that the database holds, table by table, but for what tells of refusals."""
+    """Return all rows by table, without the audit log and the rate limits."""
     return {
         table: db.driver.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()  # noqa: S608 - ours
         for table in ("users", "sessions", "known_addresses", "pets")
@@ -142,7 +142,7 @@ def everything(db: Connection) -> dict[str, list[dict[str, Any]]]:
 
 
 def spoil(path: Path, kind: str) -> bytes:
-    """Replace the database file by something that the service can't use; what it was."""
+    """Make the database file unusable; returns its content before."""
     with closing(sqlite3.connect(path)) as driver:
         driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     good = path.read_bytes()
@@ -160,13 +160,13 @@ def spoil(path: Path, kind: str) -> bytes:
     elif kind == "older":
         path.write_bytes(good[:60] + (1).to_bytes(4, "big") + good[64:])
     elif kind == "not writable":
-        # Root may write any file, so the file itself says no: SQLite opens a header with a
-        # write version that it does not know for reading only.
+        # Root may write any file, so this uses the file format: SQLite opens a file with an
+        # unknown write version for reading only.
         path.write_bytes(good[:18] + b"\3" + good[19:])
     return good
 
 
-# What is wrong, and what the operator is told.
+# Ways in which a database file is unusable, and the message to the operator.
 KINDS = {
     "missing": "No database at",
     "no database": "file is not a database",

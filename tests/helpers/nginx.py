@@ -1,4 +1,4 @@
-"""A real nginx for tests, with a configuration of deploy/ in it."""
+"""A real nginx for tests, with a configuration of deploy/."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ http {{
 
 @contextmanager
 def nginx(folder: Path, site: str, port: int) -> Iterator[Server]:
-    """Run nginx with `site` as its sites, one of which listens on the port."""
+    """Run nginx with these sites, one of which listens on the port."""
     assert NGINX, "CI must have nginx: apt-get install nginx-light"
     configuration = folder / "nginx.conf"
     configuration.write_text(

@@ -13,9 +13,9 @@ SECRET: Final = re.compile(
             re.escape(CREDENTIALS["password"]),
             re.escape(SECRET_KEY.decode()),
             re.escape(JWT_SECRET.decode()),
-            "(?i:correct horse|a long passphrase)",  # the other users' passwords
+            "(?i:correct horse|a long passphrase)",  # passwords of other users
             "PRIVATE KEY",
-            r"eyJ(?:hbGci|0eXAi|[\w-]{20})",  # an access token, whole or cut; no session's id
+            r"eyJ(?:hbGci|0eXAi|[\w-]{20})",  # an access token, whole or cut; not a session ID
             r"\b[\w-]{22}\.\d+\.[\w-]{20,}",  # a refresh token
             r"(?i:bearer|basic) [\w+/=-]",
             r"\$2[abxy]\$|\$bcrypt-sha256\$",

@@ -33,7 +33,7 @@ from tests.helpers.server import ROOT, Server, free_port, wait_for
 MISSING_ON_MACOS = """\
 import os, select
 for name in (
-    "sched_getaffinity", "sched_setaffinity", "posix_fadvise", "pipe2",
+    "sched_getaffinity", "sched_setaffinity", "posix_fallocate", "posix_fadvise", "pipe2",
     "memfd_create", "eventfd", "splice", "copy_file_range", "getrandom", "pidfd_open", "fdatasync",
     "setresuid", "getresuid", "O_TMPFILE",
 ):

@@ -1,25 +1,35 @@
-"""The service under gunicorn: how it starts, or does not, and what goes over the wire."""
+"""The service under gunicorn: its start, its workers, and bad requests on the wire."""
 
 from __future__ import annotations
 
+import importlib
 import os
-import shutil
 import signal
-from collections.abc import Iterator
+import socket
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from jwt_server.config import Settings
+from jwt_server.database import Database
+from jwt_server.gunicorn import metrics_server
+from tests.helpers.databases import create_database
 from tests.helpers.factories import KINDS, bearer, spoil, token
 from tests.helpers.http import send_to_server
 from tests.helpers.server import (
     BASE_ENVIRONMENT,
     Server,
+    environment,
     failed_start,
-    flask,
     running,
     wait_for_workers,
 )
+
+STOPS = (signal.SIGTERM, signal.SIGQUIT)
 
 
 def test_wrong_settings_are_one_line_each_and_no_start(tmp_path: Path) -> None:
@@ -33,69 +43,91 @@ def test_wrong_settings_are_one_line_each_and_no_start(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("kind", "cause"), KINDS.items())
-def test_a_bad_database_is_one_line_and_no_start(tmp_path: Path, kind: str, cause: str) -> None:
-    assert flask(tmp_path, BASE_ENVIRONMENT, "init-db").returncode == 0
-    spoil(tmp_path / "server.db", kind)
+def test_an_unusable_database_is_one_line_and_no_start(tmp_path: Path) -> None:
+    create_database(tmp_path / "server.db")
+    spoil(tmp_path / "server.db", "older")
 
     [line] = failed_start(tmp_path, BASE_ENVIRONMENT)
 
-    assert cause in line
-    assert str(tmp_path / "server.db") in line
-
-
-def test_a_database_that_vanishes_is_a_503_until_it_is_back(tmp_path: Path) -> None:
-    database = tmp_path / "server.db"
-    with running(tmp_path, BASE_ENVIRONMENT) as server:
-        headers = bearer(token())
-        assert send_to_server(server, "GET", "/my-pets", headers).status == 200
-        database.rename(tmp_path / "away.db")
-        gone = [send_to_server(server, "GET", path, headers) for path in ("/my-pets", "/readyz")]
-        shutil.copy(tmp_path / "away.db", database)
-        back = [send_to_server(server, "GET", path, headers) for path in ("/my-pets", "/readyz")]
-        log = server.log()
-
-    assert [answer.status for answer in gone] == [503, 503]
-    assert all(answer.headers["Retry-After"] == "2" for answer in gone)
-    assert str(tmp_path) not in gone[0].text
-    assert f"No database at {database}" in log
-    assert "Traceback" not in log
-    assert [answer.status for answer in back] == [200, 200]
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system can't pin")
-def test_each_worker_is_pinned_to_a_core_of_its_own_also_after_one_died(tmp_path: Path) -> None:
-    cores = sorted(os.sched_getaffinity(0))[:2]
-    workers = len(cores)
-    with running(tmp_path, BASE_ENVIRONMENT | {"WORKERS": str(workers)}) as server:
-        before = wait_for_workers(server, workers)
-        assert pinned_to(before) == cores
-        for victim in before:
-            os.kill(victim, signal.SIGKILL)
-            after = wait_for_workers(server, workers, gone=[victim])
-            assert pinned_to(after) == cores
+    assert f"{tmp_path}/server.db has schema version 1" in line
 
 
 @pytest.fixture
-def dotenv_server(tmp_path: Path) -> Iterator[Server]:
-    """A server whose secrets stand in a `.env` file beside it."""
+def conf(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> ModuleType:
+    """Gunicorn's configuration in this process, with the settings of the tests."""
+    for name, value in BASE_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    conf = importlib.import_module("jwt_server.gunicorn.conf")
+    monkeypatch.setattr(conf, "settings", replace(settings, metrics_port=0))
+    return conf
+
+
+@pytest.mark.parametrize(("kind", "cause"), KINDS.items())
+def test_the_start_is_refused_with_the_state_of_the_database(
+    conf: ModuleType, settings: Settings, database: Database, kind: str, cause: str
+) -> None:
+    database.close()
+    spoil(settings.database, kind)
+
+    with pytest.raises(SystemExit, match=cause):
+        conf.on_starting(SimpleNamespace())
+
+
+def test_the_start_is_refused_without_a_key_or_the_metrics_port(
+    conf: ModuleType, monkeypatch: pytest.MonkeyPatch, settings: Settings, database: Database
+) -> None:
+    no_key = replace(settings, jwt_algorithm="EdDSA", jwt_keys_dir=settings.database.parent / "k")
+    monkeypatch.setattr(conf, "settings", no_key)
+    with pytest.raises(SystemExit, match="keys rotate"):
+        conf.on_starting(SimpleNamespace())
+
+    monkeypatch.setattr(metrics_server, "BIND_SECONDS", 0)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setattr(conf, "settings", replace(settings, metrics_port=port))
+        with pytest.raises(SystemExit, match=r"^METRICS_PORT: .*already in use"):
+            conf.on_starting(SimpleNamespace())
+
+
+def test_a_new_worker_can_be_stopped_before_it_has_its_own_handlers(
+    conf: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The arbiter's handlers, which it inherits, would lose the signal."""
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    before = [signal.signal(number, lambda *_: None) for number in STOPS]
+    try:
+        conf.post_fork(SimpleNamespace(metrics=None), SimpleNamespace())
+        assert [signal.getsignal(number) for number in STOPS] == [signal.SIG_DFL] * 2
+    finally:
+        for number, handler in zip(STOPS, before, strict=True):
+            signal.signal(number, handler)
+
+
+def test_the_arbiter_does_not_import_the_app(tmp_path: Path) -> None:
+    code = "import sys, jwt_server.gunicorn.conf; sys.exit('jwt_server.app' in sys.modules)"
+
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", code],
+        cwd=tmp_path, env=environment(tmp_path, BASE_ENVIRONMENT), check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system can't pin")
+def test_replaced_workers_have_a_core_each_and_the_settings_of_the_others(tmp_path: Path) -> None:
     lines = [f"{name}={value!r}" for name, value in BASE_ENVIRONMENT.items()]
     (tmp_path / ".env").write_text("\n".join(lines))
-    with running(tmp_path, {}) as server:
-        yield server
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    with running(tmp_path, {"WORKERS": str(len(cores))}) as server:
+        workers = wait_for_workers(server, len(cores))
+        assert pinned_to(workers) == cores
+        (tmp_path / ".env").unlink()
+        for victim in workers:
+            os.kill(victim, signal.SIGKILL)
+            assert pinned_to(wait_for_workers(server, len(cores), gone=[victim])) == cores
 
-
-def test_a_replaced_worker_has_the_settings_of_the_others(
-    dotenv_server: Server, tmp_path: Path
-) -> None:
-    before = wait_for_workers(dotenv_server, 2)
-    (tmp_path / ".env").unlink()
-
-    os.kill(before[0], signal.SIGKILL)
-    os.kill(before[1], signal.SIGKILL)
-    wait_for_workers(dotenv_server, 2, gone=before)
-
-    assert send_to_server(dotenv_server, "GET", "/my-pets", bearer(token())).status == 200
+        assert send_to_server(server, "GET", "/my-pets", bearer(token())).status == 200
 
 
 def test_no_header_moves_the_service(server: Server) -> None:

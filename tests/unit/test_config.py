@@ -1,12 +1,14 @@
-"""The settings: each mistake is one line, and all of them come at once."""
+"""Settings: defaults, sources, and one line for each mistake."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from jwt_server.config import load_settings, usable_cores
+from jwt_server.config import is_loopback, load_settings, usable_cores
 from jwt_server.errors import ConfigurationError
 from tests.helpers.app import MakeApp
 from tests.helpers.factories import CREDENTIALS, bearer
@@ -30,11 +32,11 @@ def mistakes() -> tuple[str, ...]:
     return caught.value.mistakes
 
 
-def test_the_defaults_are_those_of_the_contract(env: Environment, tmp_path: Path) -> None:
+def test_defaults_match_the_contract(env: Environment, tmp_path: Path) -> None:
     settings = load_settings()
 
     assert settings.bind == "127.0.0.1:3000"
-    assert settings.loopback
+    assert is_loopback(settings.host)
     assert settings.database == tmp_path / "instance" / "jwt-server.db"
     assert settings.salt_rounds == 12
     assert settings.jwt_issuer == settings.jwt_audience == "jwt-server"
@@ -43,7 +45,7 @@ def test_the_defaults_are_those_of_the_contract(env: Environment, tmp_path: Path
     assert settings.jwt_secrets == (BASE_ENVIRONMENT["JWT_SECRET"].encode(),)
 
 
-def test_what_is_set_is_taken(env: Environment, tmp_path: Path) -> None:
+def test_settings_are_read_from_the_environment(env: Environment, tmp_path: Path) -> None:
     for name, value in {
         "HOST": "::1",
         "PORT": "8080",
@@ -51,6 +53,7 @@ def test_what_is_set_is_taken(env: Environment, tmp_path: Path) -> None:
         "SALT_ROUNDS": "10",
         "DATABASE_URL": "sqlite:////var/lib/x.db",
         "JWT_ISSUER": "https://login.example.com",
+        "JWT_KEYS_DIR": "keys",
         "ACCESS_TOKEN_TTL": "60",
         "TEXT_TOKEN_TTL": "3600",
         "CORS_ORIGINS": "https://app.example.com, http://localhost:5173, http://[::1]:8080",
@@ -61,11 +64,12 @@ def test_what_is_set_is_taken(env: Environment, tmp_path: Path) -> None:
     settings = load_settings()
 
     assert settings.bind == "[::1]:8080"
-    assert settings.loopback
+    assert is_loopback(settings.host)
     assert settings.workers == 3
     assert settings.salt_rounds == 10
     assert settings.database == Path("/var/lib/x.db")
     assert settings.jwt_audience == settings.jwt_issuer == "https://login.example.com"
+    assert settings.jwt_keys_dir == tmp_path / "keys"
     assert (settings.access_token_ttl, settings.text_token_ttl) == (60, 3600)
     assert settings.cors_origins == (
         "https://app.example.com",
@@ -75,7 +79,7 @@ def test_what_is_set_is_taken(env: Environment, tmp_path: Path) -> None:
     assert settings.jwt_secrets[1:] == (b"p" * 32, b"q" * 32)
 
 
-def test_without_secrets_there_is_no_start(tmp_path: Path) -> None:
+def test_missing_secrets_are_refused(tmp_path: Path) -> None:
     found = mistakes()
 
     assert len(found) == 2
@@ -96,6 +100,7 @@ def test_without_secrets_there_is_no_start(tmp_path: Path) -> None:
         ("SALT_ROUNDS", "3"),
         ("SALT_ROUNDS", "32"),
         ("SALT_ROUNDS", "12.5"),
+        ("JWT_KEYS_DIR", ""),
         ("JWT_ISSUER", ""),
         ("JWT_AUDIENCE", ""),
         ("ACCESS_TOKEN_TTL", "0"),
@@ -176,7 +181,29 @@ def test_a_mistake_is_one_line_that_names_the_setting(
         assert not value or value.startswith("/") or value not in line.split()
 
 
-def test_all_mistakes_come_at_once(env: Environment) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("PORT", "http", True),
+        ("HOST", "exa mple", True),
+        ("LOG_FORMAT", "xml", True),
+        ("CORS_ORIGINS", "https://App.example.com", True),
+        ("JWT_SECRET", "short", False),
+        ("SECRET_KEY_PREVIOUS", "short", False),
+        ("DATABASE_URL", "postgresql://user:password@host/x", False),
+    ],
+)
+def test_the_value_is_shown_unless_it_may_be_secret(
+    env: Environment, name: str, value: str, shown: bool
+) -> None:
+    env.setenv(name, value)
+
+    [line] = mistakes()
+
+    assert (value in line) is shown
+
+
+def test_all_mistakes_are_reported_at_once(env: Environment) -> None:
     for name in ("PORT", "SALT_ROUNDS", "DATABASE_URL", "JWT_SECRET"):
         env.setenv(name, "wrong")
 
@@ -201,14 +228,14 @@ def test_a_secret_may_come_from_a_file(env: Environment, tmp_path: Path) -> None
     assert load_settings().jwt_secrets == (b"s" * 32,)
 
 
-def test_a_secret_and_its_file_together_are_a_mistake(env: Environment) -> None:
+def test_a_secret_and_its_file_together_are_refused(env: Environment) -> None:
     env.setenv("JWT_SECRET_FILE", "/dev/null")
     env.setenv("JWT_SECRET", "s" * 32)
 
     assert mistakes() == ("JWT_SECRET: JWT_SECRET_FILE is set, too: keep one of them.",)
 
 
-def test_a_file_that_can_not_be_read_is_a_mistake(env: Environment, tmp_path: Path) -> None:
+def test_an_unreadable_secret_file_is_refused(env: Environment, tmp_path: Path) -> None:
     env.delenv("JWT_SECRET")
     env.setenv("JWT_SECRET_FILE", str(tmp_path))
 
@@ -217,7 +244,27 @@ def test_a_file_that_can_not_be_read_is_a_mistake(env: Environment, tmp_path: Pa
     assert line.startswith("JWT_SECRET: Its file can't be read: ")
 
 
-def test_settings_come_from_a_dotenv_file_too(env: Environment, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "form"),
+    [(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+     (Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+     (Encoding.OpenSSH, PublicFormat.OpenSSH)],
+    ids=["PEM", "DER", "OpenSSH"],
+)  # fmt: skip
+def test_a_key_file_is_refused_as_a_secret(
+    env: Environment, tmp_path: Path, encoding: Encoding, form: PublicFormat
+) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(Ed25519PrivateKey.generate().public_key().public_bytes(encoding, form))
+    env.delenv("JWT_SECRET")
+    env.setenv("JWT_SECRET_FILE", str(path))
+
+    [line] = mistakes()
+
+    assert line.startswith("JWT_SECRET: ")
+
+
+def test_the_environment_overrides_the_dotenv_file(env: Environment, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("PORT=4000\nSALT_ROUNDS=11\n")
     env.setenv("PORT", "5000")
 
@@ -227,15 +274,13 @@ def test_settings_come_from_a_dotenv_file_too(env: Environment, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("line", ["PORT: 4000", "PORT 4000", 'PORT="4000', "=x", "PORT"])
-def test_a_dotenv_line_that_can_not_be_read_is_not_passed_over(
-    env: Environment, tmp_path: Path, line: str
-) -> None:
+def test_an_invalid_dotenv_line_is_refused(env: Environment, tmp_path: Path, line: str) -> None:
     (tmp_path / ".env").write_text(f"# a comment\n\nexport HOST=::1\n{line}\n")
 
     assert mistakes() == (".env: Line 4 is not NAME=value.",)
 
 
-def test_what_make_run_made_is_not_looked_at_where_a_secret_is_told(
+def test_a_generated_secret_is_not_read_if_the_setting_is_given(
     env: Environment, tmp_path: Path
 ) -> None:
     (tmp_path / "instance").write_text("no folder")
@@ -247,9 +292,7 @@ def test_what_make_run_made_is_not_looked_at_where_a_secret_is_told(
 
 
 @pytest.mark.parametrize("kind", ["a folder", "no UTF-8"])
-def test_a_dotenv_file_that_can_not_be_read_is_one_line(
-    env: Environment, tmp_path: Path, kind: str
-) -> None:
+def test_an_unreadable_dotenv_file_is_one_line(env: Environment, tmp_path: Path, kind: str) -> None:
     if kind == "a folder":
         (tmp_path / ".env").mkdir()
     else:
@@ -261,7 +304,7 @@ def test_a_dotenv_file_that_can_not_be_read_is_one_line(
 
 
 @pytest.mark.usefixtures("database")
-def test_a_token_with_the_longest_names_is_taken(env: Environment, make_app: MakeApp) -> None:
+def test_a_token_with_the_longest_issuer_is_accepted(env: Environment, make_app: MakeApp) -> None:
     env.setenv("JWT_ISSUER", "&" * 255)
     longest = load_settings().jwt_issuer
     client = make_app(jwt_issuer=longest, jwt_audience=longest).test_client()
@@ -270,7 +313,7 @@ def test_a_token_with_the_longest_names_is_taken(env: Environment, make_app: Mak
     assert client.get("/my-pets", headers=bearer(token)).status_code == 200
 
 
-def test_secrets_are_not_shown(env: Environment) -> None:
+def test_secrets_are_not_in_the_repr(env: Environment) -> None:
     shown = repr(load_settings())
 
     for value in BASE_ENVIRONMENT.values():
@@ -282,13 +325,13 @@ def test_secrets_are_not_shown(env: Environment) -> None:
     [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True),
      ("0.0.0.0", False), ("::", False), ("192.0.2.1", False), ("example.com", False)],
 )  # fmt: skip
-def test_a_loopback_host_is_known(env: Environment, host: str, loopback: bool) -> None:
+def test_loopback_hosts(env: Environment, host: str, loopback: bool) -> None:
     env.setenv("HOST", host)
 
-    assert load_settings().loopback is loopback
+    assert is_loopback(load_settings().host) is loopback
 
 
-def test_behind_a_socket_a_proxy_must_be_believed(env: Environment) -> None:
+def test_a_unix_socket_requires_a_trusted_proxy(env: Environment) -> None:
     env.setenv("HOST", "unix:/run/jwt-server/http.sock")
 
     assert mistakes() == (
@@ -297,15 +340,17 @@ def test_behind_a_socket_a_proxy_must_be_believed(env: Environment) -> None:
     env.setenv("TRUSTED_PROXIES", "1")
     settings = load_settings()
     assert settings.bind == "unix:/run/jwt-server/http.sock"
-    assert not settings.loopback
+    assert not is_loopback(settings.host)
 
 
 @pytest.mark.parametrize(
     ("workers", "expected"), [("1", len(usable_cores())), ("512", 1), (str(len(usable_cores())), 1)]
 )
-def test_the_lane_has_its_share_of_the_cores(env: Environment, workers: str, expected: int) -> None:
+def test_hash_concurrency_defaults_to_a_share_of_the_cores(
+    env: Environment, workers: str, expected: int
+) -> None:
     env.setenv("WORKERS", workers)
     settings = load_settings()
 
     assert settings.hash_concurrency == expected
-    assert settings.threads == expected + 32 + 32  # those that hash, that wait, and the rest
+    assert settings.threads == expected + 32 + 32  # hashing, queued, and other requests

@@ -1,6 +1,6 @@
-"""A sign-in that fails tells nothing of the name: same bytes, same statements, same hashing.
+"""A failed sign-in reveals nothing about the name: same bytes, same statements, same hashing.
 
-Counted, so that it holds on any machine; bench/timing.py measures it.
+Work is counted, not timed; bench/timing.py measures it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from jwt_server.database import Connection, Database
 from jwt_server.security.passwords import hash_password
 from jwt_server.users import users
 from jwt_server.web.service import EXTENSION
-from tests.api.test_attempts import DEFAULTS, HOME, STRANGER, guesses
-from tests.api.test_sessions import sign_in
 from tests.helpers.app import MakeApp
+from tests.helpers.auth import DEFAULT_LIMITS, HOME, STRANGER, guesses, sign_in
 from tests.helpers.factories import OPERATOR, add_user
 
 NAMES = ("nobody", "known", "disabled", "cheap", "unusable", "demoted")
@@ -31,18 +30,18 @@ LITERAL = re.compile(r"'(?:[^']|'')*'|\bNULL\b|\b\d+\b")
 
 @pytest.fixture
 def app(make_app: MakeApp, database: Database, db: Connection) -> Flask:
-    """An app with the limits that it has by default, and users of all kinds but `nobody`."""
+    """An app with the default limits, and users of all kinds but `nobody`."""
     for name in NAMES[1:]:
         add_user(db, name, password_hash=hash_password("correct horse", 6))
     users.set_disabled(db, users.get_by_name(db, "disabled")["id"], disabled=True, actor=OPERATOR)
     for name, stored in (("cheap", plain_bcrypt.using(rounds=4).hash("x")), ("unusable", "!")):
         users.set_hash(db, users.get_by_name(db, name)["id"], stored, actor=OPERATOR)
-    return make_app(**DEFAULTS, salt_rounds=6)
+    return make_app(**DEFAULT_LIMITS, salt_rounds=6)
 
 
 @pytest.fixture
 def spent(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Gives what bcrypt has spent since it was last asked: the sum of 2^cost."""
+    """A function that returns the work of bcrypt since its last call: the sum of 2^cost."""
     costs: list[int] = []
 
     def noted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,7 +64,7 @@ def spent(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
 @contextmanager
 def traced(app: Flask) -> Iterator[list[str]]:
-    """The statements that the app's connections run, without what stands in them."""
+    """The statements that the app's connections run, without their literals."""
     database: Database = app.extensions[EXTENSION].database
     statements: list[str] = []
     with ExitStack() as stack:
@@ -78,7 +77,7 @@ def traced(app: Flask) -> Iterator[list[str]]:
         each.driver.set_trace_callback(None)
 
 
-def test_a_failed_sign_in_is_the_same_work_whoever_it_is(
+def test_failed_sign_ins_do_the_same_work(
     app: Flask, client: FlaskClient, spent: Callable[[], int]
 ) -> None:
     work: dict[str, list[tuple[list[str], int]]] = {}
@@ -97,10 +96,9 @@ def test_a_failed_sign_in_is_the_same_work_whoever_it_is(
         assert found == first, name
 
 
-def test_also_at_an_address_where_its_user_signs_in(
+def test_failed_sign_ins_do_the_same_work_at_a_known_address(
     app: Flask, client: FlaskClient, spent: Callable[[], int]
 ) -> None:
-    """Somebody who shares it learns nothing that the address does not know."""
     sign_in(client)
     spent()
     guesses(client)("travis", address=HOME)
@@ -111,16 +109,16 @@ def test_also_at_an_address_where_its_user_signs_in(
 
 
 @pytest.mark.parametrize("accept", ["text/plain", "application/json"])
-def test_the_answers_are_the_same_to_the_byte(client: FlaskClient, accept: str) -> None:
-    answers: dict[str, list[Any]] = {}
+def test_failed_sign_ins_get_identical_responses(client: FlaskClient, accept: str) -> None:
+    responses: dict[str, list[Any]] = {}
     for name in NAMES:
         for _ in range(8):
-            answer = guesses(client)(name, address=STRANGER, Accept=accept)
-            told = {key: value for key, value in answer.headers if key != "X-Request-ID"}
-            answers.setdefault(name, []).append((answer.status_code, answer.data, told))
+            response = guesses(client)(name, address=STRANGER, Accept=accept)
+            told = {key: value for key, value in response.headers if key != "X-Request-ID"}
+            responses.setdefault(name, []).append((response.status_code, response.data, told))
 
-    first = answers["nobody"]
+    first = responses["nobody"]
     assert [status for status, _, _ in first] == [401] * 5 + [429] * 3
     assert first[5][2]["Retry-After"] == "1"
-    for name, found in answers.items():
+    for name, found in responses.items():
         assert found == first, name
