@@ -137,7 +137,11 @@ class KeyFolder:
         return KeyFile(path, int(match[1]), pair)
 
 
-def load_keys(settings: Settings) -> SharedSecrets | KeyFolder:
+KeySet = SharedSecrets | KeyFolder
+"""The keys of one algorithm; those of a folder may change at any time."""
+
+
+def load_keys(settings: Settings) -> KeySet:
     """Load the keys of access tokens.
 
     Raises ConfigurationError with a line for each key that can't be used.
