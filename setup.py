@@ -1,4 +1,4 @@
-"""Put schema.sql and seed.sql, which stand at the top of a checkout, into the package."""
+"""Put schema.sql and seed.sql, which are at the top of a checkout, into the package."""
 
 from pathlib import Path
 

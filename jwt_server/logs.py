@@ -20,7 +20,6 @@ from jwt_server.web.middleware import ID, LINE
 # No line shows these, so they are not looked up.
 logging.logThreads = logging.logMultiprocessing = False
 
-TEXT: Final = "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"
 MISSING: Final = "-"
 
 WERKZEUG_REQUEST: Final = " - - ["
@@ -103,34 +102,20 @@ def _request_id(record: logging.LogRecord) -> str | None:
 class TextLines(logging.Formatter):
     """Formats a record for people; the lines of an exception are indented."""
 
-    def __init__(self) -> None:
-        super().__init__(TEXT)
-
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line and those of its exception, not as another handler has formatted it."""
-        kept, record.exc_text = record.exc_text, None
-        try:
-            return super().format(record)
-        finally:
-            record.exc_text = kept
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
-        """Return the line."""
-        record.request_id = _request_id(record) or MISSING
+        """Return the line, and those of its exception and stack."""
+        message = record.getMessage()
         if record.msg is LINE and isinstance(record.args, tuple):
-            record.message = LINE % tuple(
-                MISSING if value in {None, ""} else value for value in record.args
-            )
-        record.message = printable(record.message)
-        return super().formatMessage(record)
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802 - as above
-        """Return the traceback."""
-        return _indented(super().formatException(ei))
-
-    def formatStack(self, stack_info: str) -> str:  # noqa: N802 - as above
-        """Return the stack."""
-        return _indented(super().formatStack(stack_info))
+            message = LINE % tuple(MISSING if each in {None, ""} else each for each in record.args)
+        lines = [
+            f"{self.formatTime(record)} {record.levelname} {record.name}"
+            f" [{_request_id(record) or MISSING}] {printable(message)}"
+        ]
+        if record.exc_info:
+            lines += _indented(self.formatException(record.exc_info))
+        if record.stack_info:
+            lines += _indented(record.stack_info)
+        return "\n".join(lines)
 
 
 def printable(text: str) -> str:
@@ -140,6 +125,6 @@ def printable(text: str) -> str:
     )
 
 
-def _indented(text: str) -> str:
+def _indented(text: str) -> list[str]:
     # Not `splitlines`, which splits at other characters, too.
-    return "\n".join(f"    {printable(line)}" for line in text.split("\n"))
+    return [f"    {printable(line)}" for line in text.split("\n")]

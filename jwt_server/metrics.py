@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -75,29 +76,20 @@ class Metrics:
 def create_metrics() -> Metrics:
     """Create the metrics of an app, all 0."""
     registry = CollectorRegistry()
+    histogram = partial(Histogram, registry=registry)
+    counter = partial(Counter, registry=registry)
     metrics = Metrics(
         registry,
-        Histogram(
-            "jwt_server_request_seconds", "Duration of requests.",
-            ("method", "route", "status"), buckets=REQUEST_SECONDS, registry=registry,
-        ),
-        Counter(
-            "jwt_server_refusals", "Requests refused, by code.", ("route", "code"),
-            registry=registry,
-        ),
-        Counter("jwt_server_sign_ins", "Sign-ins, by outcome.", ("outcome",), registry=registry),
-        Gauge(
-            "jwt_server_hash_line", "Passwords that wait to be hashed.", registry=registry,
-            multiprocess_mode="livesum",
-        ),
-        Histogram(
-            "jwt_server_hash_wait_seconds", "Time that a password waited to be hashed.",
-            buckets=WAIT_SECONDS, registry=registry,
-        ),
-        Histogram(
-            "jwt_server_database_seconds", "Time in the database, per connection used.",
-            buckets=DATABASE_SECONDS, registry=registry,
-        ),
+        histogram("jwt_server_request_seconds", "Duration of requests.",
+                  ("method", "route", "status"), buckets=REQUEST_SECONDS),
+        counter("jwt_server_refusals", "Requests refused, by code.", ("route", "code")),
+        counter("jwt_server_sign_ins", "Sign-ins, by outcome.", ("outcome",)),
+        Gauge("jwt_server_hash_line", "Passwords that wait to be hashed.",
+              registry=registry, multiprocess_mode="livesum"),
+        histogram("jwt_server_hash_wait_seconds", "Time that a password waited to be hashed.",
+                  buckets=WAIT_SECONDS),
+        histogram("jwt_server_database_seconds", "Time in the database, per connection used.",
+                  buckets=DATABASE_SECONDS),
     )  # fmt: skip
     metrics.sign_ins.labels(SIGNED_IN)
     for route, code in WATCHED:

@@ -38,7 +38,7 @@ PATHS: Final = ("/metrics", "/metrics/")
 MAX_THREADS: Final = 16
 READ_SECONDS: Final = 2
 BIND_SECONDS: Final = 5
-"""How long to wait for a port that the workers of a killed service still have, as gunicorn does."""
+"""How long the workers of a killed service may still have the port; gunicorn waits as long."""
 
 
 class Handler(MetricsHandler):

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from threading import Event, Lock
+from threading import Event, RLock
 from typing import Final
 
 from jwt_server.errors import HashingBusy
@@ -34,7 +34,7 @@ class HashQueue:
     client_left: Callable[[], bool] = lambda: False
     track_queued: AbstractContextManager[object] = field(default_factory=nullcontext, repr=False)
     observe_wait: Callable[[float], object] = lambda _seconds: None
-    _lock: Lock = field(default_factory=Lock, repr=False)
+    _lock: AbstractContextManager[object] = field(default_factory=RLock, repr=False)
     _used: int = 0
     _queue: deque[Event] = field(default_factory=deque, repr=False)
 
@@ -59,21 +59,18 @@ class HashQueue:
     def require_room(self) -> None:
         """Raise HashingBusy if the queue is full now, before more expensive work is done."""
         with self._lock:
-            self._require_room()
+            if self._used >= self.slots and len(self._queue) >= self.size:
+                raise HashingBusy
 
     @property
     def queued(self) -> int:
         """Number of queued requests."""
         return len(self._queue)
 
-    def _require_room(self) -> None:
-        if self._used >= self.slots and len(self._queue) >= self.size:
-            raise HashingBusy
-
     def _take_or_queue(self) -> Event | None:
         """Take a free slot, or return the event that is set when one has been handed over."""
         with self._lock:
-            self._require_room()
+            self.require_room()
             if self._used < self.slots:  # then the queue is empty: used slots are handed over
                 self._used += 1
                 return None

@@ -54,10 +54,8 @@ class Hasher:
         with self.queue.slot():
             if not verify_password(password, stored, self.rounds):
                 return None
-            return hash_password(password, self.rounds) if self._is_outdated(stored) else stored
-
-    def _is_outdated(self, stored: str) -> bool:
-        return not bcrypt_sha256.identify(stored) or hash_cost(stored) != self.rounds
+            is_current = bcrypt_sha256.identify(stored) and hash_cost(stored) == self.rounds
+            return stored if is_current else hash_password(password, self.rounds)
 
 
 def hash_password(password: str, rounds: int) -> str:

@@ -1,9 +1,12 @@
-"""What stands in deploy/ fits the service: its settings, its commands, its times."""
+"""The files of deploy/ fit the service, and the checkout and the package are complete."""
 
 from __future__ import annotations
 
 import re
 import runpy
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,19 +19,19 @@ UNIT = DEPLOY["jwt-server.service"]
 
 
 @pytest.mark.parametrize("text", [*DEPLOY.values(), WALK], ids=[*DEPLOY, "deployment.md"])
-def test_it_sets_what_is_a_setting(text: str) -> None:
-    of_others = {"PATH", "PYTHONDONTWRITEBYTECODE", "END", "CREDENTIALS_DIRECTORY"}
-    told = re.findall(r"\b([A-Z][A-Z_]{3,})(?:=|: )[\w/\"]", text)
+def test_all_settings_that_are_set_exist(text: str) -> None:
+    others = {"PATH", "PYTHONDONTWRITEBYTECODE", "END", "CREDENTIALS_DIRECTORY"}
+    names = re.findall(r"\b([A-Z][A-Z_]{3,})(?:=|: )[\w/\"]", text)
 
-    assert {name for name in told if "_" in name} - of_others <= set(SETTINGS)
+    assert {name for name in names if "_" in name} - others <= set(SETTINGS)
 
 
-def test_every_file_has_its_place_in_the_walk() -> None:
+def test_every_file_is_documented() -> None:
     for name in DEPLOY:
         assert name in WALK or name == "nginx-auth-request.conf", name
 
 
-def test_a_file_that_is_named_is_there() -> None:
+def test_files_that_are_named_exist() -> None:
     for path in re.findall(r"\.\./deploy/([\w.-]+)", WALK):
         assert path in DEPLOY
     for source in re.findall(r"^COPY (?!--)(\S+)", DEPLOY["Dockerfile"], re.MULTILINE):
@@ -36,7 +39,7 @@ def test_a_file_that_is_named_is_there() -> None:
     assert (ROOT / "deploy" / "../deploy/Dockerfile").exists()
 
 
-def test_the_times_of_systemd_nginx_and_gunicorn_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_timeouts_of_systemd_nginx_and_gunicorn_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in BASE_ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     gunicorn = runpy.run_path(str(ROOT / "gunicorn.conf.py"))
@@ -49,7 +52,7 @@ def test_the_times_of_systemd_nginx_and_gunicorn_fit(monkeypatch: pytest.MonkeyP
     assert "keepalive_timeout" not in DEPLOY["nginx.conf"].split("server {")[0]
 
 
-def test_the_unit_lets_the_service_do_what_it_does() -> None:
+def test_the_unit_allows_what_the_service_does() -> None:
     allowed = UNIT.rindex("SystemCallFilter=@chown sched_setaffinity")  # its socket, its cores
     assert allowed > UNIT.index("SystemCallFilter=~@privileged")
     assert "AF_UNIX" in UNIT
@@ -58,7 +61,7 @@ def test_the_unit_lets_the_service_do_what_it_does() -> None:
     assert "ExecStart=/opt/jwt-server/bin/jwt-server\n" in UNIT
 
 
-def test_nobody_runs_as_root_and_no_secret_is_in_the_image() -> None:
+def test_nothing_runs_as_root_and_no_secret_is_in_the_image() -> None:
     assert "User=jwt-server" in UNIT
     assert "USER jwt-server" in DEPLOY["Dockerfile"]
     for text in DEPLOY.values():
@@ -66,3 +69,35 @@ def test_nobody_runs_as_root_and_no_secret_is_in_the_image() -> None:
     for name in ("jwt_secret", "secret_key"):
         for ignored in (".gitignore", ".dockerignore"):
             assert f"deploy/{name}" in (ROOT / ignored).read_text().splitlines()
+
+
+def test_systemd_owns_the_socket_that_nginx_and_the_settings_name() -> None:
+    socket = DEPLOY["jwt-server.socket"]
+    [path] = re.findall(r"^ListenStream=(\S+)$", socket, re.MULTILINE)
+
+    assert f"server unix:{path};" in DEPLOY["nginx.conf"]
+    assert f"HOST=unix:{path}" in WALK
+    assert "SocketMode=0660" in socket
+    assert "Requires=jwt-server.socket" in UNIT
+    assert "\nRuntimeDirectory" not in UNIT  # systemd would delete the socket at each stop
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_the_checkout_has_no_symbolic_link() -> None:
+    files = subprocess.run(
+        ["git", "ls-files", "--stage"],  # noqa: S607 - wherever git is installed
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+
+    assert files
+    assert [line for line in files if line.startswith("120000")] == []
+
+
+def test_the_package_contains_the_sql_files(tmp_path: Path) -> None:
+    subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "setup.py", "--quiet", "build_py", "--build-lib", str(tmp_path)],
+        cwd=ROOT, check=True, capture_output=True,
+    )  # fmt: skip
+
+    for name in ("schema.sql", "seed.sql"):
+        assert (tmp_path / "jwt_server" / name).read_bytes() == (ROOT / name).read_bytes()

@@ -53,6 +53,7 @@ def test_settings_are_read_from_the_environment(env: Environment, tmp_path: Path
         "SALT_ROUNDS": "10",
         "DATABASE_URL": "sqlite:////var/lib/x.db",
         "JWT_ISSUER": "https://login.example.com",
+        "JWT_KEYS_DIR": "keys",
         "ACCESS_TOKEN_TTL": "60",
         "TEXT_TOKEN_TTL": "3600",
         "CORS_ORIGINS": "https://app.example.com, http://localhost:5173, http://[::1]:8080",
@@ -68,6 +69,7 @@ def test_settings_are_read_from_the_environment(env: Environment, tmp_path: Path
     assert settings.salt_rounds == 10
     assert settings.database == Path("/var/lib/x.db")
     assert settings.jwt_audience == settings.jwt_issuer == "https://login.example.com"
+    assert settings.jwt_keys_dir == tmp_path / "keys"
     assert (settings.access_token_ttl, settings.text_token_ttl) == (60, 3600)
     assert settings.cors_origins == (
         "https://app.example.com",
@@ -98,6 +100,7 @@ def test_missing_secrets_are_refused(tmp_path: Path) -> None:
         ("SALT_ROUNDS", "3"),
         ("SALT_ROUNDS", "32"),
         ("SALT_ROUNDS", "12.5"),
+        ("JWT_KEYS_DIR", ""),
         ("JWT_ISSUER", ""),
         ("JWT_AUDIENCE", ""),
         ("ACCESS_TOKEN_TTL", "0"),
