@@ -1,9 +1,9 @@
-"""Backups: taken while the service runs, restored while it is stopped.
+"""Backups of the database while the service runs, and restoring them while it is stopped.
 
-Both may be killed at any point: a backup is whole or not there; a restore leaves the old database
-or the new one. SQLite finds a write-ahead log by the name of its database, so a log must never
-stay beside another file of that name; that is why a restore holds SQLite's exclusive lock, folds
-the old log in, and renames last.
+Both write a temporary file and rename it, so they can be killed at any time. SQLite finds a
+database's log by its name: a log left beside another database, or a process that has the old one
+open, would damage it. So a restore needs SQLite's exclusive lock on the present database, and
+writes its log into it before another takes its place.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from glob import escape
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -24,42 +25,111 @@ from jwt_server.errors import DatabaseUnavailable
 from jwt_server.files import publish, sync, temporary_beside
 from jwt_server.security.primitives import MAX_ID
 
-Progress = Callable[[int, int], object]
-"""Called with the bytes done and the total."""
-
-PROGRESS_STEPS: Final = 100_000
-"""Instructions of SQLite's virtual machine between two calls of Progress."""
-
-CHUNK: Final = 1024 * 1024
-
-MIN_ID_LEAP: Final = 1_000_000
-ID_LEAP_PER_SECOND: Final = 1000
-"""A restore leaves out ids for each second since the newest row of the backup: more than can have
-been used since, so no id is reused, whichever backup is restored, and also a second time."""
-
-NEWEST_ROW: Final = (
-    "SELECT max(coalesce((SELECT max(at) FROM audit), 0),"
-    " coalesce((SELECT max(created_at) FROM users), 0)) AS newest"
-)
+UNUSED_FILE: Final = "mode=ro&immutable=1"
+"""Opens a file that no process has open, without locks, even on a read-only disk."""
 
 LOGS: Final = ("-wal", "-journal")
-"""Files that SQLite needs, beside a database that was not closed, to make it whole."""
+"""Suffixes of the files that SQLite writes beside a database and needs to read it."""
 
-UNREADABLE: Final = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
+MIN_ID_LEAP: Final = 1_000_000
+IDS_PER_SECOND: Final = 1000
+"""More IDs than can be assigned in a second. A restored database goes on at this many for each
+second of Unix time, which is above every ID assigned before, even in a lost database; and at
+MIN_ID_LEAP above the known ones, in case the clock is behind."""
+
+IN_USE: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+
+UNREADABLE: Final = frozenset(
+    {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_ERROR}
+)
+"""Errors of a database that is lost. Others, as of a full disk, would stop a restore, too."""
 
 
 @dataclass(frozen=True)
-class Result:
-    """The file that was made, its size in bytes and its users; the old database of a restore."""
+class Backup:
+    """What was written."""
 
     path: Path
     size: int
     users: int
-    kept: Path | None = None
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was restored, and the new name of the database that was replaced, if there was one."""
+
+    users: int
+    replaced: Path | None
+
+
+def take(database: Path, file: Path) -> Backup:
+    """Write a checked backup of the database to a new file of mode 0600.
+
+    It has the state of the moment when it began; no request waits for it. Raises
+    DatabaseUnavailable, and leaves no file then.
+    """
+    file = file.absolute()
+    with closing(sqlite.open_database(database)) as source, _errors_for(file) as temporary:
+        if file in _logs(database, "-wal", "-shm", "-journal"):
+            raise DatabaseUnavailable(f"{file} is used by SQLite: choose another name.")
+        if os.path.lexists(file):  # publish() checks again
+            raise FileExistsError
+        source.execute("VACUUM INTO ?", (str(temporary),))
+        users = _check_intact(temporary)
+        publish(temporary, file, replace=False)
+    return Backup(file, file.stat().st_size, users)
+
+
+def restore(
+    file: Path, database: Path, prepare: Callable[[Connection], object], *, now: int, at: str
+) -> Restored:
+    """Replace the database, which need not exist, by a backup of this or an older release.
+
+    `prepare` is called in the transaction that also advances the IDs. `now` is Unix time, `at` the
+    same for the new name of the old file. Raises DatabaseUnavailable, and changes nothing then.
+    """
+    source, target = file.resolve(), database.resolve()
+    _check_backup(source, target)
+    with _exclusive(target) as present, _errors_for(target, source) as temporary:
+        shutil.copyfile(source, temporary)
+        users = _check_intact(temporary)
+        migrate.upgrade(temporary)
+        with closing(Database(temporary)) as opened, opened.connection() as db, db.transaction():
+            _advance_ids(db.driver, present, now)
+            prepare(db)
+        sqlite.check(temporary)
+        if os.geteuid() == 0:  # root restores for the service's user
+            owner = (target if target.exists() else target.parent).stat()
+            shutil.chown(temporary, owner.st_uid, owner.st_gid)
+        replaced = _set_aside(target, present, at)
+        publish(temporary, target, replace=True)
+    return Restored(users, replaced)
+
+
+@contextmanager
+def _errors_for(path: Path, source: Path | None = None) -> Iterator[Path]:
+    """Provide a temporary file beside `path`; raise DatabaseUnavailable for what fails inside.
+
+    What is wrong with the temporary file is said of the file that it is a copy of.
+    """
+    try:
+        with temporary_beside(path) as temporary:
+            yield temporary
+    except FileExistsError:
+        raise DatabaseUnavailable(
+            f"{path} exists already: choose another name, or move it away first."
+        ) from None
+    except OSError as error:
+        raise DatabaseUnavailable(f"{path} can't be written: {error.strerror}.") from error
+    except sqlite3.Error as error:
+        raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
+    except DatabaseUnavailable as error:
+        cause = error.cause.replace(str(temporary), str(source or path))
+        raise DatabaseUnavailable(cause) from error
 
 
 def find_damage(driver: sqlite3.Connection) -> str | None:
-    """Return the first thing that is wrong with a database, or None. Reads all of it."""
+    """Return the first thing that is wrong with a database, or None."""
     try:
         found = driver.execute("PRAGMA integrity_check(1)").fetchone()["integrity_check"]
         orphan = driver.execute("PRAGMA foreign_key_check").fetchone()
@@ -70,228 +140,119 @@ def find_damage(driver: sqlite3.Connection) -> str | None:
     return f"a row of {orphan['table']} refers to a row that does not exist" if orphan else None
 
 
-def take(database: Path, file: Path, progress: Progress) -> Result:
-    """Back up the database to `file`, which must not exist, while the service runs.
-
-    The file has mode 0600 and is verified before it appears. Raises DatabaseUnavailable.
-    """
-    file = file.absolute()
-    with closing(sqlite.open_database(database)) as source, _named_errors(file):
-        if file in {database.with_name(f"{database.name}-{log}") for log in ("wal", "shm")}:
-            raise DatabaseUnavailable(f"{file} is used by SQLite: choose another name.")
-        if os.path.lexists(file):  # before the work; `publish` checks again
-            raise FileExistsError
-        with temporary_beside(file) as temporary:
-            _vacuum_into(source, temporary, progress)
-            users = _verify(temporary, file)
-            size = temporary.stat().st_size
-            publish(temporary, file, replace=False)
-    return Result(file, size, users)
-
-
-def restore(
-    file: Path,
-    database: Path,
-    prepare: Callable[[Connection], object],
-    *,
-    now: int,
-    timestamp: str,
-    progress: Progress,
-) -> Result:
-    """Replace the database, which need not exist, by a backup of this release or an older one.
-
-    `prepare` is called in the transaction that advances the ids. The old database is kept beside
-    the new one, with the timestamp in its name. `now` is Unix time. Raises DatabaseUnavailable,
-    and has changed nothing then.
-    """
-    source, target = file.resolve(), database.resolve()
-    _require_backup(source, target)
-    with (
-        _named_errors(target),
-        _hold_exclusively(target) as old,
-        temporary_beside(target) as temporary,
-    ):
-        _copy(source, temporary, progress)
-        _verify(temporary, file)
-        migrate.upgrade(temporary)
-        _prepare(temporary, old, prepare, now)
-        sqlite.check(temporary)  # which switches write-ahead logging on
-        users = _verify(temporary, file)
-        if os.geteuid() == 0:  # root restores for the service's user
-            owner = (target if target.exists() else target.parent).stat()
-            shutil.chown(temporary, owner.st_uid, owner.st_gid)
-        kept = _replace(target, old, temporary, timestamp)
-    return Result(target, target.stat().st_size, users, kept)
-
-
-@contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
-    """Raise DatabaseUnavailable, naming `path`, for errors of the disk."""
-    try:
-        yield
-    except FileExistsError as error:
-        raise DatabaseUnavailable(
-            f"{path} exists already: choose another name, or move it away first."
-        ) from error
-    except sqlite3.Error as error:
-        raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
-    except OSError as error:
-        raise DatabaseUnavailable(f"{path} can't be written: {error.strerror}.") from error
-
-
-def _vacuum_into(source: sqlite3.Connection, temporary: Path, progress: Progress) -> None:
-    """Copy in one read transaction; unlike a page-wise copy, without remains of deleted rows."""
-    size, pages, free = (
-        source.execute(f"PRAGMA {name}").fetchone()[name]
-        for name in ("page_size", "page_count", "freelist_count")
-    )
-    total = size * (pages - free)
-
-    def report() -> None:
-        progress(min(temporary.stat().st_size, total), total)
-
-    source.set_progress_handler(report, PROGRESS_STEPS)
-    try:
-        source.execute("VACUUM INTO ?", (str(temporary),))
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT:
-            raise DatabaseUnavailable(f"The database is damaged: {error}.") from error
-        raise
-    finally:
-        source.set_progress_handler(None, 0)
-    progress(total, total)
-
-
-def _verify(temporary: Path, shown: Path) -> int:
-    """Read all of a file that no process has open; return the number of users.
-
-    Raises DatabaseUnavailable, which names `shown`, if it is damaged or something else.
-    """
-    try:
-        driver, _ = sqlite.open_any_version(temporary, options="mode=ro&immutable=1")
-    except DatabaseUnavailable as error:
-        raise DatabaseUnavailable(error.cause.replace(str(temporary), str(shown))) from error
-    with closing(driver):
+def _check_intact(path: Path) -> int:
+    """Read a whole database, which must be one of ours, and return its number of users."""
+    with closing(sqlite.open_database(path, oldest=1, options=UNUSED_FILE)) as driver:
         if damage := find_damage(driver):
-            raise DatabaseUnavailable(f"{shown} is damaged: {damage}.")
-        return int(driver.execute("SELECT count(*) AS users FROM users").fetchone()["users"])
+            raise DatabaseUnavailable(f"{path} is damaged: {damage}.")
+        users: int = driver.execute("SELECT count(*) AS users FROM users").fetchone()["users"]
+    return users
 
 
-def _require_backup(source: Path, target: Path) -> None:
+def _check_backup(source: Path, target: Path) -> None:
     if not source.is_file():
         raise DatabaseUnavailable(f"{source} is not a file.")
     if target.exists() and source.samefile(target):
         raise DatabaseUnavailable(f"{source} is the database itself.")
-    for log in LOGS:
-        if source.with_name(f"{source.name}{log}").exists():
-            raise DatabaseUnavailable(
-                f"{source}{log} shows that {source.name} is in use, or was not closed: set"
-                " DATABASE_URL to it, and the command `backup` makes one complete file of it."
-            )
+    for log in filter(Path.exists, _logs(source)):
+        raise DatabaseUnavailable(
+            f"{log} shows that {source.name} is in use, or was not closed: set DATABASE_URL to it,"
+            " and the command `backup` makes one complete file of it."
+        )
+    sqlite.open_database(
+        source, oldest=1, options=UNUSED_FILE
+    ).close()  # before gigabytes of something else are copied
 
 
 @contextmanager
-def _hold_exclusively(path: Path) -> Iterator[sqlite3.Connection | None]:
-    """Hold the database so that no other process can open it.
+def _exclusive(path: Path) -> Iterator[sqlite3.Connection | None]:
+    """Lock the present database, so that no other process has it open; None if it can't be read.
 
-    Yields None if there is no file, or one that is no database any more. Raises
-    DatabaseUnavailable if a process has it open, or it belongs to another program.
+    Raises DatabaseUnavailable if it is in use, or is not a database of this service.
     """
-    if not path.exists():
-        yield None
-        return
+    driver = _lock(path) if path.exists() else None
+    with closing(driver) if driver else nullcontext():
+        yield driver
+
+
+def _lock(path: Path) -> sqlite3.Connection | None:
     if not path.is_file():
         raise DatabaseUnavailable(f"{path} can't be replaced: it is not a file.")
-    for kept in path.parent.glob(f"{path.name}.replaced-*"):
-        if kept.samefile(path):  # a restore was killed before its last step
-            kept.unlink()
-    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as driver:
-        driver.row_factory = sqlite.as_dict
-        yield driver if _lock(path, driver) else None
-
-
-def _lock(path: Path, driver: sqlite3.Connection) -> bool:
-    """Lock the database for this connection alone; return False if it is no database any more."""
+    driver = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
+    driver.row_factory = sqlite.as_dict
     try:
-        driver.execute("PRAGMA locking_mode = EXCLUSIVE")  # held until the connection closes
+        driver.execute("PRAGMA synchronous = FULL")
+        driver.execute("PRAGMA locking_mode = EXCLUSIVE")  # until the connection is closed
         driver.execute("BEGIN EXCLUSIVE")
         driver.execute("COMMIT")
         application = driver.execute("PRAGMA application_id").fetchone()["application_id"]
-        is_empty = driver.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
+        is_ours = application == sqlite.APPLICATION_ID or not sqlite.has_tables(driver)
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in UNREADABLE:
-            return False
-        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        driver.close()
+        code = error.sqlite_errorcode & 0xFF
+        if code in IN_USE:
             raise DatabaseUnavailable(f"{path} is in use: stop the service first.") from error
-        raise
-    if application != sqlite.APPLICATION_ID and not is_empty:
+        if code not in UNREADABLE:
+            raise DatabaseUnavailable(f"{path} can't be replaced: {error}.") from error
+        return None
+    if not is_ours:
+        driver.close()
         raise DatabaseUnavailable(f"{path} is not a database of this service.")
-    return True
+    return driver
 
 
-def _copy(source: Path, temporary: Path, progress: Progress) -> None:
-    size = source.stat().st_size
-    with source.open("rb") as reader, temporary.open("wb") as writer:
-        while chunk := reader.read(CHUNK):
-            writer.write(chunk)
-            progress(min(writer.tell(), size), size)
+def _advance_ids(driver: sqlite3.Connection, present: sqlite3.Connection | None, now: int) -> None:
+    """Let new IDs start above all that were ever assigned."""
+    used = [_last_ids(database) for database in (driver, present) if database is not None]
+    tables = driver.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'")
+    names = [row["name"] for row in tables]
+    driver.execute("DELETE FROM sqlite_sequence")
+    for name in names:
+        last = max(ids.get(name, 0) for ids in used)
+        start = min(MAX_ID, max(last + MIN_ID_LEAP, now * IDS_PER_SECOND))
+        driver.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, start))
 
 
-def _prepare(
-    temporary: Path,
-    old: sqlite3.Connection | None,
-    prepare: Callable[[Connection], object],
-    now: int,
-) -> None:
-    """Advance the ids beyond all that the backup's and the old database can have used."""
-    with closing(Database(temporary)) as database, database.connection() as db, db.transaction():
-        newest = db.driver.execute(NEWEST_ROW).fetchone()["newest"]
-        leap = max(MIN_ID_LEAP, ID_LEAP_PER_SECOND * (now - newest))
-        used = _used_ids(old) if old else {}
-        for table, last in _used_ids(db.driver).items():
-            row = {"name": table, "seq": min(MAX_ID, max(last + leap, used.get(table, 0)))}
-            db.driver.execute("DELETE FROM sqlite_sequence WHERE name = :name", row)
-            db.driver.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)", row)
-        prepare(db)
-
-
-def _used_ids(driver: sqlite3.Connection) -> dict[str, int]:
-    """Return the highest id ever used in each table that never reuses ids."""
+def _last_ids(driver: sqlite3.Connection) -> dict[str, int]:
+    """Return the largest ID ever assigned, by table, as far as it can be read."""
     try:
-        rows = driver.execute(
-            "SELECT name, coalesce(seq, 0) AS seq FROM sqlite_master"
-            " LEFT JOIN sqlite_sequence USING (name)"
-            " WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'"
-        ).fetchall()
-    except sqlite3.DatabaseError:  # empty or damaged
+        rows = driver.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
+    except sqlite3.DatabaseError:  # damaged, or without tables
         return {}
     return {row["name"]: row["seq"] for row in rows}
 
 
-def _replace(
-    path: Path, old: sqlite3.Connection | None, temporary: Path, timestamp: str
-) -> Path | None:
-    """Put the new database in the old one's place; return where the old one is kept.
+def _set_aside(path: Path, present: sqlite3.Connection | None, at: str) -> Path | None:
+    """Give the database to be replaced, if there is one, a second name, and return that.
 
-    At each moment `path` is the old database, complete, or the new one, without a log of the old.
+    Its log is written into it, or, if it can't be read, gets the same name.
     """
-    if old is not None:
-        old.execute("PRAGMA journal_mode = DELETE")  # folds the log in
-    names = (f"{path.name}.replaced-{timestamp}{f'-{n}' if n else ''}" for n in count())
-    kept = next(path.with_name(name) for name in names if not path.with_name(name).exists())
-    if path.exists():
-        path.chmod(0o600)
-        try:
-            kept.hardlink_to(path)
-        except OSError:  # a file system without hard links
-            path.rename(kept)
-    for suffix in (*LOGS, "-shm"):
-        log = path.with_name(f"{path.name}{suffix}")
-        if old is None and suffix in LOGS and log.exists():
-            log.rename(kept.with_name(f"{kept.name}{suffix}"))  # may hold what the old file lacks
-        else:
-            log.unlink(missing_ok=True)
+    if present is not None:
+        # A process that waits for our lock then finds a file that, once replaced, SQLite refuses
+        # to write; with a log it would write into that of the new database.
+        present.execute("PRAGMA journal_mode = DELETE")
+    for killed in path.parent.glob(f"{escape(path.name)}.replaced-*"):
+        if path.exists() and killed.samefile(path):  # by a restore that was killed just here
+            killed.unlink()
+    names = (path.with_name(f"{path.name}.replaced-{at}{f'-{n}' if n else ''}") for n in count())
+    kept = next(name for name in names if not os.path.lexists(name))
+    for log, kept_log in zip(_logs(path), _logs(kept), strict=True):
+        if present is not None:
+            log.unlink(missing_ok=True)  # what SQLite left is empty
+        elif log.exists():
+            log.rename(kept_log)
+    for index in _logs(path, "-shm"):
+        index.unlink(missing_ok=True)
+    if not path.exists():
+        return None
+    path.chmod(0o600)
+    try:
+        kept.hardlink_to(path)
+    except OSError:  # a file system without hard links
+        path.rename(kept)
     sync(path.parent)
-    publish(temporary, path, replace=True)
-    return kept if kept.exists() else None
+    return kept
+
+
+def _logs(path: Path, *suffixes: str) -> list[Path]:
+    return [path.with_name(f"{path.name}{suffix}") for suffix in suffixes or LOGS]

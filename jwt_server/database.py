@@ -1,15 +1,16 @@
 """The database as requests use it: connections from a pool, transactions, named queries.
 
-A connection is opened when a thread first needs one, returns to a pool, and is used by one thread
-at a time. Nothing here knows Flask: commands, tests and start-up use it as the routes do.
+A connection is opened when a request first needs one, returns to the pool, and is used by one
+thread at a time. Nothing here depends on Flask, so commands and tests use it as routes do.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -26,98 +27,117 @@ from aiosql.types import QueryFn
 from jwt_server import sqlite
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.files import bundled
-from jwt_server.sqlite import BUSY_SECONDS, FileId, Row, describe_outage, is_outage, raise_outages
+from jwt_server.sqlite import BUSY_SECONDS, FileId, Row
 
 __all__ = ["Connection", "Database", "Row"]
 
 Steps = tuple[str, str, tuple[str, ...]]
 
-# How a transaction begins, ends and is rolled back.
-WRITING: Final[Steps] = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
-READING: Final[Steps] = ("BEGIN", "COMMIT", ("ROLLBACK",))
+# How a transaction begins, ends and is undone.
+WRITE: Final[Steps] = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
+READ: Final[Steps] = ("BEGIN", "COMMIT", ("ROLLBACK",))
 NESTED: Final[Steps] = ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "RELEASE part"))
 
 PACKAGE: Final = Path(__file__).parent
 
 
+class WriterLock:
+    """Lets one thread of this process write at a time; the others wait for BUSY_SECONDS.
+
+    While another process keeps the database locked, one thread waits for it and the others are
+    refused at once: otherwise no thread would remain for requests that only read.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._is_blocked = False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock during a transaction. Raises DatabaseUnavailable."""
+        if not self._lock.acquire(timeout=0 if self._is_blocked else BUSY_SECONDS):
+            raise DatabaseUnavailable("The database is locked, and others wait to write.")
+        is_blocked = False
+        try:
+            yield
+        except sqlite3.OperationalError as error:  # only BEGIN fails as busy
+            is_blocked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            raise
+        finally:
+            self._is_blocked = is_blocked
+            self._lock.release()
+
+
 class Connection:
     """A connection with the named queries bound to it: `db.queries.pets.insert(...)`.
 
-    A query for several rows returns a list. If the database fails, queries and transactions raise
-    DatabaseUnavailable.
+    A query that selects several rows returns a list. Queries and transactions raise
+    DatabaseUnavailable when the database fails.
     """
 
-    def __init__(self, driver: sqlite3.Connection, queries: Queries, writers: Lock) -> None:
+    def __init__(self, driver: sqlite3.Connection, queries: Queries, lock: WriterLock) -> None:
         self.driver = driver
         self.queries = _bind(queries, self)
+        self.is_reusable = True
+        """False if opened without write permission: it would stay read-only when that is fixed."""
         self.seconds = 0.0
-        """Time spent in queries and transactions since the connection was acquired."""
-        self.has_failed = False
-        """Whether the database has failed; such a connection does not return to the pool."""
-        self._writers = writers
+        """Time that queries and transactions have taken since the connection was acquired."""
+        self._lock = lock
         self._after_commit: list[Callable[[], object]] = []
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Write all or nothing; takes the write lock at once.
+        """Commit all that is written inside, or nothing. Takes the write lock at the beginning.
 
-        Inside another transaction it is a part of that one, which can be rolled back alone.
+        Inside another transaction it is a savepoint, which can be rolled back alone.
         """
-        return self._run_transaction(WRITING)
+        return self._block(WRITE)
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Read the state of one moment. Waits for no writer, and is not for writing."""
-        return self._run_transaction(READING)
+        """Read one state of the database inside. Waits for no writer, and is not for writing."""
+        return self._block(READ)
 
-    def after_commit(self, function: Callable[[], object]) -> None:
-        """Call the function once the transaction around, and its part, is committed."""
-        self._after_commit.append(function)
-
-    @contextmanager
-    def _run_transaction(self, steps: Steps) -> Iterator[None]:
-        if self.driver.in_transaction:
-            with self._run_steps(NESTED):
-                yield
-            return
-        if steps is WRITING:
-            self._acquire_writer_lock()
-        try:
-            with self._run_steps(steps):
-                yield
-        finally:
-            if steps is WRITING:
-                self._writers.release()
-        functions, self._after_commit = self._after_commit, []
-        for function in functions:
-            function()
-
-    def _acquire_writer_lock(self) -> None:
-        """Wait for the other threads' writes here: SQLite's own waiting is unfair and polls."""
-        began = perf_counter()
-        acquired = self._writers.acquire(timeout=BUSY_SECONDS)
-        self.seconds += perf_counter() - began
-        if not acquired:
-            raise DatabaseUnavailable(f"Another thread has been writing for {BUSY_SECONDS} s.")
+    def after_commit(self, callback: Callable[[], object]) -> None:
+        """Call `callback` after the outermost transaction is committed, and not if it, or the
+        savepoint around, is rolled back.
+        """
+        self._after_commit.append(callback)
 
     @contextmanager
-    def _run_steps(self, steps: Steps) -> Iterator[None]:
-        (begin, end, undo), pending = steps, len(self._after_commit)
+    def _block(self, steps: Steps) -> Iterator[None]:
+        is_nested, before = self.driver.in_transaction, len(self._after_commit)
+        begin, commit, undo = steps = NESTED if is_nested else steps
         try:
-            with raise_outages():
-                self._execute(begin)
-                try:
+            with self._lock.held() if steps is WRITE else nullcontext():
+                self._run(begin)
+                with self._undone_on_error(undo):
                     yield
-                    self._execute(end)
-                except BaseException:
-                    del self._after_commit[pending:]
-                    if self.driver.in_transaction:  # a full disk ends it
-                        for statement in undo:
-                            self.driver.execute(statement)
-                    raise
-        except DatabaseUnavailable:
-            self.has_failed = True
+                    self._run(commit)
+        except BaseException as error:
+            del self._after_commit[before:]
+            if isinstance(error, sqlite3.Error):
+                self.raise_outage(error)
+            raise
+        if not is_nested:
+            callbacks, self._after_commit = self._after_commit, []
+            for callback in callbacks:
+                callback()
+
+    @contextmanager
+    def _undone_on_error(self, undo: tuple[str, ...]) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            if self.driver.in_transaction:  # SQLite ends it itself if the disk is full
+                for statement in undo:
+                    self.driver.execute(statement)
             raise
 
-    def _execute(self, statement: str) -> None:
+    def raise_outage(self, error: sqlite3.Error) -> None:
+        """Raise DatabaseUnavailable for an error of the database's state, and not of our SQL."""
+        if sqlite.is_outage(error):
+            raise DatabaseUnavailable(f"The database fails: {error}.") from error
+
+    def _run(self, statement: str) -> None:
         began = perf_counter()
         try:
             self.driver.execute(statement)
@@ -127,7 +147,7 @@ class Connection:
 
 @cache
 def load_queries() -> Queries:
-    """Read every named query: a namespace for each feature's `queries.sql`, audit.sql, seed.sql.
+    """Read each feature's `queries.sql`, audit.sql and seed.sql, as a namespace each.
 
     Raises aiosql's SQLParseException if one is malformed.
     """
@@ -146,47 +166,39 @@ def _bind(queries: Queries, connection: Connection) -> SimpleNamespace:
         if not hasattr(bound, feature):
             setattr(bound, feature, SimpleNamespace())
         query = getattr(getattr(queries, feature), name)
-        setattr(getattr(bound, feature), name, partial(_run_query, query, connection))
+        setattr(getattr(bound, feature), name, partial(_query, query, connection))
     return bound
 
 
-def _run_query(query: QueryFn, connection: Connection, **parameters: Any) -> Any:
+def _query(query: QueryFn, connection: Connection, **parameters: Any) -> Any:
     began = perf_counter()
     try:
         result = query(connection.driver, **parameters)
         return list(result) if isinstance(result, Iterator) else result
     except sqlite3.Error as error:
-        if is_outage(error):  # not by raise_outages, which costs more for each query
-            connection.has_failed = True
-            raise DatabaseUnavailable(describe_outage(error)) from error
+        connection.raise_outage(error)
         raise
     finally:
         connection.seconds += perf_counter() - began
 
 
-def ignore_seconds(_seconds: float) -> None:
-    """Stand in for the metric where none is kept."""
-
-
 @dataclass
 class Database:
-    """A database file and the idle connections to it.
+    """The database file and a pool of idle connections to it.
 
-    `observe_seconds` is called with the time that each holder of a connection has spent in the
-    database.
+    `observe_seconds` is called with the time that queries took, whenever a connection is released.
     """
 
     path: Path
     queries: Queries = field(default_factory=load_queries, repr=False)
-    observe_seconds: Callable[[float], object] = field(default=ignore_seconds, repr=False)
-    _file: FileId | None = field(default=None, repr=False)
-    """The file as it was first opened."""
+    observe_seconds: Callable[[float], object] = field(default=lambda _seconds: None, repr=False)
     _idle: deque[Connection] = field(default_factory=deque, repr=False)
-    _writers: Lock = field(default_factory=Lock, repr=False)
+    _lock: WriterLock = field(default_factory=WriterLock, repr=False)
+    _file: FileId | None = field(default=None, repr=False)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Acquire a connection for a `with` block; at its end, what is not committed is undone.
+        """Provide a connection for one thread, and release it at the end.
 
         Raises DatabaseUnavailable.
         """
@@ -197,10 +209,7 @@ class Database:
             self.release(connection)
 
     def acquire(self) -> Connection:
-        """Return a connection for one thread to use until `release`.
-
-        Raises DatabaseUnavailable.
-        """
+        """Return a connection for one thread to use until `release`. Raises DatabaseUnavailable."""
         try:
             return self._idle.pop()
         except IndexError:
@@ -209,44 +218,48 @@ class Database:
     def _open(self) -> Connection:
         """Open another connection, to the same file as the first one.
 
-        With two files of one name, SQLite would mix up their write-ahead logs.
+        SQLite finds the log by the path: two databases with one log would damage each other.
         """
-        self.check_file()
+        file = self._check_file()
         driver = sqlite.open_database(self.path)
-        self._file = self._file or sqlite.file_id(self.path)
-        return Connection(driver, self.queries, self._writers)
-
-    def check_file(self) -> None:
-        """Raise DatabaseUnavailable if the path names another file than the one opened, or none."""
-        file = sqlite.file_id(self.path)
-        if self._file not in (None, file):
-            raise DatabaseUnavailable(
-                f"{self.path} was replaced while the service runs: restart the service."
-            )
-
-    def check(self) -> None:
-        """Check that the path names the file that is open, of this schema version, and writable.
-
-        Raises DatabaseUnavailable.
-        """
-        self.check_file()
-        sqlite.check(self.path)
+        self._file = self._file or file
+        connection = Connection(driver, self.queries, self._lock)
+        connection.is_reusable = os.access(self.path, os.W_OK)
+        return connection
 
     def release(self, connection: Connection) -> None:
-        """Return a connection to the pool; what it has not committed is rolled back."""
+        """Return a connection to the pool, and roll back what was not committed."""
         self.observe_seconds(connection.seconds)
         connection.seconds = 0.0
         try:
             connection.driver.rollback()
         except sqlite3.Error:
-            connection.has_failed = True
-        if connection.has_failed:  # a new one may work: opened with more rights, or another file
-            connection.driver.close()
-        else:
+            connection.is_reusable = False
+        if connection.is_reusable:
             self._idle.append(connection)
+        else:
+            connection.driver.close()
+
+    def check(self) -> None:
+        """Check that the path is the file that is open, and that it is usable and writable.
+
+        Raises DatabaseUnavailable. Requests use the old file until the restart, if it was deleted,
+        moved or replaced.
+        """
+        self._check_file()
+        sqlite.check(self.path)
+        sqlite.require_free_space(self.path)
+
+    def _check_file(self) -> FileId:
+        file = sqlite.file_id(self.path)
+        if self._file not in (None, file):
+            raise DatabaseUnavailable(
+                f"{self.path} was replaced while the service runs: restart the service."
+            )
+        return file
 
     def close(self) -> None:
-        """Close the idle connections; closing the last one folds the log into the file."""
+        """Close the idle connections; SQLite writes its log into the file with the last one."""
         while self._idle:
             self._idle.pop().driver.close()
         self._file = None

@@ -1,37 +1,42 @@
 """The SQLite file: opened with the settings that keep data safe, created, and checked.
 
-Whatever is wrong with it becomes DatabaseUnavailable, whose cause tells the operator what to do.
+Whatever is wrong with it is raised as DatabaseUnavailable, whose cause tells the operator what to
+do.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.files import bundled
 
 SCHEMA_VERSION: Final = 5
-"""The number of the newest of migrations/*.sql, kept in `PRAGMA user_version`."""
+"""`PRAGMA user_version`: the number of the newest of migrations/*.sql."""
 
 APPLICATION_ID: Final = int.from_bytes(b"jwts")
-"""Marks a database of this service, in `PRAGMA application_id`."""
+"""`PRAGMA application_id`, which tells our databases from those of other programs."""
 
 BUSY_SECONDS: Final = 2
-"""How long a write waits for another one before the client gets 503."""
+"""Time that a writer waits for others before the client gets 503."""
 
 CACHE_KIB: Final = 256
-"""The page cache of each connection. SQLite's default, 2 MiB, would be most of a worker's memory;
-the system caches the pages, too."""
+"""Page cache per connection. The system caches the pages, too; SQLite's default of 2 MiB per
+connection would be most of a worker's memory."""
 
 WAL_BYTES: Final = 64 * 1024 * 1024
-"""The size to which the write-ahead log is truncated after it has grown."""
+"""Size that the write-ahead log is truncated to after it has grown."""
 
-# Errors that are caused by the state of the database, not by a mistake in the SQL.
+MIN_FREE_BYTES: Final = 8 * 1024 * 1024
+"""Free disk space below which the service is not ready."""
+
+# Errors of the database's state, and not of our SQL.
 OUTAGES: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -49,92 +54,53 @@ OUTAGES: Final = frozenset(
 
 VERSION: Final = sqlite3.sqlite_version_info
 
-# The first version of each series, and of all later ones, in which the WAL-reset bug is fixed.
-FIXED: Final = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7), (3, 51): (3, 51, 3)}
+# The first version of each series without the WAL-reset bug.
+WAL_RESET_FIXES: Final = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7), (3, 51): (3, 51, 3)}
 
 Row = dict[str, Any]
 
-
-class FileId(NamedTuple):
-    """Which file a path names."""
-
-    device: int
-    inode: int
+FileId = tuple[int, int]
+"""Device and inode."""
 
 
 def file_id(path: Path) -> FileId:
-    """Return which file the path names now. Raises DatabaseUnavailable if it names none."""
+    """Identify the file at a path. Raises DatabaseUnavailable if there is none."""
     try:
         status = path.stat()
     except OSError as error:
         raise DatabaseUnavailable(
             f"No database at {path} ({error.strerror}): the command `init-db` makes one."
         ) from error
-    return FileId(status.st_dev, status.st_ino)
+    return status.st_dev, status.st_ino
 
 
 def is_outage(error: sqlite3.Error) -> bool:
-    """Return whether an error is caused by the state of the database, and not by a bug."""
+    """Return whether an error is one of the database's state, and not of our SQL."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in OUTAGES
 
 
-def describe_outage(error: sqlite3.Error) -> str:
-    """Return the cause to log."""
-    return f"The database fails: {error}."
-
-
-@contextmanager
-def raise_outages() -> Iterator[None]:
-    """Raise DatabaseUnavailable for an outage; other errors pass.
-
-    The exception is not bound to a name here: that would keep the frame, and with it the
-    connection, alive and open.
-    """
-    try:
-        yield
-    except sqlite3.Error as error:
-        if is_outage(error):
-            raise DatabaseUnavailable(describe_outage(error)) from error
-        raise
-
-
 def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
-    """Return whether this SQLite has the race in which a checkpoint skips committed pages.
+    """Return whether a checkpoint of this SQLite can, in a race, skip committed data.
 
-    It takes three connections: one ends a checkpoint, another begins the next one, and at that
-    moment a third restarts the log (https://www.sqlite.org/wal.html#walresetbug).
+    It takes three connections to one database (https://www.sqlite.org/wal.html#walresetbug).
     """
-    fixed = FIXED.get(version[:2], (3, 51, 3))
-    return (3, 7, 0) <= version < fixed
+    return (3, 7, 0) <= version < WAL_RESET_FIXES.get(version[:2], (3, 51, 3))
 
 
-def open_database(path: Path) -> sqlite3.Connection:
-    """Open a database of this schema version.
+def open_database(
+    path: Path, *, oldest: int = SCHEMA_VERSION, options: str = "mode=rw"
+) -> sqlite3.Connection:
+    """Open a database of this service, with the schema version `oldest` or a newer one.
 
-    Raises DatabaseUnavailable if there is none, or something else.
-    """
-    driver, version = open_any_version(path)
-    if version != SCHEMA_VERSION:
-        driver.close()
-        raise DatabaseUnavailable(
-            f"{path} has schema version {version}, this release needs {SCHEMA_VERSION}: stop the"
-            " service, keep a copy, and run the command `db upgrade`."
-        )
-    return driver
-
-
-def open_any_version(path: Path, *, options: str = "mode=rw") -> tuple[sqlite3.Connection, int]:
-    """Open a database of this release's schema version or an older one; with its version.
-
-    `options` are those of SQLite's URI file names: `mode=ro&immutable=1` reads a file that no
-    process has open, without a lock, even on a read-only medium. Raises DatabaseUnavailable.
+    `options` are parameters of SQLite's file names (https://www.sqlite.org/uri.html). Raises
+    DatabaseUnavailable.
     """
     file_id(path)
     try:
         driver, application, version = _connect(path, options)
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"{path} can't be opened: {error}.") from error
-    problem = None
+    problem = ""
     if application != APPLICATION_ID:
         problem = "is not a database of this service."
     elif version > SCHEMA_VERSION:
@@ -142,77 +108,75 @@ def open_any_version(path: Path, *, options: str = "mode=rw") -> tuple[sqlite3.C
             f"has schema version {version}, this release knows {SCHEMA_VERSION} and no newer one:"
             " run the release that made it."
         )
+    elif version < oldest:
+        problem = (
+            f"has schema version {version}, this release needs {SCHEMA_VERSION}: stop the service,"
+            " keep a copy, and run the command `db upgrade`."
+        )
     if problem:
         driver.close()
         raise DatabaseUnavailable(f"{path} {problem}")
-    return driver, version
+    return driver
 
 
 def schema_version(path: Path) -> int:
-    """Return the schema version of a database. Raises DatabaseUnavailable as open_any_version."""
-    driver, version = open_any_version(path)
-    driver.close()
+    """Return the schema version, which may be older. Raises DatabaseUnavailable."""
+    with closing(open_database(path, oldest=1)) as driver:
+        version: int = driver.execute("PRAGMA user_version").fetchone()["user_version"]
     return version
 
 
-def check(path: Path) -> None:
-    """Open the file and check its schema version and that it can be written.
-
-    Raises DatabaseUnavailable.
-    """
-    with closing(open_database(path)) as driver:
-        _check_writable(path, driver)
-
-
-def check_writable(path: Path) -> None:
-    """Check that a database of this or an older schema version can be written.
-
-    Raises DatabaseUnavailable.
-    """
-    driver, _ = open_any_version(path)
-    with closing(driver):
-        _check_writable(path, driver)
+def check(path: Path, *, oldest: int = SCHEMA_VERSION) -> None:
+    """Check that the database can be opened and written. Raises DatabaseUnavailable."""
+    with closing(open_database(path, oldest=oldest)) as driver:
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+            # The lock alone can be had for a read-only file, too.
+            driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            driver.rollback()
+            # A killed restore may leave it off, and then readers and writers block each other.
+            driver.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.Error as error:
+            raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
 
 
-def _check_writable(path: Path, driver: sqlite3.Connection) -> None:
+def require_free_space(path: Path) -> None:
+    """Raise DatabaseUnavailable if the disk has less than MIN_FREE_BYTES left."""
     try:
-        driver.execute("BEGIN IMMEDIATE")
-        # A file that can't be written can be locked, too; only a write shows it.
-        driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        driver.rollback()
-        # A killed restore may have switched it off; readers and writers would block each other.
-        driver.execute("PRAGMA journal_mode = WAL")
-    except sqlite3.Error as error:
-        raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
+        free = shutil.disk_usage(path.parent).free
+    except OSError as error:
+        raise DatabaseUnavailable(f"{path} is unreachable: {error.strerror}.") from error
+    if free < MIN_FREE_BYTES:
+        raise DatabaseUnavailable(f"The disk is full: {free >> 10} KiB are left for {path}.")
 
 
 def create(path: Path) -> bool:
-    """Create the database and its tables, readable by its owner alone.
+    """Create the database and its tables, readable by its owner only.
 
-    Returns whether there was none before. Raises DatabaseUnavailable if it can't be created, or
-    the file is something else.
+    Returns False if it existed. Raises DatabaseUnavailable if it can't be created, or the file is
+    something else.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         driver, *marks = _connect(path)
         with closing(driver):
-            # A file with other marks belongs to another program, even if it has no table.
+            # A file with other marks belongs to another program, even without a table.
             is_ours = marks in ([0, 0], [APPLICATION_ID, SCHEMA_VERSION])
-            created = is_ours and _create_tables(driver)
+            is_new = is_ours and _create_tables(driver)
     except (OSError, sqlite3.Error) as error:
         raise DatabaseUnavailable(f"{path} can't be created: {error}.") from error
     check(path)
-    return created
+    return is_new
 
 
 def _create_tables(driver: sqlite3.Connection) -> bool:
-    if _has_tables(driver):
+    if has_tables(driver):
         return False
     driver.execute("PRAGMA journal_mode = WAL")
     driver.execute("BEGIN IMMEDIATE")
     with driver:
-        if _has_tables(driver):  # another process was faster
+        if has_tables(driver):  # another process was faster
             return False
         for statement in _statements(bundled("schema.sql").read_text("utf-8")):
             driver.execute(statement)
@@ -221,12 +185,13 @@ def _create_tables(driver: sqlite3.Connection) -> bool:
     return True
 
 
-def _has_tables(driver: sqlite3.Connection) -> bool:
+def has_tables(driver: sqlite3.Connection) -> bool:
+    """Return whether a database has any table."""
     return driver.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
 
 
 def _statements(script: str) -> Iterator[str]:
-    """Split a script: `executescript` would commit the transaction around it."""
+    """Split a script into statements: `executescript` would commit first."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
@@ -236,18 +201,18 @@ def _statements(script: str) -> Iterator[str]:
 
 
 def _connect(path: Path, options: str = "mode=rw") -> tuple[sqlite3.Connection, int, int]:
-    """Connect to a file that exists; return the connection, application id and user version."""
+    """Return a connection with the file's application ID and schema version."""
     driver = sqlite3.connect(
-        f"{path.as_uri()}?{options}",
+        f"{path.as_uri()}?{options}",  # opening never creates a file
         uri=True,
         timeout=BUSY_SECONDS,
-        isolation_level=None,  # transactions begin by an explicit BEGIN
-        check_same_thread=False,  # the pool hands connections from thread to thread
+        isolation_level=None,  # BEGIN is explicit
+        check_same_thread=False,  # the pool passes a connection from one thread to another
     )
     try:
         driver.row_factory = as_dict
         driver.execute("PRAGMA foreign_keys = ON")
-        driver.execute("PRAGMA synchronous = FULL")  # a committed write survives a power cut
+        driver.execute("PRAGMA synchronous = FULL")  # a committed write survives a power failure
         driver.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         driver.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         application = driver.execute("PRAGMA application_id").fetchone()["application_id"]
@@ -259,5 +224,5 @@ def _connect(path: Path, options: str = "mode=rw") -> tuple[sqlite3.Connection, 
 
 
 def as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
-    """Return a row as a dictionary, the form in which queries return rows."""
+    """Return a row as a dictionary by column names."""
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}

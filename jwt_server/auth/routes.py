@@ -16,9 +16,8 @@ from jwt_server.auth.token_responses import (
     TokenSchema,
     current_device,
     issue_access_token,
-    refreshable_lifetime,
     require_signing_key,
-    text_lifetime,
+    session_lifetime,
     token_object,
 )
 from jwt_server.errors import (
@@ -123,7 +122,7 @@ def issue_token(credentials: dict[str, str]) -> Response:
         service.hasher,
         service.rate_limits,
         **credentials,
-        lifetime=refreshable_lifetime() if as_json else text_lifetime(),
+        lifetime=session_lifetime(refreshable=as_json),
         device=current_device(),
         now=service.now(),
         audit_cutoff=audit_cutoff(),

@@ -1,19 +1,16 @@
-"""The commands that create, upgrade, seed, back up and restore the database."""
+"""`flask init-db`, `seed`, `db upgrade`, `backup` and `restore`."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import click
 
-from jwt_server import audit, backup, migrate, sqlite
-from jwt_server.audit import Action
+from jwt_server import audit, migrate, sqlite
+from jwt_server import backup as backups
+from jwt_server.audit import Action, Actor
 from jwt_server.auth import sessions
-from jwt_server.backup import Progress
 from jwt_server.cli.base import Group, opened, operator_actor
 from jwt_server.database import Connection
 from jwt_server.users import demo
@@ -27,36 +24,36 @@ FILE: Final = click.Path(path_type=Path)
 
 @top.command("init-db")
 def init_db() -> None:
-    """Create the database with its tables, unless it exists."""
+    """Create the database with its tables, if there is none."""
     path = current_service().settings.database
-    created = sqlite.create(path)
-    click.echo(f"{'Created' if created else 'Already there'}: {path}")
+    is_new = sqlite.create(path)
+    click.echo(f"{'Created' if is_new else 'Already there'}: {path}")
 
 
 @top.command()
 def seed() -> None:
-    """Create the demo user travis, with two pets, unless it exists.
+    """Create the demo user travis, with two pets, if missing.
 
-    The password is mypassword and everyone knows it: use it for trying things out only.
+    The password is mypassword and known to everyone: use it for trying things out only.
     """
     service = current_service()
     with opened() as db:
-        created = demo.add_demo_user(db, service.settings.salt_rounds, service.now())
-    click.echo(f"{'Created' if created else 'Already there'}: user {demo.USERNAME}")
+        is_new = demo.add_demo_user(db, service.settings.salt_rounds, service.now())
+    click.echo(f"{'Created' if is_new else 'Already there'}: user {demo.USERNAME}")
 
 
-@top.group("db", cls=Group)
-def commands() -> None:
+@top.group(cls=Group)
+def db() -> None:
     """Maintain the database."""
 
 
-@commands.command()
+@db.command()
 @click.option("--break-lock", is_flag=True, help="Continue after an upgrade was killed.")
 def upgrade(*, break_lock: bool) -> None:
-    """Upgrade an older database to this release's schema.
+    """Migrate an older database to this release's schema.
 
-    Stop the service first, and keep a copy of the file: it is the only way back. Each step is
-    done completely or not at all.
+    Stop the service and make a copy of the file first: there is no downgrade. Each step is done
+    completely or not at all.
     """
     path = current_service().settings.database
     for name in migrate.upgrade(path, break_lock=break_lock):
@@ -64,21 +61,21 @@ def upgrade(*, break_lock: bool) -> None:
     click.echo(f"Up to date: {path} has schema version {sqlite.SCHEMA_VERSION}")
 
 
-@top.command("backup")
+@top.command()
 @click.argument("file", type=FILE)
-def back_up(file: Path) -> None:
-    """Back up the database, while the service runs.
+def backup(file: Path) -> None:
+    r"""Back up the database while the service runs.
 
+    FILE, which must not exist, is one SQLite file with the state at the start of the command. Only
+    its owner can read it. It is checked before it appears, and appears complete or not at all. The
+    secrets are not in it: keep them elsewhere.
+
+    \b
     Example: backup /var/backups/jwt-server-$(date +%F).db
-
-    FILE must not exist. It is one SQLite file with all that the database held when the command
-    began, readable by its owner alone, and verified before it appears. The secrets are not in it:
-    keep them elsewhere.
     """
     service = current_service()
     now = service.now()
-    with _progress_bar("Backing up") as progress:
-        made = backup.take(service.settings.database, file, progress)
+    made = backups.take(service.settings.database, file)
     click.echo(f"Backed up: {made.path} ({made.size} bytes, {made.users} users, {iso(now)})")
 
 
@@ -87,48 +84,27 @@ def back_up(file: Path) -> None:
 def restore(file: Path) -> None:
     """Replace the database by a backup.
 
-    Example: restore /var/backups/jwt-server-2026-11-28.db
+    Stop the service first. FILE was made by `backup`, in this release or an older one. It is
+    checked and not changed. The old database is kept beside the new one, under another name.
 
-    Stop the service first. FILE was made by `backup`, in this release or an older one; it is
-    verified and not changed. The old database is kept beside the new one, under another name.
-
-    Every session ends, and no id that was ever used is used again. Everything else is as it was at
-    the backup: change passwords, and disable and delete users, once more if that was done since.
+    Everyone is signed out. New IDs start much higher, so that none is ever used twice. All else is
+    as it was at the backup: change passwords, disable and delete users again if that was done
+    since.
     """
-    service = current_service()
+    database, actor = current_service().settings.database, operator_actor()
     ended: list[int] = []
-    timestamp = iso(service.now()).replace(":", "")
-    with _progress_bar("Restoring") as progress:
-        done = backup.restore(
-            file,
-            service.settings.database,
-            lambda db: ended.append(_end_sessions(db)),
-            now=service.now(),
-            timestamp=timestamp,
-            progress=progress,
-        )
-    if done.kept:
-        click.echo(f"Kept: {done.kept} is the old database")
-    click.echo(f"Restored: {done.path} ({done.users} users, sessions ended: {sum(ended)})")
+    done = backups.restore(
+        file, database, lambda db: ended.append(_end_sessions(db, actor)),
+        now=actor.now, at=iso(actor.now).replace(":", ""),
+    )  # fmt: skip
+    if done.replaced:
+        click.echo(f"Kept: {done.replaced} is the old database")
+    click.echo(f"Restored: {database} ({done.users} users, sessions ended: {sum(ended)})")
 
 
-def _end_sessions(db: Connection) -> int:
-    """End every session of a restored database; return how many were active."""
-    actor = operator_actor()
+def _end_sessions(db: Connection, actor: Actor) -> int:
+    """End all sessions, record the restore, and return how many were active."""
     ended = sessions.end_everyones(db, actor.now)
-    sessions.end_everyones(db, 0)  # a wrong clock, ahead, takes active sessions for expired
+    sessions.end_everyones(db, 0)  # also those that seem expired by a clock that is ahead
     audit.record(db, actor, Action.DATABASE_RESTORED, sessions_ended=ended)
     return ended
-
-
-@contextmanager
-def _progress_bar(label: str) -> Iterator[Progress]:
-    """Show a progress bar on a terminal."""
-    hidden = not (sys.stderr and sys.stderr.isatty())
-    with click.progressbar(length=1, label=label, file=sys.stderr, hidden=hidden) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos)
-
-        yield progress

@@ -9,7 +9,7 @@ from jwt_server.audit import Action
 from jwt_server.cli.base import Group, opened, operator_actor, print_rows
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.security import key_files
-from jwt_server.security.key_files import KeyFolder
+from jwt_server.security.key_files import KeyFile, KeyFolder
 from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
 
@@ -119,7 +119,7 @@ def _folder() -> KeyFolder:
     return keys
 
 
-def _state(file: key_files.KeyFile, signing: key_files.KeyFile) -> str:
+def _state(file: KeyFile, signing: KeyFile) -> str:
     if file == signing:
         return "signs"
     return "will sign" if file.activation > signing.activation else "verifies"

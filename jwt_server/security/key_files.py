@@ -107,7 +107,7 @@ class KeyFolder:
         except OSError as error:
             raise KeysUnavailable(
                 f"The key folder {self.path} can't be read: {error.strerror}."
-                " `keys rotate` creates it."
+                " If it is missing, run `keys rotate`."
             ) from error
 
     def _load_all(self, names: tuple[str, ...]) -> _Listing:
@@ -137,7 +137,11 @@ class KeyFolder:
         return KeyFile(path, int(match[1]), pair)
 
 
-def load_keys(settings: Settings) -> SharedSecrets | KeyFolder:
+KeySet = SharedSecrets | KeyFolder
+"""The keys of one algorithm; those of a folder may change at any time."""
+
+
+def load_keys(settings: Settings) -> KeySet:
     """Load the keys of access tokens.
 
     Raises ConfigurationError with a line for each key that can't be used.

@@ -16,8 +16,8 @@ from typing import Any, Final
 import jwt
 
 from jwt_server.errors import TokenExpired, TokenForged, TokenMalformed
-from jwt_server.security.key_files import KeyFolder
-from jwt_server.security.keys import ALGORITHMS, Key, SharedSecrets
+from jwt_server.security.key_files import KeySet
+from jwt_server.security.keys import ALGORITHMS, Key
 from jwt_server.security.primitives import base64url_decode, load_json, parse_id
 from jwt_server.security.refresh_tokens import SESSION_ID_PATTERN
 
@@ -35,9 +35,6 @@ CLAIMS: Final[Mapping[str, type]] = {
 }  # fmt: skip
 
 _jws = jwt.PyJWS(algorithms=ALGORITHMS)
-
-KeySet = SharedSecrets | KeyFolder
-"""The keys of one algorithm; those of a folder may change at any time."""
 
 
 @dataclass(frozen=True)

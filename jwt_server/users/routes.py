@@ -23,8 +23,8 @@ from jwt_server.auth.sign_in import MAX_VERIFICATIONS
 from jwt_server.auth.token_responses import (
     TokenSchema,
     current_device,
-    refreshable_lifetime,
     require_signing_key,
+    session_lifetime,
     token_object,
 )
 from jwt_server.database import Connection, Row
@@ -209,9 +209,8 @@ def change_password(caller: CurrentUser, body: dict[str, str]) -> dict[str, Any]
             if current := users.replace_hash(db, user, new_hash):
                 ended = sessions.end_all(db, caller.id, actor.now)
                 audit.record(db, actor, Action.PASSWORD_CHANGED, caller.id, sessions_ended=ended)
-                session = sessions.open_session(
-                    db, current, refreshable_lifetime(), current_device(), actor.now
-                )
+                lifetime, device = session_lifetime(refreshable=True), current_device()
+                session = sessions.open_session(db, current, lifetime, device, actor.now)
                 return token_object(session) | {"sessions_ended": ended}
     raise WrongPassword
 

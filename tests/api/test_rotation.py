@@ -22,7 +22,7 @@ from jwt_server.errors import (
     TokenForged,
 )
 from jwt_server.security import key_files
-from jwt_server.security.key_files import KeyFolder
+from jwt_server.security.key_files import KeyFolder, KeySet
 from jwt_server.security.keys import ALGORITHMS, SharedSecrets
 from jwt_server.security.refresh_tokens import (
     ParsedRefreshToken,
@@ -30,7 +30,7 @@ from jwt_server.security.refresh_tokens import (
     new_session_id,
     parse,
 )
-from jwt_server.security.tokens import AccessTokens, KeySet, TokenSubject
+from jwt_server.security.tokens import AccessTokens, TokenSubject
 from jwt_server.users import users
 from tests.helpers.auth import run_at_once
 

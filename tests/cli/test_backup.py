@@ -182,7 +182,7 @@ def test_backup_of_an_unusable_database_is_refused(
 
     code, output = run("backup", tmp_path / "x.db")
 
-    why = {"missing": "No database at", "older": "has schema version 1", "damaged": "is damaged"}
+    why = {"missing": "No database at", "older": "has schema version 1", "damaged": "is malformed"}
     assert code == 1
     assert why[kind] in output
     assert ".tmp-" not in output
@@ -204,7 +204,7 @@ def test_backup_on_a_full_disk_leaves_no_file(run: Commands, path: Path, tmp_pat
         "from jwt_server.backup import take;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536));"
-        "take(Path(sys.argv[1]), Path(sys.argv[2]), print)"
+        "take(Path(sys.argv[1]), Path(sys.argv[2]))"
     )
 
     done = process(script, path, folder / "x.db").communicate(timeout=60)
@@ -423,15 +423,17 @@ def test_restore_by_root_keeps_the_owner(run: Commands, path: Path, file: Path) 
 def test_restore_reuses_no_id_of_the_backup_or_the_old_database(
     run: Commands, path: Path, file: Path, clock: Clock
 ) -> None:
-    before = seqs(file)
-    make(path, "UPDATE sqlite_sequence SET seq = 999999999 WHERE name = 'pets'")
-    clock.advance(DAY)
+    make(path, "UPDATE sqlite_sequence SET seq = 9999999999999 WHERE name = 'pets'")
 
     run("restore", file)
 
-    advanced = {name: seq + DAY * 1000 for name, seq in before.items()}
-    advanced["audit"] += 1  # the row of the restore
-    assert seqs(path) == advanced | {"pets": 999999999}
+    first = int(clock()) * 1000
+    assert seqs(path) == {
+        "users": first,
+        "pets": 9999999999999 + 1_000_000,
+        "sessions": first,
+        "audit": first + 1,  # the row of the restore
+    }
 
 
 @pytest.mark.parametrize("kind", ["missing", "garbage", "empty", "a page"])
@@ -448,25 +450,23 @@ def test_restore_over_a_lost_database_advances_the_ids(
         path.write_bytes(b"")
     else:
         path.unlink()
-    before = seqs(file)
 
     code, _ = run("restore", file)
 
     assert code == 0
-    assert seqs(path)["users"] == before["users"] + DAY * 1000
+    assert seqs(path)["users"] == int(clock()) * 1000
     assert is_whole(path)
 
 
 def test_second_restore_of_a_backup_reuses_no_id_of_the_first(
     run: Commands, path: Path, file: Path, clock: Clock
 ) -> None:
-    clock.advance(DAY)
     path.unlink()
     run("restore", file)
     add(path, *(f"user-{number}" for number in range(100)))
     handed_out = seqs(path)["users"]
     path.unlink()
-    clock.advance(60)
+    clock.advance(1)
 
     run("restore", file)
 
@@ -474,12 +474,13 @@ def test_second_restore_of_a_backup_reuses_no_id_of_the_first(
 
 
 def test_ids_advance_by_a_million_at_least_and_at_most_to_the_highest_id(
-    run: Commands, path: Path, file: Path
+    run: Commands, path: Path, file: Path, clock: Clock
 ) -> None:
     make(path, "UPDATE sqlite_sequence SET seq = 999999999999999990 WHERE name = 'pets'")
     file.unlink()
     run("backup", file)
     path.unlink()
+    clock.advance(-int(clock()))  # a clock that starts at 1970
 
     run("restore", file)
 
@@ -489,6 +490,22 @@ def test_ids_advance_by_a_million_at_least_and_at_most_to_the_highest_id(
         "sessions": 1_000_001,
         "audit": 1_000_002,
     }
+
+
+def test_restore_works_without_hard_links_and_removes_a_second_name(
+    run: Commands, path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.with_name("test.db.replaced-2000-01-01T000000Z").hardlink_to(path)  # by a killed restore
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+
+    assert run("restore", file)[0] == 0
+    assert run("backup", file.with_name("second.db"))[0] == 0
+    assert is_whole(path)
+    assert listed(path.parent) == ["backups", "test.db", "test.db.replaced-2023-11-14T221320Z"]
 
 
 @pytest.mark.parametrize("there", [True, False])

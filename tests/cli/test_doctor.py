@@ -15,6 +15,7 @@ from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from flask import Flask
@@ -35,6 +36,9 @@ SECRET_KEYS = (secrets.token_urlsafe(48).encode(),)
 JWT_SECRETS = (secrets.token_urlsafe(48).encode(),)
 GOOD: dict[str, Any] = {"secret_keys": SECRET_KEYS, "jwt_secrets": JWT_SECRETS, "salt_rounds": 10}
 PUBLIC = {"host": "0.0.0.0", "cors_origins": ("https://app.example.com",)}
+
+
+IS_CLOCK_SYNCHRONIZED = doctor.is_clock_synchronized
 
 
 @dataclass
@@ -234,11 +238,12 @@ def test_files_that_others_can_read(
 ) -> None:
     for folder in ("instance", "keys"):
         (tmp_path / folder).mkdir(mode=0o700)
-    elsewhere = tmp_path / "elsewhere"
-    monkeypatch.setenv("JWT_SECRET_FILE", str(elsewhere))
+    secret, previous = tmp_path / "secret", tmp_path / "previous"
+    monkeypatch.setenv("JWT_SECRET_FILE", str(secret))
+    monkeypatch.setenv("SECRET_KEY_PREVIOUS_FILE", str(previous))
     keys = tmp_path / "keys"
     files = [
-        tmp_path / "instance" / "secret_key", elsewhere, tmp_path / ".env", keys / "1-x.pem",
+        tmp_path / "instance" / "secret_key", secret, previous, tmp_path / ".env", keys / "1-x.pem",
         healthy, healthy.with_name("test.db.replaced-2026"),
     ]  # fmt: skip
     for path in files:
@@ -270,14 +275,15 @@ def test_folders_that_others_can_write_to(healthy: Path, examine: Examine, tmp_p
     assert f"chmod 700 {folder}" in report.text
 
 
-def test_files_that_can_not_be_checked(healthy: Path, examine: Examine, tmp_path: Path) -> None:
-    looped = tmp_path / "keys"
-    looped.symlink_to(looped)
+def test_a_check_that_is_not_permitted_is_a_warning(
+    healthy: Path, examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", Mock(side_effect=PermissionError("Not permitted")))
 
-    report = examine(jwt_keys_dir=looped)
+    report = examine()
 
-    assert report.exit_code == 0
-    assert set(report.problems) <= {"files"}
+    assert (report.problems, report.exit_code) == ({"disk": {"WARNING"}}, 0)
+    assert "Not permitted" in report.text
 
 
 @pytest.mark.parametrize(
@@ -324,6 +330,10 @@ def test_a_clock_that_was_set_back(healthy: Path, examine: Examine, clock: Clock
 
     assert (report.problems, report.exit_code) == ({"audit log": {"UNSAFE"}}, 1)
     assert "60 s behind" in report.text
+
+
+def test_the_kernel_can_be_asked_for_the_clock() -> None:
+    assert IS_CLOCK_SYNCHRONIZED() in {True, False}
 
 
 def test_a_clock_that_is_not_synchronized(

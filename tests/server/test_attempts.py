@@ -20,6 +20,8 @@ pytestmark = pytest.mark.slow
 THREADS = 50
 
 LIMITS = {"THROTTLE_PAIR": "5", "THROTTLE_ACCOUNT": "100", "THROTTLE_ADDRESS": "100"}
+PATIENT = {"HASH_QUEUE": "100", "HASH_WAIT": "60"}
+"""No attempt is refused by the hash queue, however slow the machine is."""
 
 
 def guess(server: Server, username: str = "travis", **headers: str) -> Response:
@@ -50,7 +52,7 @@ def spellings() -> Callable[[], str]:
 @pytest.mark.parametrize("name", ["travis", "nobody"])
 def test_concurrent_attempts_do_not_exceed_the_limit(tmp_path: Path, name: str) -> None:
     """CVE-2024-4629, Keycloak: more attempts pass at the same time than the limit allows."""
-    with running(tmp_path, BASE_ENVIRONMENT | LIMITS) as server:
+    with running(tmp_path, BASE_ENVIRONMENT | LIMITS | PATIENT) as server:
         begun = time.monotonic()
         responses = run_at_once(
             lambda: guess(server, name, **{"X-Forwarded-For": f"192.0.2.{time.time_ns() % 250}"}),
@@ -67,14 +69,15 @@ def test_concurrent_attempts_do_not_exceed_the_limit(tmp_path: Path, name: str) 
         assert again[-1] == 429
         hashed += again.count(401)
 
-    time.sleep((1 << (hashed - 5)) + 1)
-    with started(tmp_path, BASE_ENVIRONMENT | LIMITS) as server:
-        assert [guess(server, name).status for _ in range(2)] == [401, 429]
+    with closing(sqlite3.connect(tmp_path / "server.db")) as driver, driver:
+        driver.execute("UPDATE throttle SET blocked_until = 0")  # the lockout ends
+    with started(tmp_path, BASE_ENVIRONMENT | LIMITS | PATIENT) as server:
+        assert guess(server, name).status == 401
         assert counts(tmp_path)["pair"] == hashed + 1
 
 
 def test_concurrent_attempts_are_all_counted(tmp_path: Path) -> None:
-    limits = {"THROTTLE_PAIR": "1000", "HASH_QUEUE": "100"}
+    limits = PATIENT | {"THROTTLE_PAIR": "1000"}
     with running(tmp_path, BASE_ENVIRONMENT | LIMITS | limits) as server:
         name = spellings()
         responses = run_at_once(lambda: guess(server, name()), THREADS)

@@ -39,18 +39,18 @@ LONGEST_TTL = 12 * 60 * 60
 USER_OF = (ROOT / "docs" / "clients.md").read_text().split("```python\n")[1].split("```")[0]
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> KeyFolder:
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyFolder:
     """A folder with a key that has been signing since 1970."""
-    folder = KeyFolder(tmp_path / "keys", "EdDSA")
+    folder = KeyFolder(tmp_path_factory.mktemp("rotation") / "keys", "EdDSA")
     key_files.rotate(folder, now=0, lead=0)
     return folder
 
 
-@pytest.fixture
-def server(tmp_path: Path, keys: KeyFolder) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def server(keys: KeyFolder) -> Iterator[Server]:
     settings = BASE_ENVIRONMENT | {"JWT_ALGORITHM": "EdDSA", "JWT_KEYS_DIR": str(keys.path)}
-    with running(tmp_path, settings | {"WORKERS": "2"}) as server:
+    with running(keys.path.parent, settings | {"WORKERS": "2"}) as server:
         yield server
 
 
@@ -159,7 +159,7 @@ def test_keys_rotate_without_a_failed_request(server: Server, keys: KeyFolder) -
 
 
 def test_the_documented_verifier_checks_signature_and_audience(
-    server: Server, keys: KeyFolder
+    server: Server, keys: KeyFolder, tmp_path: Path
 ) -> None:
     user_of = verifier(server)
     subject, now = TokenSubject(1, "s" * 22), int(time.time())
@@ -168,7 +168,7 @@ def test_the_documented_verifier_checks_signature_and_audience(
         tokens = AccessTokens(signed_with, "jwt-server", audience)
         return tokens.issue(subject, admin=False, now=now, ttl=60)
 
-    other_keys = KeyFolder(keys.path.with_name("other"), "EdDSA")
+    other_keys = KeyFolder(tmp_path / "other", "EdDSA")
     key_files.rotate(other_keys, now=0, lead=0)
 
     assert user_of(sign_in(server).text) == 1
@@ -185,4 +185,4 @@ def test_gunicorn_does_not_start_without_a_usable_key(tmp_path: Path) -> None:
 
     [line] = failed_start(tmp_path, settings)
 
-    assert "`keys rotate` creates it." in line
+    assert "run `keys rotate`" in line

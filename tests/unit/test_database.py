@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 import threading
@@ -197,13 +198,20 @@ def test_failed_connection_is_not_used_again(database: Database) -> None:
         db.driver.close()
     with database.connection() as other:
         assert other is not db
-        with pytest.raises(DatabaseUnavailable), other.transaction():
-            other.driver.execute("PRAGMA query_only = ON")
-            add_user(other, "refused")
 
-    with database.connection() as third, third.transaction():
-        assert third is not other
-        add_user(third, "accepted")
+
+def test_connection_opened_without_write_permission_is_not_used_again(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.close()
+    monkeypatch.setattr(os, "access", lambda *_arguments: False)
+    with database.connection() as db:
+        pass
+    monkeypatch.undo()
+    with database.connection() as other:
+        assert other is not db
+    with database.connection() as third:
+        assert third is other
 
 
 def test_writers_of_a_process_wait_for_each_other_and_are_all_served(database: Database) -> None:
