@@ -392,12 +392,13 @@ def test_a_host_that_is_no_host_is_a_400(send: Send) -> None:
 
 
 def test_an_error_outside_of_any_route_still_has_every_header(
-    app: Flask, caplog: pytest.LogCaptureFixture
+    app: Flask, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken() -> None:
         raise RuntimeError("the cause")
 
-    app.before_request_funcs.setdefault(None, []).insert(0, broken)
+    hooks = app.before_request_funcs.get(None, [])
+    monkeypatch.setitem(app.before_request_funcs, None, [broken, *hooks])
     answer = app.test_client().get("/healthz", headers={"Origin": "null"})
 
     assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (500, "*")
