@@ -18,7 +18,7 @@ from jwt_server.database import Connection, Row
 log = logging.getLogger("jwt_server.audit")
 
 PRUNE_BATCH: Final = 20
-"""Expired rows that each sign-in deletes, so that the table stays bounded."""
+"""Rows past their time that a sign-in deletes of each table, so that none grows for ever."""
 
 LOG_FORMAT: Final = "audit: %(action)s user=%(user_id)s actor=%(actor_id)s from=%(address)s%(more)s"
 
@@ -128,5 +128,4 @@ def anonymize_user(db: Connection, user_id: int) -> None:
 def prune(db: Connection, before: int, limit: int = PRUNE_BATCH) -> int:
     """Delete up to `limit` rows older than `before`, oldest first; return how many."""
     with db.transaction():
-        deleted: int = db.queries.audit.prune(before=before, limit=limit)
-    return deleted
+        return int(db.queries.audit.prune(before=before, limit=limit))

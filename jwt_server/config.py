@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cache
 from io import StringIO
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -144,7 +143,7 @@ class Settings:
     jwt_keys_dir: Path = _setting(DEFAULT_KEYS, _folder)  # noqa: RUF009 - declares a field
     jwks_max_age: int = _seconds(10 * 60)
     jwt_issuer: str = _setting("jwt-server", ISSUER)
-    jwt_audience: str = _setting("jwt-server", ISSUER, derive=itemgetter("jwt_issuer"))
+    jwt_audience: str = _setting("jwt-server", ISSUER, derive=lambda values: values["jwt_issuer"])
     access_token_ttl: int = _seconds(15 * 60)
     text_token_ttl: int = _seconds(12 * 60 * 60)
     refresh_token_idle_ttl: int = _seconds(7 * 24 * 60 * 60)

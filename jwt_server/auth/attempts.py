@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from jwt_server import audit
-from jwt_server.audit import Action, Actor
+from jwt_server.audit import PRUNE_BATCH, Action, Actor
 from jwt_server.database import Connection, Database, Row
 from jwt_server.errors import HashingBusy, TooManyAttempts
 from jwt_server.security import rate_limits
@@ -22,9 +22,6 @@ from jwt_server.security.rate_limits import Attempt, RateLimit, RateLimits
 
 KNOWN_SECONDS: Final = 30 * rate_limits.DAY
 """How long after a sign-in its address is known as the user's."""
-
-PRUNE_BATCH: Final = 20
-"""Expired rows that each attempt deletes, so that the tables stay bounded."""
 
 
 @dataclass
@@ -103,15 +100,13 @@ def unlock(db: Connection, limits: RateLimits, user_id: int, username_key: str) 
 def prune(db: Connection, now: int, limit: int = PRUNE_BATCH) -> int:
     """Delete up to `limit` counts whose window has ended; return how many."""
     with db.transaction():
-        deleted: int = db.queries.auth.prune_counts(now=now, limit=limit)
-    return deleted
+        return int(db.queries.auth.prune_counts(now=now, limit=limit))
 
 
 def prune_addresses(db: Connection, now: int, limit: int = PRUNE_BATCH) -> int:
     """Delete up to `limit` addresses that are no longer known; return how many."""
     with db.transaction():
-        deleted: int = db.queries.auth.prune_addresses(before=now - KNOWN_SECONDS, limit=limit)
-    return deleted
+        return int(db.queries.auth.prune_addresses(before=now - KNOWN_SECONDS, limit=limit))
 
 
 def _require_unblocked(db: Connection, attempt: Attempt, now: int) -> None:

@@ -16,9 +16,8 @@ from jwt_server.auth.token_responses import (
     TokenSchema,
     current_device,
     issue_access_token,
-    refreshable_lifetime,
     require_signing_key,
-    text_lifetime,
+    session_lifetime,
     token_object,
 )
 from jwt_server.errors import (
@@ -123,7 +122,7 @@ def issue_token(credentials: dict[str, str]) -> Response:
         service.hasher,
         service.rate_limits,
         **credentials,
-        lifetime=refreshable_lifetime() if as_json else text_lifetime(),
+        lifetime=session_lifetime(refreshable=as_json),
         device=current_device(),
         now=service.now(),
         audit_cutoff=audit_cutoff(),
@@ -167,7 +166,7 @@ def refresh(body: dict[str, str]) -> dict[str, Any]:
 @accepts(LogoutSchema)
 @accepts_query(ScopeSchema)
 @returns(204)
-def logout(caller: CurrentUser | None, body: dict[str, str], scope: dict[str, str]) -> Response:
+def logout(caller: CurrentUser | None, body: dict[str, str], scope: dict[str, str]) -> None:
     """Sign out of this session, of the user's others, or of all; never asks for a password.
 
     A refresh token in place of an access token ends its own session.
@@ -183,4 +182,3 @@ def logout(caller: CurrentUser | None, body: dict[str, str], scope: dict[str, st
     else:
         spared = caller.session_id if scope["scope"] == "others" else ""
         sessions.sign_out_all(db, caller.id, actor=actor, spared=spared)
-    return current_app.response_class(status=204)

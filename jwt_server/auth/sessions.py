@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Final
 
 from jwt_server import audit
-from jwt_server.audit import Action, Actor
+from jwt_server.audit import PRUNE_BATCH, Action, Actor
 from jwt_server.auth import attempts
 from jwt_server.database import Connection, Row
 from jwt_server.errors import (
@@ -30,9 +30,6 @@ MAX_SESSIONS_PER_USER: Final = 50
 
 RETENTION_SECONDS: Final = 24 * 60 * 60
 """How long an ended or expired session can be told from one that never existed."""
-
-PRUNE_BATCH: Final = 20
-"""Sessions past their retention that each sign-in deletes, so that the table stays bounded."""
 
 
 @dataclass(frozen=True)
@@ -164,15 +161,13 @@ def end_by_token(db: Connection, tokens: RefreshTokens, token: str, *, actor: Ac
 def end_all(db: Connection, user_id: int, now: int, spared: str = "") -> int:
     """End a user's active sessions but one; return how many."""
     with db.transaction():
-        ended: int = db.queries.auth.end_of_user(user_id=user_id, spared=spared, now=now)
-    return ended
+        return int(db.queries.auth.end_of_user(user_id=user_id, spared=spared, now=now))
 
 
 def end_everyones(db: Connection, now: int) -> int:
     """End all active sessions of all users; return how many."""
     with db.transaction():
-        ended: int = db.queries.auth.end_everyones(now=now)
-    return ended
+        return int(db.queries.auth.end_everyones(now=now))
 
 
 def sign_out_all(db: Connection, user_id: int | None, *, actor: Actor, spared: str = "") -> int:
@@ -190,5 +185,4 @@ def sign_out_all(db: Connection, user_id: int | None, *, actor: Actor, spared: s
 def prune(db: Connection, now: int, limit: int = PRUNE_BATCH) -> int:
     """Delete up to `limit` sessions past their retention; return how many."""
     with db.transaction():
-        deleted: int = db.queries.auth.prune_sessions(before=now - RETENTION_SECONDS, limit=limit)
-    return deleted
+        return int(db.queries.auth.prune_sessions(before=now - RETENTION_SECONDS, limit=limit))

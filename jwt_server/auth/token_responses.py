@@ -59,18 +59,13 @@ def issue_access_token(session: Row, ttl: int) -> tuple[str, int]:
     return service.tokens.issue(subject, admin=bool(session["admin"]), now=now, ttl=ttl), ttl
 
 
-def refreshable_lifetime() -> SessionLifetime:
-    """Return the lifetime of a session with a refresh token."""
+def session_lifetime(*, refreshable: bool) -> SessionLifetime:
+    """Return the lifetime of a session with refresh tokens, or with a single access token."""
     settings = current_service().settings
-    return SessionLifetime(
-        settings.refresh_token_idle_ttl, settings.refresh_token_ttl, refreshable=True
-    )
-
-
-def text_lifetime() -> SessionLifetime:
-    """Return the lifetime of a session that ends with its only token."""
-    ttl = current_service().settings.text_token_ttl
-    return SessionLifetime(ttl, ttl, refreshable=False)
+    idle, absolute = settings.refresh_token_idle_ttl, settings.refresh_token_ttl
+    if not refreshable:
+        idle = absolute = settings.text_token_ttl
+    return SessionLifetime(idle, absolute, refreshable)
 
 
 def current_device() -> Device:

@@ -107,7 +107,7 @@ class KeyFolder:
         except OSError as error:
             raise KeysUnavailable(
                 f"The key folder {self.path} can't be read: {error.strerror}."
-                " `keys rotate` creates it."
+                " If it is missing, run `keys rotate`."
             ) from error
 
     def _load_all(self, names: tuple[str, ...]) -> _Listing:

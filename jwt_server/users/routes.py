@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import Any
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response
 from marshmallow import Schema, fields, validate
 
 from jwt_server import audit
@@ -23,8 +23,8 @@ from jwt_server.auth.sign_in import MAX_VERIFICATIONS
 from jwt_server.auth.token_responses import (
     TokenSchema,
     current_device,
-    refreshable_lifetime,
     require_signing_key,
+    session_lifetime,
     token_object,
 )
 from jwt_server.database import Connection, Row
@@ -171,14 +171,13 @@ def rename_account(caller: CurrentUser, body: dict[str, str]) -> Row:
 @raises(WrongPassword, LastAdmin, HashingBusy, TooManyAttempts)
 @accepts(DeletionSchema)
 @returns(204)
-def delete_account(caller: CurrentUser, body: dict[str, str]) -> Response:
+def delete_account(caller: CurrentUser, body: dict[str, str]) -> None:
     """Delete the account for ever, with its pets and sessions; the last admin can't."""
     require_password(caller, body["password"])
     db = get_db()
     with db.transaction():
         require_still_signed_in(db, caller)
         users.remove(db, caller.id, actor=current_actor(caller.id))
-    return current_app.response_class(status=204)
 
 
 @bp.route("/me/export")
@@ -209,9 +208,8 @@ def change_password(caller: CurrentUser, body: dict[str, str]) -> dict[str, Any]
             if current := users.replace_hash(db, user, new_hash):
                 ended = sessions.end_all(db, caller.id, actor.now)
                 audit.record(db, actor, Action.PASSWORD_CHANGED, caller.id, sessions_ended=ended)
-                session = sessions.open_session(
-                    db, current, refreshable_lifetime(), current_device(), actor.now
-                )
+                lifetime, device = session_lifetime(refreshable=True), current_device()
+                session = sessions.open_session(db, current, lifetime, device, actor.now)
                 return token_object(session) | {"sessions_ended": ended}
     raise WrongPassword
 

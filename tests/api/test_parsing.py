@@ -1,4 +1,4 @@
-"""What clients send: each bad body gets its clear 4xx, at `POST /auth` and everywhere else."""
+"""Request bodies: each invalid one gets its 4xx, at `POST /auth` and elsewhere."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("path", ["/auth", "/pets"])
 @pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
-def test_json_that_cannot_be_read_is_400(send: Send, path: str, body: bytes) -> None:
-    answer = send("POST", path, data=body, content_type=JSON, headers=bearer(token()))
+def test_invalid_json_returns_400(send: Send, path: str, body: bytes) -> None:
+    response = send("POST", path, data=body, content_type=JSON, headers=bearer(token()))
 
-    assert answer.status == 400
-    assert "python" not in answer.text.lower()
-    assert "travis" not in answer.text
+    assert response.status == 400
+    assert "python" not in response.text.lower()
+    assert "travis" not in response.text
 
 
 @pytest.mark.parametrize("path", ["/auth", "/pets"])
 @pytest.mark.parametrize("body", [b"username=%ff&password=x&name=x", b"username=\xff&password=x"])
-def test_a_form_that_is_not_utf8_is_400(send: Send, path: str, body: bytes) -> None:
-    answer = send("POST", path, data=body, content_type=FORM, headers=bearer(token()))
+def test_form_not_in_utf8_returns_400(send: Send, path: str, body: bytes) -> None:
+    response = send("POST", path, data=body, content_type=FORM, headers=bearer(token()))
 
-    assert (answer.status, answer.text) == (400, "The form is not UTF-8.")
+    assert (response.status, response.text) == (400, "The form is not UTF-8.")
 
 
 BAD_USERNAMES = {
@@ -74,42 +74,42 @@ BAD_USERNAMES = {
 
 
 @pytest.mark.parametrize("username", BAD_USERNAMES.values(), ids=BAD_USERNAMES)
-def test_a_bad_username_is_422_and_named(send: Send, username: object) -> None:
-    answer = send("POST", "/auth", data=credentials(username=username), content_type=JSON)
+def test_invalid_username_returns_422(send: Send, username: object) -> None:
+    response = send("POST", "/auth", data=credentials(username=username), content_type=JSON)
 
-    assert answer.status == 422
-    assert answer.text.startswith("username: ")
-    assert "password" not in answer.text
+    assert response.status == 422
+    assert response.text.startswith("username: ")
+    assert "password" not in response.text
 
 
-def test_a_number_beyond_all_bounds_is_422(send: Send) -> None:
-    answer = send("POST", "/auth", data=b'{"username":1e400,"password":"x"}', content_type=JSON)
+def test_infinite_number_returns_422(send: Send) -> None:
+    response = send("POST", "/auth", data=b'{"username":1e400,"password":"x"}', content_type=JSON)
 
-    assert (answer.status, answer.text) == (422, "username: Not a valid string.")
+    assert (response.status, response.text) == (422, "username: Not a valid string.")
 
 
 @pytest.mark.parametrize("password", [["x"], {"x": 1}, 1, True, "\ud800", "\0", "x" * 257])
-def test_a_bad_password_is_422_named_and_not_repeated(send: Send, password: object) -> None:
-    answer = send("POST", "/auth", data=credentials(password=password), content_type=JSON)
+def test_invalid_password_returns_422_without_echo(send: Send, password: object) -> None:
+    response = send("POST", "/auth", data=credentials(password=password), content_type=JSON)
 
-    assert answer.status == 422
-    assert answer.text.startswith("password: ")
-    assert "xx" not in answer.text
+    assert response.status == 422
+    assert response.text.startswith("password: ")
+    assert "xx" not in response.text
 
 
-def test_a_long_username_is_refused_before_it_is_normalized(client: FlaskClient) -> None:
-    """That takes quadratic time in combining marks: seconds of CPU for these."""
+def test_long_username_is_refused_before_normalization(client: FlaskClient) -> None:
+    """Normalization takes quadratic time in combining marks: seconds of CPU for these."""
     marks = "a" + "\u0301" * 16_000 + "\u0316" * 16_000
     body = json.dumps({"username": marks, "password": "x"}, ensure_ascii=False).encode()
     before = time.thread_time()
 
-    answer = client.post("/auth", data=body, content_type=JSON)
+    response = client.post("/auth", data=body, content_type=JSON)
 
-    assert (answer.status_code, answer.text) == (422, "username: Longer than 64 characters.")
+    assert (response.status_code, response.text) == (422, "username: Longer than 64 characters.")
     assert time.thread_time() - before < 0.2
 
 
-def test_the_longest_credentials_are_taken(send: Send) -> None:
+def test_longest_credentials_are_accepted(send: Send) -> None:
     longest = credentials(username="\u0065\u0301" * 64, password="x" * 256)
 
     assert send("POST", "/auth", data=longest, content_type=JSON).status == 401
@@ -124,39 +124,40 @@ def test_the_longest_credentials_are_taken(send: Send) -> None:
         (b"username=a&password=x&other=1&other=2", "other"),
     ],
 )
-def test_a_bad_form_field_is_422_and_named(send: Send, body: bytes, named: str) -> None:
-    answer = send("POST", "/auth", data=body, content_type=FORM)
+def test_invalid_form_field_returns_422(send: Send, body: bytes, named: str) -> None:
+    response = send("POST", "/auth", data=body, content_type=FORM)
 
-    assert answer.status == 422
-    assert answer.text.startswith(f"{named}: ")
+    assert response.status == 422
+    assert response.text.startswith(f"{named}: ")
 
 
-def test_other_fields_at_auth_are_passed_over(send: Send) -> None:
-    answer = send("POST", "/auth", data=credentials(remember=True, x=["y"]), content_type=JSON)
+def test_auth_ignores_unknown_fields(send: Send) -> None:
+    response = send("POST", "/auth", data=credentials(remember=True, x=["y"]), content_type=JSON)
 
-    assert answer.status == 200
+    assert response.status == 200
 
 
 @pytest.mark.parametrize("path", ["/auth", "/pets"])
 @pytest.mark.parametrize("content_type", [FORM, JSON, "text/plain", "multipart/form-data", None])
-def test_a_body_over_64_kib_is_413_whatever_it_is(
-    send: Send, path: str, content_type: str | None
-) -> None:
+def test_body_over_64_kib_returns_413(send: Send, path: str, content_type: str | None) -> None:
     for body in (b"x" * (LIMIT + 1), b"[" * 100_000, b'{"username":"' + b"x" * 10**6 + b'"}'):
-        answer = send("POST", path, data=body, content_type=content_type, headers=bearer(token()))
-        assert (answer.status, answer.text) == (413, "The body is too large: 64 KiB is the limit.")
+        response = send("POST", path, data=body, content_type=content_type, headers=bearer(token()))
+        assert (response.status, response.text) == (
+            413,
+            "The body is too large: 64 KiB is the limit.",
+        )
 
 
-def test_a_body_of_64_kib_is_read(send: Send) -> None:
+def test_body_of_64_kib_is_parsed(send: Send) -> None:
     body = b"username=" + b"x" * (LIMIT - len(b"username="))
 
     assert send("POST", "/auth", data=body, content_type=FORM).text == "Password required."
 
 
-def test_a_stranger_learns_nothing_about_the_body(send: Send) -> None:
-    answer = send("POST", "/pets", data=b"x" * (LIMIT + 1), content_type="text/plain")
+def test_token_is_checked_before_the_body(send: Send) -> None:
+    response = send("POST", "/pets", data=b"x" * (LIMIT + 1), content_type="text/plain")
 
-    assert (answer.status, answer.text) == (401, "No token.")
+    assert (response.status, response.text) == (401, "No token.")
 
 
 @pytest.mark.parametrize(
@@ -169,11 +170,11 @@ def test_a_stranger_learns_nothing_about_the_body(send: Send) -> None:
         (b"", "text/plain"),
     ],
 )
-def test_another_content_type_is_415(send: Send, body: bytes, content_type: str | None) -> None:
-    answer = send("POST", "/pets", data=body, content_type=content_type, headers=bearer(token()))
+def test_other_content_type_returns_415(send: Send, body: bytes, content_type: str | None) -> None:
+    response = send("POST", "/pets", data=body, content_type=content_type, headers=bearer(token()))
 
-    assert answer.status == 415
-    assert "application/json" in answer.text
+    assert response.status == 415
+    assert "application/json" in response.text
 
 
 @pytest.mark.parametrize(
@@ -196,26 +197,26 @@ def test_another_content_type_is_415(send: Send, body: bytes, content_type: str 
         (b"name=x&species=" + b"x" * 101, FORM, "species: Send at most 100 characters."),
     ],
 )
-def test_bad_fields_are_422_and_named(
+def test_invalid_fields_return_422_with_names(
     send: Send, body: bytes, content_type: str | None, text: str
 ) -> None:
-    answer = send("POST", "/pets", data=body, content_type=content_type, headers=bearer(token()))
+    response = send("POST", "/pets", data=body, content_type=content_type, headers=bearer(token()))
 
-    assert (answer.status, answer.text) == (422, text)
+    assert (response.status, response.text) == (422, text)
 
 
-def test_a_long_field_name_is_not_echoed_whole(send: Send) -> None:
+def test_long_field_name_is_shortened_in_error(send: Send) -> None:
     body = json.dumps({"name": "x", "y" * 1000: 1}).encode()
 
-    answer = send("POST", "/pets", data=body, content_type=JSON, headers=bearer(token()))
+    response = send("POST", "/pets", data=body, content_type=JSON, headers=bearer(token()))
 
-    assert answer.status == 422
-    assert len(answer.body) < 120
+    assert response.status == 422
+    assert len(response.body) < 120
 
 
 @hypothesis_settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    max_examples=examples(200),
+    max_examples=examples(60),
     deadline=None,
 )
 @given(
@@ -230,10 +231,10 @@ def test_a_long_field_name_is_not_echoed_whole(send: Send) -> None:
     content_type=st.sampled_from([JSON, FORM, "text/plain", ""]),
     path=st.sampled_from(["/auth", "/pets"]),
 )
-def test_no_body_at_all_makes_a_5xx(
+def test_no_body_causes_5xx(
     client: FlaskClient, travis: dict[str, str], path: str, body: bytes, content_type: str
 ) -> None:
-    answer = client.post(path, data=body, content_type=content_type, headers=travis)
+    response = client.post(path, data=body, content_type=content_type, headers=travis)
 
-    assert answer.status_code in {201, 400, 401, 415, 422}
-    assert answer.status_code == 201 or answer.text.isprintable()
+    assert response.status_code in {201, 400, 401, 415, 422}
+    assert response.status_code == 201 or response.text.isprintable()

@@ -1,4 +1,4 @@
-"""What holds for every answer: negotiation of errors, headers, CORS, request ids, log lines."""
+"""What holds for every response: content negotiation, headers, CORS, request IDs, access log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.helpers.http import Send, send_to_app
 PUBLIC = {
     "auth.issue_token", "auth.refresh", "pages.alive", "pages.ready", "pages.show_asset",
     "pages.show_description", "pages.show_docs", "verify.show_keys",
-}  # fmt: skip # and me.sign_up, where it is open
+}  # fmt: skip # and me.sign_up if sign-up is open
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,7 @@ PUBLIC = {
         ("text/*;q=0.3, application/problem+json;q=0.4", True),
     ],
 )
-def test_errors_are_text_unless_json_is_preferred(
-    send: Send, accept: str | None, is_json: bool
-) -> None:
+def test_error_content_type_follows_accept(send: Send, accept: str | None, is_json: bool) -> None:
     headers = {} if accept is None else {"Accept": accept}
 
     refused = send("GET", "/my-pets", headers=headers)
@@ -81,10 +79,10 @@ def test_errors_are_text_unless_json_is_preferred(
     assert refused.headers["Vary"] == signed_in.headers["Vary"] == "Accept"
 
 
-def test_a_problem_has_all_its_members(client: FlaskClient) -> None:
-    answer = client.get("/my-pets", headers={"Accept": "application/json"})
+def test_problem_details_have_all_members(client: FlaskClient) -> None:
+    response = client.get("/my-pets", headers={"Accept": "application/json"})
 
-    assert answer.get_json() == {
+    assert response.get_json() == {
         "type": "about:blank",
         "title": "Forbidden",
         "status": 403,
@@ -93,12 +91,12 @@ def test_a_problem_has_all_its_members(client: FlaskClient) -> None:
     }
 
 
-def test_a_problem_names_the_fields(client: FlaskClient, travis: dict[str, str]) -> None:
-    answer = client.post(
+def test_problem_details_name_invalid_fields(client: FlaskClient, travis: dict[str, str]) -> None:
+    response = client.post(
         "/pets", json={"species": 5}, headers=travis | {"Accept": "application/json"}
     )
 
-    problem = answer.get_json()
+    problem = response.get_json()
     assert problem["code"] == "invalid_fields"
     assert problem["errors"] == {
         "name": ["Missing data for required field."],
@@ -109,7 +107,7 @@ def test_a_problem_names_the_fields(client: FlaskClient, travis: dict[str, str])
 FORGED = bearer(token(key=b"another secret of thirty-two bytes and more"))
 JSON_BODY = {"content_type": "application/json"}
 
-# For each code the status, and what to ask: method, path, and more of the request.
+# Status, method, path and other parts of a request for each code.
 CODES: dict[str, tuple[int, str, str, dict[str, Any]]] = {
     "bad_request": (400, "GET", "/pets", {"headers": {"Host": "a" * 300}}),
     "body_too_large": (413, "POST", "/auth", {"data": b"x" * 65537}),
@@ -133,14 +131,14 @@ CODES: dict[str, tuple[int, str, str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_every_problem_has_its_code(client: FlaskClient, code: str) -> None:
+def test_error_code_and_status(client: FlaskClient, code: str) -> None:
     status, method, path, kwargs = CODES[code]
     headers = {"Accept": "application/json"} | kwargs.get("headers", {})
 
-    answer = client.open(path, method=method, **kwargs | {"headers": headers})
+    response = client.open(path, method=method, **kwargs | {"headers": headers})
 
-    problem = answer.get_json()
-    assert answer.status_code == problem["status"] == status
+    problem = response.get_json()
+    assert response.status_code == problem["status"] == status
     assert problem["code"] == code
 
 
@@ -162,22 +160,22 @@ def test_unexpected_error_is_500(
     assert (response.status_code, response.get_json()["code"]) == (500, "internal_error")
 
 
-def test_no_code_is_untested() -> None:
+def test_every_error_code_is_tested() -> None:
     errors: list[type[ServiceError]] = [ServiceError, *every_subclass(ServiceError)]
     raised = {error.code for error in errors}
-    roots = {NotSignedIn.code, InvalidToken.code}  # of their own they are never raised
+    roots = {NotSignedIn.code, InvalidToken.code}  # base classes, never raised
 
     named = raised - roots | {code for code, _ in HTTP_ERRORS.values()}
-    from_the_command_line = {"last_admin", "username_taken"}  # tests/test_cli_users.py
-    disabled = {"token_user_disabled"}  # tests/test_cli_users.py
+    from_the_command_line = {"last_admin", "username_taken"}  # tests/cli/test_users.py
+    disabled = {"token_user_disabled"}  # tests/cli/test_users.py
     of_sessions = {
         "insufficient_user_authentication", "refresh_token_invalid", "refresh_token_reused",
         "session_ended", "session_expired", "token_revoked",
-    }  # fmt: skip # tests/test_sessions.py
-    of_accounts = {"signup_closed", "wrong_password"}  # tests/test_me.py
+    }  # fmt: skip # tests/api/test_sessions.py
+    of_accounts = {"signup_closed", "wrong_password"}  # tests/api/test_me.py
     elsewhere = {"database_unavailable", "internal_error", "keys_unavailable"}
-    elsewhere |= {"hashing_busy"}  # tests/test_lane.py
-    elsewhere |= {"too_many_tries"}  # tests/test_throttle.py
+    elsewhere |= {"hashing_busy"}  # tests/unit/test_hash_queue.py
+    elsewhere |= {"too_many_tries"}  # tests/api/test_attempts.py
     elsewhere |= from_the_command_line | disabled | of_sessions | of_accounts
     assert named - elsewhere == set(CODES)
 
@@ -188,14 +186,14 @@ def every_subclass(root: type[ServiceError]) -> Iterator[type[ServiceError]]:
         yield from every_subclass(child)
 
 
-def test_a_client_that_asks_for_json_gets_a_token_object(client: FlaskClient) -> None:
-    answer = client.post(
+def test_sign_in_with_accept_json_returns_token_object(client: FlaskClient) -> None:
+    response = client.post(
         "/auth",
         json=CREDENTIALS,
         headers={"Accept": "application/json"},
     )
 
-    found = answer.get_json()
+    found = response.get_json()
     assert client.get("/my-pets", headers=bearer(found.pop("access_token"))).status_code == 200
     assert len(found.pop("refresh_token")) < 100
     assert found == {"token_type": "Bearer", "expires_in": 900, "refresh_expires_in": 7 * 86400}
@@ -206,37 +204,37 @@ def test_a_client_that_asks_for_json_gets_a_token_object(client: FlaskClient) ->
     [("GET", "/my-pets"), ("GET", "/nowhere"), ("POST", "/auth"), ("OPTIONS", "/auth"),
      ("GET", "/healthz"), ("GET", "/readyz"), ("PUT", "/auth"), ("DELETE", "/pets/1")],
 )  # fmt: skip
-def test_every_answer_has_the_security_headers_and_no_cookie(
+def test_every_response_has_security_headers_and_no_cookie(
     send: Send, method: str, path: str
 ) -> None:
-    answer = send(method, path, headers={"Cookie": "session=x"})
+    response = send(method, path, headers={"Cookie": "session=x"})
 
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Referrer-Policy"] == "no-referrer"
-    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert "Set-Cookie" not in answer.headers
-    assert "html" not in answer.headers.get("Content-Type", "")
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert response.headers["Cache-Control"] == "no-store"
+    assert "Set-Cookie" not in response.headers
+    assert "html" not in response.headers.get("Content-Type", "")
 
 
 @pytest.mark.parametrize("offered", ["abcd1234", "a" * 64, "A.b_c-d.123"])
-def test_a_harmless_request_id_is_kept(send: Send, offered: str) -> None:
-    answer = send("GET", "/healthz", headers={"X-Request-ID": offered})
+def test_valid_request_id_is_kept(send: Send, offered: str) -> None:
+    response = send("GET", "/healthz", headers={"X-Request-ID": offered})
 
-    assert answer.headers["X-Request-ID"] == offered
+    assert response.headers["X-Request-ID"] == offered
 
 
 @pytest.mark.parametrize(
     "offered", ["", "short", "a" * 65, "with space", "<script>", 'quote"quote', "ümlaut12"]
 )
-def test_another_request_id_is_replaced(send: Send, offered: str) -> None:
-    answer = send("GET", "/healthz", headers={"X-Request-ID": offered})
+def test_invalid_request_id_is_replaced(send: Send, offered: str) -> None:
+    response = send("GET", "/healthz", headers={"X-Request-ID": offered})
 
-    assert answer.headers["X-Request-ID"] != offered
-    assert len(answer.headers["X-Request-ID"]) == 32
+    assert response.headers["X-Request-ID"] != offered
+    assert len(response.headers["X-Request-ID"]) == 32
 
 
-def test_the_request_is_logged_by_its_route_and_nothing_of_the_client(
+def test_access_log_has_route_and_no_client_data(
     client: FlaskClient, travis: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -264,17 +262,17 @@ PREFLIGHT = {
 
 
 @pytest.mark.parametrize("path", ["/auth", "/my-pets", "/pets/1", "/nowhere", "/healthz"])
-def test_a_preflight_is_answered_on_any_path_without_a_token(send: Send, path: str) -> None:
-    answer = send("OPTIONS", path, headers=PREFLIGHT)
+def test_preflight_on_any_path_needs_no_token(send: Send, path: str) -> None:
+    response = send("OPTIONS", path, headers=PREFLIGHT)
 
-    assert (answer.status, answer.body) == (204, b"")
-    assert answer.headers["Access-Control-Allow-Origin"] == "*"
-    assert answer.headers["Access-Control-Max-Age"] == "86400"
-    allowed = answer.headers["Access-Control-Allow-Headers"].split(", ")
+    assert (response.status, response.body) == (204, b"")
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert response.headers["Access-Control-Max-Age"] == "86400"
+    allowed = response.headers["Access-Control-Allow-Headers"].split(", ")
     assert set(allowed) == {"authorization", "content-type", "x-anything"}
-    methods = set(answer.headers["Access-Control-Allow-Methods"].split(", "))
+    methods = set(response.headers["Access-Control-Allow-Methods"].split(", "))
     assert methods >= {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
-    assert "Access-Control-Allow-Credentials" not in answer.headers
+    assert "Access-Control-Allow-Credentials" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -282,19 +280,19 @@ def test_a_preflight_is_answered_on_any_path_without_a_token(send: Send, path: s
     [("GET", "/my-pets"), ("POST", "/auth"), ("GET", "/nowhere"), ("PUT", "/auth"),
      ("BREW", "/auth"), ("OPTIONS", "/auth"), ("GET", "/healthz")],
 )  # fmt: skip
-def test_every_answer_to_an_origin_can_be_read_by_it(send: Send, method: str, path: str) -> None:
-    answer = send(method, path, headers={"Origin": "null"})
+def test_every_response_to_an_origin_has_cors_headers(send: Send, method: str, path: str) -> None:
+    response = send(method, path, headers={"Origin": "null"})
 
-    assert answer.headers.getlist("Access-Control-Allow-Origin") == ["*"]
-    exposed = answer.headers["Access-Control-Expose-Headers"]
+    assert response.headers.getlist("Access-Control-Allow-Origin") == ["*"]
+    exposed = response.headers["Access-Control-Expose-Headers"]
     assert exposed == "Link, Location, Retry-After, WWW-Authenticate, X-Request-ID"
-    assert "Access-Control-Allow-Credentials" not in answer.headers
+    assert "Access-Control-Allow-Credentials" not in response.headers
 
 
-def test_without_an_origin_there_are_no_cors_headers(send: Send) -> None:
-    answer = send("GET", "/my-pets")
+def test_no_cors_headers_without_origin(send: Send) -> None:
+    response = send("GET", "/my-pets")
 
-    assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
+    assert not [name for name, _ in response.headers if name.startswith("Access-Control")]
 
 
 ORIGINS = ("https://app.example.com", "http://[::1]:5173")
@@ -302,18 +300,18 @@ ORIGINS = ("https://app.example.com", "http://[::1]:5173")
 
 @pytest.fixture
 def strict_client(make_app: MakeApp) -> FlaskClient:
-    """A client of the service when CORS_ORIGINS names two origins."""
+    """A client of the app with two origins in CORS_ORIGINS."""
     return make_app(cors_origins=ORIGINS).test_client()
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
-def test_a_listed_origin_is_named_back(strict_client: FlaskClient, origin: str) -> None:
-    for answer in (
+def test_listed_origin_is_allowed(strict_client: FlaskClient, origin: str) -> None:
+    for response in (
         strict_client.get("/my-pets", headers={"Origin": origin}),
         strict_client.options("/auth", headers=PREFLIGHT | {"Origin": origin}),
     ):
-        assert answer.headers["Access-Control-Allow-Origin"] == origin
-        assert "Origin" in answer.headers["Vary"]
+        assert response.headers["Access-Control-Allow-Origin"] == origin
+        assert "Origin" in response.headers["Vary"]
 
 
 @pytest.mark.parametrize(
@@ -321,16 +319,16 @@ def test_a_listed_origin_is_named_back(strict_client: FlaskClient, origin: str) 
     ["https://evil.example.com", "https://appXexample.com", "https://app.example.com.evil",
      "https://app.example.com:8443", "http://app.example.com", "null", "http://:"],
 )  # fmt: skip
-def test_another_origin_gets_no_cors_headers(strict_client: FlaskClient, origin: str) -> None:
-    for answer in (
+def test_unlisted_origin_gets_no_cors_headers(strict_client: FlaskClient, origin: str) -> None:
+    for response in (
         strict_client.get("/my-pets", headers={"Origin": origin}),
         strict_client.options("/auth", headers=PREFLIGHT | {"Origin": origin}),
     ):
-        assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
-        assert "Origin" in answer.headers["Vary"]
+        assert not [name for name, _ in response.headers if name.startswith("Access-Control")]
+        assert "Origin" in response.headers["Vary"]
 
 
-def test_every_route_is_public_or_refuses_a_stranger(app: Flask) -> None:
+def test_every_route_is_public_or_requires_a_token(app: Flask) -> None:
     client = app.test_client()
     seen = set()
     for rule in app.url_map.iter_rules():
@@ -344,7 +342,7 @@ def test_every_route_is_public_or_refuses_a_stranger(app: Flask) -> None:
 
 
 def every_row(db: Connection) -> dict[str, list[dict[str, Any]]]:
-    """All that the database holds, in every table that there is."""
+    """Return the rows of all tables."""
     tables = db.driver.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     return {
         table["name"]: db.driver.execute(f"SELECT * FROM {table['name']}").fetchall()  # noqa: S608 - ours
@@ -352,16 +350,16 @@ def every_row(db: Connection) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-# What other frameworks take for another method, and what the routes that change something take.
+# Method overrides of other frameworks, and valid fields for the routes that change something.
 OVERRIDES = {"X-HTTP-Method-Override": "DELETE", "X-Method-Override": "DELETE"}
 CHANGES = CREDENTIALS | {"name": "Rex", "new_password": "correct horse battery"}
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_reading_changes_no_row_of_any_table(
+def test_get_changes_no_row(
     make_app: MakeApp, db: Connection, travis: dict[str, str], method: str
 ) -> None:
-    """No table is left out: to show a token is no use of a session that is noted."""
+    """Not even `last_used_at` of the session: a request with an access token is not recorded."""
     app = make_app(signup="open")
     client, before = app.test_client(), every_row(db)
     assert {"audit", "known_addresses", "pets", "sessions", "throttle", "users"} <= set(before)
@@ -377,21 +375,21 @@ def test_reading_changes_no_row_of_any_table(
 
     assert every_row(db) == before
     client.post("/pets", headers=travis, json={"name": "Rex"})
-    assert every_row(db) != before  # what changes is seen
+    assert every_row(db) != before  # the comparison detects changes
 
 
 def is_read(app: Flask, path: str) -> bool:
-    """Whether some route of this path takes GET."""
+    """Tell whether a route of this path accepts GET."""
     return any(
         rule.rule == path and "GET" in (rule.methods or ()) for rule in app.url_map.iter_rules()
     )
 
 
-def test_a_host_that_is_no_host_is_a_400(send: Send) -> None:
+def test_invalid_host_returns_400(send: Send) -> None:
     assert send("GET", "/pets", headers={"Host": "a" * 300} | bearer(token())).status == 400
 
 
-def test_an_error_outside_of_any_route_still_has_every_header(
+def test_error_outside_of_routes_has_all_headers(
     app: Flask, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken() -> None:
@@ -399,8 +397,8 @@ def test_an_error_outside_of_any_route_still_has_every_header(
 
     hooks = app.before_request_funcs.get(None, [])
     monkeypatch.setitem(app.before_request_funcs, None, [broken, *hooks])
-    answer = app.test_client().get("/healthz", headers={"Origin": "null"})
+    response = app.test_client().get("/healthz", headers={"Origin": "null"})
 
-    assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (500, "*")
+    assert (response.status_code, response.headers["Access-Control-Allow-Origin"]) == (500, "*")
     assert "the cause" in caplog.text
-    assert "cause" not in answer.text
+    assert "cause" not in response.text

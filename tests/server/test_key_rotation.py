@@ -185,4 +185,4 @@ def test_gunicorn_does_not_start_without_a_usable_key(tmp_path: Path) -> None:
 
     [line] = failed_start(tmp_path, settings)
 
-    assert "`keys rotate` creates it." in line
+    assert "run `keys rotate`" in line
