@@ -16,17 +16,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from jwt_server import sqlite
-from jwt_server.config import (
-    DEFAULT_DATABASE,
-    INSTANCE,
-    SECRETS,
-    Settings,
-    generated_secret,
-    is_loopback,
-    load_settings,
-    read_environment,
-)
+from jwt_server import config, sqlite
+from jwt_server.config import DEFAULT_DATABASE, INSTANCE, Settings
 from jwt_server.database import Connection, Database
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
 from jwt_server.files import publish, temporary_beside, write_atomically
@@ -55,7 +46,7 @@ def main() -> None:
         signal.signal(number, _exit)  # which deletes temporary files
     try:
         create_secrets()
-        settings = load_settings()
+        settings = config.load_settings()
         create_key(settings)
         create_database(settings)
         print_how_to_sign_in(settings)
@@ -81,11 +72,11 @@ def _exit(number: int, _frame: object) -> NoReturn:
 
 def create_secrets() -> None:
     """Generate each secret that is not set, once, into a file of mode 0600 in a folder of 0700."""
-    env = read_environment()
+    env = config.read_environment()
     INSTANCE.mkdir(exist_ok=True)
     INSTANCE.chmod(0o700)
-    for name in SECRETS:
-        path = generated_secret(name)
+    for name in config.SECRETS:
+        path = config.generated_secret(name)
         if path.exists() or any(env.str(each, None) is not None for each in (name, f"{name}_FILE")):
             continue
         with suppress(FileExistsError):  # another process was faster
@@ -108,7 +99,7 @@ def create_database(settings: Settings) -> None:
         return
     with suppress(FileExistsError), temporary_beside(settings.database) as temporary:
         sqlite.create(temporary)
-        if is_loopback(settings.host):
+        if config.is_loopback(settings.host):
             with opened(temporary) as db:
                 demo.add_demo_user(db, settings.salt_rounds, int(time.time()))
         publish(temporary, settings.database, replace=False)
@@ -119,7 +110,7 @@ def print_how_to_sign_in(settings: Settings) -> None:
     """Print what to paste, or warn about a demo user that others can use."""
     with opened(settings.database) as db:
         demo_user = demo.demo_user_can_sign_in(db, settings.salt_rounds)
-    if is_loopback(settings.host):
+    if config.is_loopback(settings.host):
         print(SIGN_IN.format(address=settings.bind) if demo_user else NO_DEMO)
     elif demo_user:
         print(

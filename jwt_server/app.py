@@ -14,7 +14,7 @@ from jwt_server.auth import session_routes, verify
 from jwt_server.config import Settings, process_settings
 from jwt_server.pets import routes as pets_routes
 from jwt_server.users import routes as users_routes
-from jwt_server.web import middleware, pages, parsing, problems, request, service
+from jwt_server.web import middleware, pages, problems, request, service
 from jwt_server.web.responses import App
 
 
@@ -31,7 +31,6 @@ def create_app(settings: Settings | None = None, clock: Callable[[], float] = ti
     app = App(__package__ or __name__, static_folder=None)
     parts = service.create_service(settings, clock)
     service.init_app(app, parts)
-    parsing.init_app(app)
     request.init_app(app, settings.cors_origins)
     middleware.init_app(app, parts.metrics, settings.trusted_proxies)
     problems.init_app(app)

@@ -25,6 +25,9 @@ from jwt_server.errors import DatabaseUnavailable
 from jwt_server.files import publish, sync, temporary_beside
 from jwt_server.security.primitives import MAX_ID
 
+UNUSED_FILE: Final = "mode=ro&immutable=1"
+"""Opens a file that no process has open, without locks, even on a read-only disk."""
+
 LOGS: Final = ("-wal", "-journal")
 """Suffixes of the files that SQLite writes beside a database and needs to read it."""
 
@@ -139,7 +142,7 @@ def find_damage(driver: sqlite3.Connection) -> str | None:
 
 def _check_intact(path: Path) -> int:
     """Read a whole database, which must be one of ours, and return its number of users."""
-    with closing(sqlite.open_immutable(path)) as driver:
+    with closing(sqlite.open_database(path, oldest=1, options=UNUSED_FILE)) as driver:
         if damage := find_damage(driver):
             raise DatabaseUnavailable(f"{path} is damaged: {damage}.")
         users: int = driver.execute("SELECT count(*) AS users FROM users").fetchone()["users"]
@@ -156,7 +159,9 @@ def _check_backup(source: Path, target: Path) -> None:
             f"{log} shows that {source.name} is in use, or was not closed: set DATABASE_URL to it,"
             " and the command `backup` makes one complete file of it."
         )
-    sqlite.open_immutable(source).close()  # before gigabytes of something else are copied
+    sqlite.open_database(
+        source, oldest=1, options=UNUSED_FILE
+    ).close()  # before gigabytes of something else are copied
 
 
 @contextmanager

@@ -106,12 +106,19 @@ class Connection:
     def _block(self, steps: Steps) -> Iterator[None]:
         is_nested, before = self.driver.in_transaction, len(self._after_commit)
         begin, commit, undo = steps = NESTED if is_nested else steps
+        began = perf_counter()
         try:
             with self._lock.held() if steps is WRITE else nullcontext():
+                self.seconds += perf_counter() - began  # waiting counts, too
                 self._run(begin)
-                with self._undone_on_error(undo):
+                try:
                     yield
                     self._run(commit)
+                except BaseException:
+                    if self.driver.in_transaction:  # SQLite ends it itself if the disk is full
+                        for statement in undo:
+                            self.driver.execute(statement)
+                    raise
         except BaseException as error:
             del self._after_commit[before:]
             if isinstance(error, sqlite3.Error):
@@ -121,16 +128,6 @@ class Connection:
             callbacks, self._after_commit = self._after_commit, []
             for callback in callbacks:
                 callback()
-
-    @contextmanager
-    def _undone_on_error(self, undo: tuple[str, ...]) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            if self.driver.in_transaction:  # SQLite ends it itself if the disk is full
-                for statement in undo:
-                    self.driver.execute(statement)
-            raise
 
     def raise_outage(self, error: sqlite3.Error) -> None:
         """Raise DatabaseUnavailable for an error of the database's state, and not of our SQL."""

@@ -53,17 +53,15 @@ def publish(temporary: Path, path: Path, *, replace: bool) -> None:
     system without hard links, a file that appears at the same moment is replaced nevertheless.
     """
     sync(temporary)
+    try:
+        if not replace:
+            path.hardlink_to(temporary)
+    except OSError as error:
+        if os.path.lexists(path):
+            raise FileExistsError(EEXIST, os.strerror(EEXIST), str(path)) from error
+        replace = True
     if replace:
         temporary.replace(path)
-    else:
-        try:
-            path.hardlink_to(temporary)
-        except FileExistsError:
-            raise
-        except OSError as error:
-            if os.path.lexists(path):
-                raise FileExistsError(EEXIST, os.strerror(EEXIST), str(path)) from error
-            temporary.rename(path)
     sync(path.parent)
 
 

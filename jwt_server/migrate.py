@@ -36,7 +36,7 @@ def upgrade(path: Path, *, break_lock: bool = False) -> list[str]:
     """
     if sqlite.schema_version(path) == sqlite.SCHEMA_VERSION and not break_lock:
         return []
-    sqlite.check_writable(path)  # yoyo takes any error for its own lock
+    sqlite.check(path, oldest=1)  # yoyo takes any error for its own lock
     _set_missing_user_name()
     try:
         with get_backend(f"sqlite:///{quote(str(path))}") as backend:

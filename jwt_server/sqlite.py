@@ -23,8 +23,6 @@ SCHEMA_VERSION: Final = 5
 APPLICATION_ID: Final = int.from_bytes(b"jwts")
 """`PRAGMA application_id`, which tells our databases from those of other programs."""
 
-SCHEMA: Final = bundled("schema.sql")
-
 BUSY_SECONDS: Final = 2
 """Time that a writer waits for others before the client gets 503."""
 
@@ -89,80 +87,57 @@ def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
     return (3, 7, 0) <= version < WAL_RESET_FIXES.get(version[:2], (3, 51, 3))
 
 
-def open_database(path: Path) -> sqlite3.Connection:
-    """Open a database of this release's schema version. Raises DatabaseUnavailable."""
-    driver, version = _open_ours(path)
-    if version != SCHEMA_VERSION:
-        driver.close()
-        raise DatabaseUnavailable(
-            f"{path} has schema version {version}, this release needs {SCHEMA_VERSION}: stop the"
-            " service, keep a copy, and run the command `db upgrade`."
-        )
-    return driver
+def open_database(
+    path: Path, *, oldest: int = SCHEMA_VERSION, options: str = "mode=rw"
+) -> sqlite3.Connection:
+    """Open a database of this service, with the schema version `oldest` or a newer one.
 
-
-def schema_version(path: Path) -> int:
-    """Return the schema version of a database of this service, at most this release's.
-
-    Raises DatabaseUnavailable.
-    """
-    driver, version = _open_ours(path)
-    driver.close()
-    return version
-
-
-def open_immutable(path: Path) -> sqlite3.Connection:
-    """Open a database of any schema version up to this release's for reading, without locks.
-
-    No other process may have it open, and it has no log. The disk may be read-only. Raises
+    `options` are parameters of SQLite's file names (https://www.sqlite.org/uri.html). Raises
     DatabaseUnavailable.
     """
-    return _open_ours(path, "mode=ro&immutable=1")[0]
-
-
-def _open_ours(path: Path, options: str = "mode=rw") -> tuple[sqlite3.Connection, int]:
     file_id(path)
     try:
         driver, application, version = _connect(path, options)
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"{path} can't be opened: {error}.") from error
+    problem = ""
     if application != APPLICATION_ID:
-        driver.close()
-        raise DatabaseUnavailable(f"{path} is not a database of this service.")
-    if version > SCHEMA_VERSION:
-        driver.close()
-        raise DatabaseUnavailable(
-            f"{path} has schema version {version}, this release knows {SCHEMA_VERSION} and"
-            " no newer one: run the release that made it."
+        problem = "is not a database of this service."
+    elif version > SCHEMA_VERSION:
+        problem = (
+            f"has schema version {version}, this release knows {SCHEMA_VERSION} and no newer one:"
+            " run the release that made it."
         )
-    return driver, version
+    elif version < oldest:
+        problem = (
+            f"has schema version {version}, this release needs {SCHEMA_VERSION}: stop the service,"
+            " keep a copy, and run the command `db upgrade`."
+        )
+    if problem:
+        driver.close()
+        raise DatabaseUnavailable(f"{path} {problem}")
+    return driver
 
 
-def check(path: Path) -> None:
-    """Check that the database is writable and has this release's schema version.
-
-    Raises DatabaseUnavailable.
-    """
-    with closing(open_database(path)) as driver:
-        _check_writable(path, driver)
+def schema_version(path: Path) -> int:
+    """Return the schema version, which may be older. Raises DatabaseUnavailable."""
+    with closing(open_database(path, oldest=1)) as driver:
+        version: int = driver.execute("PRAGMA user_version").fetchone()["user_version"]
+    return version
 
 
-def check_writable(path: Path) -> None:
-    """Check that a database of any schema version up to this release's is writable."""
-    with closing(_open_ours(path)[0]) as driver:
-        _check_writable(path, driver)
-
-
-def _check_writable(path: Path, driver: sqlite3.Connection) -> None:
-    try:
-        driver.execute("BEGIN IMMEDIATE")
-        # The lock alone can be had for a read-only file, too.
-        driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        driver.rollback()
-        # A killed restore may leave it off, and then readers and writers block each other.
-        driver.execute("PRAGMA journal_mode = WAL")
-    except sqlite3.Error as error:
-        raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
+def check(path: Path, *, oldest: int = SCHEMA_VERSION) -> None:
+    """Check that the database can be opened and written. Raises DatabaseUnavailable."""
+    with closing(open_database(path, oldest=oldest)) as driver:
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+            # The lock alone can be had for a read-only file, too.
+            driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            driver.rollback()
+            # A killed restore may leave it off, and then readers and writers block each other.
+            driver.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.Error as error:
+            raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
 
 
 def require_free_space(path: Path) -> None:
@@ -203,7 +178,7 @@ def _create_tables(driver: sqlite3.Connection) -> bool:
     with driver:
         if has_tables(driver):  # another process was faster
             return False
-        for statement in _statements(SCHEMA.read_text("utf-8")):
+        for statement in _statements(bundled("schema.sql").read_text("utf-8")):
             driver.execute(statement)
         driver.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -166,7 +166,7 @@ def refresh(body: dict[str, str]) -> dict[str, Any]:
 @accepts(LogoutSchema)
 @accepts_query(ScopeSchema)
 @returns(204)
-def logout(caller: CurrentUser | None, body: dict[str, str], scope: dict[str, str]) -> Response:
+def logout(caller: CurrentUser | None, body: dict[str, str], scope: dict[str, str]) -> None:
     """Sign out of this session, of the user's others, or of all; never asks for a password.
 
     A refresh token in place of an access token ends its own session.
@@ -182,4 +182,3 @@ def logout(caller: CurrentUser | None, body: dict[str, str], scope: dict[str, st
     else:
         spared = caller.session_id if scope["scope"] == "others" else ""
         sessions.sign_out_all(db, caller.id, actor=actor, spared=spared)
-    return current_app.response_class(status=204)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint
 from marshmallow import Schema, fields, validate
 
 from jwt_server import audit
@@ -47,7 +47,7 @@ class SessionSchema(Schema):
 @raises(WrongPassword, HashingBusy, TooManyAttempts)
 @accepts(PasswordSchema)
 @returns(204)
-def reauthenticate(caller: CurrentUser, body: dict[str, str]) -> Response:
+def reauthenticate(caller: CurrentUser, body: dict[str, str]) -> None:
     """Enter the password again, for routes that require a recent one."""
     require_password(caller, body["password"])
     db = get_db()
@@ -56,7 +56,6 @@ def reauthenticate(caller: CurrentUser, body: dict[str, str]) -> Response:
         actor = current_actor(caller.id)
         db.queries.auth.authenticate(id=caller.session_id, now=actor.now)
         audit.record(db, actor, Action.REAUTHENTICATED, caller.id, session=caller.session_id)
-    return current_app.response_class(status=204)
 
 
 @bp.route("/auth/sessions")
@@ -72,7 +71,7 @@ def list_sessions(caller: CurrentUser) -> list[Row]:
 @login_required
 @raises(NotFound, PasswordTooOld)
 @returns(204)
-def end_session(caller: CurrentUser, session_id: str) -> Response:
+def end_session(caller: CurrentUser, session_id: str) -> None:
     """End one of the current user's sessions; any but this one needs a recent password."""
     if session_id != caller.session_id:
         require_recent_password(caller)
@@ -80,4 +79,3 @@ def end_session(caller: CurrentUser, session_id: str) -> Response:
     ended = sessions.end(get_db(), caller.id, session_id, actor=actor, action=Action.SESSION_ENDED)
     if not ended:
         raise NotFound
-    return current_app.response_class(status=204)

@@ -1,4 +1,4 @@
-// Shows the API's description on its page; nothing is loaded from elsewhere.
+// Shows the OpenAPI document in Swagger UI; no CDN.
 const place = document.getElementById("docs");
 
 SwaggerUIBundle({
@@ -7,5 +7,5 @@ SwaggerUIBundle({
   deepLinking: true,
   displayRequestDuration: true,
   docExpansion: "list",
-  validatorUrl: null, // Swagger's own would be asked otherwise
+  validatorUrl: null, // no requests to Swagger's online validator
 });

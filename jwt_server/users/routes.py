@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import Any
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response
 from marshmallow import Schema, fields, validate
 
 from jwt_server import audit
@@ -171,14 +171,13 @@ def rename_account(caller: CurrentUser, body: dict[str, str]) -> Row:
 @raises(WrongPassword, LastAdmin, HashingBusy, TooManyAttempts)
 @accepts(DeletionSchema)
 @returns(204)
-def delete_account(caller: CurrentUser, body: dict[str, str]) -> Response:
+def delete_account(caller: CurrentUser, body: dict[str, str]) -> None:
     """Delete the account for ever, with its pets and sessions; the last admin can't."""
     require_password(caller, body["password"])
     db = get_db()
     with db.transaction():
         require_still_signed_in(db, caller)
         users.remove(db, caller.id, actor=current_actor(caller.id))
-    return current_app.response_class(status=204)
 
 
 @bp.route("/me/export")

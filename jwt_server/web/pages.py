@@ -33,14 +33,14 @@ PAGE_POLICY: Final = (
 )
 
 
-@bp.route("/healthz")
+@bp.get("/healthz")
 @returns(200, {"const": "alive"}, content_type="text/plain")
 def alive() -> str:
     """Check that the process responds."""
     return "alive"
 
 
-@bp.route("/readyz")
+@bp.get("/readyz")
 @raises(DatabaseUnavailable, KeysUnavailable)
 @returns(200, {"const": "ready"}, content_type="text/plain")
 def ready() -> str:
@@ -53,21 +53,21 @@ def ready() -> str:
     return "ready"
 
 
-@bp.route("/openapi.json")
+@bp.get("/openapi.json")
 @returns(200, {"type": "object", "required": ["openapi"]})
 def show_description() -> Response:
     """Return this document, OpenAPI 3.1."""
     return json_response(document(current_app) | {"servers": [{"url": request.script_root or "/"}]})
 
 
-@bp.route("/docs")
+@bp.get("/docs")
 @returns(200, {"type": "string"}, content_type="text/html")
 def show_docs() -> tuple[str, dict[str, str]]:
     """Show this document as a page that can send requests."""
     return render_template("docs.html"), {"Content-Security-Policy": PAGE_POLICY}
 
 
-@bp.route(f"/docs/<any({', '.join(map(repr, ASSETS))}):asset>")
+@bp.get(f"/docs/<any({', '.join(map(repr, ASSETS))}):asset>")
 @raises(NotFound)
 @returns(304)
 @returns(200, {"type": "string"}, content_type="text/javascript")

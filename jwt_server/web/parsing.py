@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from flask import Flask, Request
+from flask import Request
 from marshmallow import Schema, ValidationError
 from werkzeug.exceptions import HTTPException
 
@@ -29,14 +29,6 @@ SEND_ONCE: Final = "Send this field once."
 
 MAX_FIELDS_NAMED: Final = 20
 """An error names at most this many fields, so that a response doesn't echo thousands."""
-
-
-def init_app(app: Flask) -> None:
-    """Limit how much of a body is read.
-
-    Werkzeug cuts a body of unknown length at the limit without an error, hence one byte more.
-    """
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1
 
 
 def load(schema: Schema, data: dict[str, Any]) -> Any:

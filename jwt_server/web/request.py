@@ -10,6 +10,7 @@ from flask import Flask, Response, has_request_context, request
 from flask_cors import CORS
 from werkzeug.routing import BaseConverter, IntegerConverter
 
+from jwt_server.errors import MAX_BODY_BYTES
 from jwt_server.security.primitives import ID_PATTERN, MAX_ID
 from jwt_server.security.refresh_tokens import SESSION_ID_PATTERN
 from jwt_server.web.middleware import CLIENT_ADDRESS, METHODS, RULE
@@ -35,7 +36,9 @@ class SessionConverter(BaseConverter):
 
 
 def init_app(app: Flask, origins: tuple[str, ...]) -> None:
-    """Set the rules for paths and for CORS; before the blueprints. `origins` is CORS_ORIGINS."""
+    """Set the rules for paths, bodies and CORS, before the blueprints; `origins`: CORS_ORIGINS."""
+    # Werkzeug cuts a body of unknown length at the limit without an error, hence one byte more.
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1
     app.url_map.converters |= {"id": IdConverter, "session": SessionConverter}
     app.url_map.strict_slashes = False  # a trailing slash matches without a redirect
     app.url_map.merge_slashes = False

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 FAST_STATUSES: Final = frozenset({200, 401, 403, 422})
 
-NULL_SESSION: Final = NullSession()
-
 # Created once: `json.dumps` creates an encoder per call for all but its default format.
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -44,9 +42,11 @@ class PlainResponse(Response):
 class NoSessions(SessionInterface):
     """No Flask sessions: no cookie is ever read or set."""
 
+    session = NullSession()
+
     def open_session(self, app: Flask, request: Request) -> SessionMixin:
         """Return an empty session."""
-        return NULL_SESSION
+        return self.session
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Do nothing."""

@@ -390,12 +390,13 @@ def test_invalid_host_returns_400(send: Send) -> None:
 
 
 def test_error_outside_of_routes_has_all_headers(
-    app: Flask, caplog: pytest.LogCaptureFixture
+    app: Flask, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken() -> None:
         raise RuntimeError("the cause")
 
-    app.before_request_funcs.setdefault(None, []).insert(0, broken)
+    hooks = app.before_request_funcs.get(None, [])
+    monkeypatch.setitem(app.before_request_funcs, None, [broken, *hooks])
     response = app.test_client().get("/healthz", headers={"Origin": "null"})
 
     assert (response.status_code, response.headers["Access-Control-Allow-Origin"]) == (500, "*")

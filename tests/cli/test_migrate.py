@@ -1,4 +1,4 @@
-"""Older databases: brought to this release's schema in place, whatever was cut off before."""
+"""`flask db upgrade`: older databases get this release's schema in place."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def structure(path: Path) -> tuple[list[tuple[str, ...]], list[int]]:
     return [tuple(" ".join(text.split()) for text in row) for row in ours], marks
 
 
-def test_an_upgraded_database_is_the_same_as_a_fresh_one(old: Path, tmp_path: Path) -> None:
+def test_upgraded_database_equals_a_new_one(old: Path, tmp_path: Path) -> None:
     fresh = tmp_path / "fresh.db"
     our_sqlite.create(fresh)
 
@@ -72,7 +72,7 @@ def test_an_upgraded_database_is_the_same_as_a_fresh_one(old: Path, tmp_path: Pa
     assert structure(old) == structure(fresh)
 
 
-def test_the_steps_from_nothing_make_the_same_as_a_fresh_one(tmp_path: Path) -> None:
+def test_all_migrations_make_the_same_as_schema_sql(tmp_path: Path) -> None:
     fresh, stepped = tmp_path / "fresh.db", tmp_path / "stepped.db"
     our_sqlite.create(fresh)
 
@@ -81,7 +81,7 @@ def test_the_steps_from_nothing_make_the_same_as_a_fresh_one(tmp_path: Path) -> 
     assert structure(stepped) == structure(fresh)
 
 
-def test_each_step_has_the_next_number_and_leaves_it_behind(tmp_path: Path) -> None:
+def test_each_migration_sets_its_number_as_the_version(tmp_path: Path) -> None:
     path = tmp_path / "stepped.db"
 
     for number, step in enumerate(STEPS, start=1):
@@ -92,7 +92,7 @@ def test_each_step_has_the_next_number_and_leaves_it_behind(tmp_path: Path) -> N
     assert len(STEPS) == SCHEMA_VERSION
 
 
-def test_the_command_says_what_it_did_and_keeps_what_was_there(app: Flask, old: Path) -> None:
+def test_command_lists_migrations_and_keeps_the_data(app: Flask, old: Path) -> None:
     run = app.test_cli_runner().invoke
 
     first = run(args=["db", "upgrade"])
@@ -108,7 +108,7 @@ def test_the_command_says_what_it_did_and_keeps_what_was_there(app: Flask, old: 
     assert asked(old, "SELECT disabled FROM users") == [(0,)]
 
 
-def test_addresses_of_sessions_are_known_ones(old: Path) -> None:
+def test_addresses_of_sessions_become_known_addresses(old: Path) -> None:
     make(old, *(step.read_text() for step in STEPS[1:3]))
     with closing(sqlite3.connect(old)) as driver, driver:
         driver.executemany(
@@ -123,7 +123,7 @@ def test_addresses_of_sessions_are_known_ones(old: Path) -> None:
     assert known == [(1, "192.0.2.1", 7), (1, "192.0.2.2", 6)]
 
 
-def test_ids_of_deleted_rows_are_not_handed_out_again(app: Flask, old: Path) -> None:
+def test_ids_of_deleted_rows_are_not_reused(app: Flask, old: Path) -> None:
     migrate.upgrade(old)
 
     assert asked(old, "SELECT seq FROM sqlite_sequence WHERE name = 'pets'") == [(2,)]
@@ -131,7 +131,7 @@ def test_ids_of_deleted_rows_are_not_handed_out_again(app: Flask, old: Path) -> 
     assert asked(old, "PRAGMA integrity_check") == [("ok",)]
 
 
-def test_an_old_database_starts_nothing_and_says_what_to_do(app: Flask, old: Path) -> None:
+def test_older_database_is_refused_with_advice(app: Flask, old: Path) -> None:
     with pytest.raises(DatabaseUnavailable) as caught:
         our_sqlite.check(old)
 
@@ -143,7 +143,7 @@ def test_an_old_database_starts_nothing_and_says_what_to_do(app: Flask, old: Pat
 
 
 @pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 99])
-def test_a_newer_database_is_left_alone(app: Flask, old: Path, version: int) -> None:
+def test_newer_database_is_refused_and_not_changed(app: Flask, old: Path, version: int) -> None:
     make(old, f"PRAGMA user_version = {version}")
     before = structure(old)
 
@@ -154,7 +154,7 @@ def test_a_newer_database_is_left_alone(app: Flask, old: Path, version: int) -> 
     assert structure(old) == before
 
 
-def test_there_must_be_a_database_and_ours(app: Flask, settings: Settings) -> None:
+def test_missing_and_other_databases_are_refused(app: Flask, settings: Settings) -> None:
     run = app.test_cli_runner().invoke
     missing = run(args=["db", "upgrade"])
     make(settings.database, "CREATE TABLE letters (text)")
@@ -173,13 +173,13 @@ def unnoted(old: Path) -> Path:
     return old
 
 
-def test_a_step_that_was_done_but_not_noted_is_not_done_twice(unnoted: Path) -> None:
+def test_migration_that_was_not_recorded_is_not_applied_twice(unnoted: Path) -> None:
     assert migrate.upgrade(unnoted) == MISSING[1:]
 
     assert asked(unnoted, "SELECT count(*) FROM _yoyo_migration") == [(SCHEMA_VERSION,)]
 
 
-def test_what_is_up_to_date_is_not_written(app: Flask, tmp_path: Path) -> None:
+def test_current_database_is_not_written(app: Flask, tmp_path: Path) -> None:
     fresh = tmp_path / "test.db"
     our_sqlite.create(fresh)
     before = fresh.read_bytes()
@@ -190,7 +190,7 @@ def test_what_is_up_to_date_is_not_written(app: Flask, tmp_path: Path) -> None:
     assert fresh.read_bytes() == before
 
 
-def test_a_step_that_fails_leaves_nothing_behind(old: Path) -> None:
+def test_failed_migration_changes_nothing(old: Path) -> None:
     make(old, "CREATE TABLE enabled_admins (id)")  # in the way of an index of that name
     before = structure(old)
 
@@ -203,7 +203,7 @@ def test_a_step_that_fails_leaves_nothing_behind(old: Path) -> None:
     assert migrate.upgrade(old) == MISSING
 
 
-def test_the_version_in_the_file_is_believed_and_not_what_was_noted(old: Path) -> None:
+def test_user_version_counts_and_not_the_records_of_yoyo(old: Path) -> None:
     migrate.upgrade(old)
     make(old, "PRAGMA user_version = 1")
 
@@ -213,7 +213,7 @@ def test_the_version_in_the_file_is_believed_and_not_what_was_noted(old: Path) -
     assert "can't be upgraded: duplicate column name: disabled" in caught.value.cause
 
 
-def test_a_database_that_others_write_is_said_to_be_so(old: Path) -> None:
+def test_locked_database_is_refused(old: Path) -> None:
     with closing(sqlite3.connect(old, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(DatabaseUnavailable) as caught:
@@ -222,7 +222,9 @@ def test_a_database_that_others_write_is_said_to_be_so(old: Path) -> None:
     assert caught.value.cause == f"{old} can't be written: database is locked."
 
 
-def test_it_runs_under_a_user_without_a_name(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upgrade_works_under_a_user_id_without_a_name(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
@@ -230,7 +232,7 @@ def test_it_runs_under_a_user_without_a_name(old: Path, monkeypatch: pytest.Monk
     assert migrate.upgrade(old) == MISSING
 
 
-def test_a_killed_upgrades_lock_can_be_broken(
+def test_lock_of_a_killed_upgrade_can_be_broken(
     app: Flask, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrate.upgrade(old)
@@ -256,7 +258,7 @@ def test_a_killed_upgrades_lock_can_be_broken(
 
 
 @pytest.mark.parametrize("name", ["a b.db", "100%.db", "%20.db", "ü#1.db"])
-def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
+def test_upgrade_works_with_special_characters_in_the_file_name(tmp_path: Path, name: str) -> None:
     make(tmp_path / name, FIRST_RELEASE)
 
     assert migrate.upgrade(tmp_path / name) == MISSING
@@ -266,7 +268,7 @@ def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
     }
 
 
-def test_a_user_types_it(tmp_path: Path) -> None:
+def test_upgrade_works_from_the_command_line(tmp_path: Path) -> None:
     make(tmp_path / "server.db", FIRST_RELEASE)
 
     done = flask(tmp_path, BASE_ENVIRONMENT, "db", "upgrade")

@@ -14,6 +14,9 @@ class Clock:
     """Unix time that moves when a test says so."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
         self.time = 1_700_000_000.0
 
     def __call__(self) -> float:

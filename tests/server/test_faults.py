@@ -1,7 +1,7 @@
-"""The database full, read-only, locked or gone, under a gunicorn with two workers.
+"""Outages of the database under a gunicorn with two workers: full, read-only, locked, moved.
 
-What can go on does; the rest is a 503 with its cause in the log, nothing is half done, and all is
-well as soon as the cause is gone.
+Reads go on; writes are 503 with the cause in the log, change nothing, and work again as soon as the
+cause is gone.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ WRITES: dict[str, tuple[str, str, dict[str, str]]] = {
     "a rename": ("PATCH", "/me", {"username": "trevor"}),
     "a password": ("PUT", "/me/password",
                    {"current_password": PASSWORD, "new_password": "correct horse battery"}),
-    "a password again": ("POST", "/auth/reauth", {"password": PASSWORD}),
+    "a reauthentication": ("POST", "/auth/reauth", {"password": PASSWORD}),
     "a deletion": ("DELETE", "/me", {"password": PASSWORD}),
     "a new pet": ("POST", "/pets", {"name": "x"}),
-    "another pet": ("PUT", "/pets/1", {"name": "x"}),
-    "a pet less": ("DELETE", "/pets/2", {}),
+    "a changed pet": ("PUT", "/pets/1", {"name": "x"}),
+    "a deleted pet": ("DELETE", "/pets/2", {}),
 }  # fmt: skip
 
 READS = ("/my-pets", "/pets", "/pets/1", "/me", "/me/export", "/auth/verify", "/auth/sessions")
@@ -63,14 +63,14 @@ FULL = "disk is full"
 
 
 @dataclass(frozen=True)
-class House:
-    """A running server, and its database."""
+class RunningService:
+    """A running server and its database."""
 
     server: Server
     database: Path
 
     def ask(self, method: str, path: str, body: Any = None, sid: str = SESSION) -> Response:
-        """Ask as the demo user, in the session of that id."""
+        """Send a request as the demo user, in the session of that ID."""
         headers = bearer(token(sid=sid)) | {"Accept": JSON}
         data = None if body is None else json.dumps(body)
         return send_to_server(self.server, method, path, headers, data, JSON if data else None)
@@ -79,7 +79,7 @@ class House:
         return self.ask("POST", "/auth/refresh", {"refresh_token": refresh_token})
 
     def rows(self) -> dict[str, list[Any]]:
-        """All that is written, table by table, but for what only counts."""
+        """Return every row, by table."""
         with closing(sqlite3.connect(self.database, timeout=10)) as driver:
             return {
                 table: driver.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()  # noqa: S608 - ours
@@ -87,81 +87,81 @@ class House:
             }
 
     def causes(self) -> set[str]:
-        """What the log has for the operator, but for a line for each request."""
+        """Return the messages of the log's errors."""
         lines = map(json.loads, self.server.log().splitlines())
         return {line["message"] for line in lines if line["level"] == "ERROR"}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the database is."""
+    """Create the folder of the database."""
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
 
 
 @pytest.fixture
-def house(tmp_path: Path, folder: Path) -> Iterator[House]:
+def service(tmp_path: Path, folder: Path) -> Iterator[RunningService]:
     database = folder / "server.db"
     extra = BASE_ENVIRONMENT | {"DATABASE_URL": f"sqlite:///{database}", "SIGNUP": "open"}
     for command in ("init-db", "seed"):
         assert flask(tmp_path, extra, command).returncode == 0
     open_session(database)
     with started(tmp_path, extra) as server:
-        house = House(server, database)
-        yield house
-        assert_well(house)
+        service = RunningService(server, database)
+        yield service
+        assert_well(service)
         log = server.log()
     assert "Traceback" not in log
     assert '"status": 500' not in log
 
 
-def assert_well(house: House) -> None:
-    """Whoever asks first after the cause is gone is served, by each worker, and all is there."""
+def assert_well(service: RunningService) -> None:
+    """Check that the first requests after the outage succeed and the database is intact."""
     for _ in range(6):
-        assert house.ask("POST", "/pets", {"name": "after"}).status == 201
-        assert house.ask("GET", "/readyz").status == 200
-    assert house.ask("POST", "/auth", CREDENTIALS).status == 200
-    with closing(sqlite3.connect(house.database, timeout=10)) as driver:
+        assert service.ask("POST", "/pets", {"name": "after"}).status == 201
+        assert service.ask("GET", "/readyz").status == 200
+    assert service.ask("POST", "/auth", CREDENTIALS).status == 200
+    with closing(sqlite3.connect(service.database, timeout=10)) as driver:
         assert driver.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert driver.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
-def assert_refused(house: House, answer: Response, what: str) -> None:
-    """A 503 to come back after, which tells nothing of why."""
+def assert_refused(service: RunningService, answer: Response, what: str) -> None:
+    """Check for a 503 with Retry-After that does not tell the cause."""
     assert answer.status == 503, (what, answer.text)
     assert answer.headers["Retry-After"] == "2"
     assert json.loads(answer.body)["code"] == "database_unavailable"
-    for secret in (str(house.database), "server.db", "disk", "locked", "read"):
+    for secret in (str(service.database), "server.db", "disk", "locked", "read"):
         assert secret not in answer.text
 
 
-def assert_reads_go_on(house: House) -> None:
+def assert_reads_go_on(service: RunningService) -> None:
     for _ in range(3):  # by both workers
         for path in READS:
-            answer = house.ask("GET", path)
+            answer = service.ask("GET", path)
             assert answer.status in (200, 204), (path, answer.text)
-    assert house.ask("GET", "/healthz").status == 200
+    assert service.ask("GET", "/healthz").status == 200
 
 
-def assert_writes_are_refused(house: House) -> None:
+def assert_writes_are_refused(service: RunningService) -> None:
     for what, (method, path, body) in WRITES.items():
-        assert_refused(house, house.ask(method, path, body), what)
-    assert_refused(house, house.ask("GET", "/readyz"), "/readyz")
+        assert_refused(service, service.ask(method, path, body), what)
+    assert_refused(service, service.ask("GET", "/readyz"), "/readyz")
 
 
-def have_both_workers_read(house: House) -> None:
-    """So that each has a connection."""
+def have_both_workers_read(service: RunningService) -> None:
+    """Have each worker open a connection."""
     pids: set[int] = set()
-    while pids != set(house.server.workers()):
+    while pids != set(service.server.workers()):
         with ThreadPoolExecutor(32) as pool:
-            assert set(pool.map(lambda _: house.ask("GET", "/me").status, range(100))) == {200}
-        lines = map(json.loads, house.server.log().splitlines())
+            assert set(pool.map(lambda _: service.ask("GET", "/me").status, range(100))) == {200}
+        lines = map(json.loads, service.server.log().splitlines())
         pids = {line["pid"] for line in lines if line.get("route") == "/me"}
 
 
-def signed_in(house: House) -> dict[str, Any]:
-    """Tokens of a session of the demo user."""
-    answer = house.ask("POST", "/auth", CREDENTIALS)
+def signed_in(service: RunningService) -> dict[str, Any]:
+    """Sign in as the demo user; return the tokens."""
+    answer = service.ask("POST", "/auth", CREDENTIALS)
     assert answer.status == 200
     tokens: dict[str, Any] = json.loads(answer.body)
     return tokens
@@ -173,18 +173,21 @@ class TestFullDisk:
         with small_disk(tmp_path / "data") as disk:
             yield disk
 
-    def test_reads_go_on_and_writes_are_refused_whole(self, house: House, folder: Path) -> None:
-        tokens = signed_in(house)
-        before = house.rows()
+    def test_reads_go_on_and_writes_change_nothing(
+        self, service: RunningService, folder: Path
+    ) -> None:
+        tokens = signed_in(service)
+        before = service.rows()
         with filled(folder):
-            assert_writes_are_refused(house)
-            assert_refused(house, house.refresh(tokens["refresh_token"]), "a refresh")
-            assert_reads_go_on(house)
-            assert house.rows() == before
+            assert_writes_are_refused(service)
+            assert_refused(service, service.refresh(tokens["refresh_token"]), "a refresh")
+            assert_reads_go_on(service)
+            assert service.rows() == before
 
-        assert house.refresh(tokens["refresh_token"]).status == 200
-        assert any(FULL in cause for cause in house.causes())
+        assert service.refresh(tokens["refresh_token"]).status == 200
+        assert any(FULL in cause for cause in service.causes())
 
+    @pytest.mark.slow
     def test_starts_with_little_space_and_fails_in_one_line_without(
         self, tmp_path: Path, folder: Path
     ) -> None:
@@ -198,25 +201,26 @@ class TestFullDisk:
             assert line.startswith(f"{database} can't be opened: ")
         (folder / "large").write_bytes(bytes(28 * 1024 * 1024))
         with started(tmp_path, extra) as server:
-            house = House(server, database)
-            assert_reads_go_on(house)
-            assert_refused(house, house.ask("GET", "/readyz"), "/readyz")
+            service = RunningService(server, database)
+            assert_reads_go_on(service)
+            assert_refused(service, service.ask("GET", "/readyz"), "/readyz")
 
 
+@pytest.mark.slow
 class TestReadOnly:
-    def test_files_that_nobody_can_write_are_read(self, house: House) -> None:
-        have_both_workers_read(house)
-        tokens = signed_in(house)
-        before = house.rows()
-        with immutable(house.database, Path(f"{house.database}-wal")):
-            assert_reads_go_on(house)
-            assert_writes_are_refused(house)
-            assert_refused(house, house.refresh(tokens["refresh_token"]), "a refresh")
-            assert_refused(house, house.ask("POST", "/auth/logout", {}), "a sign-out")
-            assert house.rows() == before
+    def test_reads_go_on_and_writes_are_refused(self, service: RunningService) -> None:
+        have_both_workers_read(service)
+        tokens = signed_in(service)
+        before = service.rows()
+        with immutable(service.database, Path(f"{service.database}-wal")):
+            assert_reads_go_on(service)
+            assert_writes_are_refused(service)
+            assert_refused(service, service.refresh(tokens["refresh_token"]), "a refresh")
+            assert_refused(service, service.ask("POST", "/auth/logout", {}), "a sign-out")
+            assert service.rows() == before
 
-        assert house.refresh(tokens["refresh_token"]).status == 200
-        assert house.causes()
+        assert service.refresh(tokens["refresh_token"]).status == 200
+        assert service.causes()
 
     def test_recovers_from_a_wrong_mode_without_a_restart(
         self, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
@@ -224,27 +228,27 @@ class TestReadOnly:
         if os.geteuid() == 0:  # root ignores modes, unless it gives up that right
             command = ("setpriv", "--bounding-set=-dac_override", *servers.GUNICORN)
             monkeypatch.setattr(servers, "GUNICORN", command)
-        house: House = request.getfixturevalue("house")
-        before = house.rows()
-        house.database.chmod(0o400)
-        assert_reads_go_on(house)
-        assert_writes_are_refused(house)
-        assert_refused(house, house.ask("POST", "/auth/logout", {}), "a sign-out")
-        assert house.rows() == before
+        service: RunningService = request.getfixturevalue("service")
+        before = service.rows()
+        service.database.chmod(0o400)
+        assert_reads_go_on(service)
+        assert_writes_are_refused(service)
+        assert_refused(service, service.ask("POST", "/auth/logout", {}), "a sign-out")
+        assert service.rows() == before
 
-        for path in house.database.parent.glob("server.db*"):  # the log has the database's mode
+        for path in service.database.parent.glob("server.db*"):  # the log has the database's mode
             path.chmod(0o600)
-        assert any("readonly" in cause for cause in house.causes())
+        assert any("readonly" in cause for cause in service.causes())
 
 
 class TestLocked:
     @pytest.fixture
-    def locked(self, house: House) -> Iterator[House]:
-        with closing(sqlite3.connect(house.database, isolation_level=None)) as driver:
+    def locked(self, service: RunningService) -> Iterator[RunningService]:
+        with closing(sqlite3.connect(service.database, isolation_level=None)) as driver:
             driver.execute("BEGIN IMMEDIATE")
-            yield house
+            yield service
 
-    def test_writes_and_sign_outs_wait_two_seconds_and_reads_none(self, locked: House) -> None:
+    def test_writes_wait_two_seconds_and_reads_do_not_wait(self, locked: RunningService) -> None:
         for what in ("a new pet", "a sign-in", "a sign-up"):
             method, path, body = WRITES[what]
             began = time.monotonic()
@@ -256,54 +260,54 @@ class TestLocked:
         assert any(BUSY in cause for cause in locked.causes())
 
     @pytest.mark.slow
-    def test_reads_go_on_behind_two_hundred_waiting_writers(self, house: House) -> None:
+    def test_reads_go_on_behind_two_hundred_waiting_writers(self, service: RunningService) -> None:
         over = threading.Event()
         statuses: Counter[int] = Counter()
 
         def write() -> None:
             while not over.is_set():
-                statuses[house.ask("POST", "/pets", {"name": "x"}).status] += 1
+                statuses[service.ask("POST", "/pets", {"name": "x"}).status] += 1
                 over.wait(1)
 
         threads = [threading.Thread(target=write) for _ in range(200)]
-        with closing(sqlite3.connect(house.database, isolation_level=None)) as driver:
+        with closing(sqlite3.connect(service.database, isolation_level=None)) as driver:
             driver.execute("BEGIN IMMEDIATE")
             for thread in threads:
                 thread.start()
-            time.sleep(4)  # until each worker has found out that the lock is not to be had
-            took = [timed(house, "/my-pets") for _ in range(30)]
+            time.sleep(4)  # until each worker has failed to get the lock
+            took = [timed(service, "/my-pets") for _ in range(30)]
             over.set()
             for thread in threads:
                 thread.join()
 
         assert set(statuses) == {503}
         assert sorted(took)[15] < 0.5
-        assert max(took) < 1.9  # nobody had to wait until a writer gave up
-        assert "The database is locked, and others wait to write." in house.causes()
+        assert max(took) < 1.9  # no read waited for a writer to give up
+        assert "The database is locked, and others wait to write." in service.causes()
 
 
-def timed(house: House, path: str) -> float:
+def timed(service: RunningService, path: str) -> float:
     began = time.monotonic()
-    assert house.ask("GET", path).status == 200
+    assert service.ask("GET", path).status == 200
     return time.monotonic() - began
 
 
 class TestMoved:
     def test_requests_go_on_and_readyz_fails_until_the_folder_is_back(
-        self, house: House, folder: Path
+        self, service: RunningService, folder: Path
     ) -> None:
-        have_both_workers_read(house)
+        have_both_workers_read(service)
         away = folder.rename(folder.with_name("away"))
         for _ in range(6):  # by both workers
-            assert_refused(house, house.ask("GET", "/readyz"), "/readyz")
-            assert house.ask("GET", "/my-pets").status == 200
-        assert house.ask("POST", "/pets", {"name": "kept"}).status == 201
-        assert house.ask("GET", "/healthz").status == 200
+            assert_refused(service, service.ask("GET", "/readyz"), "/readyz")
+            assert service.ask("GET", "/my-pets").status == 200
+        assert service.ask("POST", "/pets", {"name": "kept"}).status == 201
+        assert service.ask("GET", "/healthz").status == 200
         assert not folder.exists()  # nothing has created another
 
         away.rename(folder)
-        assert house.causes() == {
-            f"No database at {house.database} (No such file or directory):"
+        assert service.causes() == {
+            f"No database at {service.database} (No such file or directory):"
             " the command `init-db` makes one."
         }
-        assert "kept" in house.ask("GET", "/my-pets").text
+        assert "kept" in service.ask("GET", "/my-pets").text

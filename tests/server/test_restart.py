@@ -30,7 +30,7 @@ from tests.helpers.server import (
     until,
 )
 
-SECONDS = 30
+SECONDS = 60
 
 wait_until = partial(until, seconds=SECONDS)
 
@@ -65,7 +65,7 @@ class Client:
     connection: http.client.HTTPConnection | None = None
 
     def run(self, stop: threading.Event) -> None:
-        while not stop.wait(0.01):
+        while not stop.wait(0.03):
             for request in REQUESTS:
                 self.send(*request)
         self.close()
@@ -123,7 +123,7 @@ def activated(folder: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
                 sys.executable, "-S", "-c", ACTIVATE, str(listener.fileno()),
                 *GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app",
             ],
-            cwd=folder, env=environment(folder, BASE_ENVIRONMENT),
+            cwd=folder, env=environment(folder, BASE_ENVIRONMENT | {"WORKERS": "1"}),
             stdout=log, stderr=log, pass_fds=[listener.fileno()],
         )  # fmt: skip
 
@@ -153,7 +153,7 @@ def wait_for_all(clients: list[Client]) -> None:
     before = [client.completed.copy() for client in clients]
     wait_until(
         lambda: all(
-            client.completed[path] > counts[path] + 5
+            client.completed[path] > counts[path] + 3
             for client, counts in zip(clients, before, strict=True)
             for _, path, *_ in REQUESTS
         )

@@ -1,4 +1,4 @@
-"""How SQLite answers each named query: by an index, never by reading a whole table."""
+"""Every named query uses an index; none scans a whole table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jwt_server.database import load_queries
 
 
 def named(queries: Queries) -> dict[str, str]:
-    """The SQL of each query by its dotted name, without aiosql's second form of the same query."""
+    """Return the SQL of each query by its dotted name, without aiosql's `_cursor` forms."""
     there = queries.available_queries
     return {
         name: attrgetter(name)(queries).sql
@@ -32,12 +32,12 @@ def named(queries: Queries) -> dict[str, str]:
 OURS = named(load_queries())
 THEIRS = named(import_koa.SOURCE)
 
-# What lists whole tables, on purpose: the import reads all that the original's file has.
+# The import reads the original's tables completely.
 WHOLE_TABLES = {"count_rows", "users", "pets"}
 
 
 class Anything(dict[str, object]):
-    """A value for each parameter, whatever its name; the plan depends on none."""
+    """A value for every parameter; the plan does not depend on it."""
 
     def __missing__(self, name: str) -> int:
         return 1
@@ -51,18 +51,18 @@ def ours(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def plan(driver: sqlite3.Connection, sql: str) -> list[str]:
-    """What SQLite says that it will do, a line each."""
+    """Return the steps of SQLite's query plan."""
     rows: list[tuple[Any, ...]] = driver.execute(f"EXPLAIN QUERY PLAN {sql}", Anything()).fetchall()
     return [row[3] for row in rows]
 
 
 def wasteful(steps: list[str]) -> list[str]:
-    """The steps that take longer the more rows there are: table scans, and sorting."""
+    """Return the steps whose time grows with the table: scans and sorting."""
     table_scan = re.compile(r"SCAN (?!(\d+ )?CONSTANT ROWS?$)|.*TEMP B-TREE")
     return [step for step in steps if table_scan.match(step)]
 
 
-def test_a_query_may_be_called_a_cursor() -> None:
+def test_query_whose_name_ends_in_cursor_is_checked() -> None:
     queries = aiosql.from_str(
         "-- name: by_cursor(x)\nSELECT :x;\n-- name: old_cursor(x)!\nDELETE FROM t WHERE y = :x;\n",
         "sqlite3",
@@ -72,11 +72,11 @@ def test_a_query_may_be_called_a_cursor() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_query_reads_no_whole_table(ours: sqlite3.Connection, name: str) -> None:
+def test_query_scans_no_table(ours: sqlite3.Connection, name: str) -> None:
     assert wasteful(plan(ours, OURS[name])) == []
 
 
-def test_the_imports_queries_are_the_only_ones_that_read_whole_tables() -> None:
+def test_only_the_imports_queries_scan_tables() -> None:
     with closing(sqlite3.connect(":memory:")) as driver:
         driver.executescript(
             "CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT, passwordHash TEXT);"
@@ -92,5 +92,5 @@ def test_the_imports_queries_are_the_only_ones_that_read_whole_tables() -> None:
     ["SELECT id FROM users WHERE password_hash = :x", "SELECT id FROM users ORDER BY created_at",
      "DELETE FROM pets WHERE name = :x"],
 )  # fmt: skip
-def test_the_test_would_see_one(ours: sqlite3.Connection, sql: str) -> None:
+def test_scans_are_detected(ours: sqlite3.Connection, sql: str) -> None:
     assert wasteful(plan(ours, sql))
