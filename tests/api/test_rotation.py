@@ -13,7 +13,7 @@ from jwt_server.auth import sessions
 from jwt_server.auth.sessions import Device, SessionLifetime
 from jwt_server.database import Connection, Database, Row
 from jwt_server.errors import (
-    RefreshRefused,
+    NotSignedIn,
     RefreshTokenInvalid,
     RefreshTokenReused,
     SessionEnded,
@@ -85,7 +85,7 @@ def test_refresh_increments_generation_and_extends_expiry(db: Connection, sessio
 )
 def test_refused_refreshes(
     db: Connection, session: Row, steps: list[tuple[int, int]],
-    refusal: type[RefreshRefused],
+    refusal: type[NotSignedIn],
 ) -> None:  # fmt: skip
     *before, (last, now) = steps
     for number, when in before:
@@ -157,7 +157,7 @@ def test_concurrent_refreshes_rotate_once(database: Database, session: Row) -> N
 )
 def test_refresh_reads_again_if_the_session_changes_meanwhile(
     db: Connection, session: Row, monkeypatch: pytest.MonkeyPatch,
-    change: str, expected: type[RefreshRefused] | None,
+    change: str, expected: type[NotSignedIn] | None,
 ) -> None:  # fmt: skip
     """Another request rotates or ends the session after this one has read it."""
     reads = []

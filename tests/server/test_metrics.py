@@ -38,7 +38,7 @@ from tests.helpers.server import (
     wait_for_workers,
 )
 
-until = partial(servers.until, seconds=20)
+until = partial(servers.until, seconds=60)
 
 REQUESTS = "jwt_server_request_seconds_count"
 REFUSALS = "jwt_server_refusals_total"

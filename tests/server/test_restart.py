@@ -30,7 +30,7 @@ from tests.helpers.server import (
     until,
 )
 
-SECONDS = 30
+SECONDS = 60
 
 wait_until = partial(until, seconds=SECONDS)
 

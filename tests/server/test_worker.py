@@ -163,6 +163,6 @@ def test_a_worker_stops_after_its_arbiter_was_killed(tmp_path: Path) -> None:
                 for _ in range(2000):
                     respond(busy)
                     time.sleep(0.01)
-        until(lambda: not Path(f"/proc/{worker}").exists(), 20)
+        until(lambda: not Path(f"/proc/{worker}").exists(), 60)
         with closing(socket.create_server((server.host, server.port))):
             pass
