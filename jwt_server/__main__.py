@@ -4,8 +4,6 @@ gunicorn. The command `jwt-server` of a wheel only runs gunicorn.
 Nothing else generates secrets.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import signal

@@ -6,8 +6,6 @@ open, would damage it. So a restore needs SQLite's exclusive lock on the present
 writes its log into it before another takes its place.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sqlite3

@@ -4,8 +4,6 @@ A connection is opened when a request first needs one, returns to the pool, and 
 thread at a time. Nothing here depends on Flask, so commands and tests use it as routes do.
 """
 
-from __future__ import annotations
-
 import os
 import sqlite3
 from collections import deque

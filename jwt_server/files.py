@@ -1,7 +1,5 @@
 """Files that appear complete or not at all, and survive a power cut."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Each record is one line and has the id of its request. Text from clients can't a
 a terminal: unprintable characters are escaped in both formats.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from datetime import UTC, datetime

@@ -3,8 +3,6 @@
 To count something else, add a field to Metrics. Errors need nothing: each is counted by its code.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial

@@ -4,8 +4,6 @@ yoyo-migrations runs each in a transaction, but records it in another one, which
 So each file sets `user_version` at its end, and only that counts. A released file never changes.
 """
 
-from __future__ import annotations
-
 import getpass
 import os
 import sqlite3

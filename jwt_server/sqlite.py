@@ -4,8 +4,6 @@ Whatever is wrong with it is raised as DatabaseUnavailable, whose cause tells th
 do.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sqlite3

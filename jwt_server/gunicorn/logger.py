@@ -1,7 +1,5 @@
 """gunicorn's own log, in the service's format."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from gunicorn import glogging

@@ -5,8 +5,6 @@ where the system has such a place. The arbiter opens the port, and a thread of e
 it, so that the port works as long as a worker does.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import logging

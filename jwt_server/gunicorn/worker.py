@@ -5,8 +5,6 @@ the series VERIFIED: then read the changes of gunicorn/workers/gthread.py, run t
 benchmark, and change it.
 """
 
-from __future__ import annotations
-
 import select
 import signal
 from concurrent.futures import ThreadPoolExecutor

@@ -19,8 +19,8 @@ from jwt_server.config import Settings
 from jwt_server.database import Database
 from jwt_server.sqlite import SCHEMA_VERSION
 from jwt_server.web.service import EXTENSION
-from tests.cli.test_migrate import FIRST_RELEASE, asked, make
 from tests.helpers.app import Clock, MakeApp
+from tests.helpers.databases import FIRST_RELEASE, is_intact, query, run_scripts
 from tests.helpers.factories import CREDENTIALS, add_user, bearer_of, everything, open_session
 
 DAY = 24 * 60 * 60
@@ -67,7 +67,7 @@ def rows(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def seqs(path: Path) -> dict[str, int]:
-    return dict(asked(path, "SELECT name, seq FROM sqlite_sequence"))
+    return dict(query(path, "SELECT name, seq FROM sqlite_sequence"))
 
 
 def add(path: Path, *names: str) -> None:
@@ -78,13 +78,6 @@ def add(path: Path, *names: str) -> None:
 
 def listed(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def is_whole(path: Path) -> bool:
-    return (
-        asked(path, "PRAGMA integrity_check") == [("ok",)]
-        and asked(path, "PRAGMA foreign_key_check") == []
-    )
 
 
 def mode(path: Path) -> int:
@@ -107,8 +100,8 @@ def test_backup_is_one_private_file_with_every_row(
     assert rows(file) == rows(path)
     assert seqs(file) == seqs(path)
     for mark in ("application_id", "user_version"):
-        assert asked(file, f"PRAGMA {mark}") == asked(path, f"PRAGMA {mark}")
-    assert is_whole(file)
+        assert query(file, f"PRAGMA {mark}") == query(path, f"PRAGMA {mark}")
+    assert is_intact(file)
 
 
 def test_backup_contains_no_deleted_rows(run: Commands, path: Path, tmp_path: Path) -> None:
@@ -175,7 +168,7 @@ def test_backup_of_an_unusable_database_is_refused(
     if kind == "missing":
         path.unlink()
     elif kind == "older":
-        make(path, "PRAGMA user_version = 1")
+        run_scripts(path, "PRAGMA user_version = 1")
     else:
         add(path, *(f"user-{number}" for number in range(500)))
         path.write_bytes(spoiled(path.read_bytes()))
@@ -244,12 +237,12 @@ def test_restore_brings_back_every_row_and_ends_the_sessions(
     ]
     assert after == before
     told = "SELECT action, actor_id, address, details FROM audit ORDER BY id DESC LIMIT 1"
-    assert asked(path, told) == [("database_restored", None, None, '{"sessions_ended": 1}')]
+    assert query(path, told) == [("database_restored", None, None, '{"sessions_ended": 1}')]
     assert [user["username"] for user in rows(kept)["users"]] == ["travis", "later"]
     assert listed(path.parent) == ["backups", "test.db", kept.name]  # no log, no temporary file
     assert (mode(path), mode(kept)) == (0o600, 0o600)
-    assert asked(path, "PRAGMA journal_mode") == [("wal",)]
-    assert is_whole(path)
+    assert query(path, "PRAGMA journal_mode") == [("wal",)]
+    assert is_intact(path)
 
 
 def test_restore_without_a_database_creates_it(run: Commands, path: Path, file: Path) -> None:
@@ -296,13 +289,13 @@ def test_restore_upgrades_a_backup_of_an_older_release(
     run: Commands, path: Path, tmp_path: Path
 ) -> None:
     old = tmp_path / "old.db"
-    make(old, FIRST_RELEASE)
+    run_scripts(old, FIRST_RELEASE)
 
     code, _ = run("restore", old)
 
     assert code == 0
-    assert asked(path, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
-    assert asked(old, "PRAGMA user_version") == [(1,)]
+    assert query(path, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
+    assert query(old, "PRAGMA user_version") == [(1,)]
     answer = run.app.test_client().post("/auth", data=CREDENTIALS)
     assert answer.status_code == 200
 
@@ -321,7 +314,7 @@ def changed(content: bytes, kind: str) -> bytes:
 def spoil_file(file: Path, path: Path, kind: str) -> Path:
     """Replace a backup by something else; return its name."""
     if kind == "dangling":
-        make(file, "PRAGMA foreign_keys = OFF", "UPDATE pets SET user_id = 77")
+        run_scripts(file, "PRAGMA foreign_keys = OFF", "UPDATE pets SET user_id = 77")
     elif kind == "open":
         file.with_name(f"{file.name}-wal").write_bytes(b"x")
     elif kind == "missing":
@@ -389,7 +382,7 @@ def test_restore_keeps_the_database_a_link(run: Commands, path: Path, file: Path
 
     assert path.is_symlink()
     assert listed(path.parent)[1:3] == ["real.db", "real.db.replaced-2023-11-14T221320Z"]
-    assert is_whole(real)
+    assert is_intact(real)
 
 
 @pytest.mark.parametrize("kind", ["another", "a folder"])
@@ -397,7 +390,7 @@ def test_restore_over_another_programs_file_is_refused(
     run: Commands, path: Path, file: Path, kind: str
 ) -> None:
     if kind == "another":
-        make(path, "PRAGMA application_id = 1")
+        run_scripts(path, "PRAGMA application_id = 1")
     else:
         path.unlink()
         path.mkdir()
@@ -423,7 +416,7 @@ def test_restore_by_root_keeps_the_owner(run: Commands, path: Path, file: Path) 
 def test_restore_reuses_no_id_of_the_backup_or_the_old_database(
     run: Commands, path: Path, file: Path, clock: Clock
 ) -> None:
-    make(path, "UPDATE sqlite_sequence SET seq = 9999999999999 WHERE name = 'pets'")
+    run_scripts(path, "UPDATE sqlite_sequence SET seq = 9999999999999 WHERE name = 'pets'")
 
     run("restore", file)
 
@@ -455,7 +448,7 @@ def test_restore_over_a_lost_database_advances_the_ids(
 
     assert code == 0
     assert seqs(path)["users"] == int(clock()) * 1000
-    assert is_whole(path)
+    assert is_intact(path)
 
 
 def test_second_restore_of_a_backup_reuses_no_id_of_the_first(
@@ -476,7 +469,7 @@ def test_second_restore_of_a_backup_reuses_no_id_of_the_first(
 def test_ids_advance_by_a_million_at_least_and_at_most_to_the_highest_id(
     run: Commands, path: Path, file: Path, clock: Clock
 ) -> None:
-    make(path, "UPDATE sqlite_sequence SET seq = 999999999999999990 WHERE name = 'pets'")
+    run_scripts(path, "UPDATE sqlite_sequence SET seq = 999999999999999990 WHERE name = 'pets'")
     file.unlink()
     run("backup", file)
     path.unlink()
@@ -504,7 +497,7 @@ def test_restore_works_without_hard_links_and_removes_a_second_name(
 
     assert run("restore", file)[0] == 0
     assert run("backup", file.with_name("second.db"))[0] == 0
-    assert is_whole(path)
+    assert is_intact(path)
     assert listed(path.parent) == ["backups", "test.db", "test.db.replaced-2023-11-14T221320Z"]
 
 
@@ -526,7 +519,7 @@ def test_restore_leaves_no_log_beside_the_restored_database(
     if not there:  # else SQLite has taken the logs for its own, and they were none
         kept = path.with_name("test.db.replaced-2023-11-14T221320Z-wal")
         assert kept.read_text() == "-wal"
-    assert is_whole(path)
+    assert is_intact(path)
 
 
 def test_restore_keeps_what_a_killed_server_had_in_its_log(
@@ -596,8 +589,8 @@ def test_two_restores_within_a_second_keep_both_databases(
 
 
 def test_check_switches_write_ahead_logging_on_again(path: Path) -> None:
-    make(path, "PRAGMA journal_mode = DELETE")
+    run_scripts(path, "PRAGMA journal_mode = DELETE")
 
     our_sqlite.check(path)
 
-    assert asked(path, "PRAGMA journal_mode") == [("wal",)]
+    assert query(path, "PRAGMA journal_mode") == [("wal",)]

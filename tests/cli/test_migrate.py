@@ -7,7 +7,6 @@ import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flask import Flask
@@ -18,30 +17,19 @@ from jwt_server.config import Settings
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.sqlite import SCHEMA_VERSION
 from tests.helpers.app import MakeApp
+from tests.helpers.databases import FIRST_RELEASE, query, run_scripts
 from tests.helpers.factories import CREDENTIALS
-from tests.helpers.server import BASE_ENVIRONMENT, ROOT, flask
+from tests.helpers.server import BASE_ENVIRONMENT, flask
 
-FIRST_RELEASE = (ROOT / "tests" / "data" / "schema-1.sql").read_text()
 STEPS = sorted(migrate.MIGRATIONS.glob("*.sql"))
 MISSING = [step.stem for step in STEPS[1:]]  # what a database of the first release lacks
 COMMENT = re.compile(r"--[^\n]*")
 
 
-def make(path: Path, *scripts: str) -> None:
-    with closing(sqlite3.connect(path)) as driver:
-        for script in scripts:
-            driver.executescript(script)
-
-
-def asked(path: Path, statement: str) -> list[Any]:
-    with closing(sqlite3.connect(path)) as driver:
-        return driver.execute(statement).fetchall()
-
-
 @pytest.fixture
 def old(settings: Settings) -> Path:
     """A database as the first release left it."""
-    make(settings.database, FIRST_RELEASE)
+    run_scripts(settings.database, FIRST_RELEASE)
     return settings.database
 
 
@@ -53,13 +41,13 @@ def app(make_app: MakeApp) -> Flask:
 
 def structure(path: Path) -> tuple[list[tuple[str, ...]], list[int]]:
     """Tables, columns, checks, indexes and marks; yoyo's own notes aside."""
-    found = asked(path, "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name")
+    found = query(path, "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name")
     ours = [
         (kind, name, table, re.sub(r"[\s]+|(?=[,()])|(?<=[,()])", " ", COMMENT.sub("", sql or "")))
         for kind, name, table, sql in found
         if "yoyo" not in table
     ]
-    marks = [asked(path, f"PRAGMA {name}")[0][0] for name in ("application_id", "user_version")]
+    marks = [query(path, f"PRAGMA {name}")[0][0] for name in ("application_id", "user_version")]
     return [tuple(" ".join(text.split()) for text in row) for row in ours], marks
 
 
@@ -76,7 +64,7 @@ def test_all_migrations_make_the_same_as_schema_sql(tmp_path: Path) -> None:
     fresh, stepped = tmp_path / "fresh.db", tmp_path / "stepped.db"
     our_sqlite.create(fresh)
 
-    make(stepped, *(step.read_text() for step in STEPS))
+    run_scripts(stepped, *(step.read_text() for step in STEPS))
 
     assert structure(stepped) == structure(fresh)
 
@@ -85,9 +73,9 @@ def test_each_migration_sets_its_number_as_the_version(tmp_path: Path) -> None:
     path = tmp_path / "stepped.db"
 
     for number, step in enumerate(STEPS, start=1):
-        make(path, step.read_text())
+        run_scripts(path, step.read_text())
         assert migrate.number(step.name) == number
-        assert asked(path, "PRAGMA user_version") == [(number,)]
+        assert query(path, "PRAGMA user_version") == [(number,)]
 
     assert len(STEPS) == SCHEMA_VERSION
 
@@ -105,11 +93,11 @@ def test_command_lists_migrations_and_keeps_the_data(app: Flask, old: Path) -> N
     token = app.test_client().post("/auth", data=CREDENTIALS).text
     pets = app.test_client().get("/my-pets", headers={"Authorization": f"Bearer {token}"})
     assert pets.get_json() == [{"name": "Bunny", "species": "dog"}]
-    assert asked(old, "SELECT disabled FROM users") == [(0,)]
+    assert query(old, "SELECT disabled FROM users") == [(0,)]
 
 
 def test_addresses_of_sessions_become_known_addresses(old: Path) -> None:
-    make(old, *(step.read_text() for step in STEPS[1:3]))
+    run_scripts(old, *(step.read_text() for step in STEPS[1:3]))
     with closing(sqlite3.connect(old)) as driver, driver:
         driver.executemany(
             "INSERT INTO sessions VALUES (NULL, ?, 1, x'00', 1, 1, ?, 0, 0, 0, 0, 0, NULL, ?, '')",
@@ -119,16 +107,16 @@ def test_addresses_of_sessions_become_known_addresses(old: Path) -> None:
 
     migrate.upgrade(old)
 
-    known = asked(old, "SELECT * FROM known_addresses ORDER BY network")
+    known = query(old, "SELECT * FROM known_addresses ORDER BY network")
     assert known == [(1, "192.0.2.1", 7), (1, "192.0.2.2", 6)]
 
 
 def test_ids_of_deleted_rows_are_not_reused(app: Flask, old: Path) -> None:
     migrate.upgrade(old)
 
-    assert asked(old, "SELECT seq FROM sqlite_sequence WHERE name = 'pets'") == [(2,)]
-    assert asked(old, "PRAGMA foreign_key_check") == asked(old, "SELECT 1 WHERE 0")
-    assert asked(old, "PRAGMA integrity_check") == [("ok",)]
+    assert query(old, "SELECT seq FROM sqlite_sequence WHERE name = 'pets'") == [(2,)]
+    assert query(old, "PRAGMA foreign_key_check") == query(old, "SELECT 1 WHERE 0")
+    assert query(old, "PRAGMA integrity_check") == [("ok",)]
 
 
 def test_older_database_is_refused_with_advice(app: Flask, old: Path) -> None:
@@ -144,7 +132,7 @@ def test_older_database_is_refused_with_advice(app: Flask, old: Path) -> None:
 
 @pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 99])
 def test_newer_database_is_refused_and_not_changed(app: Flask, old: Path, version: int) -> None:
-    make(old, f"PRAGMA user_version = {version}")
+    run_scripts(old, f"PRAGMA user_version = {version}")
     before = structure(old)
 
     done = app.test_cli_runner().invoke(args=["db", "upgrade"])
@@ -157,26 +145,26 @@ def test_newer_database_is_refused_and_not_changed(app: Flask, old: Path, versio
 def test_missing_and_other_databases_are_refused(app: Flask, settings: Settings) -> None:
     run = app.test_cli_runner().invoke
     missing = run(args=["db", "upgrade"])
-    make(settings.database, "CREATE TABLE letters (text)")
+    run_scripts(settings.database, "CREATE TABLE letters (text)")
     another = run(args=["db", "upgrade"])
 
     assert (missing.exit_code, another.exit_code) == (1, 1)
     assert "No database at" in missing.output
     assert "is not a database of this service" in another.output
-    assert asked(settings.database, "SELECT name FROM sqlite_master") == [("letters",)]
+    assert query(settings.database, "SELECT name FROM sqlite_master") == [("letters",)]
 
 
 @pytest.fixture
 def unnoted(old: Path) -> Path:
     """A database whose second step yoyo has not noted: a kill came first."""
-    make(old, STEPS[1].read_text())
+    run_scripts(old, STEPS[1].read_text())
     return old
 
 
 def test_migration_that_was_not_recorded_is_not_applied_twice(unnoted: Path) -> None:
     assert migrate.upgrade(unnoted) == MISSING[1:]
 
-    assert asked(unnoted, "SELECT count(*) FROM _yoyo_migration") == [(SCHEMA_VERSION,)]
+    assert query(unnoted, "SELECT count(*) FROM _yoyo_migration") == [(SCHEMA_VERSION,)]
 
 
 def test_current_database_is_not_written(app: Flask, tmp_path: Path) -> None:
@@ -191,7 +179,7 @@ def test_current_database_is_not_written(app: Flask, tmp_path: Path) -> None:
 
 
 def test_failed_migration_changes_nothing(old: Path) -> None:
-    make(old, "CREATE TABLE enabled_admins (id)")  # in the way of an index of that name
+    run_scripts(old, "CREATE TABLE enabled_admins (id)")  # in the way of an index of that name
     before = structure(old)
 
     with pytest.raises(DatabaseUnavailable) as caught:
@@ -199,13 +187,13 @@ def test_failed_migration_changes_nothing(old: Path) -> None:
 
     assert "can't be upgraded: there is already a table named enabled_admins" in caught.value.cause
     assert structure(old) == before
-    make(old, "DROP TABLE enabled_admins")
+    run_scripts(old, "DROP TABLE enabled_admins")
     assert migrate.upgrade(old) == MISSING
 
 
 def test_user_version_counts_and_not_the_records_of_yoyo(old: Path) -> None:
     migrate.upgrade(old)
-    make(old, "PRAGMA user_version = 1")
+    run_scripts(old, "PRAGMA user_version = 1")
 
     with pytest.raises(DatabaseUnavailable, match="unavailable") as caught:
         migrate.upgrade(old)
@@ -236,7 +224,7 @@ def test_lock_of_a_killed_upgrade_can_be_broken(
     app: Flask, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrate.upgrade(old)
-    make(
+    run_scripts(
         old,
         "PRAGMA user_version = 3",
         "DROP TABLE throttle",
@@ -254,12 +242,12 @@ def test_lock_of_a_killed_upgrade_can_be_broken(
     assert "is being upgraded by another process" in held.output
     assert "--break-lock" in held.output
     assert broken.exit_code == 0
-    assert asked(old, "SELECT count(*) FROM yoyo_lock") == [(0,)]
+    assert query(old, "SELECT count(*) FROM yoyo_lock") == [(0,)]
 
 
 @pytest.mark.parametrize("name", ["a b.db", "100%.db", "%20.db", "ü#1.db"])
 def test_upgrade_works_with_special_characters_in_the_file_name(tmp_path: Path, name: str) -> None:
-    make(tmp_path / name, FIRST_RELEASE)
+    run_scripts(tmp_path / name, FIRST_RELEASE)
 
     assert migrate.upgrade(tmp_path / name) == MISSING
     our_sqlite.check(tmp_path / name)
@@ -269,7 +257,7 @@ def test_upgrade_works_with_special_characters_in_the_file_name(tmp_path: Path, 
 
 
 def test_upgrade_works_from_the_command_line(tmp_path: Path) -> None:
-    make(tmp_path / "server.db", FIRST_RELEASE)
+    run_scripts(tmp_path / "server.db", FIRST_RELEASE)
 
     done = flask(tmp_path, BASE_ENVIRONMENT, "db", "upgrade")
 

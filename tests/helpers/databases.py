@@ -1,17 +1,22 @@
-"""Databases for tests: made and given their demo user once, then copied."""
+"""Databases for tests: created with their demo user once, then copied; and SQL on them."""
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 import time
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jwt_server import sqlite
 from jwt_server.database import Database
 from jwt_server.users import demo
 from tests.helpers.factories import open_session
+
+FIRST_RELEASE = (Path(__file__).parent.parent / "data" / "schema-1.sql").read_text()
+"""The schema of the first release."""
 
 IMPORTED_AT = int(time.time())
 
@@ -32,3 +37,24 @@ def create_database(path: Path, now: int = IMPORTED_AT) -> None:
     path.touch(mode=0o600, exist_ok=False)
     path.write_bytes(with_demo_user(now))
     open_session(path, now)
+
+
+def run_scripts(path: Path, *scripts: str) -> None:
+    """Run SQL scripts on a database, which is created if it is missing."""
+    with closing(sqlite3.connect(path)) as driver:
+        for script in scripts:
+            driver.executescript(script)
+
+
+def query(path: Path, statement: str) -> list[Any]:
+    """Return the rows of a statement."""
+    with closing(sqlite3.connect(path)) as driver:
+        return driver.execute(statement).fetchall()
+
+
+def is_intact(path: Path) -> bool:
+    """Tell whether SQLite's checks find nothing."""
+    return (
+        query(path, "PRAGMA integrity_check") == [("ok",)]
+        and query(path, "PRAGMA foreign_key_check") == []
+    )

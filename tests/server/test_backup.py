@@ -19,9 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.test_backup import is_whole
-from tests.cli.test_migrate import asked
-from tests.helpers.databases import create_database
+from tests.helpers.databases import create_database, is_intact, query
 from tests.helpers.factories import bearer
 from tests.helpers.http import send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, Server, environment, flask, running, started
@@ -116,12 +114,12 @@ def test_backup_under_load_is_complete_and_no_id_is_reused_after_its_restore(
         assert "Traceback" not in server.log()
 
     assert flask(live, SETTINGS, "restore", str(file)).returncode == 0
-    users = dict(asked(live / "server.db", "SELECT id, username FROM users"))
-    pets = dict(asked(live / "server.db", "SELECT id, name FROM pets"))
+    users = dict(query(live / "server.db", "SELECT id, username FROM users"))
+    pets = dict(query(live / "server.db", "SELECT id, name FROM pets"))
     for their_users, their_pets, _ in before:
         assert their_users.items() <= users.items()
         assert their_pets.items() <= pets.items()
-    assert is_whole(live / "server.db")
+    assert is_intact(live / "server.db")
     assert len(users) < 1 + sum(len(each.users) for each in clients)  # some came too late for it
 
     with started(live, SETTINGS) as server:
@@ -154,7 +152,7 @@ def test_restore_is_refused_while_the_service_runs(tmp_path: Path) -> None:
     assert done.stderr.endswith("is in use: stop the service first.\n")
     assert not list(tmp_path.glob("*.replaced-*"))
     assert not list(tmp_path.glob(".*.tmp-*"))
-    [(kept,)] = asked(tmp_path / "server.db", "SELECT count(*) FROM users")
+    [(kept,)] = query(tmp_path / "server.db", "SELECT count(*) FROM users")
     assert kept == 1 + sum(len(each.users) for each in clients)
 
 
@@ -197,12 +195,12 @@ def test_killed_backup_leaves_a_complete_file_or_none(tmp_path: Path, seconds: f
     for number in range(6):
         file = folder / f"{number}.db"
         killed += kill(tmp_path, seconds * chance.uniform(0.3, 1.1), "backup", str(file))
-        assert not file.exists() or is_whole(file)
+        assert not file.exists() or is_intact(file)
 
     assert killed
     make_temporary_files_old(folder)
     assert flask(tmp_path, SETTINGS, "backup", str(folder / "0.db")).returncode in (0, 1)
-    assert is_whole(folder / "0.db")
+    assert is_intact(folder / "0.db")
     assert not list(folder.glob(".0.db.tmp-*"))
     assert not list(folder.glob("*-wal"))
 
@@ -219,15 +217,15 @@ def test_killed_restore_leaves_the_old_database_or_the_new_one(
         killed += kill(
             tmp_path, seconds * chance.uniform(0.3, 1.6), "restore", str(tmp_path / "first")
         )
-        [(name,)] = asked(path, "SELECT username FROM users")
+        [(name,)] = query(path, "SELECT username FROM users")
         assert name in {"old", "travis"}
-        assert asked(path, "SELECT count(*) FROM pets") == [(50_002,)]
-        assert is_whole(path)
+        assert query(path, "SELECT count(*) FROM pets") == [(50_002,)]
+        assert is_intact(path)
 
     assert killed
     make_temporary_files_old(tmp_path)
     assert flask(tmp_path, SETTINGS, "restore", str(tmp_path / "first")).returncode == 0
-    assert asked(path, "SELECT username FROM users") == [("travis",)]
+    assert query(path, "SELECT username FROM users") == [("travis",)]
     assert not list(tmp_path.glob(".*.tmp-*"))
     with started(tmp_path, SETTINGS) as server:
         assert send_to_server(server, "GET", "/readyz").status == 200

@@ -1,4 +1,4 @@
-"""deploy/nginx-auth-request.conf, in a real nginx before a real service and an application."""
+"""deploy/nginx-auth-request.conf in a real nginx, with a gunicorn and an application."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = needs_nginx
 
 
 class Application(BaseHTTPRequestHandler):
-    """Answers with the request that has reached it."""
+    """An application that responds with the request that reached it."""
 
     def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -37,9 +37,20 @@ class Application(BaseHTTPRequestHandler):
         pass
 
 
+class Failing(Application):
+    """A login service whose database fails."""
+
+    def answer(self) -> None:
+        self.send_response(503)
+        self.end_headers()
+
+    do_GET = answer  # noqa: N815 - http.server's name
+
+
 @contextmanager
-def application() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Application) as server:
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """Run an HTTP server; yields its port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield server.server_port
@@ -48,8 +59,8 @@ def application() -> Iterator[int]:
 
 
 @contextmanager
-def asking(folder: Path, login: int, behind: int) -> Iterator[Server]:
-    """Run nginx, which asks the one service and hands on to the other."""
+def nginx_before(folder: Path, login: int, behind: int) -> Iterator[Server]:
+    """Run nginx with the login service and the application on these ports."""
     port = free_port()
     site = (ROOT / "deploy" / "nginx-auth-request.conf").read_text()
     for written, real in (("3000", login), ("8000", behind), ("8080", port)):
@@ -68,7 +79,7 @@ def login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def site(login: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("nginx")
-    with application() as behind, asking(folder, login.port, behind) as server:
+    with serving(Application) as behind, nginx_before(folder, login.port, behind) as server:
         yield server
 
 
@@ -77,7 +88,7 @@ def seen(answer: Response) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def test_the_application_learns_who_it_is_and_no_token(site: Server) -> None:
+def test_the_application_gets_the_user_and_no_token(site: Server) -> None:
     answer = send_to_server(site, "GET", "/any/page", bearer(token()))
 
     headers = seen(answer)
@@ -89,7 +100,7 @@ def test_the_application_learns_who_it_is_and_no_token(site: Server) -> None:
 
 
 @pytest.mark.parametrize("name", ["X-Auth-User-Id", "x-auth-username", "X-AUTH-ADMIN"])
-def test_what_the_client_says_of_itself_is_overwritten(site: Server, name: str) -> None:
+def test_identity_headers_of_the_client_are_overwritten(site: Server, name: str) -> None:
     answer = send_to_server(site, "GET", "/", bearer(token()) | {name: "true"})
 
     assert seen(answer)[name.lower()] in {"1", "travis", "false"}
@@ -100,7 +111,7 @@ BLANKED = re.findall(r'proxy_set_header (\S+) "";', CONFIGURATION.split("locatio
 
 
 @pytest.mark.parametrize("spelled", [str, str.lower, str.upper], ids=["", "lower", "upper"])
-def test_no_other_name_for_a_user_gets_through(site: Server, spelled: Callable[[str], str]) -> None:
+def test_other_identity_headers_are_removed(site: Server, spelled: Callable[[str], str]) -> None:
     claimed = {spelled(name): "root" for name in BLANKED if name.startswith(("X-", "Remote-"))}
     assert {"X-AUTH-EMAIL", "X-AUTH-REQUEST-USER", "X-FORWARDED-USER", "REMOTE-USER"} <= {
         name.upper() for name in claimed
@@ -114,14 +125,14 @@ def test_no_other_name_for_a_user_gets_through(site: Server, spelled: Callable[[
 @pytest.mark.parametrize(
     "name", ["X_Auth_User_Id", "X-Auth_Admin", "X-Auth-User.Id", "REMOTE_USER"]
 )
-def test_no_name_that_is_taken_for_another_gets_through(site: Server, name: str) -> None:
+def test_ambiguous_header_names_are_removed(site: Server, name: str) -> None:
     assert (
         "root"
         not in seen(send_to_server(site, "GET", "/", bearer(token()) | {name: "root"})).values()
     )
 
 
-def test_the_document_has_the_names_that_are_blanked_and_those_that_are_set() -> None:
+def test_the_documentation_lists_the_removed_and_the_set_headers() -> None:
     told = (ROOT / "docs" / "clients.md").read_text()
 
     for name in [*BLANKED, "X-Auth-User-Id", "X-Auth-Username", "X-Auth-Admin"]:
@@ -129,7 +140,7 @@ def test_the_document_has_the_names_that_are_blanked_and_those_that_are_set() ->
 
 
 def test_a_body_reaches_the_application_and_not_the_login_service(site: Server) -> None:
-    body = "x" * 100_000  # the login service takes 64 KiB at the most
+    body = "x" * 100_000  # the login service accepts 64 KiB
 
     answer = send_to_server(site, "POST", "/", bearer(token()), body, "text/plain")
 
@@ -138,7 +149,7 @@ def test_a_body_reaches_the_application_and_not_the_login_service(site: Server) 
 
 
 @pytest.mark.parametrize("headers", [{}, bearer("x"), {"X-Auth-User-Id": "1"}])
-def test_without_a_good_token_nobody_gets_through(site: Server, headers: dict[str, str]) -> None:
+def test_requests_without_a_valid_token_are_401(site: Server, headers: dict[str, str]) -> None:
     answer = send_to_server(site, "GET", "/", headers)
 
     assert answer.status == 401
@@ -146,7 +157,7 @@ def test_without_a_good_token_nobody_gets_through(site: Server, headers: dict[st
     assert answer.headers.getlist("WWW-Authenticate") == [challenge]
 
 
-def test_what_gunicorn_can_not_read_is_no_token(site: Server) -> None:
+def test_an_unreadable_header_is_401(site: Server) -> None:
     answer = send_to_server(site, "GET", "/", {"Authorization": "Bearer \x7f"})
 
     assert answer.status == 401
@@ -157,13 +168,13 @@ def test_what_gunicorn_can_not_read_is_no_token(site: Server) -> None:
 
 @contextmanager
 def recording() -> Iterator[tuple[int, list[bytes]]]:
-    """A login service that lets everybody in, and keeps every byte that it was sent."""
+    """Run a login service that accepts everybody, and records every byte that it receives."""
     received: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
             with listening.accept()[0] as connection:
-                connection.settimeout(0.5)  # what comes after the request is wanted, too
+                connection.settimeout(0.5)  # also records what comes after the request
                 with suppress(TimeoutError):
                     while chunk := connection.recv(65536):
                         received.append(chunk)
@@ -176,15 +187,15 @@ def recording() -> Iterator[tuple[int, list[bytes]]]:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_the_login_service_gets_the_token_and_nothing_else(tmp_path: Path, method: str) -> None:
+def test_the_login_service_gets_only_the_token(tmp_path: Path, method: str) -> None:
     headers = {
         "Cookie": "a=b", "User-Agent": "Phone/1", "X-Auth-Admin": "true", "Expect": "",
         "X-Forwarded-For": "10.0.0.1", "Content-Encoding": "gzip", "Transfer-Id": "1",
     }  # fmt: skip
     with (
         recording() as (login, received),
-        application() as behind,
-        asking(tmp_path, login, behind) as site,
+        serving(Application) as behind,
+        nginx_before(tmp_path, login, behind) as site,
     ):
         body = "the body" if method == "POST" else None
         answer = send_to_server(site, method, "/", bearer("x.y.z") | headers, body, "text/plain")
@@ -196,22 +207,18 @@ def test_the_login_service_gets_the_token_and_nothing_else(tmp_path: Path, metho
     assert (end, rest) == ("", "")
 
 
-def test_the_subrequest_can_not_be_made_from_outside(site: Server) -> None:
+def test_the_subrequest_is_not_public(site: Server) -> None:
     assert send_to_server(site, "GET", "/_verify", bearer(token())).status == 404
 
 
-def test_a_login_service_that_is_away_or_in_trouble_is_a_503(login: Server, tmp_path: Path) -> None:
-    with application() as behind, asking(tmp_path, free_port(), behind) as site:
-        away = send_to_server(site, "GET", "/", bearer(token()))
-    database = login.log_file.parent / "server.db"
-    moved = database.rename(database.with_suffix(".away"))
-    try:
-        with application() as behind, asking(tmp_path, login.port, behind) as site:
-            trouble = send_to_server(site, "GET", "/", bearer(token()))
-    finally:
-        moved.rename(database)
+def test_a_stopped_or_failing_login_service_is_503(tmp_path: Path) -> None:
+    responses = []
+    with serving(Application) as behind, serving(Failing) as failing:
+        for login in (free_port(), failing):
+            with nginx_before(tmp_path, login, behind) as site:
+                responses.append(send_to_server(site, "GET", "/", bearer(token())))
 
-    for answer in (away, trouble):
-        assert answer.status == 503
-        assert answer.headers["Retry-After"] == "2"
-        assert "travis" not in answer.text
+    for response in responses:
+        assert response.status == 503
+        assert response.headers["Retry-After"] == "2"
+        assert "travis" not in response.text
