@@ -4,21 +4,17 @@ Each field of Settings states its default and how its text is parsed; its variab
 name in upper case. `load_settings` reports every mistake at once and never shows a secret.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cache
-from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
-from dotenv.parser import parse_stream
 from environs import Env, ValidationError
 from jwt import InvalidKeyError
 from jwt.algorithms import HMACAlgorithm
@@ -30,13 +26,10 @@ INSTANCE: Final = Path("instance")
 """Folder of the database and of generated secrets, below the working directory."""
 
 DEFAULT_DATABASE: Final = INSTANCE / "jwt-server.db"
-DEFAULT_KEYS: Final = INSTANCE / "jwt_keys"
-
 SECRETS: Final = ("SECRET_KEY", "JWT_SECRET")
 SECRET_BYTES: Final = 32
 """The hash's own size, the minimum for HS256 (RFC 7518 section 3.2)."""
 
-RECOMMENDED_SALT_ROUNDS: Final = range(10, 16)
 LIGHT_THREADS: Final = 32
 """Threads of a worker beside those that hash or are queued to hash."""
 
@@ -58,11 +51,7 @@ ISSUER: Final = Regexp(
 
 
 def _setting(default: Any, parse: Callable[[str], object], **metadata: object) -> Any:
-    """Declare a field of Settings.
-
-    `derive` computes its default from the fields above it, `variable` is its name if not the
-    field's own.
-    """
+    """Declare a field; `derive` computes its default from those above, `variable` renames it."""
     return field(default=default, metadata={"parse": parse, **metadata})
 
 
@@ -79,8 +68,9 @@ def _seconds(default: int) -> Any:
     return _integer(default, 1, 365 * 24 * 60 * 60)
 
 
-def _one_of(*choices: str) -> Callable[[str], object]:
-    return OneOf(choices, error="{input!r} is not one of {choices}.")
+def _one_of(default: str, *others: str, **metadata: object) -> Any:
+    parse = OneOf((default, *others), error="{input!r} is not one of {choices}.")
+    return _setting(default, parse, **metadata)
 
 
 def _host(text: str) -> str:
@@ -124,8 +114,7 @@ def _origins(text: str) -> tuple[str, ...]:
 
 def _split(text: str) -> tuple[str, ...]:
     """Split a list at commas and line ends."""
-    parts = (part.strip() for line in text.splitlines() for part in line.split(","))
-    return tuple(part for part in parts if part)
+    return tuple(part for each in re.split("[,\r\n]", text) if (part := each.strip()))
 
 
 @dataclass(frozen=True)
@@ -139,8 +128,8 @@ class Settings:
     database: Path = _setting(  # noqa: RUF009 - declares a field
         DEFAULT_DATABASE, _sqlite_path, variable="DATABASE_URL"
     )
-    jwt_algorithm: str = _setting("HS256", _one_of("HS256", "EdDSA", "ES256", "RS256"))
-    jwt_keys_dir: Path = _setting(DEFAULT_KEYS, _folder)  # noqa: RUF009 - declares a field
+    jwt_algorithm: str = _one_of("HS256", "EdDSA", "ES256", "RS256")
+    jwt_keys_dir: Path = _setting(INSTANCE / "jwt_keys", _folder)  # noqa: RUF009 - declares a field
     jwks_max_age: int = _seconds(10 * 60)
     jwt_issuer: str = _setting("jwt-server", ISSUER)
     jwt_audience: str = _setting("jwt-server", ISSUER, derive=lambda values: values["jwt_issuer"])
@@ -172,10 +161,10 @@ class Settings:
     """In characters, for new passwords; 64 must be possible (NIST SP 800-63B)."""
     audit_retention: int = _integer(365, 1, 10 * 365)
     """In days."""
-    signup: str = _setting("closed", _one_of("open", "closed"))
+    signup: str = _one_of("closed", "open")
     cors_origins: tuple[str, ...] = _setting(("*",), _origins)
-    log_format: str = _setting(
-        "json", _one_of("json", "text"), derive=lambda _: "text" if sys.stderr.isatty() else "json"
+    log_format: str = _one_of(
+        "json", "text", derive=lambda _: "text" if sys.stderr.isatty() else "json"
     )
     metrics_host: str = _setting("127.0.0.1", _host)
     metrics_port: int = _integer(9464, 0, 65535)
@@ -184,7 +173,7 @@ class Settings:
     @property
     def bind(self) -> str:
         """Address to listen on, as gunicorn takes it."""
-        return _bind(self.host, self.port)
+        return self.host if self.is_socket else _bind(self.host, self.port)
 
     @property
     def metrics_bind(self) -> str:
@@ -202,9 +191,9 @@ class Settings:
         return self.hash_concurrency + self.hash_queue + LIGHT_THREADS
 
     @property
-    def warnings(self) -> Sequence[str]:
+    def warnings(self) -> list[str]:
         """Settings that are allowed but unwise, one line each."""
-        if self.salt_rounds in RECOMMENDED_SALT_ROUNDS:
+        if self.salt_rounds in range(10, 16):
             return []
         return [f"SALT_ROUNDS is {self.salt_rounds}: under 10 is weak, over 15 is slow."]
 
@@ -218,8 +207,6 @@ def is_loopback(host: str) -> bool:
 
 
 def _bind(host: str, port: int) -> str:
-    if host.startswith(SOCKET):
-        return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -235,8 +222,7 @@ def load_settings() -> Settings:
             default = derive(values) if derive else setting.default
             values[setting.name] = default.absolute() if isinstance(default, Path) else default
             with _collect(mistakes, name):
-                text = env.str(name, None)
-                if text is not None:
+                if (text := env.str(name, None)) is not None:
                     values[setting.name] = parse(text)
     settings = Settings(
         secret_keys=_secrets(env, "SECRET_KEY", mistakes),
@@ -246,9 +232,7 @@ def load_settings() -> Settings:
         **values,
     )
     if settings.is_socket and not settings.trusted_proxies:
-        mistakes.append(
-            "TRUSTED_PROXIES: It must be 1 or more, because a proxy is behind a Unix socket."
-        )
+        mistakes.append("TRUSTED_PROXIES: It must be 1 or more behind a Unix socket.")
     if settings.metrics_port == settings.port and not settings.is_socket:
         mistakes.append(f"METRICS_PORT: PORT is {settings.port}, too.")
     if mistakes:
@@ -271,23 +255,14 @@ def _collect(mistakes: list[str], name: str) -> Iterator[None]:
 def read_environment() -> Env:
     """Return the environment, with what `.env` in the working directory adds to it.
 
-    Raises ConfigurationError if the file can't be read.
+    python-dotenv warns about lines that it skips. Raises ConfigurationError if the file can't be
+    read.
     """
-    env, path = Env(), Path(".env")
+    env = Env()
     try:
-        bindings = list(parse_stream(StringIO(path.read_text("utf-8"))))
-        env.read_env(path, recurse=False)
-    except FileNotFoundError:
-        return env
+        env.read_env(".env", recurse=False)
     except (OSError, ValueError) as error:
         raise ConfigurationError([f".env can't be read: {error}."]) from error
-    wrong = [
-        f".env: Line {each.original.line} is not NAME=value."
-        for each in bindings
-        if each.error or (each.key is not None and each.value is None)
-    ]
-    if wrong:  # lines that python-dotenv skips
-        raise ConfigurationError(wrong)
     return env
 
 
@@ -315,8 +290,7 @@ def generated_secret(name: str) -> Path:
 
 def _secret_text(env: Env, name: str, default_file: Path | None = None) -> str | None:
     """Return the text of NAME, or of the file that NAME_FILE names, or of the default file."""
-    value: str | None = env.str(name, None)
-    path: str | None = env.str(f"{name}_FILE", None)
+    value, path = env.str(name, None), env.str(f"{name}_FILE", None)
     if value is not None and path is not None:
         raise ValidationError(f"{name}_FILE is set, too: keep one of them.")
     file = default_file if path is None else Path(path)

@@ -273,11 +273,14 @@ def test_the_environment_overrides_the_dotenv_file(env: Environment, tmp_path: P
     assert (settings.port, settings.salt_rounds) == (5000, 11)
 
 
-@pytest.mark.parametrize("line", ["PORT: 4000", "PORT 4000", 'PORT="4000', "=x", "PORT"])
-def test_an_invalid_dotenv_line_is_refused(env: Environment, tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize("line", ["PORT: 4000", "PORT 4000", 'PORT="4000', "=x"])
+def test_an_invalid_dotenv_line_is_warned_about(
+    env: Environment, tmp_path: Path, caplog: pytest.LogCaptureFixture, line: str
+) -> None:
     (tmp_path / ".env").write_text(f"# a comment\n\nexport HOST=::1\n{line}\n")
 
-    assert mistakes() == (".env: Line 4 is not NAME=value.",)
+    assert load_settings().host == "::1"
+    assert "line 4" in caplog.text
 
 
 def test_a_generated_secret_is_not_read_if_the_setting_is_given(
@@ -334,9 +337,8 @@ def test_loopback_hosts(env: Environment, host: str, loopback: bool) -> None:
 def test_a_unix_socket_requires_a_trusted_proxy(env: Environment) -> None:
     env.setenv("HOST", "unix:/run/jwt-server/http.sock")
 
-    assert mistakes() == (
-        "TRUSTED_PROXIES: It must be 1 or more, because a proxy is behind a Unix socket.",
-    )
+    [line] = mistakes()
+    assert line.startswith("TRUSTED_PROXIES: ")
     env.setenv("TRUSTED_PROXIES", "1")
     settings = load_settings()
     assert settings.bind == "unix:/run/jwt-server/http.sock"
