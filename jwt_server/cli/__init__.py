@@ -1,7 +1,5 @@
 """The `flask` commands, a module for each group."""
 
-from __future__ import annotations
-
 from flask import Flask
 
 from jwt_server.cli import audit, database, doctor, import_koa, keys, sessions, users

@@ -1,7 +1,5 @@
 """`flask audit`: read the audit log."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ A command ends with 0 when done, 1 with the reason on standard error when refuse
 command line, and 3 for wrong settings (wsgi.py).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """`flask init-db`, `seed`, `db upgrade`, `backup` and `restore`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Final
 

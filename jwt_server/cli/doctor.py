@@ -1,7 +1,5 @@
 """`flask doctor`: check whether the service would start, and what is unsafe."""
 
-from __future__ import annotations
-
 import json
 
 import click
@@ -20,7 +18,7 @@ def doctor(*, as_json: bool) -> None:
 
     Example: doctor && systemctl restart jwt-server
 
-    Checks the database, users, secrets, file modes, disk, clock, network and settings. Run it as
+    Checks the database, users, secrets, file modes, disk, audit log and settings. Run it as
     the service's user, in its folder. Exit code 1: something is UNSAFE. Wrong settings or keys end
     it, like every command, with 3.
     """

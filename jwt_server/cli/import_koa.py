@@ -1,7 +1,5 @@
 """`flask import-koa`: import the users and pets of the original server, a Koa app."""
 
-from __future__ import annotations
-
 import re
 import sqlite3
 import sys

@@ -1,7 +1,5 @@
 """`flask keys`: the key pairs that sign access tokens."""
 
-from __future__ import annotations
-
 import click
 
 from jwt_server import audit

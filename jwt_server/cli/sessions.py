@@ -1,7 +1,5 @@
 """`flask sessions` and `flask prune`: sign users out, delete expired rows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Final
 

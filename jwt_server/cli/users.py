@@ -1,7 +1,5 @@
 """`flask users`: manage accounts."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from typing import Any

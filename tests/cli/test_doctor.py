@@ -38,9 +38,6 @@ GOOD: dict[str, Any] = {"secret_keys": SECRET_KEYS, "jwt_secrets": JWT_SECRETS, 
 PUBLIC = {"host": "0.0.0.0", "cors_origins": ("https://app.example.com",)}
 
 
-IS_CLOCK_SYNCHRONIZED = doctor.is_clock_synchronized
-
-
 @dataclass
 class Report:
     """What the command printed."""
@@ -60,8 +57,7 @@ Examine = Callable[..., Report]
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with a synchronized clock and a sound SQLite, whatever this one has."""
-    monkeypatch.setattr(doctor, "is_clock_synchronized", lambda: True)
+    """A machine with a sound SQLite, whatever this one has."""
     monkeypatch.setattr(our_sqlite, "VERSION", (3, 51, 3))
 
 
@@ -330,18 +326,6 @@ def test_a_clock_that_was_set_back(healthy: Path, examine: Examine, clock: Clock
 
     assert (report.problems, report.exit_code) == ({"audit log": {"UNSAFE"}}, 1)
     assert "60 s behind" in report.text
-
-
-def test_the_kernel_can_be_asked_for_the_clock() -> None:
-    assert IS_CLOCK_SYNCHRONIZED() in {True, False}
-
-
-def test_a_clock_that_is_not_synchronized(
-    healthy: Path, examine: Examine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(doctor, "is_clock_synchronized", lambda: False)
-
-    assert examine().problems == {"clock": {"WARNING"}}
 
 
 def record_sign_ins(db: Connection, addresses: list[str], now: int) -> None:

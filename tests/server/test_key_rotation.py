@@ -179,6 +179,7 @@ def test_the_documented_verifier_checks_signature_and_audience(
         user_of(token("jwt-server", other_keys))
 
 
+@pytest.mark.slow
 def test_gunicorn_does_not_start_without_a_usable_key(tmp_path: Path) -> None:
     settings = BASE_ENVIRONMENT | {"JWT_ALGORITHM": "EdDSA", "JWT_KEYS_DIR": f"{tmp_path}/keys"}
     create_database(tmp_path / "server.db")
