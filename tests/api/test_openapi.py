@@ -348,6 +348,7 @@ def schemathesis(
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_no_failure_of_pets(
     own_server: Server, users_file: Path, tmp_path: Path
 ) -> None:

@@ -13,6 +13,8 @@ from playwright.sync_api import Page
 
 from tests.helpers.server import ROOT, Server
 
+pytestmark = pytest.mark.slow
+
 
 class QuietHandler(SimpleHTTPRequestHandler):
     """Serves files without a log."""

@@ -38,6 +38,7 @@ def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in done.stderr.splitlines() if '"level": "WARNING"' not in line]
 
 
+@pytest.mark.slow
 def test_output_that_can_not_be_written_is_an_error(tmp_path: Path) -> None:
     done = run_in_shell(tmp_path, "show travis > /dev/full")
 
@@ -60,6 +61,7 @@ def test_a_password_is_prompted_for_twice_and_not_displayed(tmp_path: Path) -> N
     assert PASSWORD not in displayed
 
 
+@pytest.mark.slow
 def test_password_stdin_is_refused_at_a_terminal_which_displays_it(tmp_path: Path) -> None:
     code, displayed = run_at_terminal(tmp_path, [], "users", "add", "ada", "--password-stdin")
 

@@ -98,6 +98,7 @@ def until(clients: list[Client], visits: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_backup_under_load_is_complete_and_no_id_is_reused_after_its_restore(
     tmp_path: Path,
 ) -> None:
@@ -139,6 +140,7 @@ def test_backup_under_load_is_complete_and_no_id_is_reused_after_its_restore(
     assert min(new.pets) > max(max(each.pets) for each in clients)
 
 
+@pytest.mark.slow
 def test_restore_is_refused_while_the_service_runs(tmp_path: Path) -> None:
     file = tmp_path / "backup.db"
     with running(tmp_path, SETTINGS) as server:

@@ -248,6 +248,7 @@ class TestLocked:
             driver.execute("BEGIN IMMEDIATE")
             yield service
 
+    @pytest.mark.slow
     def test_writes_wait_two_seconds_and_reads_do_not_wait(self, locked: RunningService) -> None:
         for what in ("a new pet", "a sign-in", "a sign-up"):
             method, path, body = WRITES[what]
@@ -293,6 +294,7 @@ def timed(service: RunningService, path: str) -> float:
 
 
 class TestMoved:
+    @pytest.mark.slow
     def test_requests_go_on_and_readyz_fails_until_the_folder_is_back(
         self, service: RunningService, folder: Path
     ) -> None:

@@ -128,6 +128,7 @@ def activated(folder: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_restarts_under_socket_activation_fail_no_request(tmp_path: Path) -> None:
     create_database(tmp_path / "server.db")
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:

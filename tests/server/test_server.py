@@ -115,6 +115,7 @@ def test_the_arbiter_does_not_import_the_app(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system can't pin")
+@pytest.mark.slow
 def test_replaced_workers_have_a_core_each_and_the_settings_of_the_others(tmp_path: Path) -> None:
     lines = [f"{name}={value!r}" for name, value in BASE_ENVIRONMENT.items()]
     (tmp_path / ".env").write_text("\n".join(lines))

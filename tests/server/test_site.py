@@ -199,6 +199,7 @@ def test_slow_bodies_occupy_no_thread_of_the_service(nginx_site: Site) -> None:
 
 
 @needs_nginx
+@pytest.mark.slow
 def test_a_flood_of_sign_ins_is_limited_by_nginx(nginx_site: Site) -> None:
     answers = [nginx_site.send("POST", path) for path in ["/auth", "/auth/"] * 20]
 

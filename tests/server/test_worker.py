@@ -126,6 +126,7 @@ def test_clients_that_do_not_close_their_end_delay_no_others(one_worker: Server)
     assert seconds < 7  # of at least 14
 
 
+@pytest.mark.slow
 def test_a_stop_does_not_wait_for_clients_that_send_nothing(tmp_path: Path) -> None:
     with running(tmp_path, ONE) as server, ExitStack() as stack:
         [worker] = server.workers()
@@ -151,6 +152,7 @@ def registered(worker: int) -> int:
     return max(counts)
 
 
+@pytest.mark.slow
 def test_a_worker_stops_after_its_arbiter_was_killed(tmp_path: Path) -> None:
     """Also if its clients go on; then the next arbiter can have the port."""
     with running(tmp_path, ONE) as server:
