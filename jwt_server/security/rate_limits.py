@@ -10,6 +10,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Final, Self
 
+from jwt_server.config import Settings
 from jwt_server.security.primitives import base64url_encode, derive_key
 
 MINUTE: Final = 60
@@ -83,11 +84,12 @@ class RateLimits:
     address: int
 
     @classmethod
-    def from_secrets(
-        cls, secret_keys: tuple[bytes, ...], *, pair: int, account: int, address: int
-    ) -> Self:
+    def from_settings(cls, settings: Settings) -> Self:
         """Derive the key of the hashes from the first SECRET_KEY."""
-        return cls(derive_key(secret_keys[0], "jwt-server throttle 1"), pair, account, address)
+        secret = derive_key(settings.secret_keys[0], "jwt-server throttle 1")
+        return cls(
+            secret, settings.throttle_pair, settings.throttle_account, settings.throttle_address
+        )
 
     def sign_in(self, username_key: str, address: str) -> Attempt:
         """Return the limits of a password for a name, from an address."""
