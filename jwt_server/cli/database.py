@@ -62,14 +62,12 @@ def upgrade(*, break_lock: bool) -> None:
 @top.command()
 @click.argument("file", type=FILE)
 def backup(file: Path) -> None:
-    r"""Back up the database while the service runs.
+    """Back up the database while the service runs.
 
-    FILE, which must not exist, is one SQLite file with the state at the start of the command. Only
-    its owner can read it. It is checked before it appears, and appears complete or not at all. The
-    secrets are not in it: keep them elsewhere.
-
-    \b
     Example: backup /var/backups/jwt-server-$(date +%F).db
+
+    FILE, which must not exist, is one SQLite file that only its owner can read. It is checked, and
+    appears complete or not at all. The secrets are not in it: keep them elsewhere.
     """
     service = current_service()
     now = service.now()

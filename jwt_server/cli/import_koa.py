@@ -2,7 +2,6 @@
 
 import re
 import sqlite3
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -48,36 +47,27 @@ def import_koa(file: Path) -> None:
     listed: the id or name is taken (names are compared without case), the hash is unusable or
     costs more than 15, a pet's name is empty or longer than 100 characters.
 
-    Stop the service first, as nobody can sign in during the import. Start with a new database,
-    without the demo user.
+    Stop the service first. Start with a new database, without the demo user.
     """
     problems: list[str] = []
-    now, done = operator_actor().now, {"users": 0, "pets": 0}
-    with opened() as db, _opened_source(file) as source:
-        length = SOURCE.count_rows(source)
-        bar = click.progressbar(length=length, label="Importing", file=sys.stderr)
-        with bar, db.transaction():
-            for user in SOURCE.users(source):
-                problems += _import_user(db, user, now)
-                done["users"] += 1
-                bar.update(1)
-            for pet in SOURCE.pets(source):
-                problems += _import_pet(db, pet, now, dry_run=bool(problems))
-                done["pets"] += 1
-                bar.update(1)
-            if problems:
-                raise click.ClickException("\n".join(["Nothing was imported:", *problems]))
-            audit.record(db, operator_actor(), Action.USERS_IMPORTED, **done)
-    click.echo(f"Imported: {done['users']} users, {done['pets']} pets")
+    users = pets = 0
+    actor = operator_actor()
+    with opened() as db, _opened_source(file) as source, db.transaction():
+        for user in SOURCE.users(source):
+            problems += _import_user(db, user, actor.now)
+            users += 1
+        for pet in SOURCE.pets(source):
+            problems += _import_pet(db, pet, actor.now, dry_run=bool(problems))
+            pets += 1
+        if problems:
+            raise click.ClickException("\n".join(["Nothing was imported:", *problems]))
+        audit.record(db, actor, Action.USERS_IMPORTED, users=users, pets=pets)
+    click.echo(f"Imported: {users} users, {pets} pets")
 
 
 @contextmanager
 def _opened_source(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the original's file for reading only, as one snapshot.
-
-    An error of SQLite in the block is the file's: those of the service's database are
-    DatabaseUnavailable.
-    """
+    """Open the original's file for reading only, as one snapshot."""
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as driver:
@@ -85,6 +75,7 @@ def _opened_source(path: Path) -> Iterator[sqlite3.Connection]:
             # Text that is not UTF-8 is reported with its row.
             driver.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
             driver.execute("BEGIN")
+            driver.execute("SELECT 1 FROM users, pets")  # fails for a file of another kind
             yield driver
     except sqlite3.Error as error:
         raise click.ClickException(

@@ -1,8 +1,5 @@
 -- Queries on the original server's file, never on the service's own database.
 
--- name: count_rows()$
-SELECT (SELECT count(*) FROM users) + (SELECT count(*) FROM pets);
-
 -- name: users()
 SELECT id, username, passwordHash AS password_hash FROM users ORDER BY id;
 

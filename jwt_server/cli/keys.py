@@ -42,7 +42,7 @@ def list_keys() -> None:
     files = _folder().files()
     signing = key_files.signing_file(files, current_service().now())
     rows = [
-        {"kid": each.pair.kid, "signs_from": iso(each.activation), "state": _state(each, signing)}
+        {"kid": each.key.kid, "signs_from": iso(each.activation), "state": _state(each, signing)}
         for each in files
     ]
     print_rows(rows, as_json=False)
@@ -60,8 +60,8 @@ def rotate() -> None:
     service = current_service()
     new = key_files.rotate(_folder(), service.now(), 2 * service.settings.jwks_max_age)
     when = "now" if new.activation <= service.now() else iso(new.activation)
-    click.echo(f"Added: {new.pair.kid} signs from {when} on")
-    _record(Action.KEY_ADDED, new.pair.kid)
+    click.echo(f"Added: {new.key.kid} signs from {when} on")
+    _record(Action.KEY_ADDED, new.key.kid)
 
 
 @commands.command()
@@ -78,8 +78,8 @@ def revoke(kid: str) -> None:
     click.echo(f"Revoked: {kid}")
     _record(Action.KEY_REVOKED, kid)
     if new is not None:
-        click.echo(f"Added: {new.pair.kid} signs from now on")
-        _record(Action.KEY_ADDED, new.pair.kid)
+        click.echo(f"Added: {new.key.kid} signs from now on")
+        _record(Action.KEY_ADDED, new.key.kid)
 
 
 @commands.command()
@@ -93,8 +93,8 @@ def prune() -> None:
     longest_ttl = max(settings.access_token_ttl, settings.text_token_ttl)
     deleted = key_files.prune(_folder(), service.now(), longest_ttl)
     for file in deleted:
-        click.echo(f"Removed: {file.pair.kid}")
-        _record(Action.KEY_REMOVED, file.pair.kid)
+        click.echo(f"Removed: {file.key.kid}")
+        _record(Action.KEY_REMOVED, file.key.kid)
     if not deleted:
         click.echo("Every key is still needed.")
 

@@ -114,46 +114,27 @@ def passwd(name: str, *, generate: bool, password_stdin: bool) -> None:
         click.echo(f"Password: {password}")
 
 
-@commands.command()
-@click.argument("name")
-def promote(name: str) -> None:
-    """Make a user an admin.
+def _add_switch(command: str, summary: str, state: str, **flag: bool) -> None:
+    """Add a command that sets `admin` or `disabled`; disabling ends all sessions."""
+    set_flag: Callable[..., Row] = users.set_admin if "admin" in flag else users.set_disabled
 
-    Example: users promote ada
-    """
-    _set(name, "is an admin", admin=True)
-
-
-@commands.command()
-@click.argument("name")
-def demote(name: str) -> None:
-    """Take admin rights away. Refused for the last enabled admin.
-
-    Example: users demote ada
-    """
-    _set(name, "is not an admin", admin=False)
+    @commands.command(command, help=f"{summary}\n\nExample: users {command} ada")
+    @click.argument("name")
+    def switch(name: str) -> None:
+        actor = operator_actor()
+        with opened() as db, db.transaction():
+            user = set_flag(db, users.get_by_name(db, name)["id"], actor=actor, **flag)
+            if flag.get("disabled"):
+                sessions.end_all(db, user["id"], actor.now)
+        click.echo(f"{user['username']} {state} now.")
 
 
-@commands.command()
-@click.argument("name")
-def enable(name: str) -> None:
-    """Let a disabled user sign in again.
-
-    Example: users enable ada
-    """
-    _set(name, "is enabled", disabled=False)
-
-
-@commands.command()
-@click.argument("name")
-def disable(name: str) -> None:
-    """Disable a user: end all sessions, refuse passwords and tokens.
-
-    Example: users disable ada
-
-    Nothing is deleted. Refused for the last enabled admin.
-    """
-    _set(name, "is disabled", disabled=True)
+DISABLE = "Disable a user: end all sessions, refuse passwords and tokens."
+LAST_ADMIN = "Refused for the last enabled admin."
+_add_switch("promote", "Make a user an admin.", "is an admin", admin=True)
+_add_switch("demote", f"Take admin rights away. {LAST_ADMIN}", "is not an admin", admin=False)
+_add_switch("enable", "Let a disabled user sign in again.", "is enabled", disabled=False)
+_add_switch("disable", f"{DISABLE} {LAST_ADMIN}", "is disabled", disabled=True)
 
 
 @commands.command()
@@ -193,17 +174,6 @@ def delete(name: str, *, yes: bool) -> None:
     click.echo(f"Deleted: {label}")
 
 
-def _set(name: str, state: str, **flag: bool) -> None:
-    """Set `admin` or `disabled`, and print the new state; disabling ends all sessions."""
-    set_flag: Callable[..., Row] = users.set_admin if "admin" in flag else users.set_disabled
-    actor = operator_actor()
-    with opened() as db, db.transaction():
-        user = set_flag(db, users.get_by_name(db, name)["id"], actor=actor, **flag)
-        if flag.get("disabled"):
-            sessions.end_all(db, user["id"], actor.now)
-    click.echo(f"{user['username']} {state} now.")
-
-
 def _new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
     """Generate, read, or prompt for a new password. Raises InvalidFields for a weak one."""
     min_length = current_service().settings.password_min_length
@@ -226,12 +196,9 @@ def _new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
 
 
 def _described(user: Row) -> dict[str, Any]:
-    signed_in = user["last_sign_in_at"]
-    return {
-        "id": user["id"],
-        "username": user["username"],
-        "admin": bool(user["admin"]),
-        "disabled": bool(user["disabled"]),
-        "created_at": iso(user["created_at"]),
-        "last_sign_in_at": None if signed_in is None else iso(signed_in),
+    flags = {name: bool(user[name]) for name in ("admin", "disabled")}
+    times = {
+        name: None if user[name] is None else iso(user[name])
+        for name in ("created_at", "last_sign_in_at")
     }
+    return {"id": user["id"], "username": user["username"], **flags, **times}

@@ -4,8 +4,6 @@ One hash takes a core for a good fraction of a second, so only as many run at on
 cores for it; the other requests of the process stay fast.
 """
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Iterator

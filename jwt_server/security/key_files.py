@@ -5,13 +5,10 @@ the next key, and verifies until its file is deleted. The folder is listed at ea
 change counts at once, in every process, without a restart.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re
 import stat
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -22,7 +19,7 @@ from jwt_server.config import Settings
 from jwt_server.errors import ConfigurationError, KeysUnavailable, NotFound
 from jwt_server.files import sync, write_atomically
 from jwt_server.security import keys
-from jwt_server.security.keys import Jwk, Key, KeyPair, SharedSecrets, UnusableKey
+from jwt_server.security.keys import Jwk, Key, SharedSecrets, UnusableKey
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +32,7 @@ class KeyFile:
 
     path: Path
     activation: int
-    pair: KeyPair
-
-
-@dataclass(frozen=True)
-class _Listing:
-    """The folder as it was when last listed."""
-
-    names: tuple[str, ...] = ()
-    files: tuple[KeyFile, ...] = ()
-    mistakes: tuple[str, ...] = ()
+    key: Key
 
 
 @dataclass
@@ -53,74 +41,75 @@ class KeyFolder:
 
     path: Path
     algorithm: str
-    _last: _Listing = field(default=_Listing(), repr=False)
+    _files: dict[str, KeyFile] = field(default_factory=dict, repr=False)
+    """The usable keys when the folder was last listed, by name."""
+    _mistakes: list[str] = field(default_factory=list, repr=False)
 
     def signing_key(self, now: float) -> Key:
         """Return the newest active key; before any is active, the first that will be."""
-        return signing_file(self.files(), now).pair.key
+        return signing_file(self.files(), now).key
 
     def verifying_key(self, header: Mapping[str, Any]) -> Key | None:
         """Return the key with exactly this header."""
-        return next((f.pair.key for f in self.files() if f.pair.key.header == header), None)
+        return next((file.key for file in self.files() if file.key.header == header), None)
 
     def contains(self, key: Key) -> bool:
         """Return whether the file of this key still exists."""
-        return any(file.pair.key is key for file in self.files())
+        return any(file.key is key for file in self.files())
 
     def jwks(self) -> list[Jwk]:
         """Return the public keys, each once even if several files hold it."""
-        return list({file.pair.kid: file.pair.jwk for file in self.files()}.values())
+        return list({file.key.kid: file.key.jwk for file in self.files()}.values())
 
-    def files(self) -> tuple[KeyFile, ...]:
+    def files(self) -> list[KeyFile]:
         """Return the usable keys by activation.
 
         An unusable one is logged once, and tried again at each use. Raises KeysUnavailable if the
         folder can't be read, or has no usable key.
         """
-        names, last = self.names(), self._last
-        if names != last.names or last.mistakes:
-            listing = self._load_all(names)
-            for mistake in listing.mistakes:
-                if mistake not in last.mistakes:
-                    log.error("%s", mistake)
-            last = self._last = listing  # one assignment, as threads share it
-        if not last.files:
+        names, files = self.names(), self._files
+        if names != files.keys():
+            files, mistakes = self._load_all(names)
+            for mistake in set(mistakes).difference(self._mistakes):
+                log.error("%s", mistake)
+            self._files, self._mistakes = files, mistakes
+        if not files:
             raise KeysUnavailable(f"There is no usable key in {self.path}: run `keys rotate`.")
-        return last.files
+        return list(files.values())
 
     def mistakes(self) -> list[str]:
         """Return what is wrong with the folder, one sentence each; nothing if it is missing."""
         if not self.path.exists():
             return []
         try:
-            found = list(self._load_all(self.names()).mistakes)
+            _, found = self._load_all(self.names())
         except KeysUnavailable as error:
             return [error.cause]
         if self.path.stat().st_mode & 0o022:
             found.append(f"Others may write to {self.path}: chmod 700 {self.path}.")
         return found
 
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> set[str]:
         """Return the names of the key files. Raises KeysUnavailable if the folder can't be read."""
         try:
-            return tuple(sorted(name for name in os.listdir(self.path) if name.endswith(".pem")))  # noqa: PTH208 - half the time of pathlib's, at each request
+            return {name for name in os.listdir(self.path) if name.endswith(".pem")}  # noqa: PTH208 - half the time of pathlib's, at each request
         except OSError as error:
             raise KeysUnavailable(
                 f"The key folder {self.path} can't be read: {error.strerror}."
                 " If it is missing, run `keys rotate`."
             ) from error
 
-    def _load_all(self, names: tuple[str, ...]) -> _Listing:
-        known = {file.path.name: file for file in self._last.files}
+    def _load_all(self, names: set[str]) -> tuple[dict[str, KeyFile], list[str]]:
+        """Return the usable keys by activation, and what is wrong with the others."""
         files: list[KeyFile] = []
         mistakes: list[str] = []
-        for name in names:
+        for name in sorted(names):
             try:
-                files.append(known.get(name) or self._load(self.path / name))
+                files.append(self._files.get(name) or self._load(self.path / name))
             except (OSError, UnusableKey) as error:
                 mistakes.append(f"The key {self.path / name} can't be used: {error}")
-        files.sort(key=lambda file: (file.activation, file.pair.kid))
-        return _Listing(names, tuple(files), tuple(mistakes))
+        files.sort(key=lambda file: (file.activation, file.key.kid))
+        return {file.path.name: file for file in files}, mistakes
 
     def _load(self, path: Path) -> KeyFile:
         match = NAME.fullmatch(path.name)
@@ -131,10 +120,10 @@ class KeyFolder:
             raise UnusableKey("It is not a regular file.")
         if mode & 0o077:
             raise UnusableKey(f"Others may read it: chmod 600 {path}.")
-        pair = keys.load(self.algorithm, path.read_bytes())
-        if pair.kid != match[2]:
-            raise UnusableKey(f"Its kid is {pair.kid}.")
-        return KeyFile(path, int(match[1]), pair)
+        key = keys.load(self.algorithm, path.read_bytes())
+        if key.kid != match[2]:
+            raise UnusableKey(f"Its kid is {key.kid}.")
+        return KeyFile(path, int(match[1]), key)
 
 
 KeySet = SharedSecrets | KeyFolder
@@ -154,7 +143,7 @@ def load_keys(settings: Settings) -> KeySet:
     return folder
 
 
-def signing_file(files: tuple[KeyFile, ...], now: float) -> KeyFile:
+def signing_file(files: list[KeyFile], now: float) -> KeyFile:
     """Return the key that signs at this time."""
     active = [file for file in files if file.activation <= now]
     return active[-1] if active else files[0]
@@ -173,12 +162,11 @@ def revoke(folder: KeyFolder, kid: str, now: int) -> KeyFile | None:
     NotFound.
     """
     files = folder.files()
-    stolen = [file for file in files if file.pair.kid == kid]
+    stolen = [file for file in files if file.key.kid == kid]
     if not stolen:
         raise NotFound(f"There is no key {kid}.")
-    new = None
-    if len(stolen) == len(files) or signing_file(files, now) in stolen:
-        new = _add(folder, now)
+    must_replace = len(stolen) == len(files) or signing_file(files, now) in stolen
+    new = _add(folder, now) if must_replace else None
     for file in stolen:
         _delete(file)
     return new
@@ -187,8 +175,7 @@ def revoke(folder: KeyFolder, kid: str, now: int) -> KeyFile | None:
 def prune(folder: KeyFolder, now: int, longest_ttl: int) -> list[KeyFile]:
     """Delete the keys whose last token has expired, never the last key, and return them.
 
-    The last token of a key is issued in the second before the next key's activation. Files left by
-    a killed `rotate` are deleted, too.
+    The last token of a key is issued in the second before the next key's activation.
     """
     expired = [
         file
@@ -197,17 +184,14 @@ def prune(folder: KeyFolder, now: int, longest_ttl: int) -> list[KeyFile]:
     ]
     for file in expired:
         _delete(file)
-    for left in folder.path.glob(".*.pem.tmp-*"):
-        if left.stat().st_mtime < time.time() - 3600:  # not one that is being written
-            left.unlink(missing_ok=True)
     return expired
 
 
 def _add(folder: KeyFolder, activation: int) -> KeyFile:
-    pair = keys.generate(folder.algorithm)
-    path = folder.path / f"{activation}-{pair.kid}.pem"
-    write_atomically(path, keys.dump(pair))
-    return KeyFile(path, activation, pair)
+    key = keys.generate(folder.algorithm)
+    path = folder.path / f"{activation}-{key.kid}.pem"
+    write_atomically(path, keys.dump(key))
+    return KeyFile(path, activation, key)
 
 
 def _delete(file: KeyFile) -> None:

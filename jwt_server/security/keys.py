@@ -1,14 +1,12 @@
 """The keys of access tokens: shared secrets under HS256, key pairs under the other algorithms."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Final
 
+import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -17,12 +15,13 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from jwt_server.security.primitives import base64url_encode
 
 RSA_BITS: Final = 3072
-RSA_EXPONENT: Final = 65537
+
+THUMBPRINT_MEMBERS: Final = ("crv", "e", "kty", "n", "x", "y")
+"""Those of a public key that its thumbprint covers (RFC 7638 section 3.2, RFC 8037 section 2)."""
 
 Jwk = dict[str, str]
 
@@ -33,23 +32,29 @@ class UnusableKey(Exception):
 
 @dataclass(frozen=True)
 class Key:
-    """What signs and what verifies a token, and the exact JWT header that goes with it."""
+    """What signs and what verifies a token, and the exact JWT header that goes with it.
+
+    The public half of a key pair is also there as a JWK (RFC 7517).
+    """
 
     header: Mapping[str, str]
     signing: Any = field(repr=False)
     verifying: tuple[Any, ...] = field(repr=False)
+    jwk: Jwk = field(default_factory=dict)
+
+    @property
+    def kid(self) -> str:
+        """Id of a key pair."""
+        return self.header["kid"]
 
 
-@dataclass(frozen=True)
 class SharedSecrets:
     """The keys of HS256: the first secret signs, all verify, none is published."""
 
-    secrets: tuple[bytes, ...] = field(repr=False)
     algorithm = "HS256"
 
-    @cached_property
-    def _key(self) -> Key:
-        return Key({"alg": self.algorithm, "typ": "JWT"}, self.secrets[0], self.secrets)
+    def __init__(self, secrets: tuple[bytes, ...]) -> None:
+        self._key = Key({"alg": self.algorithm, "typ": "JWT"}, secrets[0], secrets)
 
     def signing_key(self, _now: float) -> Key:
         """Return the only key."""
@@ -69,23 +74,10 @@ class SharedSecrets:
 
 
 @dataclass(frozen=True)
-class KeyPair:
-    """A private key, the public half as a JWK (RFC 7517), and the key that tokens use."""
-
-    kid: str
-    private: Any = field(repr=False)
-    jwk: Jwk
-    key: Key
-
-
-@dataclass(frozen=True)
 class _KeyType:
     generate: Callable[[], Any]
     is_valid: Callable[[Any], bool]
     requirement: str
-    to_jwk: Callable[..., dict[str, Any]]
-    members: tuple[str, ...]
-    """What the thumbprint covers (RFC 7638 section 3.2, RFC 8037 section 2)."""
 
 
 KEY_TYPES: Final[Mapping[str, _KeyType]] = {
@@ -93,8 +85,6 @@ KEY_TYPES: Final[Mapping[str, _KeyType]] = {
         ed25519.Ed25519PrivateKey.generate,
         lambda key: isinstance(key, ed25519.Ed25519PrivateKey),
         "an Ed25519 key",
-        OKPAlgorithm.to_jwk,
-        ("crv", "kty", "x"),
     ),
     "ES256": _KeyType(
         lambda: ec.generate_private_key(ec.SECP256R1()),
@@ -102,28 +92,24 @@ KEY_TYPES: Final[Mapping[str, _KeyType]] = {
             isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)
         ),
         "a key on the curve P-256",
-        ECAlgorithm.to_jwk,
-        ("crv", "kty", "x", "y"),
     ),
     "RS256": _KeyType(
-        lambda: rsa.generate_private_key(RSA_EXPONENT, RSA_BITS),
+        lambda: rsa.generate_private_key(65537, RSA_BITS),
         lambda key: isinstance(key, rsa.RSAPrivateKey) and key.key_size >= RSA_BITS,
         f"an RSA key of at least {RSA_BITS} bits",
-        RSAAlgorithm.to_jwk,
-        ("e", "kty", "n"),
     ),
 }
 ALGORITHMS: Final = (SharedSecrets.algorithm, *KEY_TYPES)
 
 
-def generate(algorithm: str) -> KeyPair:
+def generate(algorithm: str) -> Key:
     """Generate a key pair whose kid does not look like an option of a command."""
-    while (pair := _pair(algorithm, KEY_TYPES[algorithm].generate())).kid.startswith("-"):
+    while (key := _key(algorithm, KEY_TYPES[algorithm].generate())).kid.startswith("-"):
         pass
-    return pair
+    return key
 
 
-def load(algorithm: str, pem: bytes) -> KeyPair:
+def load(algorithm: str, pem: bytes) -> Key:
     """Load an unencrypted PEM. Raises UnusableKey if it is not a key for the algorithm."""
     try:
         private = load_pem_private_key(pem, password=None)
@@ -131,30 +117,21 @@ def load(algorithm: str, pem: bytes) -> KeyPair:
         raise UnusableKey("It is not an unencrypted private key in PEM.") from error
     if not KEY_TYPES[algorithm].is_valid(private):
         raise UnusableKey(f"{algorithm} needs {KEY_TYPES[algorithm].requirement}.")
-    return _pair(algorithm, private)
+    return _key(algorithm, private)
 
 
-def dump(pair: KeyPair) -> bytes:
+def dump(key: Key) -> bytes:
     """Return the PEM (PKCS #8) that `load` reads."""
-    pem: bytes = pair.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem: bytes = key.signing.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return pem
 
 
-def _pair(algorithm: str, private: Any) -> KeyPair:
-    key_type, public = KEY_TYPES[algorithm], private.public_key()
-    full = key_type.to_jwk(public, as_dict=True)
-    jwk = {name: full[name] for name in key_type.members}
-    kid = thumbprint(jwk)
-    header = {"alg": algorithm, "kid": kid, "typ": "JWT"}
-    return KeyPair(
-        kid,
-        private,
-        jwk | {"kid": kid, "alg": algorithm, "use": "sig"},
-        Key(header, private, (public,)),
-    )
-
-
-def thumbprint(members: Jwk) -> str:
-    """Return the thumbprint of a public key's required members (RFC 7638)."""
+def _key(algorithm: str, private: Any) -> Key:
+    """Return a key pair; its kid is the thumbprint of the public half (RFC 7638)."""
+    public = private.public_key()
+    jwk = jwt.get_algorithm_by_name(algorithm).to_jwk(public, as_dict=True)
+    members = {name: jwk[name] for name in THUMBPRINT_MEMBERS if name in jwk}
     canonical = json.dumps(members, sort_keys=True, separators=(",", ":")).encode()
-    return base64url_encode(hashlib.sha256(canonical).digest())
+    kid = base64url_encode(hashlib.sha256(canonical).digest())
+    header = {"alg": algorithm, "kid": kid, "typ": "JWT"}
+    return Key(header, private, (public,), members | {"kid": kid, "alg": algorithm, "use": "sig"})

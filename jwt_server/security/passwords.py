@@ -4,8 +4,6 @@ New hashes are bcrypt_sha256: bcrypt over an HMAC-SHA-256 of the password, so th
 72 bytes. Plain bcrypt hashes verify by the first 72 bytes.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from typing import Final

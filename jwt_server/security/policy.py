@@ -3,8 +3,6 @@
 There are no composition rules, which make passwords worse (NIST SP 800-63B section 3.1.1.2).
 """
 
-from __future__ import annotations
-
 import secrets
 from itertools import chain
 from typing import Final

@@ -1,7 +1,5 @@
 """What tokens, cursors and request bodies share: strict JSON, base64url, ids, key derivation."""
 
-from __future__ import annotations
-
 import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode

@@ -5,12 +5,10 @@ counts must reveal neither. Names come as their keys (`username_key`), so that o
 count, however it is spelled. Times are in seconds.
 """
 
-from __future__ import annotations
-
 import hmac
 import ipaddress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from jwt_server.security.primitives import base64url_encode, derive_key
 
@@ -87,10 +85,9 @@ class RateLimits:
     @classmethod
     def from_secrets(
         cls, secret_keys: tuple[bytes, ...], *, pair: int, account: int, address: int
-    ) -> RateLimits:
+    ) -> Self:
         """Derive the key of the hashes from the first SECRET_KEY."""
-        secret = derive_key(secret_keys[0], "jwt-server throttle 1")
-        return cls(secret, pair, account, address)
+        return cls(derive_key(secret_keys[0], "jwt-server throttle 1"), pair, account, address)
 
     def sign_in(self, username_key: str, address: str) -> Attempt:
         """Return the limits of a password for a name, from an address."""

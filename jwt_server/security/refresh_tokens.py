@@ -5,19 +5,16 @@ row holds: neither the database nor the secret alone can make a token, and the d
 The same session, generation and nonce always make the same token.
 """
 
-from __future__ import annotations
-
 import hmac
 import re
 import secrets
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from jwt_server.errors import RefreshTokenInvalid
 from jwt_server.security.primitives import base64url_encode, derive_key
 
 VERSION: Final = "r1"
-PURPOSE: Final = f"jwt-server refresh token {VERSION}"
 
 SESSION_ID_PATTERN: Final = "[A-Za-z0-9_-]{22}"
 FORM: Final = re.compile(
@@ -41,9 +38,10 @@ class RefreshTokens:
     keys: tuple[bytes, ...] = field(repr=False)
 
     @classmethod
-    def from_secrets(cls, secret_keys: tuple[bytes, ...]) -> RefreshTokens:
+    def from_secrets(cls, secret_keys: tuple[bytes, ...]) -> Self:
         """Derive the keys from the service's secrets."""
-        return cls(tuple(derive_key(secret, PURPOSE) for secret in secret_keys))
+        purpose = f"jwt-server refresh token {VERSION}"
+        return cls(tuple(derive_key(secret, purpose) for secret in secret_keys))
 
     def issue(self, session_id: str, generation: int, nonce: bytes) -> str:
         """Return the token of this generation of the session."""

@@ -19,7 +19,7 @@ from jwt_server.app import create_app
 from jwt_server.config import Settings
 from jwt_server.logs import formatter
 from jwt_server.security import keys
-from jwt_server.security.keys import Jwk, KeyPair
+from jwt_server.security.keys import Jwk, Key
 from jwt_server.web.service import EXTENSION
 from tests.attacks.forging import Json, as_json, compact, signature
 from tests.helpers.databases import create_database
@@ -181,7 +181,7 @@ each_algorithm = pytest.mark.parametrize("target", ALGORITHMS, indirect=True)
 
 
 @cache
-def pair_of(algorithm: str) -> KeyPair:
+def pair_of(algorithm: str) -> Key:
     """Return one pair for all targets of an algorithm; a pair of RS256 takes a second."""
     return keys.generate(algorithm)
 
@@ -214,7 +214,7 @@ def write_key(settings: Settings) -> tuple[Any, dict[str, str], Jwk]:
     file = settings.jwt_keys_dir / f"0-{pair.kid}.pem"
     file.touch(mode=0o600)
     file.write_bytes(keys.dump(pair))
-    return pair.private, {"alg": settings.jwt_algorithm, "kid": pair.kid, "typ": "JWT"}, pair.jwk
+    return pair.signing, dict(pair.header), pair.jwk
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import subprocess
 import sys
@@ -23,7 +22,6 @@ from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from tests.helpers.factories import add_user
 from tests.helpers.server import BASE_ENVIRONMENT, environment
-from tests.helpers.terminal import run_at_terminal
 
 MYPASSWORD = "$2a$10$3pwJNVCM6NKzBOD1HPZHjuFdjX2Dg771aPZNbbBw9jTUbEMS919Te"
 PASSWORD = "$2a$10$9ih.rp5cst7821W3F6mmh.XtB7l2/4mtlQSCGkQk4nUA6olU6Ztka"
@@ -83,7 +81,6 @@ def test_imported_users_sign_in_with_their_passwords(
     done = import_koa(original(file))
 
     assert (done.exit_code, done.stdout) == (0, "Imported: 2 users, 3 pets\n")
-    assert "#" not in done.stderr  # a progress bar is for terminals
     token = client.post("/auth", data={"username": "travis", "password": "mypassword"}).text
     pets = client.get("/my-pets", headers={"Authorization": f"Bearer {token}"})
     assert pets.text == '[{"name":"Bunny","species":"dog"},{"name":"Ünal\'s 🐈","species":null}]'
@@ -325,15 +322,3 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
         kilobytes.append(int(done.stdout))
 
     assert kilobytes[1] < kilobytes[0] + 5 * 1024  # the rows alone take 10 MB in Python
-
-
-@pytest.mark.slow
-def test_a_terminal_shows_progress(tmp_path: Path) -> None:
-    our_sqlite.create(tmp_path / "server.db")
-
-    code, seen = run_at_terminal(tmp_path, [], "import-koa", str(many(tmp_path / "koa.db", 5000)))
-
-    assert code == 0
-    assert re.search(r"Importing .*#+-+.* [1-9]\d?%", seen)
-    assert "100%" in seen
-    assert "Imported: 5000 users, 5000 pets" in seen

@@ -475,14 +475,3 @@ def test_a_key_folder_that_is_a_file_is_refused(make_app: MakeApp, tmp_path: Pat
 
     with pytest.raises(ConfigurationError, match=r"can't be read: Not a directory\."):
         make_app(jwt_algorithm="EdDSA", jwt_keys_dir=tmp_path / "file")
-
-
-def test_prune_deletes_files_left_by_a_killed_rotate(app: Flask, folder: Path) -> None:
-    old, new = folder / ".1-x.pem.tmp-0", folder / ".2-x.pem.tmp-1"
-    for temporary in (old, new):
-        temporary.write_text("half a key")
-    os.utime(old, (0, 0))
-
-    run(app, "prune")
-
-    assert (old.exists(), new.exists()) == (False, True)

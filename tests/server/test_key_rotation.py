@@ -126,7 +126,7 @@ def published(server: Server) -> set[str]:
 
 def activate(file: KeyFile, activation: int) -> None:
     """Rename a key file as if its key had been added earlier."""
-    file.path.rename(file.path.with_name(f"{activation}-{file.pair.kid}.pem"))
+    file.path.rename(file.path.with_name(f"{activation}-{file.key.kid}.pem"))
 
 
 def test_keys_rotate_without_a_failed_request(server: Server, keys: KeyFolder) -> None:
@@ -136,26 +136,26 @@ def test_keys_rotate_without_a_failed_request(server: Server, keys: KeyFolder) -
         old = sign_in(server).text
 
         second = key_files.rotate(keys, int(time.time()), lead=3600)
-        assert published(server) == {first, second.pair.kid}
+        assert published(server) == {first, second.key.kid}
         assert load.kids == [first]
         activate(second, 1)
-        load.wait_for(second.pair.kid)
+        load.wait_for(second.key.kid)
         assert send_to_server(server, "GET", "/my-pets", bearer(old)).status == 200
 
         key_files.prune(keys, int(time.time()), LONGEST_TTL)
-        assert published(server) == {second.pair.kid}
+        assert published(server) == {second.key.kid}
         assert send_to_server(server, "GET", "/my-pets", bearer(old)).text == "Forged token."
-        load.wait_for(second.pair.kid)
+        load.wait_for(second.key.kid)
         assert load.failures == []
 
-        third = key_files.revoke(keys, second.pair.kid, int(time.time()))
+        third = key_files.revoke(keys, second.key.kid, int(time.time()))
         assert third is not None
-        assert published(server) == {third.pair.kid}
-        load.wait_for(third.pair.kid)
-    assert load.kids == [first, second.pair.kid, third.pair.kid]
+        assert published(server) == {third.key.kid}
+        load.wait_for(third.key.kid)
+    assert load.kids == [first, second.key.kid, third.key.kid]
     # Only a token of the revoked key may be refused: one of each client that was under way.
     assert len(load.failures) <= CLIENTS
-    assert all("Forged token." in each or second.pair.kid in each for each in load.failures)
+    assert all("Forged token." in each or second.key.kid in each for each in load.failures)
 
 
 def test_the_documented_verifier_checks_signature_and_audience(
