@@ -1,7 +1,5 @@
 """The application factory: wires the parts together and decides nothing."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

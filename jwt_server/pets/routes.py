@@ -1,7 +1,5 @@
 """The user's pets: `/pets`, the full resource, and `/my-pets`, the list of the original API."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from flask import Blueprint, Response, url_for

@@ -3,8 +3,6 @@
 WSGI rather than Flask's hooks, as those cost several times as much per request.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import logging
 import re
@@ -12,14 +10,12 @@ import secrets
 import time
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask
 
 from jwt_server.metrics import Metrics
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger("jwt_server.access")
 

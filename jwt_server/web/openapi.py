@@ -1,7 +1,5 @@
 """The OpenAPI 3.1 document, built from what the routes declare (web/operations.py)."""
 
-from __future__ import annotations
-
 import inspect
 import re
 import sys

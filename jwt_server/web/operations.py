@@ -3,8 +3,6 @@
 Each does its part of the request and notes it for the OpenAPI document (web/openapi.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import wraps

@@ -1,7 +1,5 @@
 """Routes without a user: health checks, the OpenAPI document, and a page that shows it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Pages of lists: `?limit=` and `?after=`, the next page in the Link header (RFC 8288)."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Any, Final

@@ -3,8 +3,6 @@
 The order of checks: 413 (too large), 415 (content type), 400 (unreadable), 422 (fields).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import parse_qsl

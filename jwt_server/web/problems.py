@@ -1,7 +1,5 @@
 """Exceptions become responses here: plain text, or problem details (RFC 9457) on request."""
 
-from __future__ import annotations
-
 import logging
 import re
 from typing import Final

@@ -1,7 +1,5 @@
 """What holds for every request: ids in paths, CORS, and what is known of the client."""
 
-from __future__ import annotations
-
 import re
 import socket
 from typing import Final

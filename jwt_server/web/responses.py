@@ -1,16 +1,12 @@
 """Responses without a default content type, and compact JSON in UTF-8."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
+from wsgiref.types import WSGIEnvironment
 
 from flask import Flask, Request, Response
 from flask.sessions import NullSession, SessionInterface, SessionMixin
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
 
 FAST_STATUSES: Final = frozenset({200, 401, 403, 422})
 

@@ -1,7 +1,5 @@
 """What the routes' schemas are made of, beside marshmallow's own fields."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime
 from typing import Any, Final, cast

@@ -1,7 +1,5 @@
 """The service's parts, made once per app, and what each request takes from them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
