@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.databases import create_database
 from tests.helpers.factories import bearer, token
 from tests.helpers.http import send_to_server
