@@ -36,9 +36,7 @@ from jwt_server.users import users
 from tests.helpers.auth import run_at_once
 
 TOKENS = RefreshTokens.from_secrets((b"s" * 32,))
-NEW = NewSession(
-    refreshable=True, idle=100, absolute=250, address="", user_agent="", now=1000
-)
+NEW = NewSession(refreshable=True, idle=100, absolute=250, address="", user_agent="", now=1000)
 SESSION_IDS = st.from_regex(r"[A-Za-z0-9_-]{22}", fullmatch=True)
 GENERATIONS = st.integers(1, 10**9 - 1)
 NONCES = st.binary(min_size=16, max_size=16)
