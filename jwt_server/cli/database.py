@@ -9,13 +9,11 @@ from jwt_server import audit, migrate, sqlite
 from jwt_server import backup as backups
 from jwt_server.audit import Action, Actor
 from jwt_server.auth import sessions
-from jwt_server.cli.base import Group, opened, operator_actor
+from jwt_server.cli.base import Group, opened, operator_actor, top
 from jwt_server.database import Connection
 from jwt_server.users import demo
 from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
-
-top = Group()
 
 FILE: Final = click.Path(path_type=Path)
 

@@ -4,15 +4,12 @@ import click
 
 from jwt_server import audit
 from jwt_server.audit import Action
-from jwt_server.cli.base import Group, opened, operator_actor, print_rows
+from jwt_server.cli.base import Group, opened, operator_actor, print_rows, top
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.security import key_files
 from jwt_server.security.key_files import KeyFile, KeyFolder
 from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
-
-top = Group()
-
 
 EXAMPLES = """\b
 Change keys without signing anyone out:
