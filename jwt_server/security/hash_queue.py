@@ -39,20 +39,19 @@ class HashQueue:
     @contextmanager
     def slot(self) -> Iterator[None]:
         """Wait for a slot, then hold it. Raises HashingBusy if there is none in time."""
-        arrived = time.perf_counter()
-        ready = self._take_or_queue()
-        if ready is not None:
-            try:
+        arrived, ready = time.perf_counter(), Event()
+        with self._lock:
+            self.require_room()
+            self._queue.append(ready)
+            self._fill_slots()
+        try:
+            if not ready.is_set():
                 with self.track_queued:
                     self._wait(ready)
-            except BaseException:
-                self._leave(ready)
-                raise
-        try:
             self.observe_wait(time.perf_counter() - arrived)
             yield
         finally:
-            self._release()
+            self._leave(ready)
 
     def require_room(self) -> None:
         """Raise HashingBusy if the queue is full now, before more expensive work is done."""
@@ -65,16 +64,10 @@ class HashQueue:
         """Number of queued requests."""
         return len(self._queue)
 
-    def _take_or_queue(self) -> Event | None:
-        """Take a free slot, or return the event that is set when one has been handed over."""
-        with self._lock:
-            self.require_room()
-            if self._used < self.slots:  # then the queue is empty: used slots are handed over
-                self._used += 1
-                return None
-            ready = Event()
-            self._queue.append(ready)
-            return ready
+    def _fill_slots(self) -> None:
+        while self._queue and self._used < self.slots:
+            self._used += 1
+            self._queue.popleft().set()
 
     def _wait(self, ready: Event) -> None:
         deadline = time.monotonic() + self.wait
@@ -86,12 +79,6 @@ class HashQueue:
         with self._lock:
             if ready in self._queue:
                 self._queue.remove(ready)
-                return
-        self._release()  # the slot was handed over at this very moment
-
-    def _release(self) -> None:
-        with self._lock:
-            if self._queue:
-                self._queue.popleft().set()
-            else:
+            else:  # it has a slot, perhaps only since this very moment
                 self._used -= 1
+                self._fill_slots()

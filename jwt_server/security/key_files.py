@@ -8,7 +8,6 @@ change counts at once, in every process, without a restart.
 import logging
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -115,10 +114,7 @@ class KeyFolder:
         match = NAME.fullmatch(path.name)
         if match is None:
             raise UnusableKey("Its name is not <activation>-<kid>.pem.")
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):  # reading a pipe would block
-            raise UnusableKey("It is not a regular file.")
-        if mode & 0o077:
+        if path.stat().st_mode & 0o077:
             raise UnusableKey(f"Others may read it: chmod 600 {path}.")
         key = keys.load(self.algorithm, path.read_bytes())
         if key.kid != match[2]:
@@ -131,10 +127,7 @@ KeySet = SharedSecrets | KeyFolder
 
 
 def load_keys(settings: Settings) -> KeySet:
-    """Load the keys of access tokens.
-
-    Raises ConfigurationError with a line for each key that can't be used.
-    """
+    """Load the keys of access tokens. Raises ConfigurationError with a line per unusable key."""
     if settings.jwt_algorithm == SharedSecrets.algorithm:
         return SharedSecrets(settings.jwt_secrets)
     folder = KeyFolder(settings.jwt_keys_dir, settings.jwt_algorithm)

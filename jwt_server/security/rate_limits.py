@@ -10,30 +10,26 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Final, Self
 
+from jwt_server.config import Settings
 from jwt_server.security.primitives import base64url_encode, derive_key
 
 MINUTE: Final = 60
 DAY: Final = 24 * 60 * MINUTE
-
 ADDRESS_WINDOW: Final = 15 * MINUTE
 MAX_DOUBLING_LOCKOUT: Final = 15 * MINUTE
 
+SIGN_UPS_PER_DAY: Final = 10
+REFRESHES_PER_MINUTE: Final = 30
+MAC_BYTES: Final = 16
+
 ACCOUNT_SHARE: Final = 10
 """How much one address may add to the count of an account."""
-
-SIGN_UPS_PER_DAY: Final = 10
-"""From one address."""
-
-REFRESHES_PER_MINUTE: Final = 30
-"""Of one session."""
 
 CLIENT_PREFIX: Final = 64
 """An IPv6 client has at least this network to itself, and uses any address in it."""
 
 SITE_PREFIX: Final = 48
 """The IPv6 network that a site is assigned."""
-
-MAC_BYTES: Final = 16
 
 
 @dataclass(frozen=True)
@@ -83,11 +79,12 @@ class RateLimits:
     address: int
 
     @classmethod
-    def from_secrets(
-        cls, secret_keys: tuple[bytes, ...], *, pair: int, account: int, address: int
-    ) -> Self:
+    def from_settings(cls, settings: Settings) -> Self:
         """Derive the key of the hashes from the first SECRET_KEY."""
-        return cls(derive_key(secret_keys[0], "jwt-server throttle 1"), pair, account, address)
+        secret = derive_key(settings.secret_keys[0], "jwt-server throttle 1")
+        return cls(
+            secret, settings.throttle_pair, settings.throttle_account, settings.throttle_address
+        )
 
     def sign_in(self, username_key: str, address: str) -> Attempt:
         """Return the limits of a password for a name, from an address."""

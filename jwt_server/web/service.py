@@ -60,12 +60,7 @@ def create_service(settings: Settings, clock: Callable[[], float]) -> Service:
         AccessTokens(keys, settings.jwt_issuer, settings.jwt_audience),
         RefreshTokens.from_secrets(settings.secret_keys),
         Hasher(settings.salt_rounds, queue),
-        RateLimits.from_secrets(
-            settings.secret_keys,
-            pair=settings.throttle_pair,
-            account=settings.throttle_account,
-            address=settings.throttle_address,
-        ),
+        RateLimits.from_settings(settings),
         metrics,
         clock,
     )

@@ -734,10 +734,7 @@ def test_lockout_is_at_most_15_minutes(count: int) -> None:
 
 
 def test_rate_limit_keys_depend_on_the_secret() -> None:
-    one, other = (
-        RateLimits.from_secrets((secret * 32,), pair=5, account=100, address=100)
-        for secret in (b"a", b"b")
-    )
+    one, other = (RateLimits.from_settings(Settings((secret * 32,), ())) for secret in (b"a", b"b"))
 
     assert one.sign_in("travis", HOME) == one.sign_in("travis", HOME)
     assert one.account_root("travis") != other.account_root("travis")

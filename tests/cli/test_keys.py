@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
-import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -346,23 +344,12 @@ def test_a_key_that_others_may_read_is_refused(
         make_app(jwt_algorithm=algorithm, jwt_keys_dir=folder)
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_a_key_that_is_not_a_regular_file_is_refused_without_blocking(
-    make_app: MakeApp, folder: Path, make: Callable[[Path, int], None]
-) -> None:
+def test_a_folder_with_the_name_of_a_key_is_refused(make_app: MakeApp, folder: Path) -> None:
     folder.mkdir(mode=0o700)
-    path = folder / f"0-{'x' * 43}.pem"
-    make(path, 0o600)
-    other_end = os.open(path, os.O_RDWR | os.O_NONBLOCK) if path.is_fifo() else os.dup(0)
-    end_of_file = threading.Timer(5, os.close, [other_end])  # for who reads it all the same
-    end_of_file.start()
+    (folder / f"0-{'x' * 43}.pem").mkdir(mode=0o600)
 
-    with pytest.raises(ConfigurationError, match=r"can't be used: It is not a regular file\."):
+    with pytest.raises(ConfigurationError, match=r"can't be used: .*Is a directory"):
         make_app(jwt_algorithm="EdDSA", jwt_keys_dir=folder)
-
-    assert end_of_file.is_alive()
-    end_of_file.cancel()
-    os.close(other_end)
 
 
 def test_a_key_file_with_another_name_is_refused(

@@ -244,7 +244,9 @@ def test_gunicorn_has_threads_for_a_full_queue_and_other_requests(
     for name, value in {**BASE_ENVIRONMENT, "HASH_QUEUE": "100", "HASH_CONCURRENCY": "2"}.items():
         monkeypatch.setenv(name, value)
 
-    assert runpy.run_path(str(ROOT / "gunicorn.conf.py"))["threads"] == 2 + 100 + 32
+    assert (
+        runpy.run_path(str(ROOT / "jwt_server" / "gunicorn" / "conf.py"))["threads"] == 2 + 100 + 32
+    )
 
 
 @pytest.mark.slow
