@@ -9,13 +9,11 @@ from jwt_server import audit, migrate, sqlite
 from jwt_server import backup as backups
 from jwt_server.audit import Action, Actor
 from jwt_server.auth import sessions
-from jwt_server.cli.base import Group, opened, operator_actor
+from jwt_server.cli.base import Group, opened, operator_actor, top
 from jwt_server.database import Connection
 from jwt_server.users import demo
 from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
-
-top = Group()
 
 FILE: Final = click.Path(path_type=Path)
 
@@ -50,8 +48,9 @@ def db() -> None:
 def upgrade(*, break_lock: bool) -> None:
     """Migrate an older database to this release's schema.
 
-    Stop the service and make a copy of the file first: there is no downgrade. Each step is done
-    completely or not at all.
+    Example: db upgrade
+
+    Stop the service and copy the file first: there is no downgrade. A step is complete or undone.
     """
     path = current_service().settings.database
     for name in migrate.upgrade(path, break_lock=break_lock):
@@ -80,12 +79,13 @@ def backup(file: Path) -> None:
 def restore(file: Path) -> None:
     """Replace the database by a backup.
 
+    Example: restore /var/backups/jwt-server-2026-01-31.db
+
     Stop the service first. FILE was made by `backup`, in this release or an older one. It is
     checked and not changed. The old database is kept beside the new one, under another name.
 
-    Everyone is signed out. New IDs start much higher, so that none is ever used twice. All else is
-    as it was at the backup: change passwords, disable and delete users again if that was done
-    since.
+    Everyone is signed out, and no ID is used twice. Changes since the backup are lost: change
+    passwords, disable and delete users again.
     """
     database, actor = current_service().settings.database, operator_actor()
     ended: list[int] = []

@@ -64,10 +64,7 @@ class AccessTokens:
     _cache: dict[str, _Verified] = field(default_factory=dict, repr=False, compare=False)
 
     def issue(self, subject: TokenSubject, *, admin: bool, now: int, ttl: int) -> str:
-        """Sign a token that is valid from `now` (Unix time) for `ttl` seconds.
-
-        Raises KeysUnavailable.
-        """
+        """Sign a token that expires `ttl` seconds after `now`. Raises KeysUnavailable."""
         key = self.keys.signing_key(now)
         claims = {
             "iss": self.issuer,
