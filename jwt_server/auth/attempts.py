@@ -61,11 +61,7 @@ def record_success(db: Connection, counted: CountedAttempt) -> None:
 
 
 def record_failure(
-    db: Connection,
-    counted: CountedAttempt,
-    actor: Actor,
-    user_id: int | None = None,
-    **details: Any,
+    db: Connection, counted: CountedAttempt, actor: Actor, user_id: int | None, **details: Any
 ) -> None:
     """Record in the audit log each limit that a failed attempt has reached."""
     for limit in counted.reached:
@@ -74,7 +70,9 @@ def record_failure(
 
 def count(db: Connection, limit: RateLimit, now: int) -> bool:
     """Count one attempt, inside a transaction; return whether it is the one to reach the limit."""
-    row = _increment(db, limit.key, now + limit.window, now, restart=limit.doubling)
+    row: Row = db.queries.auth.count(
+        key=limit.key, expires_at=now + limit.window, now=now, restart=limit.doubling
+    )
     if until := limit.blocked_until(row["count"], row["expires_at"], now):
         db.queries.auth.block(key=limit.key, until=until)
     return bool(row["count"] == limit.limit)
@@ -149,15 +147,11 @@ def _has_share(db: Connection, counted: CountedAttempt, account: RateLimit, now:
     # The share is one of the account's window, so it ends with it.
     window_end = db.queries.auth.window_end(key=account.key, now=now)
     counted.keys.append(attempt.share_key)
-    share = _increment(db, attempt.share_key, window_end or now + account.window, now)
+    expires_at = window_end or now + account.window
+    share: Row = db.queries.auth.count(
+        key=attempt.share_key, expires_at=expires_at, now=now, restart=False
+    )
     return bool(share["count"] <= rate_limits.ACCOUNT_SHARE)
-
-
-def _increment(
-    db: Connection, key: str, expires_at: int, now: int, *, restart: bool = False
-) -> Row:
-    row: Row = db.queries.auth.count(key=key, expires_at=expires_at, now=now, restart=restart)
-    return row
 
 
 def _refund(db: Connection, counted: CountedAttempt) -> None:

@@ -5,6 +5,7 @@ the grace period, for two tabs and lost responses. Any other replaced token is i
 ends the session for both. Times are Unix times, lifetimes seconds.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Final
@@ -134,12 +135,10 @@ def end(db: Connection, user_id: int, session_id: str, *, actor: Actor, action: 
 
 def end_by_token(db: Connection, tokens: RefreshTokens, token: str, *, actor: Actor) -> None:
     """Sign out of a refresh token's session, of any generation; ignore an invalid token."""
-    try:
+    with suppress(errors.RefreshTokenInvalid):
         _, row = verify(db, tokens, token)
-    except errors.RefreshTokenInvalid:
-        return
-    actor = replace(actor, id=row["user_id"])
-    end(db, row["user_id"], row["id"], actor=actor, action=Action.SIGNED_OUT)
+        actor = replace(actor, id=row["user_id"])
+        end(db, row["user_id"], row["id"], actor=actor, action=Action.SIGNED_OUT)
 
 
 def end_all(db: Connection, user_id: int, now: int, spared: str = "") -> int:

@@ -7,9 +7,8 @@ from typing import Final
 from jwt_server import audit
 from jwt_server.audit import Action, Actor
 from jwt_server.auth import attempts, sessions
-from jwt_server.auth.attempts import CountedAttempt
 from jwt_server.auth.sessions import NewSession
-from jwt_server.database import Connection, Database, Row
+from jwt_server.database import Database, Row
 from jwt_server.errors import WrongCredentials
 from jwt_server.security.passwords import NO_HASH, Hasher, hash_cost
 from jwt_server.security.rate_limits import RateLimits
@@ -36,7 +35,6 @@ def sign_in(
 
     Raises WrongCredentials, after the same work whether the user exists, is disabled, or neither;
     TooManyAttempts, likewise; HashingBusy. A hash of an older kind or of another cost is replaced.
-    A user who is disabled, or gets another password, during the hashing is not signed in.
     """
     actor, key = Actor(None, new.address, new.now), username_key(username)
     attempt = limits.sign_in(key, new.address)
@@ -58,16 +56,11 @@ def sign_in(
                     return session
         with database.connection() as db, db.transaction():
             audit.prune(db, audit_cutoff)
-            _record_failure(db, counted, actor, user, limits.account_root(key))
+            user_id = user["id"] if user else None
+            details = {} if user else {"unknown_name": limits.account_root(key)}
+            audit.record(db, actor, Action.SIGN_IN_FAILED, user_id, **details)
+            attempts.record_failure(db, counted, actor, user_id, **details)
     raise WrongCredentials
-
-
-def _record_failure(
-    db: Connection, counted: CountedAttempt, actor: Actor, user: Row | None, name_hash: str
-) -> None:
-    user_id, details = (user["id"], {}) if user else (None, {"unknown_name": name_hash})
-    audit.record(db, actor, Action.SIGN_IN_FAILED, user_id, **details)
-    attempts.record_failure(db, counted, actor, user_id, **details)
 
 
 def hash_to_verify(user: Row | None) -> str:

@@ -8,22 +8,10 @@ from marshmallow import Schema, fields, validate
 
 from jwt_server import audit, errors
 from jwt_server.audit import Action
-from jwt_server.auth import sessions
+from jwt_server.auth import guard, sessions, token_responses
 from jwt_server.auth.attempts import count_attempt, record_failure
-from jwt_server.auth.guard import (
-    CurrentUser,
-    View,
-    login_required,
-    require_password,
-    require_still_signed_in,
-)
+from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.auth.sign_in import MAX_VERIFICATIONS
-from jwt_server.auth.token_responses import (
-    TokenSchema,
-    new_session,
-    require_signing_key,
-    token_object,
-)
 from jwt_server.database import Connection, Row
 from jwt_server.security import passwords, policy
 from jwt_server.users import names, users
@@ -36,16 +24,7 @@ from jwt_server.web.service import current_actor, current_service, get_db, relea
 
 bp = Blueprint("me", __name__)
 
-CURRENT_PASSWORD = validate.Length(1, passwords.MAX_CHARACTERS)
-
-# users/names.py and security/policy.py validate these two.
-NAME = {
-    "format": "username",
-    "minLength": 1,
-    "maxLength": names.MAX_CHARACTERS,
-    "description": "Stored as NFKC; no invisible characters, no space at either end.",
-}
-NEW_PASSWORD = {
+NEW_PASSWORD = {  # validated by security/policy.py
     "format": "new-password",
     "minLength": 1,
     "maxLength": passwords.MAX_CHARACTERS,
@@ -57,7 +36,15 @@ NEW_PASSWORD = {
 class NameSchema(BodySchema):
     """The fields of an account that its user may change."""
 
-    username = Text(required=True, metadata=NAME)
+    username = Text(  # validated by users/names.py
+        required=True,
+        metadata={
+            "format": "username",
+            "minLength": 1,
+            "maxLength": names.MAX_CHARACTERS,
+            "description": "Stored as NFKC; no invisible characters, no space at either end.",
+        },
+    )
 
 
 class SignupSchema(NameSchema):
@@ -66,16 +53,10 @@ class SignupSchema(NameSchema):
     password = Text(required=True, metadata=NEW_PASSWORD)
 
 
-class DeletionSchema(BodySchema):
-    """The current user's password."""
-
-    password = Text(required=True, validate=CURRENT_PASSWORD)
-
-
 class PasswordChangeSchema(BodySchema):
     """The current and the new password."""
 
-    current_password = Text(required=True, validate=CURRENT_PASSWORD)
+    current_password = Text(required=True, validate=validate.Length(1, passwords.MAX_CHARACTERS))
     new_password = Text(required=True, metadata=NEW_PASSWORD)
 
 
@@ -88,13 +69,13 @@ class AccountSchema(Schema):
     created_at = Timestamp(required=True)
 
 
-class ChangedPasswordSchema(TokenSchema):
+class ChangedPasswordSchema(token_responses.TokenSchema):
     """New tokens, and the number of ended sessions."""
 
     sessions_ended = fields.Integer(required=True)
 
 
-def signup_open(view: View) -> View:
+def signup_open(view: guard.View) -> guard.View:
     """Refuse with SignupClosed, before the body is read, unless sign-up is open."""
 
     @raises(errors.SignupClosed)
@@ -122,7 +103,7 @@ def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
     attempt = service.rate_limits.sign_up(client_address())
     actor = current_actor()
     with count_attempt(service.database, service.hasher.queue, attempt, actor.now) as counted:
-        record_failure(get_db(), counted, actor)  # successful sign-ups count, too
+        record_failure(get_db(), counted, actor, None)  # successful sign-ups count, too
         if users.find_by_name(get_db(), username):
             raise errors.UsernameTaken
         release_connection()  # before hashing
@@ -150,7 +131,7 @@ def rename_account(caller: CurrentUser, body: dict[str, str]) -> Row:
     """Change the username."""
     db = get_db()
     with db.transaction():
-        require_still_signed_in(db, caller)
+        guard.require_still_signed_in(db, caller)
         users.rename(db, caller.id, body["username"], actor=current_actor(caller.id))
         return _account(db, caller.id)
 
@@ -158,14 +139,14 @@ def rename_account(caller: CurrentUser, body: dict[str, str]) -> Row:
 @bp.route("/me", methods=["DELETE"])
 @login_required
 @raises(errors.WrongPassword, errors.LastAdmin, errors.HashingBusy, errors.TooManyAttempts)
-@accepts(DeletionSchema)
+@accepts(guard.PasswordSchema)
 @returns(204)
 def delete_account(caller: CurrentUser, body: dict[str, str]) -> None:
     """Delete the account for ever, with its pets and sessions; the last admin can't."""
-    require_password(caller, body["password"])
+    guard.require_password(caller, body["password"])
     db = get_db()
     with db.transaction():
-        require_still_signed_in(db, caller)
+        guard.require_still_signed_in(db, caller)
         users.remove(db, caller.id, actor=current_actor(caller.id))
 
 
@@ -184,35 +165,33 @@ def export_account(caller: CurrentUser) -> Response:
 @returns(200, ChangedPasswordSchema)
 def change_password(caller: CurrentUser, body: dict[str, str]) -> dict[str, Any]:
     """Change the password. Every session ends, and a new one replaces this one."""
-    require_signing_key()
+    token_responses.require_signing_key()
     service = current_service()
     actor = current_actor(caller.id)
     for _ in range(MAX_VERIFICATIONS):  # another sign-in may replace an old hash meanwhile
-        user = require_password(caller, body["current_password"])
+        user = guard.require_password(caller, body["current_password"])
         check_new_password("new_password", body["new_password"], user["username"])
         new_hash = service.hasher.hash(body["new_password"])
         db = get_db()
         with db.transaction():
-            require_still_signed_in(db, caller)
+            guard.require_still_signed_in(db, caller)
             if current := users.replace_hash(db, user, new_hash):
                 ended = sessions.end_all(db, caller.id, actor.now)
                 audit.record(db, actor, Action.PASSWORD_CHANGED, caller.id, sessions_ended=ended)
-                session = sessions.open_session(db, current, new_session(refreshable=True))
-                return token_object(session) | {"sessions_ended": ended}
+                new = token_responses.new_session(refreshable=True)
+                session = sessions.open_session(db, current, new)
+                return token_responses.token_object(session) | {"sessions_ended": ended}
     raise errors.WrongPassword
 
 
 def _account(db: Connection, user_id: int) -> Row:
-    account = users.find_by_id(db, user_id)
-    if account is None:  # deleted since the guard ran
-        raise errors.TokenUserDeleted
-    return account
+    if account := users.find_by_id(db, user_id):
+        return account
+    raise errors.TokenUserDeleted  # since the guard ran
 
 
 def check_new_password(field: str, password: str, username: str) -> None:
     """Raise InvalidFields unless the password policy accepts the password."""
-    problem = policy.find_problem(
-        password, username, current_service().settings.password_min_length
-    )
-    if problem is not None:
+    min_length = current_service().settings.password_min_length
+    if problem := policy.find_problem(password, username, min_length):
         raise errors.InvalidFields({field: [problem]})
