@@ -4,8 +4,6 @@ A row is written in the transaction of the change that it records; the log line 
 Neither contains passwords, tokens, or usernames that don't exist: people type passwords there.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ hashed, in one transaction that checks again, and refunded if it succeeds. If th
 written, nothing is hashed. `security.rate_limits` says what counts against what.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field

@@ -1,12 +1,11 @@
 """Routes for signing in, refreshing and signing out."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from flask import Blueprint, Response, current_app
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validate
 
+from jwt_server import errors
 from jwt_server.audit import Action
 from jwt_server.auth import sessions
 from jwt_server.auth.guard import CurrentUser, login_required
@@ -14,24 +13,10 @@ from jwt_server.auth.sign_in import sign_in
 from jwt_server.auth.token_responses import (
     COMPACT_JWT,
     TokenSchema,
-    current_device,
     issue_access_token,
+    new_session,
     require_signing_key,
-    session_lifetime,
     token_object,
-)
-from jwt_server.errors import (
-    CredentialRequired,
-    DatabaseUnavailable,
-    HashingBusy,
-    KeysUnavailable,
-    RefreshTokenInvalid,
-    RefreshTokenReused,
-    SessionEnded,
-    SessionExpired,
-    TokenMissing,
-    TooManyAttempts,
-    WrongCredentials,
 )
 from jwt_server.security import passwords
 from jwt_server.users import names
@@ -78,7 +63,7 @@ class CredentialsSchema(BodySchema):
         for name in ("username", "password"):
             value = data.get(name)
             if value is None or value in ("", 0):  # False and 0.0 equal 0
-                raise CredentialRequired(name)
+                raise errors.CredentialRequired(name)
         repeated = [name for name, value in data.items() if value is REPEATED]
         if repeated:  # even if the field is unknown
             raise ValidationError({name: [SEND_ONCE] for name in repeated})
@@ -107,8 +92,8 @@ class ScopeSchema(Schema):
 
 
 @bp.route("/auth", methods=["POST"])
-@raises(CredentialRequired, WrongCredentials, TooManyAttempts)
-@raises(DatabaseUnavailable, HashingBusy, KeysUnavailable)
+@raises(errors.CredentialRequired, errors.WrongCredentials, errors.TooManyAttempts)
+@raises(errors.DatabaseUnavailable, errors.HashingBusy, errors.KeysUnavailable)
 @accepts(CredentialsSchema, any_content_type=True)
 @returns(200, TokenSchema)
 @returns(200, {"type": "string", "pattern": COMPACT_JWT}, content_type="text/plain")
@@ -122,9 +107,7 @@ def issue_token(credentials: dict[str, str]) -> Response:
         service.hasher,
         service.rate_limits,
         **credentials,
-        lifetime=session_lifetime(refreshable=as_json),
-        device=current_device(),
-        now=service.now(),
+        new=new_session(refreshable=as_json),
         audit_cutoff=audit_cutoff(),
     )
     if as_json:
@@ -137,8 +120,9 @@ def issue_token(credentials: dict[str, str]) -> Response:
 
 
 @bp.route("/auth/refresh", methods=["POST"])
-@raises(RefreshTokenInvalid, RefreshTokenReused, SessionExpired, SessionEnded)
-@raises(TooManyAttempts, DatabaseUnavailable, KeysUnavailable)
+@raises(errors.RefreshTokenInvalid, errors.RefreshTokenReused)
+@raises(errors.SessionExpired, errors.SessionEnded, errors.TooManyAttempts)
+@raises(errors.DatabaseUnavailable, errors.KeysUnavailable)
 @accepts(RefreshSchema)
 @returns(200, TokenSchema)
 def refresh(body: dict[str, str]) -> dict[str, Any]:
@@ -174,7 +158,7 @@ def logout(caller: CurrentUser | None, body: dict[str, str], scope: dict[str, st
     service = current_service()
     db, actor = get_db(), current_actor(caller.id if caller else None)
     if caller is None and "refresh_token" not in body:
-        raise TokenMissing
+        raise errors.TokenMissing
     if caller is None:
         sessions.end_by_token(db, service.refresh_tokens, body["refresh_token"], actor=actor)
     elif scope["scope"] == "local":

@@ -1,11 +1,9 @@
 """Routes for the current user's sessions: list, end, re-enter the password."""
 
-from __future__ import annotations
-
 from flask import Blueprint
 from marshmallow import Schema, fields, validate
 
-from jwt_server import audit
+from jwt_server import audit, errors
 from jwt_server.audit import Action
 from jwt_server.auth import sessions
 from jwt_server.auth.guard import (
@@ -16,7 +14,6 @@ from jwt_server.auth.guard import (
     require_still_signed_in,
 )
 from jwt_server.database import Row
-from jwt_server.errors import HashingBusy, NotFound, PasswordTooOld, TooManyAttempts, WrongPassword
 from jwt_server.security import passwords
 from jwt_server.web.operations import accepts, raises, returns
 from jwt_server.web.schemas import BodySchema, Text, Timestamp
@@ -44,7 +41,7 @@ class SessionSchema(Schema):
 
 @bp.route("/auth/reauth", methods=["POST"])
 @login_required
-@raises(WrongPassword, HashingBusy, TooManyAttempts)
+@raises(errors.WrongPassword, errors.HashingBusy, errors.TooManyAttempts)
 @accepts(PasswordSchema)
 @returns(204)
 def reauthenticate(caller: CurrentUser, body: dict[str, str]) -> None:
@@ -69,7 +66,7 @@ def list_sessions(caller: CurrentUser) -> list[Row]:
 
 @bp.route("/auth/sessions/<session:session_id>", methods=["DELETE"])
 @login_required
-@raises(NotFound, PasswordTooOld)
+@raises(errors.NotFound, errors.PasswordTooOld)
 @returns(204)
 def end_session(caller: CurrentUser, session_id: str) -> None:
     """End one of the current user's sessions; any but this one needs a recent password."""
@@ -78,4 +75,4 @@ def end_session(caller: CurrentUser, session_id: str) -> None:
     actor = current_actor(caller.id)
     ended = sessions.end(get_db(), caller.id, session_id, actor=actor, action=Action.SESSION_ENDED)
     if not ended:
-        raise NotFound
+        raise errors.NotFound

@@ -1,7 +1,5 @@
 """Sign-in: a password is checked and a session opened."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import replace
 from typing import Final
@@ -10,7 +8,7 @@ from jwt_server import audit
 from jwt_server.audit import Action, Actor
 from jwt_server.auth import attempts, sessions
 from jwt_server.auth.attempts import CountedAttempt
-from jwt_server.auth.sessions import Device, SessionLifetime
+from jwt_server.auth.sessions import NewSession
 from jwt_server.database import Connection, Database, Row
 from jwt_server.errors import WrongCredentials
 from jwt_server.security.passwords import NO_HASH, Hasher, hash_cost
@@ -31,9 +29,7 @@ def sign_in(
     username: str,
     password: str,
     *,
-    lifetime: SessionLifetime,
-    device: Device,
-    now: int,
+    new: NewSession,
     audit_cutoff: int,
 ) -> Row:
     """Check a password and open a session; prune the audit log up to `audit_cutoff`.
@@ -42,9 +38,9 @@ def sign_in(
     TooManyAttempts, likewise; HashingBusy. A hash of an older kind or of another cost is replaced.
     A user who is disabled, or gets another password, during the hashing is not signed in.
     """
-    actor, key = Actor(None, device.address, now), username_key(username)
-    attempt = limits.sign_in(key, device.address)
-    with attempts.count_attempt(database, hasher.queue, attempt, now) as counted:
+    actor, key = Actor(None, new.address, new.now), username_key(username)
+    attempt = limits.sign_in(key, new.address)
+    with attempts.count_attempt(database, hasher.queue, attempt, new.now) as counted:
         for _ in range(MAX_VERIFICATIONS):
             with database.connection() as db:  # released before hashing
                 user = users.find_by_name(db, username)
@@ -52,11 +48,11 @@ def sign_in(
             if user is None or new_hash is None:
                 break
             with database.connection() as db, db.transaction():
-                if current := users.replace_hash(db, user, new_hash, now):
+                if current := users.replace_hash(db, user, new_hash, new.now):
                     attempts.record_success(db, counted)
-                    attempts.remember_address(db, user["id"], attempt, now)
+                    attempts.remember_address(db, user["id"], attempt, new.now)
                     audit.prune(db, audit_cutoff)
-                    session = sessions.open_session(db, current, lifetime, device, now)
+                    session = sessions.open_session(db, current, new)
                     actor = replace(actor, id=user["id"])
                     audit.record(db, actor, Action.SIGNED_IN, user["id"], session=session["id"])
                     return session

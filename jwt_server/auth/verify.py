@@ -1,7 +1,5 @@
 """Routes for other services: token verification for nginx, and the public keys (JWKS)."""
 
-from __future__ import annotations
-
 from typing import Any
 from urllib.parse import quote
 

@@ -3,8 +3,6 @@
 Each table that refers to users has its part; a test compares them with the schema.
 """
 
-from __future__ import annotations
-
 import json
 from operator import itemgetter
 from typing import Any, Final

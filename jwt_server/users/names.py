@@ -1,7 +1,5 @@
 """Usernames: which are valid, and how they are compared, whatever their spelling."""
 
-from __future__ import annotations
-
 import unicodedata
 from typing import Final
 

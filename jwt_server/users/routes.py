@@ -1,14 +1,12 @@
 """Routes for accounts: sign-up at `/users`, the current user's account at `/me`."""
 
-from __future__ import annotations
-
 from functools import wraps
 from typing import Any
 
 from flask import Blueprint, Response
 from marshmallow import Schema, fields, validate
 
-from jwt_server import audit
+from jwt_server import audit, errors
 from jwt_server.audit import Action
 from jwt_server.auth import sessions
 from jwt_server.auth.attempts import count_attempt, record_failure
@@ -22,27 +20,16 @@ from jwt_server.auth.guard import (
 from jwt_server.auth.sign_in import MAX_VERIFICATIONS
 from jwt_server.auth.token_responses import (
     TokenSchema,
-    current_device,
+    new_session,
     require_signing_key,
-    session_lifetime,
     token_object,
 )
 from jwt_server.database import Connection, Row
-from jwt_server.errors import (
-    DatabaseUnavailable,
-    HashingBusy,
-    InvalidFields,
-    LastAdmin,
-    SignupClosed,
-    TokenUserDeleted,
-    TooManyAttempts,
-    UsernameTaken,
-    WrongPassword,
-)
 from jwt_server.security import passwords, policy
 from jwt_server.users import names, users
 from jwt_server.users.export import export_user
 from jwt_server.web.operations import accepts, raises, returns
+from jwt_server.web.request import client_address
 from jwt_server.web.responses import json_response
 from jwt_server.web.schemas import BodySchema, Flag, Text, Timestamp
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
@@ -110,11 +97,11 @@ class ChangedPasswordSchema(TokenSchema):
 def signup_open(view: View) -> View:
     """Refuse with SignupClosed, before the body is read, unless sign-up is open."""
 
-    @raises(SignupClosed)
+    @raises(errors.SignupClosed)
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         if current_service().settings.signup != "open":
-            raise SignupClosed
+            raise errors.SignupClosed
         return view(*args, **kwargs)
 
     return guarded
@@ -122,7 +109,9 @@ def signup_open(view: View) -> View:
 
 @bp.route("/users", methods=["POST"])
 @signup_open
-@raises(UsernameTaken, TooManyAttempts, DatabaseUnavailable, HashingBusy)
+@raises(
+    errors.UsernameTaken, errors.TooManyAttempts, errors.DatabaseUnavailable, errors.HashingBusy
+)
 @accepts(SignupSchema)
 @returns(201, AccountSchema, headers=["Location"])
 def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
@@ -130,12 +119,12 @@ def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
     service = current_service()
     username = names.validate(body["username"])
     check_new_password("password", body["password"], username)
-    attempt = service.rate_limits.sign_up(current_device().address)
+    attempt = service.rate_limits.sign_up(client_address())
     actor = current_actor()
     with count_attempt(service.database, service.hasher.queue, attempt, actor.now) as counted:
         record_failure(get_db(), counted, actor)  # successful sign-ups count, too
         if users.find_by_name(get_db(), username):
-            raise UsernameTaken
+            raise errors.UsernameTaken
         release_connection()  # before hashing
         hashed = service.hasher.hash(body["password"])
     db = get_db()
@@ -154,7 +143,7 @@ def show_account(caller: CurrentUser) -> Row:
 
 @bp.route("/me", methods=["PATCH"])
 @login_required(recent_password=True)
-@raises(UsernameTaken)
+@raises(errors.UsernameTaken)
 @accepts(NameSchema)
 @returns(200, AccountSchema)
 def rename_account(caller: CurrentUser, body: dict[str, str]) -> Row:
@@ -168,7 +157,7 @@ def rename_account(caller: CurrentUser, body: dict[str, str]) -> Row:
 
 @bp.route("/me", methods=["DELETE"])
 @login_required
-@raises(WrongPassword, LastAdmin, HashingBusy, TooManyAttempts)
+@raises(errors.WrongPassword, errors.LastAdmin, errors.HashingBusy, errors.TooManyAttempts)
 @accepts(DeletionSchema)
 @returns(204)
 def delete_account(caller: CurrentUser, body: dict[str, str]) -> None:
@@ -190,7 +179,7 @@ def export_account(caller: CurrentUser) -> Response:
 
 @bp.route("/me/password", methods=["PUT"])
 @login_required
-@raises(WrongPassword, HashingBusy, TooManyAttempts)
+@raises(errors.WrongPassword, errors.HashingBusy, errors.TooManyAttempts)
 @accepts(PasswordChangeSchema)
 @returns(200, ChangedPasswordSchema)
 def change_password(caller: CurrentUser, body: dict[str, str]) -> dict[str, Any]:
@@ -208,16 +197,15 @@ def change_password(caller: CurrentUser, body: dict[str, str]) -> dict[str, Any]
             if current := users.replace_hash(db, user, new_hash):
                 ended = sessions.end_all(db, caller.id, actor.now)
                 audit.record(db, actor, Action.PASSWORD_CHANGED, caller.id, sessions_ended=ended)
-                lifetime, device = session_lifetime(refreshable=True), current_device()
-                session = sessions.open_session(db, current, lifetime, device, actor.now)
+                session = sessions.open_session(db, current, new_session(refreshable=True))
                 return token_object(session) | {"sessions_ended": ended}
-    raise WrongPassword
+    raise errors.WrongPassword
 
 
 def _account(db: Connection, user_id: int) -> Row:
     account = users.find_by_id(db, user_id)
     if account is None:  # deleted since the guard ran
-        raise TokenUserDeleted
+        raise errors.TokenUserDeleted
     return account
 
 
@@ -227,4 +215,4 @@ def check_new_password(field: str, password: str, username: str) -> None:
         password, username, current_service().settings.password_min_length
     )
     if problem is not None:
-        raise InvalidFields({field: [problem]})
+        raise errors.InvalidFields({field: [problem]})

@@ -1,7 +1,5 @@
 """Functions on the rows of users. Changes take the actor, for the audit log."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Final
 
