@@ -7,7 +7,7 @@ import click
 
 from jwt_server import audit, migrate, sqlite
 from jwt_server import backup as backups
-from jwt_server.audit import Action, Actor
+from jwt_server.audit import Action
 from jwt_server.auth import sessions
 from jwt_server.cli.base import Group, opened, operator_actor, top
 from jwt_server.database import Connection
@@ -87,20 +87,16 @@ def restore(file: Path) -> None:
     Everyone is signed out, and no ID is used twice. Changes since the backup are lost: change
     passwords, disable and delete users again.
     """
-    database, actor = current_service().settings.database, operator_actor()
-    ended: list[int] = []
-    done = backups.restore(
-        file, database, lambda db: ended.append(_end_sessions(db, actor)),
-        now=actor.now, at=iso(actor.now).replace(":", ""),
-    )  # fmt: skip
+    database, actor, ended = current_service().settings.database, operator_actor(), 0
+
+    def end_sessions(db: Connection) -> None:
+        nonlocal ended
+        ended = sessions.end_everyones(db, actor.now)
+        sessions.end_everyones(db, 0)  # also those that seem expired by a clock that is ahead
+        audit.record(db, actor, Action.DATABASE_RESTORED, sessions_ended=ended)
+
+    at = iso(actor.now).replace(":", "")
+    done = backups.restore(file, database, end_sessions, now=actor.now, at=at)
     if done.replaced:
         click.echo(f"Kept: {done.replaced} is the old database")
-    click.echo(f"Restored: {database} ({done.users} users, sessions ended: {sum(ended)})")
-
-
-def _end_sessions(db: Connection, actor: Actor) -> int:
-    """End all sessions, record the restore, and return how many were active."""
-    ended = sessions.end_everyones(db, actor.now)
-    sessions.end_everyones(db, 0)  # also those that seem expired by a clock that is ahead
-    audit.record(db, actor, Action.DATABASE_RESTORED, sessions_ended=ended)
-    return ended
+    click.echo(f"Restored: {database} ({done.users} users, sessions ended: {ended})")
