@@ -125,11 +125,10 @@ def _count_all(db: Connection, attempt: Attempt, now: int) -> CountedAttempt:
     limits = [attempt.own, attempt.address]
     if attempt.account is not None and _has_share(db, counted, attempt.account, now):
         limits.append(attempt.account)
-    for limit in limits:
-        if limit is not None:
-            counted.keys.append(limit.key)
-            if count(db, limit, now):
-                counted.reached.append(limit.name)
+    for limit in filter(None, limits):
+        counted.keys.append(limit.key)
+        if count(db, limit, now):
+            counted.reached.append(limit.name)
     prune(db, now)
     return counted
 

@@ -141,25 +141,18 @@ def end_by_token(db: Connection, tokens: RefreshTokens, token: str, *, actor: Ac
         end(db, row["user_id"], row["id"], actor=actor, action=Action.SIGNED_OUT)
 
 
-def end_all(db: Connection, user_id: int, now: int, spared: str = "") -> int:
-    """End a user's active sessions but one; return how many."""
+def end_all(db: Connection, user_id: int | None, now: int, spared: str = "") -> int:
+    """End the active sessions of a user but one, or of all users; return how many."""
     with db.transaction():
+        if user_id is None:
+            return int(db.queries.auth.end_everyones(now=now))
         return int(db.queries.auth.end_of_user(user_id=user_id, spared=spared, now=now))
 
 
-def end_everyones(db: Connection, now: int) -> int:
-    """End all active sessions of all users; return how many."""
-    with db.transaction():
-        return int(db.queries.auth.end_everyones(now=now))
-
-
 def sign_out_all(db: Connection, user_id: int | None, *, actor: Actor, spared: str = "") -> int:
-    """End all sessions of a user but one, or of everyone, and record it; return how many."""
+    """End sessions as `end_all`, and record it; return how many."""
     with db.transaction():
-        if user_id is None:
-            ended = end_everyones(db, actor.now)
-        else:
-            ended = end_all(db, user_id, actor.now, spared)
+        ended = end_all(db, user_id, actor.now, spared)
         if ended:
             audit.record(db, actor, Action.SESSIONS_ENDED, user_id, sessions=ended)
     return ended

@@ -90,9 +90,8 @@ def signup_open(view: guard.View) -> guard.View:
 
 @bp.route("/users", methods=["POST"])
 @signup_open
-@raises(
-    errors.UsernameTaken, errors.TooManyAttempts, errors.DatabaseUnavailable, errors.HashingBusy
-)
+@raises(errors.UsernameTaken, errors.TooManyAttempts)
+@raises(errors.DatabaseUnavailable, errors.HashingBusy)
 @accepts(SignupSchema)
 @returns(201, AccountSchema, headers=["Location"])
 def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
