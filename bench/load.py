@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 import bcrypt
 
 from bench.services import CORES, PASSWORD, ROUNDS, SECRET_KEY, Running
-from jwt_server.auth.sessions import MAX_SESSIONS_PER_USER, Device, SessionLifetime, open_session
+from jwt_server.auth.sessions import MAX_SESSIONS_PER_USER, NewSession, open_session
 from jwt_server.database import Database
 from jwt_server.security.refresh_tokens import RefreshTokens
 
@@ -177,15 +177,15 @@ def refreshes(running: Running, clients: int, seconds: float) -> float:
 
 def _refresh_tokens(running: Running, user_id: int) -> deque[str]:
     tokens = RefreshTokens.from_secrets((SECRET_KEY.encode(),))
-    terms, device = SessionLifetime(3600, 3600, refreshable=True), Device("", "")
+    hour, now = 3600, int(time.time())
+    new = NewSession(refreshable=True, idle=hour, absolute=hour, address="", user_agent="", now=now)
     user = {"id": user_id, "admin": False}
-    now = int(time.time())
     with (
         closing(Database(running.database)) as database,
         database.connection() as db,
         db.transaction(),
     ):
-        opened = [open_session(db, user, terms, device, now) for _ in range(MAX_SESSIONS_PER_USER)]
+        opened = [open_session(db, user, new) for _ in range(MAX_SESSIONS_PER_USER)]
     return deque(tokens.issue(each["id"], each["generation"], each["nonce"]) for each in opened)
 
 

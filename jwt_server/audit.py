@@ -4,8 +4,6 @@ A row is written in the transaction of the change that it records; the log line 
 Neither contains passwords, tokens, or usernames that don't exist: people type passwords there.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from dataclasses import dataclass
@@ -53,29 +51,21 @@ class Action(StrEnum):
     KEY_REMOVED = "key_removed"
 
 
-WARNINGS: Final = frozenset({Action.LOCKED_OUT, Action.REFRESH_TOKEN_REUSED})
-"""Actions logged at level WARNING; the others at INFO."""
-
-
 @dataclass(frozen=True)
 class Actor:
-    """Who acts, from which address, and when (Unix time)."""
+    """Who acts, from which address, and when (Unix time).
+
+    The id is None if nobody is signed in; the address, too, if the operator runs a command.
+    """
 
     id: int | None
-    """None for an anonymous client and for the operator."""
     address: str | None
-    """None for the operator, who runs a command."""
     now: int
 
     @property
     def is_operator(self) -> bool:
         """Whether the action is a command's."""
         return self.address is None
-
-    @property
-    def is_anonymous(self) -> bool:
-        """Whether this is a request without a signed-in user."""
-        return self.id is None and not self.is_operator
 
 
 def operator(now: int) -> Actor:
@@ -98,18 +88,14 @@ def record(
 
 
 def _log(row: dict[str, Any], details: dict[str, Any]) -> None:
-    level = logging.WARNING if row["action"] in WARNINGS else logging.INFO
+    is_warning = row["action"] in {Action.LOCKED_OUT, Action.REFRESH_TOKEN_REUSED}
+    level = logging.WARNING if is_warning else logging.INFO
     more = "".join(f" {name}={json.dumps(value)}" for name, value in details.items())
     log.log(level, LOG_FORMAT, row | {"more": more}, extra=row | {"details": details})
 
 
 def page(
-    db: Connection,
-    *,
-    user_id: int | None = None,
-    action: str | None = None,
-    before: int,
-    limit: int,
+    db: Connection, before: int, limit: int, user_id: int | None = None, action: str | None = None
 ) -> list[Row]:
     """Return up to `limit` rows with ids below `before`, newest first, with `details` parsed.
 

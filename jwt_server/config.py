@@ -253,14 +253,10 @@ def _collect(mistakes: list[str], name: str) -> Iterator[None]:
 
 
 def read_environment() -> Env:
-    """Return the environment, with what `.env` in the working directory adds to it.
-
-    python-dotenv warns about lines that it skips. Raises ConfigurationError if the file can't be
-    read.
-    """
+    """Return the environment and what `.env` adds to it. Raises ConfigurationError."""
     env = Env()
     try:
-        env.read_env(".env", recurse=False)
+        env.read_env(".env", recurse=False)  # python-dotenv warns about lines that it skips
     except (OSError, ValueError) as error:
         raise ConfigurationError([f".env can't be read: {error}."]) from error
     return env

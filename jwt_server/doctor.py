@@ -120,8 +120,6 @@ def _private_paths(settings: Settings) -> Iterator[Path]:
 def check_disk(service: Service) -> Iterator[Finding]:
     """Is the database on a local disk with room?"""
     path = service.settings.database
-    if not path.parent.exists():
-        return
     if NETWORK_FILE_SYSTEMS.fullmatch(kind := _file_system(path.parent)):
         advice = "Move it to a local disk: SQLite's locks are not reliable over a network."
         yield UNSAFE, f"{path} is on a network file system ({kind}).", advice

@@ -5,8 +5,6 @@ hashed, in one transaction that checks again, and refunded if it succeeds. If th
 written, nothing is hashed. `security.rate_limits` says what counts against what.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -63,11 +61,7 @@ def record_success(db: Connection, counted: CountedAttempt) -> None:
 
 
 def record_failure(
-    db: Connection,
-    counted: CountedAttempt,
-    actor: Actor,
-    user_id: int | None = None,
-    **details: Any,
+    db: Connection, counted: CountedAttempt, actor: Actor, user_id: int | None, **details: Any
 ) -> None:
     """Record in the audit log each limit that a failed attempt has reached."""
     for limit in counted.reached:
@@ -76,7 +70,9 @@ def record_failure(
 
 def count(db: Connection, limit: RateLimit, now: int) -> bool:
     """Count one attempt, inside a transaction; return whether it is the one to reach the limit."""
-    row = _increment(db, limit.key, now + limit.window, now, restart=limit.doubling)
+    row: Row = db.queries.auth.count(
+        key=limit.key, expires_at=now + limit.window, now=now, restart=limit.doubling
+    )
     if until := limit.blocked_until(row["count"], row["expires_at"], now):
         db.queries.auth.block(key=limit.key, until=until)
     return bool(row["count"] == limit.limit)
@@ -129,11 +125,10 @@ def _count_all(db: Connection, attempt: Attempt, now: int) -> CountedAttempt:
     limits = [attempt.own, attempt.address]
     if attempt.account is not None and _has_share(db, counted, attempt.account, now):
         limits.append(attempt.account)
-    for limit in limits:
-        if limit is not None:
-            counted.keys.append(limit.key)
-            if count(db, limit, now):
-                counted.reached.append(limit.name)
+    for limit in filter(None, limits):
+        counted.keys.append(limit.key)
+        if count(db, limit, now):
+            counted.reached.append(limit.name)
     prune(db, now)
     return counted
 
@@ -151,15 +146,11 @@ def _has_share(db: Connection, counted: CountedAttempt, account: RateLimit, now:
     # The share is one of the account's window, so it ends with it.
     window_end = db.queries.auth.window_end(key=account.key, now=now)
     counted.keys.append(attempt.share_key)
-    share = _increment(db, attempt.share_key, window_end or now + account.window, now)
+    expires_at = window_end or now + account.window
+    share: Row = db.queries.auth.count(
+        key=attempt.share_key, expires_at=expires_at, now=now, restart=False
+    )
     return bool(share["count"] <= rate_limits.ACCOUNT_SHARE)
-
-
-def _increment(
-    db: Connection, key: str, expires_at: int, now: int, *, restart: bool = False
-) -> Row:
-    row: Row = db.queries.auth.count(key=key, expires_at=expires_at, now=now, restart=restart)
-    return row
 
 
 def _refund(db: Connection, counted: CountedAttempt) -> None:

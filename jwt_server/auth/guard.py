@@ -1,40 +1,33 @@
 """The guard of the routes for signed-in users: `@login_required`, over `authenticate`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, wraps
-from typing import Any, Final
+from typing import Any
 
 from flask import request
+from marshmallow import validate
 
-from jwt_server import audit
+from jwt_server import audit, errors
 from jwt_server.audit import Action
 from jwt_server.auth import attempts
 from jwt_server.auth.sign_in import hash_to_verify
 from jwt_server.database import Connection, Row
-from jwt_server.errors import (
-    DatabaseUnavailable,
-    InvalidToken,
-    KeysUnavailable,
-    NotSignedIn,
-    PasswordTooOld,
-    TokenMissing,
-    TokenRevoked,
-    TokenUserDeleted,
-    TokenUserDisabled,
-    WrongPassword,
-)
+from jwt_server.security import passwords
 from jwt_server.security.tokens import TokenSubject
 from jwt_server.users import users
 from jwt_server.web.middleware import USER
 from jwt_server.web.operations import operation_of, raises
+from jwt_server.web.schemas import BodySchema, Text
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
 View = Callable[..., Any]
 
-REFUSALS: Final[list[type[NotSignedIn]]] = [TokenMissing, *InvalidToken.__subclasses__()]
+
+class PasswordSchema(BodySchema):
+    """The current user's password, for `require_password`."""
+
+    password = Text(required=True, validate=validate.Length(1, passwords.MAX_CHARACTERS))
 
 
 @dataclass(frozen=True)
@@ -63,23 +56,18 @@ def login_required(
     clients of `/my-pets` expect 403.
     """
     if view is None:
-        return partial(
-            login_required,
-            optional=optional,
-            recent_password=recent_password,
-            refuse_with=refuse_with,
-        )
+        options: dict[str, Any] = {"optional": optional, "recent_password": recent_password}
+        return partial(login_required, **options, refuse_with=refuse_with)
 
-    others = [DatabaseUnavailable, KeysUnavailable, *([PasswordTooOld] if recent_password else [])]
-
-    @raises(*others)
-    @raises(*REFUSALS, status=refuse_with)
+    @raises(errors.DatabaseUnavailable, errors.KeysUnavailable)
+    @raises(*[errors.PasswordTooOld] * recent_password)
+    @raises(errors.TokenMissing, *errors.InvalidToken.__subclasses__(), status=refuse_with)
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
             user = authenticate(request.environ.get("HTTP_AUTHORIZATION"))
-        except NotSignedIn as refusal:
-            if optional and isinstance(refusal, TokenMissing):
+        except errors.NotSignedIn as refusal:
+            if optional and isinstance(refusal, errors.TokenMissing):
                 return view(None, *args, **kwargs)
             refusal.status = refuse_with
             raise
@@ -111,7 +99,7 @@ def bearer_token(authorization: str | None) -> str:
     scheme, _, token = (authorization or "").partition(" ")
     token = token.strip(" ")
     if scheme.lower() != "bearer" or not token:
-        raise TokenMissing
+        raise errors.TokenMissing
     return token
 
 
@@ -122,11 +110,12 @@ def find_current_user(db: Connection, subject: TokenSubject, now: float) -> Curr
     """
     row: Row | None = db.queries.auth.guarded(id=subject.session_id)
     if row is None or row["user_id"] != subject.user_id:
-        raise TokenRevoked if users.find_by_id(db, subject.user_id) else TokenUserDeleted
+        is_deleted = users.find_by_id(db, subject.user_id) is None
+        raise errors.TokenUserDeleted if is_deleted else errors.TokenRevoked
     if row["disabled"]:
-        raise TokenUserDisabled
+        raise errors.TokenUserDisabled
     if row["ended_at"] is not None or row["expires_at"] <= now:
-        raise TokenRevoked
+        raise errors.TokenRevoked
     return CurrentUser(
         id=subject.user_id,
         username=row["username"],
@@ -143,8 +132,8 @@ def require_still_signed_in(db: Connection, user: CurrentUser) -> None:
 
 def require_recent_password(user: CurrentUser) -> None:
     """Raise PasswordTooOld (RFC 9470) unless the password was checked recently."""
-    if user.authenticated_at + PasswordTooOld.max_age <= current_service().clock():
-        raise PasswordTooOld
+    if user.authenticated_at + errors.PasswordTooOld.max_age <= current_service().clock():
+        raise errors.PasswordTooOld
 
 
 def require_password(user: CurrentUser, password: str) -> Row:
@@ -166,4 +155,4 @@ def require_password(user: CurrentUser, password: str) -> Row:
                 return row
             audit.record(db, actor, Action.PASSWORD_REFUSED, user.id)
             attempts.record_failure(db, counted, actor, user.id)
-    raise WrongPassword
+    raise errors.WrongPassword

@@ -1,38 +1,16 @@
-"""Routes for signing in, refreshing and signing out."""
+"""Routes for signing in, refreshing, signing out, and for other services that verify tokens."""
 
-from __future__ import annotations
-
-from typing import Any, Final
+from typing import Any
+from urllib.parse import quote
 
 from flask import Blueprint, Response, current_app
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validate
 
+from jwt_server import errors
 from jwt_server.audit import Action
-from jwt_server.auth import sessions
+from jwt_server.auth import sessions, token_responses
 from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.auth.sign_in import sign_in
-from jwt_server.auth.token_responses import (
-    COMPACT_JWT,
-    TokenSchema,
-    current_device,
-    issue_access_token,
-    require_signing_key,
-    session_lifetime,
-    token_object,
-)
-from jwt_server.errors import (
-    CredentialRequired,
-    DatabaseUnavailable,
-    HashingBusy,
-    KeysUnavailable,
-    RefreshTokenInvalid,
-    RefreshTokenReused,
-    SessionEnded,
-    SessionExpired,
-    TokenMissing,
-    TooManyAttempts,
-    WrongCredentials,
-)
 from jwt_server.security import passwords
 from jwt_server.users import names
 from jwt_server.web.operations import accepts, accepts_query, raises, returns
@@ -43,11 +21,6 @@ from jwt_server.web.schemas import BodySchema, Text
 from jwt_server.web.service import audit_cutoff, current_actor, current_service, get_db
 
 bp = Blueprint("auth", __name__)
-
-MAX_REFRESH_TOKEN: Final = 200
-"""In characters; this service's have about 80."""
-
-SCOPES: Final = ("local", "others", "global")
 
 
 def _within_limit(username: str) -> None:
@@ -78,7 +51,7 @@ class CredentialsSchema(BodySchema):
         for name in ("username", "password"):
             value = data.get(name)
             if value is None or value in ("", 0):  # False and 0.0 equal 0
-                raise CredentialRequired(name)
+                raise errors.CredentialRequired(name)
         repeated = [name for name, value in data.items() if value is REPEATED]
         if repeated:  # even if the field is unknown
             raise ValidationError({name: [SEND_ONCE] for name in repeated})
@@ -88,7 +61,7 @@ class CredentialsSchema(BodySchema):
 class RefreshSchema(BodySchema):
     """The refresh token to use up."""
 
-    refresh_token = Text(required=True, validate=validate.Length(1, MAX_REFRESH_TOKEN))
+    refresh_token = Text(required=True, validate=validate.Length(1, 200))  # issued: about 80
 
 
 class LogoutSchema(BodySchema):
@@ -97,50 +70,57 @@ class LogoutSchema(BodySchema):
     refresh_token = fields.String()  # any text: an invalid token is signed out already
 
 
+class KeySetSchema(Schema):
+    """Public keys (RFC 7517 section 5)."""
+
+    keys = fields.List(fields.Dict(), required=True)
+
+
 class ScopeSchema(Schema):
     """Which of the user's sessions to end."""
 
     class Meta:
         unknown = EXCLUDE
 
-    scope = fields.String(load_default="local", validate=validate.OneOf(SCOPES))
+    scope = fields.String(
+        load_default="local", validate=validate.OneOf(("local", "others", "global"))
+    )
 
 
 @bp.route("/auth", methods=["POST"])
-@raises(CredentialRequired, WrongCredentials, TooManyAttempts)
-@raises(DatabaseUnavailable, HashingBusy, KeysUnavailable)
+@raises(errors.CredentialRequired, errors.WrongCredentials, errors.TooManyAttempts)
+@raises(errors.DatabaseUnavailable, errors.HashingBusy, errors.KeysUnavailable)
 @accepts(CredentialsSchema, any_content_type=True)
-@returns(200, TokenSchema)
-@returns(200, {"type": "string", "pattern": COMPACT_JWT}, content_type="text/plain")
+@returns(200, token_responses.TokenSchema)
+@returns(200, {"type": "string", "pattern": token_responses.COMPACT_JWT}, content_type="text/plain")
 def issue_token(credentials: dict[str, str]) -> Response:
     """Sign in; get the bare token as text, or a token object if the client prefers JSON."""
     service = current_service()
-    require_signing_key()
+    token_responses.require_signing_key()
     as_json = prefers_json()
     session = sign_in(
         service.database,
         service.hasher,
         service.rate_limits,
         **credentials,
-        lifetime=session_lifetime(refreshable=as_json),
-        device=current_device(),
-        now=service.now(),
+        new=token_responses.new_session(refreshable=as_json),
         audit_cutoff=audit_cutoff(),
     )
     if as_json:
-        response = json_response(token_object(session))
+        response = json_response(token_responses.token_object(session))
     else:
-        token, _ = issue_access_token(session, service.settings.text_token_ttl)
+        token, _ = token_responses.issue_access_token(session, service.settings.text_token_ttl)
         response = current_app.response_class(token, mimetype="text/plain")
     response.vary.add("Accept")
     return response
 
 
 @bp.route("/auth/refresh", methods=["POST"])
-@raises(RefreshTokenInvalid, RefreshTokenReused, SessionExpired, SessionEnded)
-@raises(TooManyAttempts, DatabaseUnavailable, KeysUnavailable)
+@raises(errors.RefreshTokenInvalid, errors.RefreshTokenReused)
+@raises(errors.SessionExpired, errors.SessionEnded, errors.TooManyAttempts)
+@raises(errors.DatabaseUnavailable, errors.KeysUnavailable)
 @accepts(RefreshSchema)
-@returns(200, TokenSchema)
+@returns(200, token_responses.TokenSchema)
 def refresh(body: dict[str, str]) -> dict[str, Any]:
     """Exchange a refresh token for new tokens.
 
@@ -149,7 +129,7 @@ def refresh(body: dict[str, str]) -> dict[str, Any]:
     the token stays good.
     """
     service = current_service()
-    require_signing_key()
+    token_responses.require_signing_key()
     session = sessions.refresh(
         get_db(),
         service.refresh_tokens,
@@ -158,7 +138,7 @@ def refresh(body: dict[str, str]) -> dict[str, Any]:
         grace=service.settings.refresh_grace,
         actor=current_actor(),
     )
-    return token_object(session)
+    return token_responses.token_object(session)
 
 
 @bp.route("/auth/logout", methods=["POST"])
@@ -174,7 +154,7 @@ def logout(caller: CurrentUser | None, body: dict[str, str], scope: dict[str, st
     service = current_service()
     db, actor = get_db(), current_actor(caller.id if caller else None)
     if caller is None and "refresh_token" not in body:
-        raise TokenMissing
+        raise errors.TokenMissing
     if caller is None:
         sessions.end_by_token(db, service.refresh_tokens, body["refresh_token"], actor=actor)
     elif scope["scope"] == "local":
@@ -182,3 +162,25 @@ def logout(caller: CurrentUser | None, body: dict[str, str], scope: dict[str, st
     else:
         spared = caller.session_id if scope["scope"] == "others" else ""
         sessions.sign_out_all(db, caller.id, actor=actor, spared=spared)
+
+
+@bp.route("/auth/verify")
+@login_required
+@returns(204, headers=["X-Auth-User-Id", "X-Auth-Username", "X-Auth-Admin"])
+def verify(caller: CurrentUser) -> tuple[None, dict[str, str]]:
+    """Verify a token for nginx's `auth_request`; the username is percent-encoded UTF-8."""
+    return None, {
+        "X-Auth-User-Id": str(caller.id),
+        "X-Auth-Username": quote(caller.username, safe=""),
+        "X-Auth-Admin": "true" if caller.admin else "false",
+    }
+
+
+@bp.route("/.well-known/jwks.json")
+@raises(errors.KeysUnavailable)
+@returns(200, KeySetSchema, headers=["Cache-Control"])
+def show_keys() -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the public keys that verify access tokens; none under HS256."""
+    service = current_service()
+    headers = {"Cache-Control": f"public, max-age={service.settings.jwks_max_age}"}
+    return {"keys": service.tokens.keys.jwks()}, headers

@@ -1,34 +1,18 @@
 """Routes for the current user's sessions: list, end, re-enter the password."""
 
-from __future__ import annotations
-
 from flask import Blueprint
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, fields
 
-from jwt_server import audit
+from jwt_server import audit, errors
 from jwt_server.audit import Action
-from jwt_server.auth import sessions
-from jwt_server.auth.guard import (
-    CurrentUser,
-    login_required,
-    require_password,
-    require_recent_password,
-    require_still_signed_in,
-)
+from jwt_server.auth import guard, sessions
+from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.database import Row
-from jwt_server.errors import HashingBusy, NotFound, PasswordTooOld, TooManyAttempts, WrongPassword
-from jwt_server.security import passwords
 from jwt_server.web.operations import accepts, raises, returns
-from jwt_server.web.schemas import BodySchema, Text, Timestamp
+from jwt_server.web.schemas import Timestamp
 from jwt_server.web.service import current_actor, current_service, get_db
 
 bp = Blueprint("sessions", __name__)
-
-
-class PasswordSchema(BodySchema):
-    """The current user's password."""
-
-    password = Text(required=True, validate=validate.Length(1, passwords.MAX_CHARACTERS))
 
 
 class SessionSchema(Schema):
@@ -44,15 +28,15 @@ class SessionSchema(Schema):
 
 @bp.route("/auth/reauth", methods=["POST"])
 @login_required
-@raises(WrongPassword, HashingBusy, TooManyAttempts)
-@accepts(PasswordSchema)
+@raises(errors.WrongPassword, errors.HashingBusy, errors.TooManyAttempts)
+@accepts(guard.PasswordSchema)
 @returns(204)
 def reauthenticate(caller: CurrentUser, body: dict[str, str]) -> None:
     """Enter the password again, for routes that require a recent one."""
-    require_password(caller, body["password"])
+    guard.require_password(caller, body["password"])
     db = get_db()
     with db.transaction():
-        require_still_signed_in(db, caller)
+        guard.require_still_signed_in(db, caller)
         actor = current_actor(caller.id)
         db.queries.auth.authenticate(id=caller.session_id, now=actor.now)
         audit.record(db, actor, Action.REAUTHENTICATED, caller.id, session=caller.session_id)
@@ -69,13 +53,12 @@ def list_sessions(caller: CurrentUser) -> list[Row]:
 
 @bp.route("/auth/sessions/<session:session_id>", methods=["DELETE"])
 @login_required
-@raises(NotFound, PasswordTooOld)
+@raises(errors.NotFound, errors.PasswordTooOld)
 @returns(204)
 def end_session(caller: CurrentUser, session_id: str) -> None:
     """End one of the current user's sessions; any but this one needs a recent password."""
     if session_id != caller.session_id:
-        require_recent_password(caller)
-    actor = current_actor(caller.id)
-    ended = sessions.end(get_db(), caller.id, session_id, actor=actor, action=Action.SESSION_ENDED)
-    if not ended:
-        raise NotFound
+        guard.require_recent_password(caller)
+    actor, action = current_actor(caller.id), Action.SESSION_ENDED
+    if not sessions.end(get_db(), caller.id, session_id, actor=actor, action=action):
+        raise errors.NotFound

@@ -5,23 +5,15 @@ the grace period, for two tabs and lost responses. Any other replaced token is i
 ends the session for both. Times are Unix times, lifetimes seconds.
 """
 
-from __future__ import annotations
-
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Final
 
-from jwt_server import audit
+from jwt_server import audit, errors
 from jwt_server.audit import PRUNE_BATCH, Action, Actor
 from jwt_server.auth import attempts
 from jwt_server.database import Connection, Row
-from jwt_server.errors import (
-    RefreshTokenInvalid,
-    RefreshTokenReused,
-    SessionEnded,
-    SessionExpired,
-    TooManyAttempts,
-)
 from jwt_server.security import rate_limits, refresh_tokens
 from jwt_server.security.refresh_tokens import RefreshTokens
 
@@ -33,25 +25,18 @@ RETENTION_SECONDS: Final = 24 * 60 * 60
 
 
 @dataclass(frozen=True)
-class SessionLifetime:
-    """How long a session lives without a refresh (`idle`), and with refreshes (`absolute`)."""
+class NewSession:
+    """A session to open, for a client: how long it lives without and with refreshes."""
 
+    refreshable: bool
     idle: int
     absolute: int
-    refreshable: bool
-
-
-@dataclass(frozen=True)
-class Device:
-    """The client that opened a session."""
-
     address: str
     user_agent: str
+    now: int
 
 
-def open_session(
-    db: Connection, user: Row, lifetime: SessionLifetime, device: Device, now: int
-) -> Row:
+def open_session(db: Connection, user: Row, new: NewSession) -> Row:
     """Open a session, inside the transaction that has checked the user; return it for the tokens.
 
     Ends the user's oldest sessions beyond the limit, and prunes old ones of all users.
@@ -60,19 +45,19 @@ def open_session(
         "id": refresh_tokens.new_session_id(),
         "user_id": user["id"],
         "nonce": refresh_tokens.new_nonce(),
-        "expires_at": now + min(lifetime.idle, lifetime.absolute),
+        "expires_at": new.now + min(new.idle, new.absolute),
     }
     db.queries.auth.insert(
-        refreshable=lifetime.refreshable,
-        now=now,
-        ends_at=now + lifetime.absolute,
-        address=device.address,
-        user_agent=device.user_agent,
+        refreshable=new.refreshable,
+        now=new.now,
+        ends_at=new.now + new.absolute,
+        address=new.address,
+        user_agent=new.user_agent,
         **session,
     )
-    for oldest in active(db, user["id"], now)[:-MAX_SESSIONS_PER_USER]:
-        db.queries.auth.end_one(user_id=user["id"], id=oldest["id"], now=now)
-    prune(db, now)
+    for oldest in active(db, user["id"], new.now)[:-MAX_SESSIONS_PER_USER]:
+        db.queries.auth.end_one(user_id=user["id"], id=oldest["id"], now=new.now)
+    prune(db, new.now)
     return session | {"generation": 1, "admin": user["admin"]}
 
 
@@ -94,20 +79,20 @@ def refresh(
     while True:  # a second time only if another request rotated or ended the session meanwhile
         generation, row = verify(db, tokens, token)
         if not row["refreshable"]:
-            raise RefreshTokenInvalid
+            raise errors.RefreshTokenInvalid
         if row["ended_at"] is not None or row["disabled"]:
-            raise SessionEnded
+            raise errors.SessionEnded
         if row["expires_at"] <= now:
-            raise SessionExpired
+            raise errors.SessionExpired
         replaced = row["generation"] - generation
         if replaced == 1 and grace and abs(now - row["rotated_at"]) <= grace:
             return row
         if replaced:
             action = Action.REFRESH_TOKEN_REUSED
             ended = end(db, row["user_id"], row["id"], actor=actor, action=action)
-            raise RefreshTokenReused if ended else SessionEnded
+            raise errors.RefreshTokenReused if ended else errors.SessionEnded
         if row["blocked_until"] > now:
-            raise TooManyAttempts(row["blocked_until"] - now)
+            raise errors.TooManyAttempts(row["blocked_until"] - now)
         rotated = _rotate(db, row, min(now + idle, row["ends_at"]), actor)
         if rotated is not None:
             return rotated
@@ -121,7 +106,7 @@ def verify(db: Connection, tokens: RefreshTokens, token: str) -> tuple[int, Row]
     parsed = refresh_tokens.parse(token)
     row: Row | None = db.queries.auth.find(id=parsed.session_id)
     if row is None or not tokens.verify(parsed, row["nonce"]):
-        raise RefreshTokenInvalid
+        raise errors.RefreshTokenInvalid
     return parsed.generation, row
 
 
@@ -150,33 +135,24 @@ def end(db: Connection, user_id: int, session_id: str, *, actor: Actor, action: 
 
 def end_by_token(db: Connection, tokens: RefreshTokens, token: str, *, actor: Actor) -> None:
     """Sign out of a refresh token's session, of any generation; ignore an invalid token."""
-    try:
+    with suppress(errors.RefreshTokenInvalid):
         _, row = verify(db, tokens, token)
-    except RefreshTokenInvalid:
-        return
-    actor = replace(actor, id=row["user_id"])
-    end(db, row["user_id"], row["id"], actor=actor, action=Action.SIGNED_OUT)
+        actor = replace(actor, id=row["user_id"])
+        end(db, row["user_id"], row["id"], actor=actor, action=Action.SIGNED_OUT)
 
 
-def end_all(db: Connection, user_id: int, now: int, spared: str = "") -> int:
-    """End a user's active sessions but one; return how many."""
+def end_all(db: Connection, user_id: int | None, now: int, spared: str = "") -> int:
+    """End the active sessions of a user but one, or of all users; return how many."""
     with db.transaction():
+        if user_id is None:
+            return int(db.queries.auth.end_everyones(now=now))
         return int(db.queries.auth.end_of_user(user_id=user_id, spared=spared, now=now))
 
 
-def end_everyones(db: Connection, now: int) -> int:
-    """End all active sessions of all users; return how many."""
-    with db.transaction():
-        return int(db.queries.auth.end_everyones(now=now))
-
-
 def sign_out_all(db: Connection, user_id: int | None, *, actor: Actor, spared: str = "") -> int:
-    """End all sessions of a user but one, or of everyone, and record it; return how many."""
+    """End sessions as `end_all`, and record it; return how many."""
     with db.transaction():
-        if user_id is None:
-            ended = end_everyones(db, actor.now)
-        else:
-            ended = end_all(db, user_id, actor.now, spared)
+        ended = end_all(db, user_id, actor.now, spared)
         if ended:
             audit.record(db, actor, Action.SESSIONS_ENDED, user_id, sessions=ended)
     return ended

@@ -1,7 +1,5 @@
 """Sign-in: a password is checked and a session opened."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import replace
 from typing import Final
@@ -9,9 +7,8 @@ from typing import Final
 from jwt_server import audit
 from jwt_server.audit import Action, Actor
 from jwt_server.auth import attempts, sessions
-from jwt_server.auth.attempts import CountedAttempt
-from jwt_server.auth.sessions import Device, SessionLifetime
-from jwt_server.database import Connection, Database, Row
+from jwt_server.auth.sessions import NewSession
+from jwt_server.database import Database, Row
 from jwt_server.errors import WrongCredentials
 from jwt_server.security.passwords import NO_HASH, Hasher, hash_cost
 from jwt_server.security.rate_limits import RateLimits
@@ -31,20 +28,17 @@ def sign_in(
     username: str,
     password: str,
     *,
-    lifetime: SessionLifetime,
-    device: Device,
-    now: int,
+    new: NewSession,
     audit_cutoff: int,
 ) -> Row:
     """Check a password and open a session; prune the audit log up to `audit_cutoff`.
 
     Raises WrongCredentials, after the same work whether the user exists, is disabled, or neither;
     TooManyAttempts, likewise; HashingBusy. A hash of an older kind or of another cost is replaced.
-    A user who is disabled, or gets another password, during the hashing is not signed in.
     """
-    actor, key = Actor(None, device.address, now), username_key(username)
-    attempt = limits.sign_in(key, device.address)
-    with attempts.count_attempt(database, hasher.queue, attempt, now) as counted:
+    actor, key = Actor(None, new.address, new.now), username_key(username)
+    attempt = limits.sign_in(key, new.address)
+    with attempts.count_attempt(database, hasher.queue, attempt, new.now) as counted:
         for _ in range(MAX_VERIFICATIONS):
             with database.connection() as db:  # released before hashing
                 user = users.find_by_name(db, username)
@@ -52,26 +46,21 @@ def sign_in(
             if user is None or new_hash is None:
                 break
             with database.connection() as db, db.transaction():
-                if current := users.replace_hash(db, user, new_hash, now):
+                if current := users.replace_hash(db, user, new_hash, new.now):
                     attempts.record_success(db, counted)
-                    attempts.remember_address(db, user["id"], attempt, now)
+                    attempts.remember_address(db, user["id"], attempt, new.now)
                     audit.prune(db, audit_cutoff)
-                    session = sessions.open_session(db, current, lifetime, device, now)
+                    session = sessions.open_session(db, current, new)
                     actor = replace(actor, id=user["id"])
                     audit.record(db, actor, Action.SIGNED_IN, user["id"], session=session["id"])
                     return session
         with database.connection() as db, db.transaction():
             audit.prune(db, audit_cutoff)
-            _record_failure(db, counted, actor, user, limits.account_root(key))
+            user_id = user["id"] if user else None
+            details = {} if user else {"unknown_name": limits.account_root(key)}
+            audit.record(db, actor, Action.SIGN_IN_FAILED, user_id, **details)
+            attempts.record_failure(db, counted, actor, user_id, **details)
     raise WrongCredentials
-
-
-def _record_failure(
-    db: Connection, counted: CountedAttempt, actor: Actor, user: Row | None, name_hash: str
-) -> None:
-    user_id, details = (user["id"], {}) if user else (None, {"unknown_name": name_hash})
-    audit.record(db, actor, Action.SIGN_IN_FAILED, user_id, **details)
-    attempts.record_failure(db, counted, actor, user_id, **details)
 
 
 def hash_to_verify(user: Row | None) -> str:

@@ -1,13 +1,11 @@
 """The tokens of a session, as responses: the token object, or the original's bare token."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from flask import request
 from marshmallow import Schema, fields, validate
 
-from jwt_server.auth.sessions import Device, SessionLifetime
+from jwt_server.auth.sessions import NewSession
 from jwt_server.database import Row
 from jwt_server.security.tokens import TokenSubject
 from jwt_server.web.middleware import USER
@@ -59,15 +57,11 @@ def issue_access_token(session: Row, ttl: int) -> tuple[str, int]:
     return service.tokens.issue(subject, admin=bool(session["admin"]), now=now, ttl=ttl), ttl
 
 
-def session_lifetime(*, refreshable: bool) -> SessionLifetime:
-    """Return the lifetime of a session with refresh tokens, or with a single access token."""
-    settings = current_service().settings
+def new_session(*, refreshable: bool) -> NewSession:
+    """Return a session for this client, with refresh tokens or with a single access token."""
+    service = current_service()
+    settings = service.settings
     idle, absolute = settings.refresh_token_idle_ttl, settings.refresh_token_ttl
     if not refreshable:
         idle = absolute = settings.text_token_ttl
-    return SessionLifetime(idle, absolute, refreshable)
-
-
-def current_device() -> Device:
-    """Return the client of this request."""
-    return Device(client_address(), user_agent())
+    return NewSession(refreshable, idle, absolute, client_address(), user_agent(), service.now())

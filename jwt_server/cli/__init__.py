@@ -2,11 +2,11 @@
 
 from flask import Flask
 
-from jwt_server.cli import audit, database, doctor, import_koa, keys, sessions, users
+from jwt_server.cli import audit, database, doctor, import_koa, keys, sessions, users  # noqa: F401 - they add their commands to `top`
+from jwt_server.cli.base import top
 
 
 def init_app(app: Flask) -> None:
     """Put the commands on `flask --app wsgi`."""
-    for module in (audit, database, doctor, import_koa, keys, sessions, users):
-        for command in module.top.commands.values():
-            app.cli.add_command(command)
+    for command in top.commands.values():
+        app.cli.add_command(command)

@@ -2,29 +2,26 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from itertools import islice
 from typing import Any, Final
 
 import click
 
 from jwt_server import audit as audit_log
-from jwt_server.cli.base import Group, json_option, opened, print_rows
+from jwt_server.cli.base import json_option, opened, print_rows, top
 from jwt_server.database import Connection, Row
 from jwt_server.security.primitives import parse_id
 from jwt_server.users import users
 from jwt_server.web.schemas import iso
 
-top = Group()
-
-BATCH: Final = 1000
 ACTIONS: Final = click.Choice([each.value for each in audit_log.Action])
 
 
 @top.command()
 @click.option("--user", "name", metavar="NAME", help="Only what was done to this user, or id.")
 @click.option("--action", type=ACTIONS, metavar="ACTION", help="Only this action.")
-@click.option("--limit", default=50, type=click.IntRange(1), help="Number of rows (default 50).")
+@click.option(
+    "--limit", default=50, type=click.IntRange(1, sys.maxsize), help="Number of rows (default 50)."
+)
 @json_option
 def audit(name: str | None, action: str | None, limit: int, *, as_json: bool) -> None:
     """Show the audit log, newest first.
@@ -37,21 +34,14 @@ def audit(name: str | None, action: str | None, limit: int, *, as_json: bool) ->
     """
     with opened() as db:
         user_id = None if name is None else _user_id(db, name)
-        rows = islice(_rows(db, user_id, action), limit)
-        print_rows(map(_json_of if as_json else _text_of, rows), as_json=as_json)
+        rows = audit_log.page(db, user_id=user_id, action=action, before=sys.maxsize, limit=limit)
+    print_rows(map(_json_of if as_json else _text_of, rows), as_json=as_json)
 
 
 def _user_id(db: Connection, name: str) -> int:
     if not users.find_by_name(db, name) and (user_id := parse_id(name)):
         return user_id
     return int(users.get_by_name(db, name)["id"])
-
-
-def _rows(db: Connection, user_id: int | None, action: str | None) -> Iterator[Row]:
-    before = sys.maxsize
-    while rows := audit_log.page(db, user_id=user_id, action=action, before=before, limit=BATCH):
-        yield from rows
-        before = rows[-1]["id"]
 
 
 def _json_of(row: Row) -> dict[str, Any]:

@@ -7,8 +7,8 @@ command line, and 3 for wrong settings (wsgi.py).
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import click
@@ -48,11 +48,13 @@ class Group(AppGroup):
     command_class = Command
 
 
-@contextmanager
-def opened() -> Iterator[Connection]:
+top = Group()
+"""The commands of the first level; each module adds its own."""
+
+
+def opened() -> AbstractContextManager[Connection]:
     """Open a connection to the service's database."""
-    with current_service().database.connection() as db:
-        yield db
+    return current_service().database.connection()
 
 
 def operator_actor() -> Actor:
@@ -66,10 +68,10 @@ def print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
         for row in rows:
             click.echo(json.dumps(row))
         return
-    words = {True: "yes", False: "no", None: ""}
+    words = {True: "yes", False: "no"}
     cells = [
         {
-            name.replace("_", " "): words[value] if isinstance(value, bool | None) else value
+            name.replace("_", " "): words[value] if isinstance(value, bool) else value
             for name, value in row.items()
         }
         for row in rows

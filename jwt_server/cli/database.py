@@ -7,15 +7,13 @@ import click
 
 from jwt_server import audit, migrate, sqlite
 from jwt_server import backup as backups
-from jwt_server.audit import Action, Actor
+from jwt_server.audit import Action
 from jwt_server.auth import sessions
-from jwt_server.cli.base import Group, opened, operator_actor
+from jwt_server.cli.base import Group, opened, operator_actor, top
 from jwt_server.database import Connection
 from jwt_server.users import demo
 from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
-
-top = Group()
 
 FILE: Final = click.Path(path_type=Path)
 
@@ -50,8 +48,9 @@ def db() -> None:
 def upgrade(*, break_lock: bool) -> None:
     """Migrate an older database to this release's schema.
 
-    Stop the service and make a copy of the file first: there is no downgrade. Each step is done
-    completely or not at all.
+    Example: db upgrade
+
+    Stop the service and copy the file first: there is no downgrade. A step is complete or undone.
     """
     path = current_service().settings.database
     for name in migrate.upgrade(path, break_lock=break_lock):
@@ -80,27 +79,24 @@ def backup(file: Path) -> None:
 def restore(file: Path) -> None:
     """Replace the database by a backup.
 
+    Example: restore /var/backups/jwt-server-2026-01-31.db
+
     Stop the service first. FILE was made by `backup`, in this release or an older one. It is
     checked and not changed. The old database is kept beside the new one, under another name.
 
-    Everyone is signed out. New IDs start much higher, so that none is ever used twice. All else is
-    as it was at the backup: change passwords, disable and delete users again if that was done
-    since.
+    Everyone is signed out, and no ID is used twice. Changes since the backup are lost: change
+    passwords, disable and delete users again.
     """
-    database, actor = current_service().settings.database, operator_actor()
-    ended: list[int] = []
-    done = backups.restore(
-        file, database, lambda db: ended.append(_end_sessions(db, actor)),
-        now=actor.now, at=iso(actor.now).replace(":", ""),
-    )  # fmt: skip
+    database, actor, ended = current_service().settings.database, operator_actor(), 0
+
+    def end_sessions(db: Connection) -> None:
+        nonlocal ended
+        ended = sessions.end_all(db, None, actor.now)
+        sessions.end_all(db, None, 0)  # also those that seem expired by a clock that is ahead
+        audit.record(db, actor, Action.DATABASE_RESTORED, sessions_ended=ended)
+
+    at = iso(actor.now).replace(":", "")
+    done = backups.restore(file, database, end_sessions, now=actor.now, at=at)
     if done.replaced:
         click.echo(f"Kept: {done.replaced} is the old database")
-    click.echo(f"Restored: {database} ({done.users} users, sessions ended: {sum(ended)})")
-
-
-def _end_sessions(db: Connection, actor: Actor) -> int:
-    """End all sessions, record the restore, and return how many were active."""
-    ended = sessions.end_everyones(db, actor.now)
-    sessions.end_everyones(db, 0)  # also those that seem expired by a clock that is ahead
-    audit.record(db, actor, Action.DATABASE_RESTORED, sessions_ended=ended)
-    return ended
+    click.echo(f"Restored: {database} ({done.users} users, sessions ended: {ended})")

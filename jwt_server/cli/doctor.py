@@ -4,11 +4,9 @@ import json
 
 import click
 
-from jwt_server.cli.base import Group, json_option
+from jwt_server.cli.base import json_option, top
 from jwt_server.doctor import UNSAFE, run_checks
 from jwt_server.web.service import current_service
-
-top = Group()
 
 
 @top.command()

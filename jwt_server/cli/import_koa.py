@@ -1,6 +1,5 @@
 """`flask import-koa`: import the users and pets of the original server, a Koa app."""
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,26 +11,20 @@ import click
 
 from jwt_server import audit
 from jwt_server.audit import Action
-from jwt_server.cli.base import Group, opened, operator_actor
+from jwt_server.cli.base import opened, operator_actor, top
 from jwt_server.database import Connection, Row
+from jwt_server.pets.routes import PetFieldsSchema
 from jwt_server.security.passwords import NO_HASH, hash_cost
 from jwt_server.security.primitives import MAX_ID
 from jwt_server.sqlite import BUSY_SECONDS, as_dict
 from jwt_server.users import names
-
-top = Group()
 
 SOURCE: Final = aiosql.from_path(Path(__file__).with_name("import_koa.sql"), "sqlite3")
 
 MAX_COST: Final = 15
 """Of a bcrypt hash (log2). A higher cost keeps a core busy for seconds at every sign-in."""
 
-MAX_PET_CHARACTERS: Final = 100
-"""Of a pet's name and of its species, as in the API."""
-
-PET_TEXT: Final = re.compile(f"[^\0\ud800-\udfff]{{1,{MAX_PET_CHARACTERS}}}")
-"""Without NUL, and without what text that is not UTF-8 is decoded to."""
-
+PET_FIELDS: Final = PetFieldsSchema()
 BAD_ID: Final = "the id is not an integer of 1 to 18 digits."
 
 
@@ -89,14 +82,12 @@ def _import_user(db: Connection, user: Row, now: int) -> list[str]:
     A user with an unusable hash is inserted all the same, so that conflicts of later rows with it
     are found, too.
     """
-    user_id, name = _valid_id(user["id"]), user["username"]
+    user_id, name, stored = _valid_id(user["id"]), user["username"], user["password_hash"]
     problems = [] if user_id else [BAD_ID]
     bad_name = names.find_problem(name) if isinstance(name, str) else "It is not text."
     if bad_name:
         problems.append(f"the name can't be used. {bad_name}")
-    password_hash = user["password_hash"]
-    is_ascii = isinstance(password_hash, str) and password_hash.isascii()
-    cost = hash_cost(password_hash) if is_ascii else None
+    cost = hash_cost(stored) if isinstance(stored, str) and stored.isascii() else None
     if cost is None:
         problems.append("the password hash is unusable.")
     elif cost > MAX_COST:
@@ -112,7 +103,7 @@ def _import_user(db: Connection, user: Row, now: int) -> list[str]:
             id=user_id,
             username=names.normalize(name),
             username_key=key,
-            password_hash=NO_HASH if cost is None else password_hash,
+            password_hash=NO_HASH if cost is None else stored,
             now=now,
         )
     return [f"User {_label(user['id'], name)}: {problem}" for problem in problems]
@@ -120,25 +111,18 @@ def _import_user(db: Connection, user: Row, now: int) -> list[str]:
 
 def _import_pet(db: Connection, pet: Row, now: int, *, dry_run: bool) -> list[str]:
     """Insert a pet unless `dry_run`, and return the reasons why it can't be imported."""
-    pet_id, name, species = _valid_id(pet["id"]), pet["name"], pet["species"] or None
+    pet_id, fields = _valid_id(pet["id"]), {name: pet[name] for name in PET_FIELDS.fields}
     problems = [] if pet_id else [BAD_ID]
     if pet["owner"] is None:
         problems.append(f"its owner, user {pet['user_id']!r:.40}, is not in the file.")
-    if not _is_pet_text(name):
-        problems.append(f"the name is not text of 1 to {MAX_PET_CHARACTERS} characters.")
-    if species is not None and not _is_pet_text(species):
-        problems.append(f"the species is not text of at most {MAX_PET_CHARACTERS} characters.")
+    for field, messages in PET_FIELDS.validate(fields).items():
+        problems.append(f"the {field} can't be used. {' '.join(messages)}")
     if db.queries.cli.pet_exists(id=pet_id):
         problems.append("another pet has that id already.")
     if not problems and not dry_run:
-        db.queries.cli.insert_pet(
-            id=pet_id, user_id=pet["owner"], name=name, species=species, now=now
-        )
-    return [f"Pet {_label(pet['id'], name)}: {problem}" for problem in problems]
-
-
-def _is_pet_text(value: Any) -> bool:
-    return isinstance(value, str) and PET_TEXT.fullmatch(value) is not None
+        loaded = PET_FIELDS.load(fields)
+        db.queries.cli.insert_pet(id=pet_id, user_id=pet["owner"], now=now, **loaded)
+    return [f"Pet {_label(pet['id'], pet['name'])}: {problem}" for problem in problems]
 
 
 def _valid_id(value: Any) -> int | None:

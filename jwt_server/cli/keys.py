@@ -4,15 +4,12 @@ import click
 
 from jwt_server import audit
 from jwt_server.audit import Action
-from jwt_server.cli.base import Group, opened, operator_actor, print_rows
+from jwt_server.cli.base import Group, opened, operator_actor, print_rows, top
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.security import key_files
 from jwt_server.security.key_files import KeyFile, KeyFolder
 from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
-
-top = Group()
-
 
 EXAMPLES = """\b
 Change keys without signing anyone out:
@@ -60,8 +57,7 @@ def rotate() -> None:
     service = current_service()
     new = key_files.rotate(_folder(), service.now(), 2 * service.settings.jwks_max_age)
     when = "now" if new.activation <= service.now() else iso(new.activation)
-    click.echo(f"Added: {new.key.kid} signs from {when} on")
-    _record(Action.KEY_ADDED, new.key.kid)
+    _report(f"Added: {new.key.kid} signs from {when} on", Action.KEY_ADDED, new.key.kid)
 
 
 @commands.command()
@@ -75,11 +71,9 @@ def revoke(kid: str) -> None:
     over at once; other verifiers learn of it when they next fetch the keys.
     """
     new = key_files.revoke(_folder(), kid, current_service().now())
-    click.echo(f"Revoked: {kid}")
-    _record(Action.KEY_REVOKED, kid)
+    _report(f"Revoked: {kid}", Action.KEY_REVOKED, kid)
     if new is not None:
-        click.echo(f"Added: {new.key.kid} signs from now on")
-        _record(Action.KEY_ADDED, new.key.kid)
+        _report(f"Added: {new.key.kid} signs from now on", Action.KEY_ADDED, new.key.kid)
 
 
 @commands.command()
@@ -89,18 +83,17 @@ def prune() -> None:
     Example: keys prune
     """
     service = current_service()
-    settings = service.settings
-    longest_ttl = max(settings.access_token_ttl, settings.text_token_ttl)
+    longest_ttl = max(service.settings.access_token_ttl, service.settings.text_token_ttl)
     deleted = key_files.prune(_folder(), service.now(), longest_ttl)
     for file in deleted:
-        click.echo(f"Removed: {file.key.kid}")
-        _record(Action.KEY_REMOVED, file.key.kid)
+        _report(f"Removed: {file.key.kid}", Action.KEY_REMOVED, file.key.kid)
     if not deleted:
         click.echo("Every key is still needed.")
 
 
-def _record(action: Action, kid: str) -> None:
-    """Record in the audit log what was done; without a database, print that it is not."""
+def _report(text: str, action: Action, kid: str) -> None:
+    """Print what was done, and record it in the audit log, if there is a database."""
+    click.echo(text)
     try:
         with opened() as db:
             audit.record(db, operator_actor(), action, kid=kid)

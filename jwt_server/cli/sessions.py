@@ -8,12 +8,10 @@ import click
 from jwt_server import audit
 from jwt_server.auth import attempts
 from jwt_server.auth import sessions as auth_sessions
-from jwt_server.cli.base import Group, opened, operator_actor
+from jwt_server.cli.base import Group, opened, operator_actor, top
 from jwt_server.database import Connection
 from jwt_server.users import users
 from jwt_server.web.service import audit_cutoff, current_service
-
-top = Group()
 
 PRUNE_BATCH: Final = 1000
 """Rows per transaction, so that the service can write in between."""

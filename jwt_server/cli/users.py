@@ -9,15 +9,13 @@ import click
 from jwt_server import audit
 from jwt_server.audit import Action
 from jwt_server.auth import attempts, sessions
-from jwt_server.cli.base import Group, json_option, opened, operator_actor, print_rows
+from jwt_server.cli.base import Group, json_option, opened, operator_actor, print_rows, top
 from jwt_server.database import Row
 from jwt_server.errors import InvalidFields, UsernameTaken
 from jwt_server.security import policy
 from jwt_server.users import names, users
 from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
-
-top = Group()
 
 EXAMPLES = """\b
 Examples:

@@ -127,10 +127,7 @@ KeySet = SharedSecrets | KeyFolder
 
 
 def load_keys(settings: Settings) -> KeySet:
-    """Load the keys of access tokens.
-
-    Raises ConfigurationError with a line for each key that can't be used.
-    """
+    """Load the keys of access tokens. Raises ConfigurationError with a line per unusable key."""
     if settings.jwt_algorithm == SharedSecrets.algorithm:
         return SharedSecrets(settings.jwt_secrets)
     folder = KeyFolder(settings.jwt_keys_dir, settings.jwt_algorithm)

@@ -32,10 +32,7 @@ class UnusableKey(Exception):
 
 @dataclass(frozen=True)
 class Key:
-    """What signs and what verifies a token, and the exact JWT header that goes with it.
-
-    The public half of a key pair is also there as a JWK (RFC 7517).
-    """
+    """What signs and verifies a token, its exact JWT header, and the public JWK (RFC 7517)."""
 
     header: Mapping[str, str]
     signing: Any = field(repr=False)

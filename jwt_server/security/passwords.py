@@ -29,12 +29,10 @@ bcrypt_sha256.set_backend("bcrypt")
 
 @dataclass(frozen=True)
 class Hasher:
-    """Hashes and verifies in a slot of the queue; each method raises HashingBusy.
-
-    `rounds` is bcrypt's cost (log2).
-    """
+    """Hashes and verifies in a slot of the queue; each method raises HashingBusy."""
 
     rounds: int
+    """bcrypt's cost (log2)."""
     queue: HashQueue
 
     def hash(self, password: str) -> str:

@@ -24,10 +24,7 @@ GROUPS: Final = 7
 
 
 def find_problem(password: str, username: str, min_length: int) -> str | None:
-    """Return why this can't be the user's new password, as a sentence, or None.
-
-    `min_length` is in characters.
-    """
+    """Return why this can't be the user's new password, as a sentence, or None."""
     if len(password) < min_length:
         return f"Use at least {min_length} characters."
     if len(password) > MAX_CHARACTERS:

@@ -31,10 +31,7 @@ def base64url_encode(data: bytes) -> str:
 
 
 def base64url_decode(text: str) -> bytes:
-    """Decode base64url without padding.
-
-    Raises ValueError for any but the canonical spelling: padding, other characters, stray bits.
-    """
+    """Decode base64url. Raises ValueError for padding, other characters and stray bits."""
     decoded = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     if base64url_encode(decoded) != text:
         raise ValueError("not canonical base64url")

@@ -15,26 +15,21 @@ from jwt_server.security.primitives import base64url_encode, derive_key
 
 MINUTE: Final = 60
 DAY: Final = 24 * 60 * MINUTE
-
 ADDRESS_WINDOW: Final = 15 * MINUTE
 MAX_DOUBLING_LOCKOUT: Final = 15 * MINUTE
 
+SIGN_UPS_PER_DAY: Final = 10
+REFRESHES_PER_MINUTE: Final = 30
+MAC_BYTES: Final = 16
+
 ACCOUNT_SHARE: Final = 10
 """How much one address may add to the count of an account."""
-
-SIGN_UPS_PER_DAY: Final = 10
-"""From one address."""
-
-REFRESHES_PER_MINUTE: Final = 30
-"""Of one session."""
 
 CLIENT_PREFIX: Final = 64
 """An IPv6 client has at least this network to itself, and uses any address in it."""
 
 SITE_PREFIX: Final = 48
 """The IPv6 network that a site is assigned."""
-
-MAC_BYTES: Final = 16
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from jwt_server.security.refresh_tokens import SESSION_ID_PATTERN
 
 MAX_CHARACTERS: Final = 4096
 MAX_CACHED: Final = 4096
-"""Verified tokens in the cache, about 4 MB."""
 
 FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 SESSION_ID: Final = re.compile(SESSION_ID_PATTERN, re.ASCII)
@@ -65,10 +64,7 @@ class AccessTokens:
     _cache: dict[str, _Verified] = field(default_factory=dict, repr=False, compare=False)
 
     def issue(self, subject: TokenSubject, *, admin: bool, now: int, ttl: int) -> str:
-        """Sign a token that is valid from `now` (Unix time) for `ttl` seconds.
-
-        Raises KeysUnavailable.
-        """
+        """Sign a token that expires `ttl` seconds after `now`. Raises KeysUnavailable."""
         key = self.keys.signing_key(now)
         claims = {
             "iss": self.issuer,
@@ -122,13 +118,9 @@ def _decode(token: str) -> tuple[Any, Any, bytes]:
     """Decode header, payload and signature, none of them verified. Raises TokenMalformed."""
     if len(token) > MAX_CHARACTERS or not FORM.fullmatch(token):
         raise TokenMalformed
-    header, payload, signature = token.split(".")
     try:
-        return (
-            load_json(base64url_decode(header)),
-            load_json(base64url_decode(payload)),
-            base64url_decode(signature),
-        )
+        header, payload, signature = map(base64url_decode, token.split("."))
+        return load_json(header), load_json(payload), signature
     except ValueError as error:
         raise TokenMalformed from error
 

@@ -1,7 +1,5 @@
 """The demo user, with a published password, for trying the service out locally."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from jwt_server import audit

@@ -3,8 +3,6 @@
 Each table that refers to users has its part; a test compares them with the schema.
 """
 
-from __future__ import annotations
-
 import json
 from operator import itemgetter
 from typing import Any, Final
@@ -34,14 +32,13 @@ def export_user(db: Connection, user_id: int) -> dict[str, list[dict[str, Any]]]
         raise TokenUserDeleted
     tables["sessions"].sort(key=itemgetter("created_at", "id"))
     tables["audit"].sort(key=itemgetter("id"))
-    return {table: [_readable(row) for row in rows] for table, rows in tables.items()}
+    return {
+        table: [{name: _readable(name, value) for name, value in row.items()} for row in rows]
+        for table, rows in tables.items()
+    }
 
 
-def _readable(row: Row) -> dict[str, Any]:
-    return {name: _value(name, value) for name, value in row.items()}
-
-
-def _value(name: str, value: Any) -> Any:
+def _readable(name: str, value: Any) -> Any:
     if name == "details":
         return json.loads(value or "null")
     if (name == "at" or name.endswith("_at")) and value is not None:

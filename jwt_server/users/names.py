@@ -1,7 +1,6 @@
 """Usernames: which are valid, and how they are compared, whatever their spelling."""
 
-from __future__ import annotations
-
+import re
 import unicodedata
 from typing import Final
 
@@ -11,20 +10,13 @@ MAX_CHARACTERS: Final = 64
 
 TOO_LONG: Final = f"Longer than {MAX_CHARACTERS} characters."
 
-MAX_DECOMPOSITION: Final = 4
-"""Maximum code points of one decomposed character (UAX #15)."""
-
 INVISIBLE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 """Control, format, unassigned and private-use characters, surrogates, line separators."""
 
-INVISIBLE_CHARACTERS: Final = frozenset(
-    chr(code)
-    for first, last in [
-        (0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2800, 0x2800),
-        (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xE0100, 0xE01EF),
-    ]
-    for code in range(first, last + 1)
-)  # fmt: skip
+OTHER_INVISIBLE: Final = re.compile(
+    r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0]"
+    r"|[\U000e0100-\U000e01ef]"
+)
 """Default_Ignorable_Code_Point (DerivedCoreProperties.txt) in other categories, and the blank
 braille pattern."""
 
@@ -39,15 +31,13 @@ def fits(username: str) -> bool:
 
     A far longer one is not normalized, which takes quadratic time in combining marks.
     """
-    if len(username) > MAX_DECOMPOSITION * MAX_CHARACTERS:
-        return False
-    return len(normalize(username)) <= MAX_CHARACTERS
+    decomposed = 4 * MAX_CHARACTERS  # a character has at most 4 code points (UAX #15)
+    return len(username) <= decomposed and len(normalize(username)) <= MAX_CHARACTERS
 
 
 def validate(username: str) -> str:
     """Return a new username as it is stored. Raises InvalidFields."""
-    problem = find_problem(username)
-    if problem is not None:
+    if problem := find_problem(username):
         raise InvalidFields({"username": [problem]})
     return normalize(username)
 
@@ -61,16 +51,10 @@ def find_problem(username: str) -> str | None:
     name = normalize(username)
     if name != name.strip():
         return "Remove the space at the beginning or end."
-    if any(map(is_invisible, name)):
+    categories = set(map(unicodedata.category, name))
+    if OTHER_INVISIBLE.search(name) or not INVISIBLE_CATEGORIES.isdisjoint(categories):
         return "Remove control, format and other invisible characters."
     return None
-
-
-def is_invisible(character: str) -> bool:
-    """Whether the character can't be seen, or looks different everywhere."""
-    return (
-        character in INVISIBLE_CHARACTERS or unicodedata.category(character) in INVISIBLE_CATEGORIES
-    )
 
 
 def username_key(username: str) -> str:

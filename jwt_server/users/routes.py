@@ -1,64 +1,30 @@
 """Routes for accounts: sign-up at `/users`, the current user's account at `/me`."""
 
-from __future__ import annotations
-
 from functools import wraps
 from typing import Any
 
 from flask import Blueprint, Response
 from marshmallow import Schema, fields, validate
 
-from jwt_server import audit
+from jwt_server import audit, errors
 from jwt_server.audit import Action
-from jwt_server.auth import sessions
+from jwt_server.auth import guard, sessions, token_responses
 from jwt_server.auth.attempts import count_attempt, record_failure
-from jwt_server.auth.guard import (
-    CurrentUser,
-    View,
-    login_required,
-    require_password,
-    require_still_signed_in,
-)
+from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.auth.sign_in import MAX_VERIFICATIONS
-from jwt_server.auth.token_responses import (
-    TokenSchema,
-    current_device,
-    require_signing_key,
-    session_lifetime,
-    token_object,
-)
 from jwt_server.database import Connection, Row
-from jwt_server.errors import (
-    DatabaseUnavailable,
-    HashingBusy,
-    InvalidFields,
-    LastAdmin,
-    SignupClosed,
-    TokenUserDeleted,
-    TooManyAttempts,
-    UsernameTaken,
-    WrongPassword,
-)
 from jwt_server.security import passwords, policy
 from jwt_server.users import names, users
 from jwt_server.users.export import export_user
 from jwt_server.web.operations import accepts, raises, returns
+from jwt_server.web.request import client_address
 from jwt_server.web.responses import json_response
 from jwt_server.web.schemas import BodySchema, Flag, Text, Timestamp
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
 bp = Blueprint("me", __name__)
 
-CURRENT_PASSWORD = validate.Length(1, passwords.MAX_CHARACTERS)
-
-# users/names.py and security/policy.py validate these two.
-NAME = {
-    "format": "username",
-    "minLength": 1,
-    "maxLength": names.MAX_CHARACTERS,
-    "description": "Stored as NFKC; no invisible characters, no space at either end.",
-}
-NEW_PASSWORD = {
+NEW_PASSWORD = {  # validated by security/policy.py
     "format": "new-password",
     "minLength": 1,
     "maxLength": passwords.MAX_CHARACTERS,
@@ -70,7 +36,15 @@ NEW_PASSWORD = {
 class NameSchema(BodySchema):
     """The fields of an account that its user may change."""
 
-    username = Text(required=True, metadata=NAME)
+    username = Text(  # validated by users/names.py
+        required=True,
+        metadata={
+            "format": "username",
+            "minLength": 1,
+            "maxLength": names.MAX_CHARACTERS,
+            "description": "Stored as NFKC; no invisible characters, no space at either end.",
+        },
+    )
 
 
 class SignupSchema(NameSchema):
@@ -79,16 +53,10 @@ class SignupSchema(NameSchema):
     password = Text(required=True, metadata=NEW_PASSWORD)
 
 
-class DeletionSchema(BodySchema):
-    """The current user's password."""
-
-    password = Text(required=True, validate=CURRENT_PASSWORD)
-
-
 class PasswordChangeSchema(BodySchema):
     """The current and the new password."""
 
-    current_password = Text(required=True, validate=CURRENT_PASSWORD)
+    current_password = Text(required=True, validate=validate.Length(1, passwords.MAX_CHARACTERS))
     new_password = Text(required=True, metadata=NEW_PASSWORD)
 
 
@@ -101,20 +69,20 @@ class AccountSchema(Schema):
     created_at = Timestamp(required=True)
 
 
-class ChangedPasswordSchema(TokenSchema):
+class ChangedPasswordSchema(token_responses.TokenSchema):
     """New tokens, and the number of ended sessions."""
 
     sessions_ended = fields.Integer(required=True)
 
 
-def signup_open(view: View) -> View:
+def signup_open(view: guard.View) -> guard.View:
     """Refuse with SignupClosed, before the body is read, unless sign-up is open."""
 
-    @raises(SignupClosed)
+    @raises(errors.SignupClosed)
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         if current_service().settings.signup != "open":
-            raise SignupClosed
+            raise errors.SignupClosed
         return view(*args, **kwargs)
 
     return guarded
@@ -122,7 +90,8 @@ def signup_open(view: View) -> View:
 
 @bp.route("/users", methods=["POST"])
 @signup_open
-@raises(UsernameTaken, TooManyAttempts, DatabaseUnavailable, HashingBusy)
+@raises(errors.UsernameTaken, errors.TooManyAttempts)
+@raises(errors.DatabaseUnavailable, errors.HashingBusy)
 @accepts(SignupSchema)
 @returns(201, AccountSchema, headers=["Location"])
 def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
@@ -130,12 +99,12 @@ def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
     service = current_service()
     username = names.validate(body["username"])
     check_new_password("password", body["password"], username)
-    attempt = service.rate_limits.sign_up(current_device().address)
+    attempt = service.rate_limits.sign_up(client_address())
     actor = current_actor()
     with count_attempt(service.database, service.hasher.queue, attempt, actor.now) as counted:
-        record_failure(get_db(), counted, actor)  # successful sign-ups count, too
+        record_failure(get_db(), counted, actor, None)  # successful sign-ups count, too
         if users.find_by_name(get_db(), username):
-            raise UsernameTaken
+            raise errors.UsernameTaken
         release_connection()  # before hashing
         hashed = service.hasher.hash(body["password"])
     db = get_db()
@@ -154,29 +123,29 @@ def show_account(caller: CurrentUser) -> Row:
 
 @bp.route("/me", methods=["PATCH"])
 @login_required(recent_password=True)
-@raises(UsernameTaken)
+@raises(errors.UsernameTaken)
 @accepts(NameSchema)
 @returns(200, AccountSchema)
 def rename_account(caller: CurrentUser, body: dict[str, str]) -> Row:
     """Change the username."""
     db = get_db()
     with db.transaction():
-        require_still_signed_in(db, caller)
+        guard.require_still_signed_in(db, caller)
         users.rename(db, caller.id, body["username"], actor=current_actor(caller.id))
         return _account(db, caller.id)
 
 
 @bp.route("/me", methods=["DELETE"])
 @login_required
-@raises(WrongPassword, LastAdmin, HashingBusy, TooManyAttempts)
-@accepts(DeletionSchema)
+@raises(errors.WrongPassword, errors.LastAdmin, errors.HashingBusy, errors.TooManyAttempts)
+@accepts(guard.PasswordSchema)
 @returns(204)
 def delete_account(caller: CurrentUser, body: dict[str, str]) -> None:
     """Delete the account for ever, with its pets and sessions; the last admin can't."""
-    require_password(caller, body["password"])
+    guard.require_password(caller, body["password"])
     db = get_db()
     with db.transaction():
-        require_still_signed_in(db, caller)
+        guard.require_still_signed_in(db, caller)
         users.remove(db, caller.id, actor=current_actor(caller.id))
 
 
@@ -190,41 +159,38 @@ def export_account(caller: CurrentUser) -> Response:
 
 @bp.route("/me/password", methods=["PUT"])
 @login_required
-@raises(WrongPassword, HashingBusy, TooManyAttempts)
+@raises(errors.WrongPassword, errors.HashingBusy, errors.TooManyAttempts)
 @accepts(PasswordChangeSchema)
 @returns(200, ChangedPasswordSchema)
 def change_password(caller: CurrentUser, body: dict[str, str]) -> dict[str, Any]:
     """Change the password. Every session ends, and a new one replaces this one."""
-    require_signing_key()
+    token_responses.require_signing_key()
     service = current_service()
     actor = current_actor(caller.id)
     for _ in range(MAX_VERIFICATIONS):  # another sign-in may replace an old hash meanwhile
-        user = require_password(caller, body["current_password"])
+        user = guard.require_password(caller, body["current_password"])
         check_new_password("new_password", body["new_password"], user["username"])
         new_hash = service.hasher.hash(body["new_password"])
         db = get_db()
         with db.transaction():
-            require_still_signed_in(db, caller)
+            guard.require_still_signed_in(db, caller)
             if current := users.replace_hash(db, user, new_hash):
                 ended = sessions.end_all(db, caller.id, actor.now)
                 audit.record(db, actor, Action.PASSWORD_CHANGED, caller.id, sessions_ended=ended)
-                lifetime, device = session_lifetime(refreshable=True), current_device()
-                session = sessions.open_session(db, current, lifetime, device, actor.now)
-                return token_object(session) | {"sessions_ended": ended}
-    raise WrongPassword
+                new = token_responses.new_session(refreshable=True)
+                session = sessions.open_session(db, current, new)
+                return token_responses.token_object(session) | {"sessions_ended": ended}
+    raise errors.WrongPassword
 
 
 def _account(db: Connection, user_id: int) -> Row:
-    account = users.find_by_id(db, user_id)
-    if account is None:  # deleted since the guard ran
-        raise TokenUserDeleted
-    return account
+    if account := users.find_by_id(db, user_id):
+        return account
+    raise errors.TokenUserDeleted  # since the guard ran
 
 
 def check_new_password(field: str, password: str, username: str) -> None:
     """Raise InvalidFields unless the password policy accepts the password."""
-    problem = policy.find_problem(
-        password, username, current_service().settings.password_min_length
-    )
-    if problem is not None:
-        raise InvalidFields({field: [problem]})
+    min_length = current_service().settings.password_min_length
+    if problem := policy.find_problem(password, username, min_length):
+        raise errors.InvalidFields({field: [problem]})

@@ -1,7 +1,5 @@
 """Functions on the rows of users. Changes take the actor, for the audit log."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Final
 
@@ -14,10 +12,6 @@ from jwt_server.users.names import username_key
 
 PAGE_SIZE: Final = 1000
 """Users read at a time when all are listed."""
-
-FIRST_CHARACTER: Final = "\0"
-LAST_CHARACTER: Final = "\U0010ffff"
-"""The first and last characters in sort order; no username has them."""
 
 
 def find_by_name(db: Connection, username: str) -> Row | None:
@@ -55,10 +49,10 @@ def each_by_name(db: Connection, prefix: str = "") -> Iterator[Row]:
     if not names.fits(prefix) or not prefix.isprintable():
         return  # no valid name begins so
     first = username_key(prefix)
-    end = first + LAST_CHARACTER
+    end = first + "\U0010ffff"  # no name contains the first or last character in sort order
     while page := db.queries.users.page_by_key(first=first, end=end, limit=PAGE_SIZE):
         yield from page
-        first = page[-1]["username_key"] + FIRST_CHARACTER
+        first = page[-1]["username_key"] + "\0"
 
 
 def add(db: Connection, username: str, password_hash: str, *, admin: bool, actor: Actor) -> int:
@@ -74,7 +68,8 @@ def add(db: Connection, username: str, password_hash: str, *, admin: bool, actor
         )
         if row is None:
             raise UsernameTaken
-        action = Action.SIGNED_UP if actor.is_anonymous else Action.USER_ADDED
+        is_sign_up = actor.id is None and not actor.is_operator
+        action = Action.SIGNED_UP if is_sign_up else Action.USER_ADDED
         audit.record(db, actor, action, row["id"], username=name, admin=admin)
     return int(row["id"])
 
@@ -107,10 +102,7 @@ def rename(db: Connection, user_id: int, username: str, *, actor: Actor) -> None
     name = names.validate(username)
     with db.transaction():
         former = get_by_id(db, user_id)["username"]
-        renamed: int = db.queries.users.rename(
-            id=user_id, username=name, username_key=username_key(name)
-        )
-        if not renamed:
+        if not db.queries.users.rename(id=user_id, username=name, username_key=username_key(name)):
             raise UsernameTaken
         if name != former:
             details = {"username": name, "former_username": former}

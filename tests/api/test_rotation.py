@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from jwt_server.audit import operator
 from jwt_server.auth import sessions
-from jwt_server.auth.sessions import Device, SessionLifetime
+from jwt_server.auth.sessions import NewSession
 from jwt_server.database import Connection, Database, Row
 from jwt_server.errors import (
     NotSignedIn,
@@ -35,7 +36,7 @@ from jwt_server.users import users
 from tests.helpers.auth import run_at_once
 
 TOKENS = RefreshTokens.from_secrets((b"s" * 32,))
-LIFETIME = SessionLifetime(idle=100, absolute=250, refreshable=True)
+NEW = NewSession(refreshable=True, idle=100, absolute=250, address="", user_agent="", now=1000)
 SESSION_IDS = st.from_regex(r"[A-Za-z0-9_-]{22}", fullmatch=True)
 GENERATIONS = st.integers(1, 10**9 - 1)
 NONCES = st.binary(min_size=16, max_size=16)
@@ -45,7 +46,7 @@ NONCES = st.binary(min_size=16, max_size=16)
 def session(db: Connection) -> Row:
     """A session opened at 1000."""
     with db.transaction():
-        return sessions.open_session(db, users.get_by_id(db, 1), LIFETIME, Device("", ""), 1000)
+        return sessions.open_session(db, users.get_by_id(db, 1), NEW)
 
 
 def token_of(session: Row, generation: int) -> str:
@@ -109,9 +110,9 @@ def test_refresh_within_the_grace_changes_nothing(db: Connection, session: Row) 
 
 
 def test_session_without_refresh_is_not_refreshed(db: Connection) -> None:
-    lifetime = SessionLifetime(idle=100, absolute=100, refreshable=False)
+    new = replace(NEW, refreshable=False, absolute=100)
     with db.transaction():
-        session = sessions.open_session(db, users.get_by_id(db, 1), lifetime, Device("", ""), 1000)
+        session = sessions.open_session(db, users.get_by_id(db, 1), new)
     before = db.driver.execute("SELECT * FROM sessions").fetchall()
 
     for number in (1, 2):

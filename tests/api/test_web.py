@@ -22,7 +22,7 @@ from tests.helpers.http import Send, send_to_app
 
 PUBLIC = {
     "auth.issue_token", "auth.refresh", "pages.alive", "pages.ready", "pages.show_asset",
-    "pages.show_description", "pages.show_docs", "verify.show_keys",
+    "pages.show_description", "pages.show_docs", "auth.show_keys",
 }  # fmt: skip # and me.sign_up if sign-up is open
 
 
