@@ -21,10 +21,7 @@ log = logging.getLogger("jwt_server.access")
 
 REQUEST_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 
-FIXED_HEADERS: Final = (
-    ("Referrer-Policy", "no-referrer"),
-    ("X-Content-Type-Options", "nosniff"),
-)
+FIXED_HEADERS: Final = (("Referrer-Policy", "no-referrer"), ("X-Content-Type-Options", "nosniff"))
 
 # Unless the route sets its own, as pages do: a browser that shows a response runs nothing in it.
 DEFAULT_HEADERS: Final = (

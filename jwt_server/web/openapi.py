@@ -116,8 +116,8 @@ def _error_responses(declared: Operation) -> dict[int, Json]:
     responses: dict[int, Json] = {
         status: {"$ref": f"#/components/responses/{_component(status)}"} for status in COMMON_ERRORS
     }
-    for status in sorted({status for status, _ in declared.errors}):
-        errors = [error for each, error in declared.errors if each == status]
+    for status in sorted({status for status, _ in declared.raised}):
+        errors = [error for each, error in declared.raised if each == status]
         codes = {error.code: _meaning(error) for error in errors}
         if status in COMMON_ERRORS:
             codes |= dict([HTTP_ERRORS[status]])

@@ -5,20 +5,14 @@ Each does its part of the request and notes it for the OpenAPI document (web/ope
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar
 
-from flask import Response, request
+from flask import Response
 from marshmallow import Schema
 from werkzeug.http import HTTP_STATUS_CODES
 
-from jwt_server.errors import (
-    BodyTooLarge,
-    InvalidFields,
-    MalformedBody,
-    ServiceError,
-    UnsupportedBody,
-)
+from jwt_server import errors
 from jwt_server.web import parsing
 from jwt_server.web.responses import PlainResponse, json_response
 
@@ -34,7 +28,7 @@ class Operation:
     query: type[Schema] | None = None
     responses: dict[int, dict[str, Any]] = field(default_factory=dict)
     """OpenAPI's description of each success status, with marshmallow's schemas."""
-    errors: set[tuple[int, type[ServiceError]]] = field(default_factory=set)
+    raised: set[tuple[int, type[errors.ServiceError]]] = field(default_factory=set)
     """With the status of each, which a route may change."""
     security: list[dict[str, list[str]]] = field(default_factory=list)
 
@@ -50,34 +44,33 @@ def accepts(schema: type[Schema], *, any_content_type: bool = False) -> Decorato
 
     With `any_content_type` a body of another type counts as one without fields.
     """
-    loader = schema()
-    unsupported = () if any_content_type else (UnsupportedBody,)
-
-    def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
-        @raises(InvalidFields, BodyTooLarge, MalformedBody, *unsupported)
-        @wraps(view)
-        def parsed(*args: Any, **kwargs: Any) -> Any:
-            fields = parsing.read_body(request, any_content_type=any_content_type)
-            return view(*args, parsing.load(loader, fields), **kwargs)
-
-        operation_of(parsed).body = schema
-        return parsed
-
-    return decorator
+    refusals = [errors.BodyTooLarge, errors.MalformedBody]
+    if not any_content_type:
+        refusals.append(errors.UnsupportedBody)
+    read = partial(parsing.read_body, any_content_type=any_content_type)
+    return _load("body", schema, read, *refusals)
 
 
 def accepts_query(schema: type[Schema]) -> Decorator:
     """Pass the query string to the view as loaded by the schema."""
+    return _load("query", schema, parsing.read_query)
+
+
+def _load(
+    part: str,
+    schema: type[Schema],
+    read: Callable[[], dict[str, Any]],
+    *refusals: type[errors.ServiceError],
+) -> Decorator:
     loader = schema()
 
     def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
-        @raises(InvalidFields)
+        @raises(errors.InvalidFields, *refusals)
         @wraps(view)
         def parsed(*args: Any, **kwargs: Any) -> Any:
-            fields = parsing.unique(request.args.items(multi=True))
-            return view(*args, parsing.load(loader, fields), **kwargs)
+            return view(*args, parsing.load(loader, read()), **kwargs)
 
-        operation_of(parsed).query = schema
+        setattr(operation_of(parsed), part, schema)
         return parsed
 
     return decorator
@@ -129,11 +122,11 @@ def describe_response(status: int, headers: Iterable[str], description: str = ""
     }
 
 
-def raises(*errors: type[ServiceError], status: int | None = None) -> Callable[[View], View]:
+def raises(*raised: type[errors.ServiceError], status: int | None = None) -> Callable[[View], View]:
     """Document the errors that a view raises, with another status than theirs if given."""
 
     def decorator(view: View) -> View:
-        operation_of(view).errors |= {(status or error.status, error) for error in errors}
+        operation_of(view).raised |= {(status or error.status, error) for error in raised}
         return view
 
     return decorator

@@ -7,17 +7,11 @@ from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from flask import Request
+from flask import request
 from marshmallow import Schema, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from jwt_server.errors import (
-    MAX_BODY_BYTES,
-    BodyTooLarge,
-    InvalidFields,
-    MalformedBody,
-    UnsupportedBody,
-)
+from jwt_server import errors
 from jwt_server.security.primitives import load_json
 
 REPEATED: Final = object()
@@ -37,26 +31,31 @@ def load(schema: Schema, data: dict[str, Any]) -> Any:
         found = error.normalized_messages()
         found |= {name: [SEND_ONCE] for name in schema.fields if data.get(name) is REPEATED}
         named = sorted(found.items())[:MAX_FIELDS_NAMED]
-        raise InvalidFields({_printable(name): texts for name, texts in named}) from error
+        raise errors.InvalidFields({_printable(name): texts for name, texts in named}) from error
 
 
-def read_body(request: Request, *, any_content_type: bool) -> dict[str, Any]:
+def read_body(*, any_content_type: bool) -> dict[str, Any]:
     """Read the fields of a JSON or form body; without a body there are none.
 
     With `any_content_type` a body of another type has none either. Raises BodyTooLarge,
     UnsupportedBody, MalformedBody.
     """
-    body = _read(request)
+    body = _read()
     if request.mimetype == "application/json":
         return _parse_json(body)
     if request.mimetype == "application/x-www-form-urlencoded":
         return _parse_form(body)
     if any_content_type or not (body or request.mimetype):
         return {}
-    raise UnsupportedBody
+    raise errors.UnsupportedBody
 
 
-def unique(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+def read_query() -> dict[str, Any]:
+    """Read the fields of the query string."""
+    return _unique(request.args.items(multi=True))
+
+
+def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Return the pairs as a dict, with REPEATED for names that occur more than once."""
     found: dict[str, Any] = {}
     for name, value in pairs:
@@ -64,18 +63,18 @@ def unique(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
     return found
 
 
-def _read(request: Request) -> bytes:
+def _read() -> bytes:
     try:
         body = request.get_data()
     except HTTPException:
         raise
     except Exception as error:
         # Broken chunks or a closed connection: each WSGI server raises its own exceptions.
-        raise MalformedBody from error
-    if len(body) > MAX_BODY_BYTES:
-        raise BodyTooLarge
+        raise errors.MalformedBody from error
+    if len(body) > errors.MAX_BODY_BYTES:
+        raise errors.BodyTooLarge
     if request.content_length not in (None, len(body)):  # gunicorn passes on what has come
-        raise MalformedBody("The body is shorter than its Content-Length.")
+        raise errors.MalformedBody("The body is shorter than its Content-Length.")
     return body
 
 
@@ -85,17 +84,17 @@ def _parse_json(body: bytes) -> dict[str, Any]:
     try:
         value = load_json(body)
     except ValueError as error:
-        raise MalformedBody(str(error)) from error
+        raise errors.MalformedBody(str(error)) from error
     if not isinstance(value, dict):
-        raise MalformedBody("The body is not a JSON object.")
+        raise errors.MalformedBody("The body is not a JSON object.")
     return value
 
 
 def _parse_form(body: bytes) -> dict[str, Any]:
     try:
-        return unique(parse_qsl(body.decode("utf-8"), keep_blank_values=True, errors="strict"))
+        return _unique(parse_qsl(body.decode("utf-8"), keep_blank_values=True, errors="strict"))
     except UnicodeDecodeError as error:
-        raise MalformedBody("The form is not UTF-8.") from error
+        raise errors.MalformedBody("The form is not UTF-8.") from error
 
 
 def _printable(name: str) -> str:

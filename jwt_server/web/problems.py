@@ -9,14 +9,7 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.http import HTTP_STATUS_CODES, parse_accept_header
 
-from jwt_server.errors import (
-    BodyTooLarge,
-    FieldErrors,
-    NotFound,
-    NotSignedIn,
-    ServiceError,
-    Unavailable,
-)
+from jwt_server import errors
 from jwt_server.web.middleware import CODE
 from jwt_server.web.responses import PlainResponse, json_response
 
@@ -36,17 +29,17 @@ CHARSET: Final = re.compile(
 # Code and message of the exceptions of Flask and Werkzeug.
 HTTP_ERRORS: Final = {
     400: ("bad_request", "The request can't be parsed."),
-    404: (NotFound.code, NotFound.message),
+    404: (errors.NotFound.code, errors.NotFound.message),
     405: ("method_not_allowed", "This path does not support this method."),
-    413: (BodyTooLarge.code, BodyTooLarge.message),
-    500: (ServiceError.code, ServiceError.message),
+    413: (errors.BodyTooLarge.code, errors.BodyTooLarge.message),
+    500: (errors.ServiceError.code, errors.ServiceError.message),
     501: ("method_not_implemented", "This method is not supported."),
 }
 
 
 def init_app(app: Flask) -> None:
     """Register the error handlers."""
-    app.register_error_handler(ServiceError, _service_error)
+    app.register_error_handler(errors.ServiceError, _service_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)
 
@@ -62,11 +55,11 @@ def prefers_json() -> bool:
     return json > accepted.quality("text/plain")
 
 
-def _service_error(error: ServiceError) -> Response:
-    if isinstance(error, Unavailable):
+def _service_error(error: errors.ServiceError) -> Response:
+    if isinstance(error, errors.Unavailable):
         log.error("%s", error.cause)
     response = _problem(error.status, error.code, error.message, error.errors)
-    if isinstance(error, NotSignedIn):
+    if isinstance(error, errors.NotSignedIn):
         response.headers["WWW-Authenticate"] = error.challenge
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
@@ -86,10 +79,14 @@ def _http_error(error: HTTPException) -> Response:
 
 def _unexpected(error: Exception) -> Response:
     log.error("unexpected error", exc_info=error)
-    return _problem(ServiceError.status, ServiceError.code, ServiceError.message)
+    return _problem(
+        errors.ServiceError.status, errors.ServiceError.code, errors.ServiceError.message
+    )
 
 
-def _problem(status: int, code: str, message: str, errors: FieldErrors | None = None) -> Response:
+def _problem(
+    status: int, code: str, message: str, fields: errors.FieldErrors | None = None
+) -> Response:
     request.environ[CODE] = code
     if prefers_json():
         problem: dict[str, object] = {
@@ -99,8 +96,8 @@ def _problem(status: int, code: str, message: str, errors: FieldErrors | None = 
             "detail": message,
             "code": code,
         }
-        if errors:
-            problem["errors"] = errors
+        if fields:
+            problem["errors"] = fields
         response = json_response(problem, status, "application/problem+json")
     else:
         response = PlainResponse(message, status, mimetype="text/plain")
