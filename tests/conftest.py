@@ -103,7 +103,7 @@ def travis(clock: Clock) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A gunicorn with the demo user, shared by tests that only read or clean up."""
-    with running(tmp_path_factory.mktemp("server"), BASE_ENVIRONMENT | {"WORKERS": "1"}) as server:
+    with running(tmp_path_factory.mktemp("server"), BASE_ENVIRONMENT) as server:
         yield server
 
 

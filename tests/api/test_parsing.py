@@ -216,7 +216,7 @@ def test_long_field_name_is_shortened_in_error(send: Send) -> None:
 
 @hypothesis_settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    max_examples=examples(60),
+    max_examples=examples(30),
     deadline=None,
 )
 @given(

@@ -6,7 +6,7 @@ import os
 
 IN_CI = os.environ.get("CI") == "true"
 
-SCHEMATHESIS_EXAMPLES = 40 if IN_CI else 20
+SCHEMATHESIS_EXAMPLES = 20 if IN_CI else 4
 """Requests for each operation by schemathesis."""
 
 

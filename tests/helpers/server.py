@@ -66,7 +66,7 @@ def environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "DATABASE_URL": f"sqlite:///{folder}/server.db",
         "SALT_ROUNDS": "4",
-        "WORKERS": "2",
+        "WORKERS": "1",
         **{name.upper(): str(limit) for name, limit in UNTHROTTLED.items()},
         "METRICS_PORT": "0",  # many servers run at once
         **{name: os.environ[name] for name in PASSED_ON if name in os.environ},

@@ -19,7 +19,12 @@ pytestmark = pytest.mark.slow
 
 THREADS = 50
 
-LIMITS = {"THROTTLE_PAIR": "5", "THROTTLE_ACCOUNT": "100", "THROTTLE_ADDRESS": "100"}
+LIMITS = {
+    "WORKERS": "2",
+    "THROTTLE_PAIR": "5",
+    "THROTTLE_ACCOUNT": "100",
+    "THROTTLE_ADDRESS": "100",
+}
 PATIENT = {"HASH_QUEUE": "100", "HASH_WAIT": "60"}
 """No attempt is refused by the hash queue, however slow the machine is."""
 

@@ -241,7 +241,9 @@ def folders_of(server: Server) -> set[Path]:
 @pytest.fixture(scope="module")
 def counted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Counted]:
     port = free_port()
-    extra = {"METRICS_PORT": str(port), "PROMETHEUS_MULTIPROC_DIR": "/nonexistent"}
+    extra = {
+        "METRICS_PORT": str(port), "PROMETHEUS_MULTIPROC_DIR": "/nonexistent", "WORKERS": "2",
+    }  # fmt: skip
     with running(tmp_path_factory.mktemp("counted"), BASE_ENVIRONMENT | extra) as server:
         counted = Counted(server, port)
         counted.use_both_workers()

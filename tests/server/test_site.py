@@ -199,14 +199,13 @@ def test_slow_bodies_occupy_no_thread_of_the_service(nginx_site: Site) -> None:
 
 
 @needs_nginx
-@pytest.mark.slow
 def test_a_flood_of_sign_ins_is_limited_by_nginx(nginx_site: Site) -> None:
     answers = [nginx_site.send("POST", path) for path in ["/auth", "/auth/"] * 20]
 
     assert nginx_site.send("OPTIONS", "/auth").status == 200
     statuses = [answer.status for answer in answers]
     assert set(statuses) == {422, 429}
-    assert 10 <= statuses.count(422) <= 38  # a busy machine asks more slowly
+    assert statuses.count(422) >= 10
     stopped = next(answer for answer in answers if answer.status == 429)
     assert stopped.text == "That was too much at once. Try again in a few seconds."
     assert stopped.headers["Retry-After"] == "10"

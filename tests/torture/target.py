@@ -66,7 +66,9 @@ class Target:
             self.process = subprocess.Popen(
                 [*GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"],
                 cwd=self.folder,
-                env=environment(self.folder, {**SETTINGS, "PORT": str(self.port)}),
+                env=environment(
+                    self.folder, {**SETTINGS, "PORT": str(self.port), "WORKERS": str(WORKERS)}
+                ),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

@@ -23,14 +23,14 @@ from tests.torture.wire import NoResponse, Outage, Wire
 
 pytestmark = pytest.mark.slow
 
-KILLS = 6
+KILLS = 4
 
 
 @pytest.fixture(scope="module")
 def torture(tmp_path_factory: pytest.TempPathFactory) -> Torture:
     """A finished short run: its records and its database."""
     folder = tmp_path_factory.mktemp("torture")
-    torture = Torture(Plan(KILLS, clients=6, seed=7, every=3), folder, lambda _: None)
+    torture = Torture(Plan(KILLS, clients=6, seed=7, every=2), folder, lambda _: None)
     torture.run()
     return torture
 
