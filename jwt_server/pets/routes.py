@@ -10,7 +10,7 @@ from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.database import Row
 from jwt_server.errors import NotFound, TokenUserDeleted
 from jwt_server.web.operations import accepts, accepts_query, raises, returns
-from jwt_server.web.paging import Page, PageSchema, page_of
+from jwt_server.web.paging import PageSchema, page_of
 from jwt_server.web.responses import json_response
 from jwt_server.web.schemas import BodySchema, Text, Timestamp
 from jwt_server.web.service import current_service, get_db
@@ -63,11 +63,11 @@ def list_my_pets(user: CurrentUser) -> Response:
 @login_required
 @accepts_query(PageSchema)
 @returns(200, PetSchema(many=True), headers=["Link"])
-def list_pets(user: CurrentUser, page: Page) -> tuple[list[Row], dict[str, str]]:
+def list_pets(user: CurrentUser, page: dict[str, int]) -> tuple[list[Row], dict[str, str]]:
     """List a page of the user's pets, oldest first."""
     queries = get_db().queries.pets
-    pets = queries.page_of_user(user_id=user.id, after=page.after, limit=page.limit + 1)
-    return page_of(pets, page)
+    limit, after = page["limit"], page.get("after", 0)
+    return page_of(queries.page_of_user(user_id=user.id, after=after, limit=limit + 1), limit)
 
 
 @bp.post("/pets")

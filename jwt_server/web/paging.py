@@ -1,12 +1,11 @@
 """Pages of lists: `?limit=` and `?after=`, the next page in the Link header (RFC 8288)."""
 
 import re
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from flask import request, url_for
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load
+from marshmallow import EXCLUDE, Schema, ValidationError, fields
 from marshmallow.validate import Range
 
 from jwt_server.database import Row
@@ -16,14 +15,6 @@ DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 100
 
 LIMIT_ERROR: Final = f"Send one number from 1 to {MAX_LIMIT}."
-
-
-@dataclass(frozen=True)
-class Page:
-    """The page that a client asks for: up to `limit` rows with an id above `after`."""
-
-    limit: int
-    after: int
 
 
 class Limit(fields.Integer):
@@ -49,7 +40,7 @@ class Cursor(fields.String):
 
 
 class PageSchema(Schema):
-    """The query string of a list."""
+    """The query string of a list: up to `limit` rows with an id above `after`, if given."""
 
     class Meta:
         unknown = EXCLUDE
@@ -57,25 +48,20 @@ class PageSchema(Schema):
     limit = Limit(load_default=DEFAULT_LIMIT, validate=Range(1, MAX_LIMIT, error=LIMIT_ERROR))
     after = Cursor(metadata={"format": "cursor", "description": "From the `Link` header."})
 
-    @post_load
-    def page(self, data: dict[str, int], **_kwargs: Any) -> Page:
-        """Pass a Page to the route."""
-        return Page(data["limit"], data.get("after", 0))
-
 
 def cursor(row_id: int) -> str:
     """Return the cursor of the page after this id."""
     return base64url_encode(str(row_id).encode())
 
 
-def page_of(rows: list[Row], page: Page) -> tuple[list[Row], dict[str, str]]:
-    """Return the rows of the page and the headers, from up to `page.limit + 1` rows.
+def page_of(rows: list[Row], limit: int) -> tuple[list[Row], dict[str, str]]:
+    """Return the rows of the page and the headers, from up to `limit + 1` rows.
 
     The row beyond the limit tells that there is a next page.
     """
-    if len(rows) <= page.limit:
+    if len(rows) <= limit:
         return rows, {}
-    shown = rows[: page.limit]
+    shown = rows[:limit]
     path = url_for(str(request.endpoint), **(request.view_args or {}))
-    query = urlencode({"limit": page.limit, "after": cursor(shown[-1]["id"])})
+    query = urlencode({"limit": limit, "after": cursor(shown[-1]["id"])})
     return shown, {"Link": f'<{path}?{query}>; rel="next"'}

@@ -31,7 +31,9 @@ def load(schema: Schema, data: dict[str, Any]) -> Any:
         found = error.normalized_messages()
         found |= {name: [SEND_ONCE] for name in schema.fields if data.get(name) is REPEATED}
         named = sorted(found.items())[:MAX_FIELDS_NAMED]
-        raise errors.InvalidFields({_printable(name): texts for name, texts in named}) from error
+        # The client chose the names: they are echoed as short ASCII.
+        printable = {n.encode("unicode_escape").decode()[:64] or '""': texts for n, texts in named}
+        raise errors.InvalidFields(printable) from error
 
 
 def read_body(*, any_content_type: bool) -> dict[str, Any]:
@@ -95,8 +97,3 @@ def _parse_form(body: bytes) -> dict[str, Any]:
         return _unique(parse_qsl(body.decode("utf-8"), keep_blank_values=True, errors="strict"))
     except UnicodeDecodeError as error:
         raise errors.MalformedBody("The form is not UTF-8.") from error
-
-
-def _printable(name: str) -> str:
-    """Return a field's name, which the client chose, as short ASCII."""
-    return name.encode("unicode_escape").decode()[:64] or '""'
