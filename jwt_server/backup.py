@@ -11,7 +11,6 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
 from glob import escape
 from itertools import count
 from pathlib import Path
@@ -43,25 +42,8 @@ UNREADABLE: Final = frozenset(
 """Errors of a database that is lost. Others, as of a full disk, would stop a restore, too."""
 
 
-@dataclass(frozen=True)
-class Backup:
-    """What was written."""
-
-    path: Path
-    size: int
-    users: int
-
-
-@dataclass(frozen=True)
-class Restored:
-    """What was restored, and the new name of the database that was replaced, if there was one."""
-
-    users: int
-    replaced: Path | None
-
-
-def take(database: Path, file: Path) -> Backup:
-    """Write a checked backup of the database to a new file of mode 0600.
+def take(database: Path, file: Path) -> int:
+    """Write a checked backup of the database to a new file of mode 0600; return its users' number.
 
     It has the state of the moment when it began; no request waits for it. Raises
     DatabaseUnavailable, and leaves no file then.
@@ -75,20 +57,23 @@ def take(database: Path, file: Path) -> Backup:
         source.execute("VACUUM INTO ?", (str(temporary),))
         users = _check_intact(temporary)
         publish(temporary, file, replace=False)
-    return Backup(file, file.stat().st_size, users)
+    return users
 
 
 def restore(
     file: Path, database: Path, prepare: Callable[[Connection], object], *, now: int, at: str
-) -> Restored:
+) -> tuple[int, Path | None]:
     """Replace the database, which need not exist, by a backup of this or an older release.
+
+    Returns the number of users, and the new name of the replaced database, if there was one.
 
     `prepare` is called in the transaction that also advances the IDs. `now` is Unix time, `at` the
     same for the new name of the old file. Raises DatabaseUnavailable, and changes nothing then.
     """
     source, target = file.resolve(), database.resolve()
     _check_backup(source, target)
-    with _exclusive(target) as present, _errors_for(target, source) as temporary:
+    present = _lock(target)
+    with closing(present) if present else nullcontext(), _errors_for(target, source) as temporary:
         shutil.copyfile(source, temporary)
         users = _check_intact(temporary)
         migrate.upgrade(temporary)
@@ -101,7 +86,7 @@ def restore(
             shutil.chown(temporary, owner.st_uid, owner.st_gid)
         replaced = _set_aside(target, present, at)
         publish(temporary, target, replace=True)
-    return Restored(users, replaced)
+    return users, replaced
 
 
 @contextmanager
@@ -157,23 +142,18 @@ def _check_backup(source: Path, target: Path) -> None:
             f"{log} shows that {source.name} is in use, or was not closed: set DATABASE_URL to it,"
             " and the command `backup` makes one complete file of it."
         )
-    sqlite.open_database(
-        source, oldest=1, options=UNUSED_FILE
-    ).close()  # before gigabytes of something else are copied
-
-
-@contextmanager
-def _exclusive(path: Path) -> Iterator[sqlite3.Connection | None]:
-    """Lock the present database, so that no other process has it open; None if it can't be read.
-
-    Raises DatabaseUnavailable if it is in use, or is not a database of this service.
-    """
-    driver = _lock(path) if path.exists() else None
-    with closing(driver) if driver else nullcontext():
-        yield driver
+    # Before gigabytes of something else are copied.
+    sqlite.open_database(source, oldest=1, options=UNUSED_FILE).close()
 
 
 def _lock(path: Path) -> sqlite3.Connection | None:
+    """Lock the present database until the connection is closed: no other process has it open.
+
+    Returns None if it is missing or can't be read. Raises DatabaseUnavailable if it is in use, or
+    is not a database of this service.
+    """
+    if not path.exists():
+        return None
     if not path.is_file():
         raise DatabaseUnavailable(f"{path} can't be replaced: it is not a file.")
     driver = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)

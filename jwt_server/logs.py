@@ -18,8 +18,6 @@ from jwt_server.web.middleware import ID, LINE
 # No line shows these, so they are not looked up.
 logging.logThreads = logging.logMultiprocessing = False
 
-MISSING: Final = "-"
-
 WERKZEUG_REQUEST: Final = " - - ["
 """Part of Werkzeug's lines about requests, and of no other."""
 
@@ -104,10 +102,10 @@ class TextLines(logging.Formatter):
         """Return the line, and those of its exception and stack."""
         message = record.getMessage()
         if record.msg is LINE and isinstance(record.args, tuple):
-            message = LINE % tuple(MISSING if each in {None, ""} else each for each in record.args)
+            message = LINE % tuple("-" if each in {None, ""} else each for each in record.args)
         lines = [
             f"{self.formatTime(record)} {record.levelname} {record.name}"
-            f" [{_request_id(record) or MISSING}] {printable(message)}"
+            f" [{_request_id(record) or '-'}] {printable(message)}"
         ]
         if record.exc_info:
             lines += _indented(self.formatException(record.exc_info))

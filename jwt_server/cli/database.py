@@ -70,8 +70,9 @@ def backup(file: Path) -> None:
     """
     service = current_service()
     now = service.now()
-    made = backups.take(service.settings.database, file)
-    click.echo(f"Backed up: {made.path} ({made.size} bytes, {made.users} users, {iso(now)})")
+    users = backups.take(service.settings.database, file)
+    size = file.stat().st_size
+    click.echo(f"Backed up: {file.absolute()} ({size} bytes, {users} users, {iso(now)})")
 
 
 @top.command()
@@ -96,7 +97,7 @@ def restore(file: Path) -> None:
         audit.record(db, actor, Action.DATABASE_RESTORED, sessions_ended=ended)
 
     at = iso(actor.now).replace(":", "")
-    done = backups.restore(file, database, end_sessions, now=actor.now, at=at)
-    if done.replaced:
-        click.echo(f"Kept: {done.replaced} is the old database")
-    click.echo(f"Restored: {database} ({done.users} users, sessions ended: {ended})")
+    users, replaced = backups.restore(file, database, end_sessions, now=actor.now, at=at)
+    if replaced:
+        click.echo(f"Kept: {replaced} is the old database")
+    click.echo(f"Restored: {database} ({users} users, sessions ended: {ended})")
