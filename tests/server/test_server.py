@@ -103,8 +103,8 @@ def test_a_new_worker_can_be_stopped_before_it_has_its_own_handlers(
             signal.signal(number, handler)
 
 
-def test_the_arbiter_does_not_import_the_app(tmp_path: Path) -> None:
-    code = "import sys, jwt_server.gunicorn.conf; sys.exit('jwt_server.app' in sys.modules)"
+def test_the_arbiter_imports_the_app_for_all_workers(tmp_path: Path) -> None:
+    code = "import sys, jwt_server.gunicorn.conf; sys.exit('jwt_server.app' not in sys.modules)"
 
     done = subprocess.run(  # noqa: S603 - our own code
         [sys.executable, "-c", code],
