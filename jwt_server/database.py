@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from threading import Lock
-from time import perf_counter
+from time import monotonic, perf_counter
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -48,21 +48,22 @@ class WriterLock:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._is_blocked = False
+        self._blocked_until = 0.0
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lock during a transaction. Raises DatabaseUnavailable."""
-        if not self._lock.acquire(timeout=0 if self._is_blocked else BUSY_SECONDS):
+        if not self._lock.acquire(timeout=0 if monotonic() < self._blocked_until else BUSY_SECONDS):
             raise DatabaseUnavailable("The database is locked, and others wait to write.")
-        is_blocked = False
         try:
             yield
-        except sqlite3.OperationalError as error:  # only BEGIN fails as busy
-            is_blocked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # only BEGIN fails so
+                self._blocked_until = monotonic() + BUSY_SECONDS
             raise
+        else:
+            self._blocked_until = 0.0
         finally:
-            self._is_blocked = is_blocked
             self._lock.release()
 
 
@@ -77,7 +78,7 @@ class Connection:
         self.driver = driver
         self.queries = _bind(queries, self)
         self.is_reusable = True
-        """False if opened without write permission: it would stay read-only when that is fixed."""
+        """False after an outage: a connection opened without write permission stays read-only."""
         self.seconds = 0.0
         """Time that queries and transactions have taken since the connection was acquired."""
         self._lock = lock
@@ -130,6 +131,7 @@ class Connection:
     def raise_outage(self, error: sqlite3.Error) -> None:
         """Raise DatabaseUnavailable for an error of the database's state, and not of our SQL."""
         if sqlite.is_outage(error):
+            self.is_reusable = False  # another connection may be able to write
             raise DatabaseUnavailable(f"The database fails: {error}.") from error
 
     def _run(self, statement: str) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 from jwt_server import audit, backup, sqlite
 from jwt_server.audit import Action
 from jwt_server.config import INSTANCE, SECRETS, Settings, is_loopback
-from jwt_server.errors import DatabaseUnavailable
+from jwt_server.errors import DatabaseUnavailable, KeysUnavailable
 from jwt_server.users import demo
 from jwt_server.web.service import Service
 
@@ -48,7 +48,7 @@ def check_database(service: Service) -> Iterator[Finding]:
         with service.database.connection() as db:
             damage = backup.find_damage(db.driver)
     except DatabaseUnavailable as error:
-        yield UNSAFE if path.exists() else WARNING, error.cause, ""
+        yield UNSAFE, error.cause, ""
     else:
         if damage:
             yield UNSAFE, f"The database is damaged: {damage}.", "Restore the newest backup."
@@ -71,8 +71,12 @@ def check_users(service: Service) -> Iterator[Finding]:
 
 
 def check_secrets(service: Service) -> Iterator[Finding]:
-    """Are the secrets random, and does each have one purpose?"""
+    """Can a token be signed, are the secrets random, and does each have one purpose?"""
     settings = service.settings
+    try:
+        service.tokens.keys.signing_key(service.clock())
+    except KeysUnavailable as error:
+        yield UNSAFE, error.cause, ""
     for name, secrets in zip(SECRETS, (settings.secret_keys, settings.jwt_secrets), strict=True):
         for number, secret in enumerate(secrets):
             if weakness := find_weakness(secret):

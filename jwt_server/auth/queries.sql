@@ -25,13 +25,16 @@ INSERT INTO sessions (
     :now, :expires_at, :ends_at, :address, :user_agent
 );
 
--- name: rotate(id, generation, expires_at, now)!
+-- name: rotate(id, generation, admin, expires_at, now)!
 -- From this generation to the next. Changes nothing if the session was rotated or ended, or its
--- user disabled, since the row was read.
+-- user disabled, promoted or demoted, since the row was read.
 UPDATE sessions
 SET generation = generation + 1, rotated_at = :now, last_used_at = :now, expires_at = :expires_at
 WHERE id = :id AND generation = :generation AND ended_at IS NULL
-AND EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND users.disabled = 0);
+AND EXISTS (
+    SELECT 1 FROM users
+    WHERE users.id = sessions.user_id AND users.disabled = 0 AND users.admin = :admin
+);
 
 -- name: authenticate(id, now)!
 UPDATE sessions SET authenticated_at = :now WHERE id = :id AND ended_at IS NULL;

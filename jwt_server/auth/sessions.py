@@ -114,7 +114,11 @@ def _rotate(db: Connection, row: Row, expires_at: int, actor: Actor) -> Row | No
     """Count the refresh and move to the next generation; None if the session has changed."""
     with db.transaction():
         rotated = db.queries.auth.rotate(
-            id=row["id"], generation=row["generation"], expires_at=expires_at, now=actor.now
+            id=row["id"],
+            generation=row["generation"],
+            admin=row["admin"],
+            expires_at=expires_at,
+            now=actor.now,
         )
         if not rotated:
             return None

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 PREFIX: Final = "jwt-server-metrics-"
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
 PATHS: Final = ("/metrics", "/metrics/")
+WORKER_FILES: Final = {"counter": 1 << 16, "gauge_livesum": 1 << 12, "histogram": 1 << 19}
+"""The kinds of a worker's files, and more bytes than their counts take."""
 MAX_THREADS: Final = 16
 READ_SECONDS: Final = 2
 BIND_SECONDS: Final = 5
@@ -72,7 +74,17 @@ class MetricsServer(ThreadingMixIn, TCPServer):
         MultiProcessCollector(registry, self.folder)
 
     def start(self) -> None:
-        """Serve in a thread of this worker."""
+        """Serve in a thread of this worker, and take the space of its counts.
+
+        They are written like memory: without space on the disk the system would kill the worker.
+        So if there is none, this worker's counts are missing.
+        """
+        try:
+            for kind, size in WORKER_FILES.items():
+                Path(self.folder, f"{kind}_{os.getpid()}.db").write_bytes(bytes(size))
+        except OSError as error:
+            log.error("No space for the metrics of this worker: %s", error)  # noqa: TRY400 - it says all
+            values.ValueClass = values.MutexValue
         serve = partial(self.serve_forever, poll_interval=3600)
         threading.Thread(target=serve, daemon=True).start()
 
@@ -119,14 +131,14 @@ def make_folder() -> str:
     This process and its workers hold a lock on theirs until the last of them ends.
     """
     base = MEMORY if os.access(MEMORY, os.W_OK) else Path(gettempdir())
+    folder = mkdtemp(prefix=PREFIX, dir=base)
+    fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)
     for old in base.glob(f"{PREFIX}*"):
         with suppress(OSError):  # in use, or of another user
-            lock = os.open(old, os.O_RDONLY | os.O_NOFOLLOW)
+            lock = os.open(old, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(old)
             finally:
                 os.close(lock)
-    folder = mkdtemp(prefix=PREFIX, dir=base)
-    fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)
     return folder

@@ -1,4 +1,4 @@
-"""gunicorn's threaded worker with five methods overridden; each docstring gives the reason.
+"""gunicorn's threaded worker with six methods overridden; each docstring gives the reason.
 
 They use gunicorn's internals, so tests/server/test_worker.py fails with a gunicorn that is not of
 the series VERIFIED: then read the changes of gunicorn/workers/gthread.py, run tests/server and the
@@ -7,7 +7,9 @@ benchmark, and change it.
 
 import select
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final
 
 from gunicorn.workers.gthread import ThreadWorker
@@ -23,7 +25,6 @@ class Worker(ThreadWorker):
     """Serves requests in threads."""
 
     tpool: Any  # made once the worker is a process of its own
-    method_queue: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # gunicorn has no types
@@ -55,12 +56,16 @@ class Worker(ThreadWorker):
         """
         if fs.cancelled() or fs.exception() or fs.result() is not False:
             super().finish_request(conn, fs)  # type: ignore[no-untyped-call]  # as above
-        else:
-            closed = self.closers.submit(conn.close, graceful=True)
-            closed.add_done_callback(lambda _: self.method_queue.defer(self._forget_connection))
-
-    def _forget_connection(self) -> None:
+            return
         self.nr_conns -= 1
+        with suppress(OSError):  # the client has disconnected
+            conn.sock.shutdown(socket.SHUT_WR)  # at once, as all threads may wait for clients
+        self.closers.submit(conn.close, graceful=True)
+
+    def run(self) -> None:
+        """Serve; at the end, don't wait for clients that take their time to close."""
+        super().run()  # type: ignore[no-untyped-call]  # as above
+        self.closers.shutdown(wait=False, cancel_futures=True)
 
     def handle(self, conn: Any) -> Any:
         """Stay with a connection for a moment after a response, if no other waits for a thread.

@@ -34,6 +34,7 @@ from jwt_server.security.refresh_tokens import (
 from jwt_server.security.tokens import AccessTokens, TokenSubject
 from jwt_server.users import users
 from tests.helpers.auth import run_at_once
+from tests.helpers.factories import SESSION
 
 TOKENS = RefreshTokens.from_secrets((b"s" * 32,))
 NEW = NewSession(refreshable=True, idle=100, absolute=250, address="", user_agent="", now=1000)
@@ -251,3 +252,15 @@ def test_access_token_verifies_only_with_its_own_keys(
     for issuer, audience in (("them", "them"), ("us", "us")):
         with pytest.raises(TokenForged):
             AccessTokens(ring, issuer, audience).verify(token, 1000)
+
+
+def test_a_user_demoted_since_the_session_was_read_is_not_rotated_as_an_admin(
+    db: Connection,
+) -> None:
+    db.driver.execute("UPDATE users SET admin = 1")
+    row = db.queries.auth.find(id=SESSION)
+    db.driver.execute("UPDATE users SET admin = 0")
+    values = {"generation": row["generation"], "expires_at": row["expires_at"], "now": 0}
+
+    assert db.queries.auth.rotate(id=SESSION, admin=row["admin"], **values) == 0
+    assert db.queries.auth.rotate(id=SESSION, admin=0, **values) == 1
