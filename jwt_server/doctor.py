@@ -18,6 +18,7 @@ from jwt_server import audit, backup, sqlite
 from jwt_server.audit import Action
 from jwt_server.config import INSTANCE, SECRETS, Settings, is_loopback
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable
+from jwt_server.security.key_files import load_keys
 from jwt_server.users import demo
 from jwt_server.web.service import Service
 
@@ -74,7 +75,7 @@ def check_secrets(service: Service) -> Iterator[Finding]:
     """Can a token be signed, are the secrets random, and does each have one purpose?"""
     settings = service.settings
     try:
-        service.tokens.keys.signing_key(service.clock())
+        load_keys(settings).signing_key(service.clock())
     except KeysUnavailable as error:
         yield UNSAFE, error.cause, ""
     for name, secrets in zip(SECRETS, (settings.secret_keys, settings.jwt_secrets), strict=True):

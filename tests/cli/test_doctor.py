@@ -130,7 +130,7 @@ def test_an_unusable_database(healthy: Path, examine: Examine, kind: str) -> Non
 
     skipped = {"users": {"note"}, "audit log": {"note"}}
     assert report.problems == {"database": {"UNSAFE"}} | skipped
-    assert report.exit_code == (0 if kind == "missing" else 1)
+    assert report.exit_code == 1
 
 
 def test_a_damaged_database(healthy: Path, examine: Examine) -> None:
@@ -407,3 +407,10 @@ def test_an_sqlite_with_the_wal_reset_bug_is_a_warning(
 
     assert (report.problems, report.exit_code) == ({"database": {"WARNING"}}, 0)
     assert "SQLite 3.51.2" in report.text
+
+
+def test_missing_keys(healthy: Path, examine: Examine, tmp_path: Path) -> None:
+    report = examine(jwt_algorithm="EdDSA", jwt_keys_dir=tmp_path / "none")
+
+    assert report.problems == {"secrets": {"UNSAFE"}}
+    assert report.exit_code == 1
