@@ -78,7 +78,7 @@ class Connection:
         self.driver = driver
         self.queries = _bind(queries, self)
         self.is_reusable = True
-        """False after an outage: a connection opened without write permission stays read-only."""
+        """False if opened without write permission: it would stay read-only when that is fixed."""
         self.seconds = 0.0
         """Time that queries and transactions have taken since the connection was acquired."""
         self._lock = lock
@@ -131,7 +131,8 @@ class Connection:
     def raise_outage(self, error: sqlite3.Error) -> None:
         """Raise DatabaseUnavailable for an error of the database's state, and not of our SQL."""
         if sqlite.is_outage(error):
-            self.is_reusable = False  # another connection may be able to write
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
+                self.is_reusable = False
             raise DatabaseUnavailable(f"The database fails: {error}.") from error
 
     def _run(self, statement: str) -> None:
