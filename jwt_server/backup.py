@@ -6,12 +6,12 @@ open, would damage it. So a restore needs SQLite's exclusive lock on the present
 writes its log into it before another takes its place.
 """
 
+import fcntl
 import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
-from glob import escape
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -25,14 +25,18 @@ from jwt_server.security.primitives import MAX_ID
 UNUSED_FILE: Final = "mode=ro&immutable=1"
 """Opens a file that no process has open, without locks, even on a read-only disk."""
 
-LOGS: Final = ("-wal", "-journal")
-"""Suffixes of the files that SQLite writes beside a database and needs to read it."""
+LOGS: Final = ("-wal", "-journal", "-shm")
+"""Suffixes of the files that SQLite writes beside a database."""
 
 MIN_ID_LEAP: Final = 1_000_000
 IDS_PER_SECOND: Final = 1000
 """More IDs than can be assigned in a second. A restored database goes on at this many for each
 second of Unix time, which is above every ID assigned before, even in a lost database; and at
 MIN_ID_LEAP above the known ones, in case the clock is behind."""
+
+# The bytes that SQLite locks while a database is open, of its file and of the log's index.
+DATABASE_LOCKS: Final = (0x40000000, 512)
+INDEX_LOCKS: Final = (120, 9)
 
 IN_USE: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
@@ -50,7 +54,7 @@ def take(database: Path, file: Path) -> int:
     """
     file = file.absolute()
     with closing(sqlite.open_database(database)) as source, _errors_for(file) as temporary:
-        if file in _logs(database, "-wal", "-shm", "-journal"):
+        if str(file) in {f"{database}{suffix}" for suffix in LOGS}:
             raise DatabaseUnavailable(f"{file} is used by SQLite: choose another name.")
         if os.path.lexists(file):  # publish() checks again
             raise FileExistsError
@@ -72,8 +76,7 @@ def restore(
     """
     source, target = file.resolve(), database.resolve()
     _check_backup(source, target)
-    present = _lock(target)
-    with closing(present) if present else nullcontext(), _errors_for(target, source) as temporary:
+    with _errors_for(target, source) as temporary, _locked(target) as present:
         shutil.copyfile(source, temporary)
         users = _check_intact(temporary)
         migrate.upgrade(temporary)
@@ -102,10 +105,9 @@ def _errors_for(path: Path, source: Path | None = None) -> Iterator[Path]:
         raise DatabaseUnavailable(
             f"{path} exists already: choose another name, or move it away first."
         ) from None
-    except OSError as error:
-        raise DatabaseUnavailable(f"{path} can't be written: {error.strerror}.") from error
-    except sqlite3.Error as error:
-        raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DatabaseUnavailable(f"{path} can't be written: {reason}.") from error
     except DatabaseUnavailable as error:
         cause = error.cause.replace(str(temporary), str(source or path))
         raise DatabaseUnavailable(cause) from error
@@ -124,7 +126,7 @@ def find_damage(driver: sqlite3.Connection) -> str | None:
 
 
 def _check_intact(path: Path) -> int:
-    """Read a whole database, which must be one of ours, and return its number of users."""
+    """Read a whole database of this service, and return its number of users."""
     with closing(sqlite.open_database(path, oldest=1, options=UNUSED_FILE)) as driver:
         if damage := find_damage(driver):
             raise DatabaseUnavailable(f"{path} is damaged: {damage}.")
@@ -137,25 +139,51 @@ def _check_backup(source: Path, target: Path) -> None:
         raise DatabaseUnavailable(f"{source} is not a file.")
     if target.exists() and source.samefile(target):
         raise DatabaseUnavailable(f"{source} is the database itself.")
-    for log in filter(Path.exists, _logs(source)):
-        raise DatabaseUnavailable(
-            f"{log} shows that {source.name} is in use, or was not closed: set DATABASE_URL to it,"
-            " and the command `backup` makes one complete file of it."
-        )
+    for log in (Path(f"{source}{suffix}") for suffix in ("-wal", "-journal")):
+        if log.exists():
+            raise DatabaseUnavailable(
+                f"{log} shows that {source.name} is in use, or was not closed:"
+                " set DATABASE_URL to it, and the command `backup` makes one complete file of it."
+            )
     # Before gigabytes of something else are copied.
     sqlite.open_database(source, oldest=1, options=UNUSED_FILE).close()
 
 
-def _lock(path: Path) -> sqlite3.Connection | None:
-    """Lock the present database until the connection is closed: no other process has it open.
+@contextmanager
+def _locked(path: Path) -> Iterator[sqlite3.Connection | None]:
+    """Lock the present database; provide a connection, or None if it is missing or unreadable.
 
-    Returns None if it is missing or can't be read. Raises DatabaseUnavailable if it is in use, or
-    is not a database of this service.
+    Raises DatabaseUnavailable if another process has it open, or it is not of this service.
+    """
+    if path.exists() and not path.is_file():
+        raise DatabaseUnavailable(f"{path} can't be replaced: it is not a file.")
+    with ExitStack() as locks:
+        try:
+            _lock_bytes(locks, Path(f"{path}-shm"), *INDEX_LOCKS)
+            if present := _open_exclusively(path):
+                locks.enter_context(closing(present))
+            else:
+                _lock_bytes(locks, path, *DATABASE_LOCKS)
+        except BlockingIOError as error:
+            raise DatabaseUnavailable(f"{path} is in use: stop the service first.") from error
+        yield present
+
+
+def _lock_bytes(locks: ExitStack, path: Path, start: int, length: int) -> None:
+    """Lock bytes of a file, if it exists. Raises BlockingIOError if another process has."""
+    with suppress(FileNotFoundError):
+        file = locks.enter_context(path.open("r+b"))
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
+
+
+def _open_exclusively(path: Path) -> sqlite3.Connection | None:
+    """Open a database with SQLite's exclusive lock; return None if it is missing or unreadable.
+
+    Raises BlockingIOError if another process has it open, DatabaseUnavailable if it is not of this
+    service, else sqlite3.Error.
     """
     if not path.exists():
         return None
-    if not path.is_file():
-        raise DatabaseUnavailable(f"{path} can't be replaced: it is not a file.")
     driver = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
     driver.row_factory = sqlite.as_dict
     try:
@@ -169,9 +197,9 @@ def _lock(path: Path) -> sqlite3.Connection | None:
         driver.close()
         code = error.sqlite_errorcode & 0xFF
         if code in IN_USE:
-            raise DatabaseUnavailable(f"{path} is in use: stop the service first.") from error
+            raise BlockingIOError from error
         if code not in UNREADABLE:
-            raise DatabaseUnavailable(f"{path} can't be replaced: {error}.") from error
+            raise
         return None
     if not is_ours:
         driver.close()
@@ -209,18 +237,14 @@ def _set_aside(path: Path, present: sqlite3.Connection | None, at: str) -> Path 
         # A process that waits for our lock then finds a file that, once replaced, SQLite refuses
         # to write; with a log it would write into that of the new database.
         present.execute("PRAGMA journal_mode = DELETE")
-    for killed in path.parent.glob(f"{escape(path.name)}.replaced-*"):
-        if path.exists() and killed.samefile(path):  # by a restore that was killed just here
-            killed.unlink()
-    names = (path.with_name(f"{path.name}.replaced-{at}{f'-{n}' if n else ''}") for n in count())
+    names = (Path(f"{path}.replaced-{at}{f'-{number}' if number else ''}") for number in count())
     kept = next(name for name in names if not os.path.lexists(name))
-    for log, kept_log in zip(_logs(path), _logs(kept), strict=True):
+    for suffix in LOGS:
+        log = Path(f"{path}{suffix}")
         if present is not None:
             log.unlink(missing_ok=True)  # what SQLite left is empty
         elif log.exists():
-            log.rename(kept_log)
-    for index in _logs(path, "-shm"):
-        index.unlink(missing_ok=True)
+            log.rename(f"{kept}{suffix}")
     if not path.exists():
         return None
     path.chmod(0o600)
@@ -230,7 +254,3 @@ def _set_aside(path: Path, present: sqlite3.Connection | None, at: str) -> Path 
         path.rename(kept)
     sync(path.parent)
     return kept
-
-
-def _logs(path: Path, *suffixes: str) -> list[Path]:
-    return [path.with_name(f"{path.name}{suffix}") for suffix in suffixes or LOGS]

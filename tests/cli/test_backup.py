@@ -485,11 +485,9 @@ def test_ids_advance_by_a_million_at_least_and_at_most_to_the_highest_id(
     }
 
 
-def test_restore_works_without_hard_links_and_removes_a_second_name(
+def test_backup_and_restore_work_without_hard_links(
     run: Commands, path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path.with_name("test.db.replaced-2000-01-01T000000Z").hardlink_to(path)  # by a killed restore
-
     def refuse(*_arguments: object, **_options: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -556,8 +554,9 @@ def test_process_that_opened_the_replaced_file_cannot_write(
     assert listed(path.parent)[1:] == ["test.db", "test.db.replaced-2023-11-14T221320Z"]
 
 
+@pytest.mark.parametrize("kind", ["intact", "garbage", "deleted"])
 def test_restore_is_refused_while_a_process_has_the_database_open(
-    run: Commands, path: Path, file: Path
+    run: Commands, path: Path, file: Path, kind: str
 ) -> None:
     holder = process(
         "import sqlite3; d = sqlite3.connect(sys.argv[1]);"
@@ -566,6 +565,11 @@ def test_restore_is_refused_while_a_process_has_the_database_open(
     )  # fmt: skip
     assert holder.stdout is not None
     assert holder.stdout.readline() == "open\n"
+    if kind == "garbage":
+        with path.open("r+b") as opened:
+            opened.write(b"garbage!" * 12)
+    elif kind == "deleted":
+        path.unlink()
     try:
         before = listed(path.parent)
 
