@@ -167,7 +167,7 @@ class Settings:
     signup: str = _one_of("closed", "open")
     cors_origins: tuple[str, ...] = _setting(("*",), _origins)
     log_format: str = _one_of(
-        "json", "text", derive=lambda _: "text" if sys.stderr.isatty() else "json"
+        "json", "text", derive=lambda _: "text" if sys.stderr and sys.stderr.isatty() else "json"
     )
     metrics_host: str = _setting("127.0.0.1", _host)
     metrics_port: int = _integer(9464, 0, 65535)
