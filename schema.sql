@@ -1,12 +1,12 @@
--- What a new SQLite database gets, run once by `flask init-db` in one transaction. An older
--- one gets there by migrations/*.sql: a change is made in both places, and a test compares.
--- Times are whole seconds since 1970 in UTC. AUTOINCREMENT: an id is never handed
--- out again, so a token of a deleted user can not become someone else's.
+-- The tables of a new SQLite database, created by `flask init-db` in one transaction. Older
+-- databases are upgraded by jwt_server/migrations/: change both, a test compares the results.
+-- Times are Unix times in seconds. AUTOINCREMENT never uses an id twice, so that a token of a
+-- deleted user can't become another user's.
 
 CREATE TABLE users (
     id              INTEGER PRIMARY KEY AUTOINCREMENT,
-    username        TEXT    NOT NULL,         -- as shown: NFKC
-    username_key    TEXT    NOT NULL UNIQUE,  -- as compared: casefolded
+    username        TEXT    NOT NULL,         -- as shown, in NFKC
+    username_key    TEXT    NOT NULL UNIQUE,  -- as compared, casefolded
     password_hash   TEXT    NOT NULL,
     admin           INTEGER NOT NULL DEFAULT 0 CHECK (admin IN (0, 1)),
     created_at      INTEGER NOT NULL,
@@ -14,48 +14,48 @@ CREATE TABLE users (
     last_sign_in_at INTEGER
 ) STRICT;
 
--- Whether there is another enabled admin is asked before one goes.
+-- Finds another enabled admin before one is demoted, disabled or deleted.
 CREATE INDEX enabled_admins ON users (admin) WHERE admin = 1 AND disabled = 0;
 
--- Signing in opens a session, which every token names and which can be ended. Its refresh
--- tokens are made of the generation and the nonce, and of a secret that is not in here.
+-- Sessions: opened by signing in, named by every token. A refresh token is made from the
+-- generation, the nonce, and a secret that is not in the database.
 CREATE TABLE sessions (
     number           INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order in which they were opened
-    id               TEXT    NOT NULL UNIQUE,            -- random: what tokens name
+    id               TEXT    NOT NULL UNIQUE,            -- random, in the tokens
     user_id          INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     nonce            BLOB    NOT NULL,
     generation       INTEGER NOT NULL,  -- of the newest refresh token
     refreshable      INTEGER NOT NULL CHECK (refreshable IN (0, 1)),
     created_at       INTEGER NOT NULL,
-    rotated_at       INTEGER NOT NULL,  -- when that token was made
+    rotated_at       INTEGER NOT NULL,  -- when that token was issued
     last_used_at     INTEGER NOT NULL,
-    authenticated_at INTEGER NOT NULL,  -- when a password was given
-    expires_at       INTEGER NOT NULL,  -- unless it is refreshed; when it ended, where it has
-    ends_at          INTEGER NOT NULL,  -- whatever happens
+    authenticated_at INTEGER NOT NULL,  -- when the password was last checked
+    expires_at       INTEGER NOT NULL,  -- unless refreshed; if ended, when it ended
+    ends_at          INTEGER NOT NULL,  -- even if refreshed
     ended_at         INTEGER,
     address          TEXT    NOT NULL,
     user_agent       TEXT    NOT NULL
 ) STRICT;
 
--- A user's live sessions are found past the dead ones, however many these are.
+-- Finds a user's active sessions without reading the others.
 CREATE INDEX sessions_of_user ON sessions (user_id, expires_at);
 
--- Dead sessions are cleared away by their age.
+-- For pruning.
 CREATE INDEX sessions_by_expiry ON sessions (expires_at);
 
--- Tries at passwords, sign-ups and refreshes, counted. A key is a keyed hash where a name or an
--- address is in it: people type passwords for names.
+-- The counts of rate limits. Usernames and addresses in a key are keyed hashes, because people
+-- type passwords for usernames.
 CREATE TABLE throttle (
     key           TEXT    PRIMARY KEY,
     count         INTEGER NOT NULL,
-    expires_at    INTEGER NOT NULL,  -- when all of it is forgotten
-    blocked_until INTEGER NOT NULL   -- 0 where nothing is refused
+    expires_at    INTEGER NOT NULL,  -- when the count starts again
+    blocked_until INTEGER NOT NULL   -- 0 if no attempt is refused
 ) WITHOUT ROWID, STRICT;
 
--- What is over is cleared away by its age.
+-- For pruning.
 CREATE INDEX throttle_by_expiry ON throttle (expires_at);
 
--- From where a user has signed in: there no stranger's failures keep the user out.
+-- Networks from which a user has signed in. Failed attempts from elsewhere don't lock these out.
 CREATE TABLE known_addresses (
     user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     network TEXT    NOT NULL,  -- an IPv4 address, or the /64 of an IPv6 one
@@ -63,24 +63,25 @@ CREATE TABLE known_addresses (
     PRIMARY KEY (user_id, network)
 ) WITHOUT ROWID, STRICT;
 
+-- For pruning.
 CREATE INDEX known_addresses_by_age ON known_addresses (last_at);
 
--- Who did what to whom. Outlives its users, so their ids refer to nothing.
+-- The audit log. Rows outlive the users in them, so the ids are not foreign keys.
 CREATE TABLE audit (
     id       INTEGER PRIMARY KEY AUTOINCREMENT,
     at       INTEGER NOT NULL,
     action   TEXT    NOT NULL,
-    actor_id INTEGER,  -- null: a stranger, or the operator
-    user_id  INTEGER,  -- null: nobody, or a name that nobody has
-    address  TEXT,   -- null: the operator, or stripped as the user was deleted
-    details  TEXT    NOT NULL      -- a JSON object
+    actor_id INTEGER,  -- null if nobody was signed in, or for the operator
+    user_id  INTEGER,  -- null if no user is concerned, or the username is unknown
+    address  TEXT,     -- null for the operator, or if the user has been deleted
+    details  TEXT NOT NULL  -- a JSON object
 ) STRICT;
 
 CREATE INDEX audit_of_user ON audit (user_id, id);
 CREATE INDEX audit_of_actor ON audit (actor_id);
 CREATE INDEX audit_of_action ON audit (action, id);
 
--- Rows go when they are too old.
+-- For pruning.
 CREATE INDEX audit_by_age ON audit (at);
 
 CREATE TABLE pets (
@@ -91,5 +92,5 @@ CREATE TABLE pets (
     created_at INTEGER NOT NULL
 ) STRICT;
 
--- A user's pets are always read in id order.
+-- Finds a user's pets, in the order of their ids.
 CREATE INDEX pets_of_user ON pets (user_id, id);

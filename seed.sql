@@ -1,8 +1,8 @@
--- The demo data: user travis and the two pets. Run by `flask seed` in one
--- transaction; the password's hash comes in as a parameter, made at the cost in force.
+-- The demo data, inserted by `flask seed` in one transaction. The password is hashed by the command,
+-- at the configured cost.
 
 -- name: insert_demo_user(password_hash, now)^
--- Nothing comes back where the user is there already.
+-- Returns no row if the user exists.
 INSERT INTO users (username, username_key, password_hash, created_at)
 VALUES ('travis', 'travis', :password_hash, :now)
 ON CONFLICT (username_key) DO NOTHING

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
+from dotenv import load_dotenv
+from dotenv.parser import parse_stream
 from environs import Env, ValidationError
 from jwt import InvalidKeyError
 from jwt.algorithms import HMACAlgorithm
@@ -164,7 +167,7 @@ class Settings:
     signup: str = _one_of("closed", "open")
     cors_origins: tuple[str, ...] = _setting(("*",), _origins)
     log_format: str = _one_of(
-        "json", "text", derive=lambda _: "text" if sys.stderr.isatty() else "json"
+        "json", "text", derive=lambda _: "text" if sys.stderr and sys.stderr.isatty() else "json"
     )
     metrics_host: str = _setting("127.0.0.1", _host)
     metrics_port: int = _integer(9464, 0, 65535)
@@ -254,12 +257,21 @@ def _collect(mistakes: list[str], name: str) -> Iterator[None]:
 
 def read_environment() -> Env:
     """Return the environment and what `.env` adds to it. Raises ConfigurationError."""
-    env = Env()
+    file = Path(".env")
     try:
-        env.read_env(".env", recurse=False)  # python-dotenv warns about lines that it skips
+        text = file.read_text("utf-8") if file.exists() else ""
     except (OSError, ValueError) as error:
         raise ConfigurationError([f".env can't be read: {error}."]) from error
-    return env
+    invalid = [
+        original.line + original.string.rstrip().count("\n")
+        for name, value, original, is_broken in parse_stream(StringIO(text))
+        if is_broken or (name and value is None)
+    ]
+    if invalid:  # the text is not shown, as it may hold a secret
+        reason = "is not NAME=value, or has an unmatched quote."
+        raise ConfigurationError([f".env: Line {number} {reason}" for number in invalid])
+    load_dotenv(stream=StringIO(text))
+    return Env()
 
 
 def _secrets(env: Env, name: str, mistakes: list[str]) -> tuple[bytes, ...]:

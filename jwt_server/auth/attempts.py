@@ -44,7 +44,7 @@ def count_attempt(
         queue.require_room()  # a full queue costs no write
         with db.transaction():
             _require_unblocked(db, attempt, now)
-            counted = _count_all(db, attempt, now)
+            counted = _count_against_all(db, attempt, now)
     try:
         yield counted
     except HashingBusy:
@@ -57,7 +57,7 @@ def record_success(db: Connection, counted: CountedAttempt) -> None:
     """Refund a successful attempt, and forget the failures before it."""
     with db.transaction():
         _refund(db, counted)
-        db.queries.auth.delete_count(key=counted.attempt.own.key)
+        db.queries.auth.delete_count(key=counted.attempt.resettable.key)
 
 
 def record_failure(
@@ -68,8 +68,8 @@ def record_failure(
         audit.record(db, actor, Action.LOCKED_OUT, user_id, limit=limit, **details)
 
 
-def count(db: Connection, limit: RateLimit, now: int) -> bool:
-    """Count one attempt, inside a transaction; return whether it is the one to reach the limit."""
+def count_against(db: Connection, limit: RateLimit, now: int) -> bool:
+    """Count one attempt, inside a transaction; return whether it has just reached the limit."""
     row: Row = db.queries.auth.count(
         key=limit.key, expires_at=now + limit.window, now=now, restart=limit.doubling
     )
@@ -108,7 +108,7 @@ def prune_addresses(db: Connection, now: int, limit: int = PRUNE_BATCH) -> int:
 def _require_unblocked(db: Connection, attempt: Attempt, now: int) -> None:
     """Raise TooManyAttempts if one of the attempt's limits is reached; one read."""
     until: int | None = db.queries.auth.blocked_until(
-        own=attempt.own.key,
+        resettable=attempt.resettable.key,
         address=attempt.address.key if attempt.address else "",
         account=attempt.account.key if attempt.account else "",
         username_key=attempt.username_key,
@@ -120,20 +120,20 @@ def _require_unblocked(db: Connection, attempt: Attempt, now: int) -> None:
         raise TooManyAttempts(until - now)
 
 
-def _count_all(db: Connection, attempt: Attempt, now: int) -> CountedAttempt:
+def _count_against_all(db: Connection, attempt: Attempt, now: int) -> CountedAttempt:
     counted = CountedAttempt(attempt)
-    limits = [attempt.own, attempt.address]
-    if attempt.account is not None and _has_share(db, counted, attempt.account, now):
+    limits = [attempt.resettable, attempt.address]
+    if attempt.account is not None and _count_share(db, counted, attempt.account, now):
         limits.append(attempt.account)
     for limit in filter(None, limits):
         counted.keys.append(limit.key)
-        if count(db, limit, now):
+        if count_against(db, limit, now):
             counted.reached.append(limit.name)
     prune(db, now)
     return counted
 
 
-def _has_share(db: Connection, counted: CountedAttempt, account: RateLimit, now: int) -> bool:
+def _count_share(db: Connection, counted: CountedAttempt, account: RateLimit, now: int) -> bool:
     """Count the site's share of the account's limit; return whether the attempt is within it.
 
     Attempts from a network that the user is known to sign in from don't count.

@@ -108,7 +108,7 @@ def find_current_user(db: Connection, subject: TokenSubject, now: float) -> Curr
 
     Raises TokenUserDeleted, TokenUserDisabled or TokenRevoked.
     """
-    row: Row | None = db.queries.auth.guarded(id=subject.session_id)
+    row: Row | None = db.queries.auth.session_with_user(id=subject.session_id)
     if row is None or row["user_id"] != subject.user_id:
         is_deleted = users.find_by_id(db, subject.user_id) is None
         raise errors.TokenUserDeleted if is_deleted else errors.TokenRevoked
@@ -144,7 +144,7 @@ def require_password(user: CurrentUser, password: str) -> Row:
     service, actor = current_service(), current_actor(user.id)
     database, queue = service.database, service.hasher.queue
     release_connection()
-    attempt = service.rate_limits.password_of(user.id, user.session_id)
+    attempt = service.rate_limits.reauthentication(user.id, user.session_id)
     with attempts.count_attempt(database, queue, attempt, actor.now) as counted:
         with database.connection() as db:  # released before hashing
             row = users.find_by_id(db, user.id)

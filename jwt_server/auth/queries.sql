@@ -1,13 +1,13 @@
 -- Sessions and rate limits. A session is active until it ends or expires; its row is deleted later.
 
--- name: guarded(id)^
+-- name: session_with_user(id)^
 -- The session of an access token, with its user: all that decides whether a request is let through.
 SELECT sessions.user_id, sessions.authenticated_at, sessions.expires_at, sessions.ended_at,
        users.username, users.admin, users.disabled
 FROM sessions JOIN users ON users.id = sessions.user_id
 WHERE sessions.id = :id;
 
--- name: find(id)^
+-- name: find_for_refresh(id)^
 -- All that decides about a refresh.
 SELECT sessions.id, sessions.user_id, nonce, generation, refreshable, rotated_at,
        sessions.expires_at, ends_at, ended_at, users.admin, users.disabled,
@@ -48,9 +48,9 @@ WHERE user_id = :user_id AND ended_at IS NULL AND expires_at > :now;
 UPDATE sessions SET ended_at = :now, expires_at = :now
 WHERE id = :id AND user_id = :user_id AND ended_at IS NULL AND expires_at > :now;
 
--- name: end_of_user(user_id, spared, now)!
+-- name: end_of_user(user_id, except_id, now)!
 UPDATE sessions SET ended_at = :now, expires_at = :now
-WHERE user_id = :user_id AND id <> :spared AND ended_at IS NULL AND expires_at > :now;
+WHERE user_id = :user_id AND id <> :except_id AND ended_at IS NULL AND expires_at > :now;
 
 -- name: end_everyones(now)!
 UPDATE sessions SET ended_at = :now, expires_at = :now
@@ -62,11 +62,11 @@ DELETE FROM sessions WHERE number IN (
     SELECT number FROM sessions WHERE expires_at < :before ORDER BY expires_at LIMIT :limit
 );
 
--- name: blocked_until(own, address, account, username_key, network, since, now)$
+-- name: blocked_until(resettable, address, account, username_key, network, since, now)$
 -- Until when an attempt is refused, or null. The account's limit does not apply to a network from
 -- which its user is known to sign in.
 SELECT max(blocked_until) FROM throttle
-WHERE key IN (:own, :address, :account) AND blocked_until > :now AND (
+WHERE key IN (:resettable, :address, :account) AND blocked_until > :now AND (
     key <> :account OR NOT EXISTS (
         SELECT 1 FROM users JOIN known_addresses ON known_addresses.user_id = users.id
         WHERE users.username_key = :username_key

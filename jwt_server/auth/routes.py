@@ -125,8 +125,8 @@ def refresh(body: dict[str, str]) -> dict[str, Any]:
     """Exchange a refresh token for new tokens.
 
     Sent again within `REFRESH_GRACE` seconds, it gets the same new refresh token; later, it counts
-    as stolen, and the session ends. The limit of 30 refreshes a minute per session changes nothing:
-    the token stays good.
+    as stolen, and the session ends. Over 30 refreshes a minute are refused, and the token stays
+    valid.
     """
     service = current_service()
     token_responses.require_signing_key()
@@ -160,8 +160,8 @@ def logout(caller: CurrentUser | None, body: dict[str, str], scope: dict[str, st
     elif scope["scope"] == "local":
         sessions.end(db, caller.id, caller.session_id, actor=actor, action=Action.SIGNED_OUT)
     else:
-        spared = caller.session_id if scope["scope"] == "others" else ""
-        sessions.sign_out_all(db, caller.id, actor=actor, spared=spared)
+        except_id = caller.session_id if scope["scope"] == "others" else ""
+        sessions.sign_out_all(db, caller.id, actor=actor, except_id=except_id)
 
 
 @bp.route("/auth/verify")

@@ -47,7 +47,7 @@ def reauthenticate(caller: CurrentUser, body: dict[str, str]) -> None:
 @returns(200, SessionSchema(many=True))
 def list_sessions(caller: CurrentUser) -> list[Row]:
     """List the current user's active sessions, oldest first; at most 50."""
-    rows = sessions.active(get_db(), caller.id, current_service().now())
+    rows = sessions.list_active(get_db(), caller.id, current_service().now())
     return [row | {"current": row["id"] == caller.session_id} for row in rows]
 
 

@@ -1,6 +1,6 @@
 """Sessions: opened at sign-in, extended by refreshing, ended by signing out.
 
-Each refresh token is good for one rotation. The token just replaced gets the same successor within
+Each refresh token can be used once. The token just replaced gets the same successor within
 the grace period, for two tabs and lost responses. Any other replaced token is in two hands, and
 ends the session for both. Times are Unix times, lifetimes seconds.
 """
@@ -55,13 +55,13 @@ def open_session(db: Connection, user: Row, new: NewSession) -> Row:
         user_agent=new.user_agent,
         **session,
     )
-    for oldest in active(db, user["id"], new.now)[:-MAX_SESSIONS_PER_USER]:
+    for oldest in list_active(db, user["id"], new.now)[:-MAX_SESSIONS_PER_USER]:
         db.queries.auth.end_one(user_id=user["id"], id=oldest["id"], now=new.now)
     prune(db, new.now)
     return session | {"generation": 1, "admin": user["admin"]}
 
 
-def active(db: Connection, user_id: int, now: int) -> list[Row]:
+def list_active(db: Connection, user_id: int, now: int) -> list[Row]:
     """Return a user's active sessions, oldest first."""
     rows: list[Row] = db.queries.auth.active_of_user(user_id=user_id, now=now)
     return sorted(rows, key=itemgetter("number"))
@@ -73,7 +73,7 @@ def refresh(
     """Return the session that a refresh token extends, at the generation of the next token.
 
     Raises RefreshTokenInvalid, RefreshTokenReused, SessionExpired or SessionEnded; and
-    TooManyAttempts, which changes nothing, so that the token stays good.
+    TooManyAttempts, which changes nothing: the token stays valid.
     """
     now = actor.now
     while True:  # a second time only if another request rotated or ended the session meanwhile
@@ -84,10 +84,10 @@ def refresh(
             raise errors.SessionEnded
         if row["expires_at"] <= now:
             raise errors.SessionExpired
-        replaced = row["generation"] - generation
-        if replaced == 1 and grace and abs(now - row["rotated_at"]) <= grace:
+        generations_behind = row["generation"] - generation
+        if generations_behind == 1 and grace and abs(now - row["rotated_at"]) <= grace:
             return row
-        if replaced:
+        if generations_behind:
             action = Action.REFRESH_TOKEN_REUSED
             ended = end(db, row["user_id"], row["id"], actor=actor, action=action)
             raise errors.RefreshTokenReused if ended else errors.SessionEnded
@@ -103,11 +103,11 @@ def verify(db: Connection, tokens: RefreshTokens, token: str) -> tuple[int, Row]
 
     Raises RefreshTokenInvalid unless this service has issued the token.
     """
-    parsed = refresh_tokens.parse(token)
-    row: Row | None = db.queries.auth.find(id=parsed.session_id)
-    if row is None or not tokens.verify(parsed, row["nonce"]):
+    session_id, generation = refresh_tokens.parse(token)
+    row: Row | None = db.queries.auth.find_for_refresh(id=session_id)
+    if row is None or not tokens.verify(token, session_id, generation, row["nonce"]):
         raise errors.RefreshTokenInvalid
-    return parsed.generation, row
+    return generation, row
 
 
 def _rotate(db: Connection, row: Row, expires_at: int, actor: Actor) -> Row | None:
@@ -122,7 +122,7 @@ def _rotate(db: Connection, row: Row, expires_at: int, actor: Actor) -> Row | No
         )
         if not rotated:
             return None
-        if attempts.count(db, rate_limits.refresh_limit(row["id"]), actor.now):
+        if attempts.count_against(db, rate_limits.refresh_limit(row["id"]), actor.now):
             details = {"limit": "refresh", "session": row["id"]}
             audit.record(db, actor, Action.LOCKED_OUT, row["user_id"], **details)
     return row | {"generation": row["generation"] + 1, "expires_at": expires_at}
@@ -145,18 +145,18 @@ def end_by_token(db: Connection, tokens: RefreshTokens, token: str, *, actor: Ac
         end(db, row["user_id"], row["id"], actor=actor, action=Action.SIGNED_OUT)
 
 
-def end_all(db: Connection, user_id: int | None, now: int, spared: str = "") -> int:
+def end_all(db: Connection, user_id: int | None, now: int, except_id: str = "") -> int:
     """End the active sessions of a user but one, or of all users; return how many."""
     with db.transaction():
         if user_id is None:
             return int(db.queries.auth.end_everyones(now=now))
-        return int(db.queries.auth.end_of_user(user_id=user_id, spared=spared, now=now))
+        return int(db.queries.auth.end_of_user(user_id=user_id, except_id=except_id, now=now))
 
 
-def sign_out_all(db: Connection, user_id: int | None, *, actor: Actor, spared: str = "") -> int:
+def sign_out_all(db: Connection, user_id: int | None, *, actor: Actor, except_id: str = "") -> int:
     """End sessions as `end_all`, and record it; return how many."""
     with db.transaction():
-        ended = end_all(db, user_id, actor.now, spared)
+        ended = end_all(db, user_id, actor.now, except_id)
         if ended:
             audit.record(db, actor, Action.SESSIONS_ENDED, user_id, sessions=ended)
     return ended

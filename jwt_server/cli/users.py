@@ -56,9 +56,8 @@ def add(name: str, *, admin: bool, generate: bool, password_stdin: bool) -> None
         password = _new_password(name, generate=generate, from_stdin=password_stdin)
         hashed = current_service().hasher.hash(password)
         user_id = users.add(db, name, hashed, admin=admin, actor=operator_actor())
-    click.echo(f"Created: {'admin' if admin else 'user'} {name} (id {user_id})")
-    if generate:
-        click.echo(f"Password: {password}")
+    done = f"Created: {'admin' if admin else 'user'} {name} (id {user_id})"
+    _report(done, name, password if generate else None)
 
 
 @commands.command("list")
@@ -107,9 +106,8 @@ def passwd(name: str, *, generate: bool, password_stdin: bool) -> None:
         with db.transaction():
             users.set_hash(db, user["id"], hashed, actor=actor)
             ended = sessions.end_all(db, user["id"], actor.now)
-    click.echo(f"Changed: the password of {user['username']} (sessions ended: {ended})")
-    if generate:
-        click.echo(f"Password: {password}")
+    done = f"Changed: the password of {user['username']} (sessions ended: {ended})"
+    _report(done, user["username"], password if generate else None)
 
 
 def _add_switch(command: str, summary: str, state: str, **flag: bool) -> None:
@@ -191,6 +189,19 @@ def _new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
     if problem := policy.find_problem(password, username, min_length):
         raise InvalidFields({"password": [problem]})
     return password
+
+
+def _report(done: str, username: str, generated: str | None) -> None:
+    """Print what was done, and a generated password, which can't be printed a second time."""
+    try:
+        click.echo(f"{done}\nPassword: {generated}" if generated else done)
+    except OSError as error:
+        if not generated:
+            raise
+        raise OSError(
+            f"The new password of {username} is set, but it is lost: it could not be printed"
+            f" ({error}). To set another, run `users passwd {username} --generate`"
+        ) from error
 
 
 def _described(user: Row) -> dict[str, Any]:

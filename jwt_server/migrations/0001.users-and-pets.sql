@@ -1,5 +1,4 @@
--- The first release's tables. No database needs this one: it is here so that the numbers start
--- at 1, and so that a test can build every step up to schema.sql from nothing.
+-- The tables of the first release. No database needs this file; tests start from it.
 
 CREATE TABLE users (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,

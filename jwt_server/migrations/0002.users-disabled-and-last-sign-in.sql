@@ -1,5 +1,4 @@
--- What an operator needs of a user: to shut one out without deleting, and to see who is still
--- around. The index finds another enabled admin before the last one goes.
+-- Users can be disabled, and show their last sign-in. The index finds another enabled admin.
 
 ALTER TABLE users ADD COLUMN disabled INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1));
 

@@ -1,4 +1,4 @@
--- Signing in opens a session, which every token names and which can be ended.
+-- Sessions: opened by signing in, named by every token.
 
 CREATE TABLE sessions (
     number           INTEGER PRIMARY KEY AUTOINCREMENT,

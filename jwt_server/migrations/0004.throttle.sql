@@ -1,5 +1,5 @@
--- Tries are counted, and addresses known from which a user has signed in. Those of the sessions
--- that there are count as such; of IPv6 addresses SQL can't tell the network.
+-- Rate limits, and the networks from which users have signed in: at first those of the sessions,
+-- IPv4 only, as SQL can't compute the network of an IPv6 address.
 
 CREATE TABLE throttle (
     key           TEXT    PRIMARY KEY,

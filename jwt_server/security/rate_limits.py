@@ -58,8 +58,8 @@ class RateLimit:
 class Attempt:
     """The limits that an attempt counts against."""
 
-    own: RateLimit
-    """A success resets this one."""
+    resettable: RateLimit
+    """A success resets its count."""
     address: RateLimit | None = None
     account: RateLimit | None = None
     """Does not apply to a network that the user is known to sign in from."""
@@ -93,7 +93,9 @@ class RateLimits:
         pair_key = f"{root}.pair.{self._mac(root, client)}"
         address_key = f"address.{self._mac('address', client)}"
         return Attempt(
-            own=RateLimit(pair_key, self.pair, DAY, doubling=True, name="account and address"),
+            resettable=RateLimit(
+                pair_key, self.pair, DAY, doubling=True, name="account and address"
+            ),
             address=RateLimit(address_key, self.address, ADDRESS_WINDOW, name="address"),
             account=RateLimit(f"{root}.all", self.account, DAY, name="account"),
             share_key=f"{root}.share.{self._mac(root, site)}",
@@ -101,7 +103,7 @@ class RateLimits:
             network=client,
         )
 
-    def password_of(self, user_id: int, session_id: str) -> Attempt:
+    def reauthentication(self, user_id: int, session_id: str) -> Attempt:
         """Return the limit of a signed-in user's password; all routes that ask for it share it."""
         key = f"{user_root(user_id)}.{session_id}"
         return Attempt(RateLimit(key, self.pair, DAY, doubling=True, name="session"))

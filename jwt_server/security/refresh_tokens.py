@@ -18,17 +18,8 @@ VERSION: Final = "r1"
 
 SESSION_ID_PATTERN: Final = "[A-Za-z0-9_-]{22}"
 FORM: Final = re.compile(
-    rf"{VERSION}\.({SESSION_ID_PATTERN})\.([1-9][0-9]{{0,8}})\.([A-Za-z0-9_-]{{43}})", re.ASCII
+    rf"{VERSION}\.({SESSION_ID_PATTERN})\.([1-9][0-9]{{0,8}})\.[A-Za-z0-9_-]{{43}}", re.ASCII
 )
-
-
-@dataclass(frozen=True)
-class ParsedRefreshToken:
-    """The parts of a refresh token, not verified."""
-
-    session_id: str
-    generation: int
-    mac: str
 
 
 @dataclass(frozen=True)
@@ -45,23 +36,25 @@ class RefreshTokens:
 
     def issue(self, session_id: str, generation: int, nonce: bytes) -> str:
         """Return the token of this generation of the session."""
-        mac = _mac(self.keys[0], session_id, generation, nonce)
-        return f"{VERSION}.{session_id}.{generation}.{mac}"
+        return _sign(self.keys[0], session_id, generation, nonce)
 
-    def verify(self, token: ParsedRefreshToken, nonce: bytes) -> bool:
-        """Return whether this service has issued the token."""
+    def verify(self, token: str, session_id: str, generation: int, nonce: bytes) -> bool:
+        """Return whether this is the token of this generation of the session."""
         return any(
-            hmac.compare_digest(token.mac, _mac(key, token.session_id, token.generation, nonce))
+            hmac.compare_digest(token, _sign(key, session_id, generation, nonce))
             for key in self.keys
         )
 
 
-def parse(token: str) -> ParsedRefreshToken:
-    """Split a token into its parts. Raises RefreshTokenInvalid if it has another form."""
+def parse(token: str) -> tuple[str, int]:
+    """Return the session id and the generation that a token names, not verified.
+
+    Raises RefreshTokenInvalid if it has another form.
+    """
     match = FORM.fullmatch(token)
     if match is None:
         raise RefreshTokenInvalid
-    return ParsedRefreshToken(match[1], int(match[2]), match[3])
+    return match[1], int(match[2])
 
 
 def new_session_id() -> str:
@@ -74,6 +67,6 @@ def new_nonce() -> bytes:
     return secrets.token_bytes(16)
 
 
-def _mac(key: bytes, session_id: str, generation: int, nonce: bytes) -> str:
-    covered = f"{VERSION}.{session_id}.{generation}.".encode() + nonce
-    return base64url_encode(hmac.digest(key, covered, "sha256"))
+def _sign(key: bytes, session_id: str, generation: int, nonce: bytes) -> str:
+    prefix = f"{VERSION}.{session_id}.{generation}."
+    return prefix + base64url_encode(hmac.digest(key, prefix.encode() + nonce, "sha256"))

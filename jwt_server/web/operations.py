@@ -96,12 +96,12 @@ def returns(
             result = view(*args, **kwargs)
             if isinstance(result, Response):
                 return result
-            content, more = result if isinstance(result, tuple) else (result, {})
+            content, extra_headers = result if isinstance(result, tuple) else (result, {})
             if isinstance(serializer, Schema):
                 response = json_response(serializer.dump(content), status)
             else:
                 response = PlainResponse(content, status, mimetype=content_type if schema else None)
-            response.headers.extend(more)
+            response.headers.extend(extra_headers)
             return response
 
         responses = operation_of(responding).responses

@@ -7,6 +7,7 @@ import flask_swagger_ui
 from flask import Blueprint, Response, current_app, render_template, request, send_from_directory
 
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable, NotFound
+from jwt_server.web.middleware import CLOSED_POLICY
 from jwt_server.web.openapi import document
 from jwt_server.web.operations import raises, returns
 from jwt_server.web.responses import PlainResponse, json_response
@@ -26,8 +27,8 @@ ASSETS: Final = {
 
 # `data:` for the icons in Swagger UI's style sheet.
 PAGE_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
-    " connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    f"{CLOSED_POLICY}; connect-src 'self'; img-src 'self' data:; script-src 'self';"
+    " style-src 'self'"
 )
 
 

@@ -79,9 +79,7 @@ def _http_error(error: HTTPException) -> Response:
 
 def _unexpected(error: Exception) -> Response:
     log.error("unexpected error", exc_info=error)
-    return _problem(
-        errors.ServiceError.status, errors.ServiceError.code, errors.ServiceError.message
-    )
+    return _problem(500, *HTTP_ERRORS[500])
 
 
 def _problem(

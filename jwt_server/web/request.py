@@ -41,9 +41,12 @@ def init_app(app: Flask, origins: tuple[str, ...]) -> None:
     app.url_map.strict_slashes = False  # a trailing slash matches without a redirect
     app.url_map.merge_slashes = False
     any_origin = origins == ("*",)
+    # As patterns, because flask-cors takes an origin with an IPv6 bracket for one.
     CORS(
         app,
-        origins="*" if any_origin else [_exact(origin) for origin in origins],
+        origins="*"
+        if any_origin
+        else [re.compile(re.escape(origin) + r"\Z") for origin in origins],
         send_wildcard=any_origin,
         always_send=False,
         vary_header=False,  # `finish` adds it, also without Origin in the request
@@ -62,11 +65,6 @@ def init_app(app: Flask, origins: tuple[str, ...]) -> None:
         if not any_origin:
             response.vary.add("Origin")
         return response
-
-
-def _exact(origin: str) -> re.Pattern[str]:
-    """Match this origin only: flask-cors takes text with an IPv6 bracket for an expression."""
-    return re.compile(re.escape(origin) + r"\Z")
 
 
 def _begin() -> Response | None:

@@ -738,13 +738,13 @@ def test_rate_limit_keys_depend_on_the_secret() -> None:
 
     assert one.sign_in("travis", HOME) == one.sign_in("travis", HOME)
     assert one.account_root("travis") != other.account_root("travis")
-    assert one.sign_in("travis", HOME).own != one.sign_in("travis", STRANGER).own
+    assert one.sign_in("travis", HOME).resettable != one.sign_in("travis", STRANGER).resettable
     assert "a" * 32 not in repr(one)
 
 
 def test_double_refund_leaves_no_negative_count(db: Connection) -> None:
     counter = RateLimit("x", 5, DAY)
-    attempts.count(db, counter, 0)
+    attempts.count_against(db, counter, 0)
     for _ in range(2):
         db.queries.auth.refund(key="x")
 

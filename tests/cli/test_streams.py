@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,56 @@ def test_output_that_can_not_be_written_is_an_error(tmp_path: Path) -> None:
 
     assert done.returncode == 1
     assert errors(done) == ["Error: [Errno 28] No space left on device."]
+
+
+def stored_hash(database: Path) -> str:
+    with closing(sqlite3.connect(database)) as driver:
+        return str(driver.execute("SELECT password_hash FROM users").fetchone()[0])
+
+
+def test_no_password_is_generated_for_a_closed_standard_output(
+    tmp_path: Path, database_file: Path
+) -> None:
+    before = stored_hash(database_file)
+
+    done = run_in_shell(tmp_path, "passwd travis --generate >&-")
+
+    assert done.returncode == 1
+    assert errors(done)[0].startswith("Error: Standard output is closed.")
+    assert stored_hash(database_file) == before
+
+
+def test_a_generated_password_that_can_not_be_printed_is_reported_as_lost(tmp_path: Path) -> None:
+    done = run_in_shell(tmp_path, "passwd travis --generate > /dev/full")
+
+    assert done.returncode == 1
+    assert errors(done) == [
+        "Error: The new password of travis is set, but it is lost: it could not be printed ([Errno"
+        " 28] No space left on device). To set another, run `users passwd travis --generate`."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "exit_code", "message"),
+    [
+        ("passwd travis", 2, "Error: Type the password at a terminal"),
+        ("passwd travis --password-stdin", 1, "Error: password: Use at least 8 characters."),
+        ("delete travis", 1, "Aborted!"),
+    ],
+)
+def test_a_closed_standard_input_is_like_an_empty_one(
+    tmp_path: Path, command: str, exit_code: int, message: str
+) -> None:
+    done = run_in_shell(tmp_path, f"{command} <&-")
+
+    assert done.returncode == exit_code
+    assert errors(done)[-1].startswith(message)
+
+
+def test_a_closed_standard_error_does_not_stop_a_command(tmp_path: Path) -> None:
+    done = run_in_shell(tmp_path, "show travis 2>&-")
+
+    assert (done.returncode, "travis" in done.stdout) == (0, True)
 
 
 def test_a_broken_pipe_is_silent(tmp_path: Path) -> None:

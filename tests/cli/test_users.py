@@ -80,6 +80,18 @@ def test_a_generated_password_is_printed_once_and_works(users: Users, client: Fl
     assert can_sign_in(client, "ada", second)
 
 
+@pytest.mark.usefixtures("database")
+def test_characters_that_the_terminal_lacks_are_escaped(app: Flask) -> None:
+    runner = app.test_cli_runner(charset="latin-1")
+
+    added = runner.invoke(args=["users", "add", "Юля", "--generate"])
+    shown = runner.invoke(args=["users", "show", "Юля"])
+
+    assert (added.exit_code, shown.exit_code) == (0, 0)
+    assert added.stdout.startswith(r"Created: user \u042e\u043b\u044f (id 2)")
+    assert r"\u042e\u043b\u044f" in shown.stdout
+
+
 @pytest.mark.parametrize("min_length", [1, 34, 35, 64])
 def test_a_generated_password_has_the_minimum_length(
     make_app: MakeApp, database: Database, min_length: int

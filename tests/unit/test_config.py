@@ -273,14 +273,19 @@ def test_the_environment_overrides_the_dotenv_file(env: Environment, tmp_path: P
     assert (settings.port, settings.salt_rounds) == (5000, 11)
 
 
-@pytest.mark.parametrize("line", ["PORT: 4000", "PORT 4000", 'PORT="4000', "=x"])
-def test_an_invalid_dotenv_line_is_warned_about(
-    env: Environment, tmp_path: Path, caplog: pytest.LogCaptureFixture, line: str
+@pytest.mark.parametrize(
+    "line", ["PORT: 4000", "PORT 4000", 'PORT="4000', "=x", "PORT:4000", "PORT='1\n2'3"]
+)
+def test_an_invalid_dotenv_line_is_refused_without_its_text(
+    env: Environment, tmp_path: Path, line: str
 ) -> None:
-    (tmp_path / ".env").write_text(f"# a comment\n\nexport HOST=::1\n{line}\n")
+    before = "# a comment\nexport HOST=::1\n\n"
+    (tmp_path / ".env").write_text(f"{before}{line}\nSALT_ROUNDS=11\n")
 
-    assert load_settings().host == "::1"
-    assert "line 4" in caplog.text
+    [found] = mistakes()
+
+    number = 4 + line.count("\n")
+    assert found == f".env: Line {number} is not NAME=value, or has an unmatched quote."
 
 
 def test_a_generated_secret_is_not_read_if_the_setting_is_given(
