@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
+from math import inf
 from pathlib import Path
 from threading import Lock
 from time import monotonic, perf_counter
@@ -29,13 +30,6 @@ from jwt_server.sqlite import BUSY_SECONDS, FileId, Row
 
 __all__ = ["Connection", "Database", "Row"]
 
-Steps = tuple[str, str, tuple[str, ...]]
-
-# How a transaction begins, ends and is undone.
-WRITE: Final[Steps] = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
-READ: Final[Steps] = ("BEGIN", "COMMIT", ("ROLLBACK",))
-NESTED: Final[Steps] = ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "RELEASE part"))
-
 PACKAGE: Final = Path(__file__).parent
 
 
@@ -43,28 +37,32 @@ class WriterLock:
     """Lets one thread of this process write at a time; the others wait for BUSY_SECONDS.
 
     While another process keeps the database locked, one thread waits for it and the others are
-    refused at once: otherwise no thread would remain for requests that only read.
+    refused: otherwise no thread would remain for requests that only read.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._blocked_until = 0.0
+        self._busy_at = -inf
+        """When a thread last gave up waiting for another process; -inf after a success."""
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lock during a transaction. Raises DatabaseUnavailable."""
-        if not self._lock.acquire(timeout=0 if monotonic() < self._blocked_until else BUSY_SECONDS):
-            raise DatabaseUnavailable("The database is locked, and others wait to write.")
+        began = monotonic()
+        is_blocked = began < self._busy_at + BUSY_SECONDS
+        is_held = self._lock.acquire(timeout=0 if is_blocked else BUSY_SECONDS)
         try:
+            if not is_held or began < self._busy_at:  # it has waited long enough
+                raise DatabaseUnavailable("The database is locked, and others wait to write.")
             yield
+            self._busy_at = -inf
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # only BEGIN fails so
-                self._blocked_until = monotonic() + BUSY_SECONDS
+                self._busy_at = monotonic()
             raise
-        else:
-            self._blocked_until = 0.0
         finally:
-            self._lock.release()
+            if is_held:
+                self._lock.release()
 
 
 class Connection:
@@ -89,11 +87,11 @@ class Connection:
 
         Inside another transaction it is a savepoint, which can be rolled back alone.
         """
-        return self._block(WRITE)
+        return self._atomic("BEGIN IMMEDIATE", self._lock.held)
 
     def snapshot(self) -> AbstractContextManager[None]:
         """Read one state of the database inside. Waits for no writer, and is not for writing."""
-        return self._block(READ)
+        return self._atomic("BEGIN", nullcontext)
 
     def after_commit(self, callback: Callable[[], object]) -> None:
         """Call `callback` after the outermost transaction is committed, and not if it, or the
@@ -102,12 +100,17 @@ class Connection:
         self._after_commit.append(callback)
 
     @contextmanager
-    def _block(self, steps: Steps) -> Iterator[None]:
-        is_nested, before = self.driver.in_transaction, len(self._after_commit)
-        begin, commit, undo = steps = NESTED if is_nested else steps
+    def _atomic(
+        self, begin: str, lock: Callable[[], AbstractContextManager[None]]
+    ) -> Iterator[None]:
+        is_nested, callbacks = self.driver.in_transaction, len(self._after_commit)
+        commit, rollback = "COMMIT", ["ROLLBACK"]
+        if is_nested:
+            begin, commit, lock = "SAVEPOINT part", "RELEASE part", nullcontext
+            rollback = ["ROLLBACK TO part", "RELEASE part"]
         began = perf_counter()
         try:
-            with self._lock.held() if steps is WRITE else nullcontext():
+            with lock():
                 self.seconds += perf_counter() - began  # waiting counts, too
                 self._run(begin)
                 try:
@@ -115,21 +118,21 @@ class Connection:
                     self._run(commit)
                 except BaseException:
                     if self.driver.in_transaction:  # SQLite ends it itself if the disk is full
-                        for statement in undo:
+                        for statement in rollback:
                             self.driver.execute(statement)
                     raise
         except BaseException as error:
-            del self._after_commit[before:]
+            del self._after_commit[callbacks:]
             if isinstance(error, sqlite3.Error):
                 self.raise_outage(error)
             raise
         if not is_nested:
-            callbacks, self._after_commit = self._after_commit, []
-            for callback in callbacks:
+            committed, self._after_commit = self._after_commit, []
+            for callback in committed:
                 callback()
 
     def raise_outage(self, error: sqlite3.Error) -> None:
-        """Raise DatabaseUnavailable for an error of the database's state, and not of our SQL."""
+        """Raise DatabaseUnavailable for an error of the database's state, not of the SQL."""
         if sqlite.is_outage(error):
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
                 self.is_reusable = False

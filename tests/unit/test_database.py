@@ -7,13 +7,15 @@ import sqlite3
 import stat
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
+from jwt_server import database as database_module
 from jwt_server import sqlite
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
@@ -214,6 +216,15 @@ def test_connection_opened_without_write_permission_is_not_used_again(
         assert third is other
 
 
+def test_connection_that_has_become_read_only_is_not_used_again(database: Database) -> None:
+    with database.connection() as db:
+        db.driver.execute("PRAGMA query_only = ON")
+        with pytest.raises(DatabaseUnavailable), db.transaction():
+            add_user(db, "ada")
+    with database.connection() as other:
+        assert other is not db
+
+
 def test_writers_of_a_process_wait_for_each_other_and_are_all_served(database: Database) -> None:
     def write(number: int) -> None:
         for _ in range(5):
@@ -227,6 +238,83 @@ def test_writers_of_a_process_wait_for_each_other_and_are_all_served(database: D
     with database.connection() as db:
         [count] = db.driver.execute("SELECT count(*) AS users FROM users").fetchall()
     assert count["users"] == 1 + 32 * 5
+
+
+class SignallingLock:
+    """A lock that records its users' timeouts, and signals when one is about to wait."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.timeouts: list[float] = []
+        self.waiting = threading.Event()
+
+    def acquire(self, timeout: float) -> bool:
+        self.timeouts.append(timeout)
+        if self.lock.locked():
+            self.waiting.set()
+        return self.lock.acquire(timeout=timeout)
+
+    def release(self) -> None:
+        self.lock.release()
+
+
+@pytest.fixture
+def writer_lock(monkeypatch: pytest.MonkeyPatch) -> SignallingLock:
+    """The lock of the fixture `database`, which must come after it."""
+    lock = SignallingLock()
+    monkeypatch.setattr(database_module, "Lock", lambda: lock)
+    return lock
+
+
+@contextmanager
+def blocked(settings: Settings, *waiting: Connection) -> Iterator[None]:
+    """Keep the database locked as another process would; the given connections do not wait."""
+    for connection in waiting:
+        connection.driver.execute("PRAGMA busy_timeout = 0")
+    with closing(sqlite3.connect(settings.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def test_writers_wait_for_each_other_unless_another_process_keeps_the_lock(
+    settings: Settings, writer_lock: SignallingLock, db: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    now = 100
+    monkeypatch.setattr(database_module, "monotonic", lambda: now)
+    with blocked(settings, db):
+        for _ in range(2):
+            with pytest.raises(DatabaseUnavailable), db.transaction():
+                pass
+            now += 1
+        now += 1
+        with pytest.raises(DatabaseUnavailable), db.transaction():
+            pass
+    for _ in range(2):
+        with db.transaction():
+            pass
+
+    assert writer_lock.timeouts == [2, 0, 2, 0, 2]
+
+
+def test_writer_that_waited_for_a_blocked_one_does_not_wait_again(
+    settings: Settings, writer_lock: SignallingLock, database: Database, db: Connection
+) -> None:
+    def write() -> None:
+        with database.connection() as second, second.transaction():
+            pass
+
+    with (
+        ThreadPoolExecutor(1) as pool, blocked(settings, db),
+        pytest.raises(sqlite3.OperationalError), database._lock.held(),
+    ):  # fmt: skip
+        done = pool.submit(write)
+        assert writer_lock.waiting.wait(60)
+        db.driver.execute("BEGIN IMMEDIATE")  # as transaction() does
+
+    error = done.exception()
+    assert isinstance(error, DatabaseUnavailable)
+    assert error.cause == "The database is locked, and others wait to write."
 
 
 def test_threads_do_not_share_a_connection(database: Database) -> None:
