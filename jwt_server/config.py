@@ -196,9 +196,15 @@ class Settings:
     @property
     def warnings(self) -> list[str]:
         """Settings that are allowed but unwise, one line each."""
-        if self.salt_rounds in range(10, 16):
-            return []
-        return [f"SALT_ROUNDS is {self.salt_rounds}: under 10 is weak, over 15 is slow."]
+        found = [
+            f"{name} has a comma, a line end, or a space at an end: {name}_PREVIOUS can't hold it,"
+            " so tokens that it signed are refused as soon as you change it."
+            for name, secrets in zip(SECRETS, (self.secret_keys, self.jwt_secrets), strict=True)
+            if secrets and re.search(rb"[,\r\n]|\A\s|\s\Z", secrets[0])
+        ]
+        if self.salt_rounds not in range(10, 16):
+            found.append(f"SALT_ROUNDS is {self.salt_rounds}: under 10 is weak, over 15 is slow.")
+        return found
 
 
 def is_loopback(host: str) -> bool:

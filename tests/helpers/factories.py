@@ -17,8 +17,8 @@ from jwt_server.database import Connection
 from jwt_server.security.passwords import hash_password
 from jwt_server.users.names import normalize, username_key
 
-SECRET_KEY = b"a secret key for the tests, 32 bytes and more"
-JWT_SECRET = b"a JWT secret for the tests, 32 bytes and more"
+SECRET_KEY = b"a secret key for the tests of 32 bytes or more"
+JWT_SECRET = b"a JWT secret for the tests of 32 bytes or more"
 
 CREDENTIALS = {"username": "travis", "password": "mypassword"}
 

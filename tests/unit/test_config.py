@@ -219,6 +219,23 @@ def test_unwise_salt_rounds_are_warned_about(
     assert ("SALT_ROUNDS" in caplog.text) == warns
 
 
+@pytest.mark.parametrize("name", ["SECRET_KEY", "JWT_SECRET"])
+@pytest.mark.parametrize(
+    ("secret", "warns"),
+    [(f"{'s' * 32},{'t' * 32}", True), (f"{'s' * 32}\n{'t' * 32}", True), (f" {'s' * 32}", True),
+     (f"{'s' * 16} {'t' * 16}", False)],
+    ids=["comma", "line end", "space before", "space inside"],
+)  # fmt: skip
+def test_a_secret_that_a_list_can_not_hold_is_warned_about(
+    env: Environment, name: str, secret: str, warns: bool
+) -> None:
+    env.setenv(name, secret)
+
+    warnings = load_settings().warnings
+
+    assert [each.split()[0] for each in warnings] == [name] * warns
+
+
 def test_a_secret_may_come_from_a_file(env: Environment, tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text(f"{'s' * 32}\n")
