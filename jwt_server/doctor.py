@@ -19,7 +19,7 @@ from jwt_server.audit import Action
 from jwt_server.config import INSTANCE, SECRETS, Settings, is_loopback
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable
 from jwt_server.security.key_files import load_keys
-from jwt_server.users import demo
+from jwt_server.users import users
 from jwt_server.web.service import Service
 
 OK, NOTE, WARNING, UNSAFE = "ok", "note", "WARNING", "UNSAFE"
@@ -64,9 +64,10 @@ def check_users(service: Service) -> Iterator[Finding]:
     """Is there an admin, and has the demo user another password than the documented one?"""
     settings = service.settings
     with service.database.connection() as db:
-        if demo.demo_user_can_sign_in(db, settings.salt_rounds):
-            text = f"Anyone can sign in as {demo.USERNAME} with the documented password."
-            yield UNSAFE if _is_public(settings) else WARNING, text, f"users delete {demo.USERNAME}"
+        if users.demo_user_can_sign_in(db, settings.salt_rounds):
+            level = UNSAFE if _is_public(settings) else WARNING
+            text = f"Anyone can sign in as {users.DEMO_USERNAME} with the documented password."
+            yield level, text, f"users delete {users.DEMO_USERNAME}"
         if db.queries.users.another_admin(id=0) is None:
             yield NOTE, "There is no enabled admin.", "users promote NAME"
 
@@ -152,10 +153,10 @@ def check_audit_log(service: Service) -> Iterator[Finding]:
     if newest and (behind := newest[0]["at"] - service.now()) > 0:
         text = f"The clock is {behind} s behind the newest row."
         yield UNSAFE, text, "Set it: expired tokens would be valid again."
-    users, addresses = ({row[column] for row in sign_ins} for column in ("user_id", "address"))
-    is_shared = len(addresses) == 1 < len(users) and not service.settings.trusted_proxies
+    user_ids, addresses = ({row[column] for row in sign_ins} for column in ("user_id", "address"))
+    is_shared = len(addresses) == 1 < len(user_ids) and not service.settings.trusted_proxies
     if is_shared and (address := addresses.pop()) and ipaddress.ip_address(address).is_private:
-        text = f"{len(users)} users signed in, all from {address}, which may be a proxy."
+        text = f"{len(user_ids)} users signed in, all from {address}, which may be a proxy."
         yield WARNING, text, "Set TRUSTED_PROXIES, or all clients share their limits."
 
 
