@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from jwt_server.config import Settings
 from jwt_server.errors import ConfigurationError, KeysUnavailable, NotFound
-from jwt_server.files import sync, write_atomically
+from jwt_server.files import delete_abandoned, sync, write_atomically
 from jwt_server.security import keys
 from jwt_server.security.keys import Jwk, Key, SharedSecrets, UnusableKey
 
@@ -114,6 +114,8 @@ class KeyFolder:
         match = NAME.fullmatch(path.name)
         if match is None:
             raise UnusableKey("Its name is not <activation>-<kid>.pem.")
+        if not path.is_file():  # opening a FIFO would wait for a writer
+            raise UnusableKey("It is not a regular file.")
         if path.stat().st_mode & 0o077:
             raise UnusableKey(f"Others may read it: chmod 600 {path}.")
         key = keys.load(self.algorithm, path.read_bytes())
@@ -170,6 +172,7 @@ def prune(folder: KeyFolder, now: int, longest_ttl: int) -> list[KeyFile]:
 
     The last token of a key is issued in the second before the next key's activation.
     """
+    delete_abandoned(folder.path, "*.pem")
     expired = [
         file
         for file, successor in pairwise(folder.files())
@@ -181,6 +184,7 @@ def prune(folder: KeyFolder, now: int, longest_ttl: int) -> list[KeyFile]:
 
 
 def _add(folder: KeyFolder, activation: int) -> KeyFile:
+    delete_abandoned(folder.path, "*.pem")
     key = keys.generate(folder.algorithm)
     path = folder.path / f"{activation}-{key.kid}.pem"
     write_atomically(path, keys.dump(key))
