@@ -21,7 +21,7 @@ from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnava
 from jwt_server.files import publish, temporary_beside, write_atomically
 from jwt_server.security import key_files
 from jwt_server.security.key_files import KeyFolder, load_keys
-from jwt_server.users import demo
+from jwt_server.users import users
 
 GUNICORN_CONFIG = Path(__file__).parent / "gunicorn" / "conf.py"
 
@@ -29,7 +29,7 @@ SIGN_IN = f"""\
 
 Sign in, and read the pets (paste both into another terminal):
 
-  token=$(curl -sS -d 'username={demo.USERNAME}&password={demo.PASSWORD}' http://{{address}}/auth)
+  token=$(curl -sS -d 'username={users.DEMO_USERNAME}&password={users.DEMO_PASSWORD}' http://{{address}}/auth)
   curl -sS -H "Authorization: Bearer $token" http://{{address}}/my-pets; echo
 
 Ctrl+C stops the server.
@@ -99,7 +99,7 @@ def create_database(settings: Settings) -> None:
         sqlite.create(temporary)
         if config.is_loopback(settings.host):
             with opened(temporary) as db:
-                demo.add_demo_user(db, settings.salt_rounds, int(time.time()))
+                users.add_demo_user(db, settings.salt_rounds, int(time.time()))
         publish(temporary, settings.database, replace=False)
         print(f"Created {DEFAULT_DATABASE}")
 
@@ -107,13 +107,13 @@ def create_database(settings: Settings) -> None:
 def print_how_to_sign_in(settings: Settings) -> None:
     """Print what to paste, or warn about a demo user that others can use."""
     with opened(settings.database) as db:
-        demo_user = demo.demo_user_can_sign_in(db, settings.salt_rounds)
+        demo_user = users.demo_user_can_sign_in(db, settings.salt_rounds)
     if config.is_loopback(settings.host):
         print(SIGN_IN.format(address=settings.bind) if demo_user else NO_DEMO)
     elif demo_user:
         print(
             f"WARNING: Others can reach {settings.bind}, and anyone can sign in there as"
-            f" {demo.USERNAME} with the demo password.",
+            f" {users.DEMO_USERNAME} with the demo password.",
             file=sys.stderr,
         )
 

@@ -40,7 +40,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 JSON = {"Content-Type": "application/json"}
 
 # No successful sign-ins: the 51st would end the session of the token.
-REQUESTS = (
+REQUESTS: tuple[tuple[str, str, dict[str, str], str | None, int], ...] = (
     ("POST", "/auth", FORM, "username=travis&password=wrong", 401),
     ("GET", "/my-pets", {}, None, 200),
     ("POST", "/pets", JSON, '{"name": "Rex"}', 201),

@@ -25,7 +25,7 @@ from jwt_server.__main__ import (
 )
 from jwt_server.config import load_settings
 from jwt_server.security.passwords import hash_password
-from jwt_server.users import demo
+from jwt_server.users import users
 from tests.helpers.http import send_to_server
 from tests.helpers.server import ROOT, Server, free_port, wait_for
 
@@ -141,7 +141,7 @@ def test_a_stopped_run_deletes_its_temporary_files(
     def stop(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(demo, "add_demo_user", stop)
+    monkeypatch.setattr(users, "add_demo_user", stop)
     with pytest.raises(SystemExit):
         main()
 
