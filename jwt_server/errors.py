@@ -67,7 +67,10 @@ class HashingBusy(ServiceError, status=503, code="hashing_busy"):
 
 
 class TooManyAttempts(ServiceError, status=429, code="too_many_tries"):
-    """A rate limit is reached. Raised alike for names that exist and names that don't."""
+    """A rate limit is reached, alike for names that exist and names that don't.
+
+    The class's `message` stands in the API description, that of an instance says how long to wait.
+    """
 
     message = "Too many attempts. Wait for as long as Retry-After says, then try again."
     retry_after = 1

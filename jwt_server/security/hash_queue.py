@@ -23,7 +23,8 @@ class HashQueue:
     """Slots for the threads of a process that hash, and a queue for those that must wait.
 
     At most `size` requests are queued, each for `wait` seconds. `client_left` tells whether the
-    client of the current request has disconnected; the last two feed the metrics.
+    client of the current request has disconnected. For the metrics, `track_queued` is entered while
+    a request is queued, and `observe_wait` gets the seconds that each one waited.
     """
 
     slots: int

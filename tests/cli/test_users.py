@@ -327,8 +327,8 @@ def test_list_is_a_table_in_the_order_of_names(users: Users, db: Connection) -> 
     users("promote", "bob")
 
     assert [line.rstrip() for line in users("list").stdout.splitlines()] == [
-        "id    username    admin    disabled    created at            last sign in at",
-        "----  ----------  -------  ----------  --------------------  -----------------",
+        "id    username    admin    disabled    created at            last sign-in",
+        "----  ----------  -------  ----------  --------------------  --------------",
         "5     007         no       no          1970-01-01T00:00:00Z",
         "3     Ada         no       no          1970-01-01T00:00:00Z",
         "2     bob         yes      no          1970-01-01T00:00:00Z",

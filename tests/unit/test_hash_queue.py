@@ -136,22 +136,23 @@ def test_a_failed_hash_releases_its_slot() -> None:
 
 def test_many_threads_neither_exceed_the_slots_nor_lose_one() -> None:
     queue = HashQueue(slots=2, size=100, wait=PATIENCE)
-    lock, running, most = threading.Lock(), 0, 0
+    both, counts = threading.Barrier(2), []
+    lock, running = threading.Lock(), 0
 
     def hash_briefly(_number: int) -> None:
-        nonlocal running, most
+        nonlocal running
         with queue.slot():
             with lock:
                 running += 1
-                most = max(most, running)
-            time.sleep(0.0005)
+                counts.append(running)
+            both.wait(PATIENCE)  # for the thread in the other slot
             with lock:
                 running -= 1
 
     with ThreadPoolExecutor(50) as pool:
         list(pool.map(hash_briefly, range(200)))
 
-    assert most == 2
+    assert max(counts) == 2
     assert queue.queued == 0
     with queue.slot(), queue.slot():  # both slots are free
         pass
