@@ -174,7 +174,7 @@ def test_database_time_includes_the_wait_for_other_writers(
     before = value(app, "jwt_server_database_seconds_sum")
     with closing(sqlite.open_database(settings.database)) as other:
         other.execute("BEGIN IMMEDIATE")
-        threading.Timer(0.3, other.rollback).start()
+        threading.Timer(0.8, other.rollback).start()
         assert client.post("/pets", json={"name": "Bo"}, headers=travis).status_code == 201
 
     assert value(app, "jwt_server_database_seconds_sum") - before > 0.2
