@@ -65,6 +65,8 @@ cores = usable_cores()
 core_shares = [cores[number::workers] for number in range(min(workers, len(cores)))]
 """The cores of each worker: one, or more if there are fewer workers than cores."""
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
+
 
 def on_starting(server: Any) -> None:
     """Open the metrics port, and exit with one line if it, the database or the keys can't be used.
@@ -83,6 +85,21 @@ def on_starting(server: Any) -> None:
     server.handle_hup = lambda: server.log.warning(
         "SIGHUP is ignored: restart the service to load new code and settings."
     )
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS),
+        after_in_child=reset_stop_signals,
+    )
+
+
+def reset_stop_signals() -> None:
+    """Let signals stop a new worker at once, until it has its own handlers.
+
+    It inherits those of the arbiter, which would lose them.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def pre_fork(server: Any, worker: Any) -> None:
@@ -92,13 +109,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Pin the worker to its cores: elsewhere its threads contend for the interpreter lock.
-
-    Signals that stop it act at once, until it has its own handlers; those of the arbiter, which it
-    inherits, would lose them.
-    """
-    for number in (signal.SIGTERM, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
+    """Pin the worker to its cores: elsewhere its threads contend for the interpreter lock."""
     if hasattr(os, "sched_setaffinity"):  # not on macOS
         with suppress(OSError):  # the allowed cores have changed
             os.sched_setaffinity(0, worker.core_share)
