@@ -51,7 +51,6 @@ ISSUER: Final = Regexp(
 )
 """An issuer or audience: short, because every token holds it."""
 
-
 Parser = Callable[[str], object]
 Derive = Callable[[dict[str, Any]], object]
 
@@ -184,12 +183,8 @@ class Settings:
     @property
     def bind(self) -> str:
         """Address to listen on, as gunicorn takes it."""
-        return self.host if self.is_socket else _bind(self.host, self.port)
-
-    @property
-    def metrics_bind(self) -> str:
-        """Address to serve metrics on."""
-        return _bind(self.metrics_host, self.metrics_port)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.host if self.is_socket else f"{host}:{self.port}"
 
     @property
     def is_socket(self) -> bool:
@@ -223,10 +218,6 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _bind(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def load_settings() -> Settings:
     """Read and validate every setting. Raises ConfigurationError with one line per mistake."""
     env = read_environment()
@@ -241,13 +232,10 @@ def load_settings() -> Settings:
             with _collect(mistakes, name):
                 if (text := env.str(name, None)) is not None:
                     values[setting.name] = parse(text)
-    settings = Settings(
-        secret_keys=_secrets(env, "SECRET_KEY", mistakes),
-        jwt_secrets=(
-            _secrets(env, "JWT_SECRET", mistakes) if values["jwt_algorithm"] == "HS256" else ()
-        ),
-        **values,
-    )
+    secret_keys = _secrets(env, "SECRET_KEY", mistakes)
+    needs_secret = values["jwt_algorithm"] == "HS256"
+    jwt_secrets = _secrets(env, "JWT_SECRET", mistakes) if needs_secret else ()
+    settings = Settings(secret_keys, jwt_secrets, **values)
     if settings.is_socket and not settings.trusted_proxies:
         mistakes.append("TRUSTED_PROXIES: It must be 1 or more behind a Unix socket.")
     if settings.metrics_port == settings.port and not settings.is_socket:
@@ -299,9 +287,8 @@ def _secrets(env: Env, name: str, mistakes: list[str]) -> tuple[bytes, ...]:
                 f" least {SECRET_BYTES} bytes; `make run` generates one."
             )
         found.append(_secret(text))
-    name = f"{name}_PREVIOUS"
-    with _collect(mistakes, name):
-        found += [_secret(each) for each in _split(_secret_text(env, name) or "")]
+    with _collect(mistakes, f"{name}_PREVIOUS"):
+        found += map(_secret, _split(_secret_text(env, f"{name}_PREVIOUS") or ""))
     return tuple(found)
 
 

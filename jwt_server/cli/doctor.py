@@ -172,8 +172,8 @@ def check_settings(service: Service) -> Iterator[Finding]:
         text = f"Clients that reach {settings.bind} directly can forge their address."
         yield WARNING, text, "Set HOST to 127.0.0.1, or let a firewall admit the proxy only."
     if settings.metrics_port and not is_loopback(settings.metrics_host):
-        text = f"Everyone who reaches {settings.metrics_bind} can read the metrics."
-        yield WARNING, text, "Set METRICS_HOST=127.0.0.1, or block the port."
+        text = f"Everyone who reaches {settings.metrics_host} can read the metrics."
+        yield WARNING, text, f"Set METRICS_HOST=127.0.0.1, or block port {settings.metrics_port}."
     if _is_public(settings) and settings.cors_origins == ("*",):
         text = "CORS_ORIGINS is *: scripts of any site can use the service."
         yield WARNING, text, "Set CORS_ORIGINS=https://app.example.com"
