@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import NoReturn
 
 from jwt_server import config, sqlite
@@ -21,8 +20,6 @@ from jwt_server.files import publish, temporary_beside, write_atomically
 from jwt_server.security import key_files
 from jwt_server.security.key_files import KeyFolder, load_keys
 from jwt_server.users import users
-
-GUNICORN_CONFIG = Path(__file__).parent / "gunicorn" / "conf.py"
 
 SIGN_IN = f"""\
 
@@ -58,7 +55,8 @@ def main() -> None:
 
 def serve() -> NoReturn:
     """Replace this process by gunicorn, with the arguments of the command line added."""
-    command = [sys.executable, "-m", "gunicorn", "-c", str(GUNICORN_CONFIG), *sys.argv[1:]]
+    config_module = "python:jwt_server.gunicorn.conf"
+    command = [sys.executable, "-m", "gunicorn", "-c", config_module, *sys.argv[1:]]
     os.execv(sys.executable, [*command, "jwt_server.wsgi:app"])  # noqa: S606 - no shell is wanted
 
 

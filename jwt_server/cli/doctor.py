@@ -20,7 +20,7 @@ import click
 from jwt_server import audit, backup, sqlite
 from jwt_server.audit import Action
 from jwt_server.cli.base import json_option, top
-from jwt_server.config import INSTANCE, SECRETS, Settings, is_loopback
+from jwt_server.config import INSTANCE, SECRETS, Settings, generated_secret, is_loopback
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable
 from jwt_server.security.key_files import load_keys
 from jwt_server.users import users
@@ -51,12 +51,10 @@ def check_database(service: Service) -> Iterator[Finding]:
     try:
         sqlite.check(path)
         with service.database.connection() as db:
-            damage = backup.find_damage(db.driver)
+            if damage := backup.find_damage(db.driver):
+                yield UNSAFE, f"The database is damaged: {damage}.", "Restore the newest backup."
     except DatabaseUnavailable as error:
         yield UNSAFE, error.cause, ""
-    else:
-        if damage:
-            yield UNSAFE, f"The database is damaged: {damage}.", "Restore the newest backup."
     if sqlite.has_wal_reset_bug(sqlite.VERSION):
         version = ".".join(map(str, sqlite.VERSION))
         text = f"SQLite {version} can, very rarely, damage the database (WAL-reset bug)."
@@ -120,7 +118,7 @@ def _private_paths(settings: Settings) -> Iterator[Path]:
     yield from sorted({INSTANCE.absolute(), settings.database.parent, settings.jwt_keys_dir})
     yield Path(".env")
     for name in SECRETS:
-        yield INSTANCE / name.lower()
+        yield generated_secret(name)
         files = (os.environ.get(variable) for variable in (f"{name}_FILE", f"{name}_PREVIOUS_FILE"))
         yield from (Path(file) for file in files if file)
     yield from settings.jwt_keys_dir.glob("*.pem")
