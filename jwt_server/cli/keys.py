@@ -6,7 +6,7 @@ from jwt_server import audit
 from jwt_server.audit import Action
 from jwt_server.cli.base import Group, opened, operator_actor, print_rows, top
 from jwt_server.errors import DatabaseUnavailable
-from jwt_server.security import key_files
+from jwt_server.security import key_files, keys
 from jwt_server.security.key_files import KeyFile, KeyFolder
 from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
@@ -31,12 +31,17 @@ def commands() -> None:
 
 
 @commands.command("list")
-def list_keys() -> None:
+@click.option("--pem", is_flag=True, help="Print the public keys as PEM, for HAProxy and others.")
+def list_keys(*, pem: bool) -> None:
     """List the keys, and which of them signs.
 
     Example: keys list
     """
     files = _folder().files()
+    if pem:
+        for each in files:
+            click.echo(f"# {each.key.kid}\n{keys.dump_public(each.key)}", nl=False)
+        return
     signing = key_files.signing_file(files, current_service().now())
     rows = [
         {"kid": each.key.kid, "signs_from": iso(each.activation), "state": _state(each, signing)}
@@ -102,12 +107,12 @@ def _report(text: str, action: Action, kid: str) -> None:
 
 
 def _folder() -> KeyFolder:
-    keys = current_service().tokens.keys
-    if not isinstance(keys, KeyFolder):
+    folder = current_service().tokens.keys
+    if not isinstance(folder, KeyFolder):
         raise click.ClickException(
             "JWT_ALGORITHM is HS256, which has a secret and no keys: set EdDSA, ES256 or RS256."
         )
-    return keys
+    return folder
 
 
 def _state(file: KeyFile, signing: KeyFile) -> str:

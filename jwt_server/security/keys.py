@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
 )
 
@@ -121,6 +122,13 @@ def dump(key: Key) -> bytes:
     """Return the PEM (PKCS #8) that `load` reads."""
     pem: bytes = key.signing.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return pem
+
+
+def dump_public(key: Key) -> str:
+    """Return the public half as PEM (SubjectPublicKeyInfo)."""
+    [public] = key.verifying
+    pem: bytes = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return pem.decode()
 
 
 def _key(algorithm: str, private: Any) -> Key:

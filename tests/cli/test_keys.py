@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable
@@ -269,6 +270,24 @@ def test_list_shows_which_key_signs(client: FlaskClient, app: Flask, clock: Cloc
     assert states() == {first: "signs", second: "will sign"}
     clock.advance(2 * 600)
     assert states() == {first: "verifies", second: "signs"}
+
+
+def test_list_as_pem_prints_public_keys_that_verify_tokens(client: FlaskClient, app: Flask) -> None:
+    token = sign_in(client)
+    run(app, "rotate")
+
+    printed = run(app, "list", "--pem").stdout
+
+    assert "PRIVATE" not in printed
+    by_kid = dict(re.findall(r"^# (\S+)\n(-----BEGIN PUBLIC KEY-----[^#]*)", printed, re.MULTILINE))
+    assert by_kid.keys() == published(client).keys()
+    algorithm = jwt.get_unverified_header(token)["alg"]
+    jwt.decode(
+        token,
+        by_kid[kid_of(token)],
+        [algorithm],
+        options={"verify_aud": False, "verify_exp": False},
+    )
 
 
 def test_only_the_owner_can_read_key_files(app: Flask, folder: Path) -> None:
