@@ -144,9 +144,7 @@ class Settings:
     text_token_ttl: int = _setting(12 * 60 * 60, SECONDS)
     refresh_token_idle_ttl: int = _setting(7 * 24 * 60 * 60, SECONDS)
     refresh_token_ttl: int = _setting(30 * 24 * 60 * 60, SECONDS)
-    refresh_grace: int = _setting(
-        10, _integer(0, 5 * 60)
-    )  # a replaced token still works, even stolen
+    refresh_grace: int = _setting(10, _integer(0, 5 * 60))  # a replaced token still works
     host: str = _setting("127.0.0.1", _host_or_socket)
     port: int = _setting(3000, _integer(1, 65535))
     trusted_proxies: int = _setting(0, _integer(0, 10))
