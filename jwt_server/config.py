@@ -127,17 +127,16 @@ def _split(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Settings:
-    """How the service runs. Times are in seconds."""
+    """How the service runs; docs/configuration.md explains each. Times are in seconds.
+
+    The first of the secrets signs, all verify; there are `jwt_secrets` under HS256 only.
+    """
 
     secret_keys: tuple[bytes, ...] = field(repr=False)
-    """The first signs refresh tokens, all verify."""
     jwt_secrets: tuple[bytes, ...] = field(repr=False)
-    """The first signs access tokens, all verify; empty unless the algorithm is HS256."""
-    database: Path = _setting(  # noqa: RUF009 - declares a field
-        DEFAULT_DATABASE, _sqlite_path, variable="DATABASE_URL"
-    )
+    database: Path = _setting(DEFAULT_DATABASE, _sqlite_path, variable="DATABASE_URL")
     jwt_algorithm: str = _setting("HS256", _one_of("HS256", "EdDSA", "ES256", "RS256"))
-    jwt_keys_dir: Path = _setting(INSTANCE / "jwt_keys", _folder)  # noqa: RUF009 - declares a field
+    jwt_keys_dir: Path = _setting(INSTANCE / "jwt_keys", _folder)
     jwks_max_age: int = _setting(10 * 60, SECONDS)
     jwt_issuer: str = _setting("jwt-server", ISSUER)
     jwt_audience: str = _setting("jwt-server", ISSUER, derive=lambda above: above["jwt_issuer"])
@@ -145,10 +144,8 @@ class Settings:
     text_token_ttl: int = _setting(12 * 60 * 60, SECONDS)
     refresh_token_idle_ttl: int = _setting(7 * 24 * 60 * 60, SECONDS)
     refresh_token_ttl: int = _setting(30 * 24 * 60 * 60, SECONDS)
-    refresh_grace: int = _setting(10, _integer(0, 5 * 60))
-    """How long a replaced refresh token is still accepted, a stolen one as well."""
+    refresh_grace: int = _setting(10, _integer(0, 5 * 60))  # a replaced token still works
     host: str = _setting("127.0.0.1", _host_or_socket)
-    """An address, a name, or `unix:` and the path of a socket."""
     port: int = _setting(3000, _integer(1, 65535))
     trusted_proxies: int = _setting(0, _integer(0, 10))
     workers: int = _setting(1, _integer(1, 512), derive=lambda _: len(usable_cores()))
@@ -156,19 +153,13 @@ class Settings:
     hash_concurrency: int = _setting(
         1, _integer(1, 1024), derive=lambda above: max(1, len(usable_cores()) // above["workers"])
     )
-    """Passwords that a worker hashes at once."""
     hash_queue: int = _setting(32, _integer(0, 1024))
     hash_wait: int = _setting(10, _integer(0, 300))
-    throttle_pair: int = _setting(5, _integer(1, 1_000_000))
-    """Free attempts at one account from one address."""
-    throttle_account: int = _setting(100, _integer(1, 1_000_000))
-    """Attempts at one account in a day."""
-    throttle_address: int = _setting(100, _integer(1, 1_000_000))
-    """Attempts from one address in 15 minutes."""
-    password_min_length: int = _setting(8, _integer(1, 64))
-    """In characters, for new passwords; 64 must be possible (NIST SP 800-63B)."""
-    audit_retention: int = _setting(365, _integer(1, 10 * 365))
-    """In days."""
+    throttle_pair: int = _setting(5, _integer(1, 1_000_000))  # per user and address
+    throttle_account: int = _setting(100, _integer(1, 1_000_000))  # per user and day
+    throttle_address: int = _setting(100, _integer(1, 1_000_000))  # per address in 15 minutes
+    password_min_length: int = _setting(8, _integer(1, 64))  # NIST SP 800-63B: allow 64
+    audit_retention: int = _setting(365, _integer(1, 10 * 365))  # days
     signup: str = _setting("closed", _one_of("closed", "open"))
     cors_origins: tuple[str, ...] = _setting(("*",), _origins)
     log_format: str = _setting(
@@ -177,8 +168,7 @@ class Settings:
         derive=lambda _: "text" if sys.stderr and sys.stderr.isatty() else "json",
     )
     metrics_host: str = _setting("127.0.0.1", _host)
-    metrics_port: int = _setting(9464, _integer(0, 65535))
-    """Port of the Prometheus metrics; 0 turns them off."""
+    metrics_port: int = _setting(9464, _integer(0, 65535))  # 0: no metrics
 
     @property
     def bind(self) -> str:
