@@ -100,7 +100,7 @@ class Worker(ThreadWorker):
         self.closers = ThreadPoolExecutor(CLOSING_THREADS)
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if 0 < files < 2 * self.worker_connections:  # half of them are for the database and keys
-            self.worker_connections, self.max_keepalived = files // 2, files // 4
+            self.worker_connections = self.max_keepalived = files // 2
         self.accept_again_at = self.log_again_at = 0.0
 
     def init_signals(self) -> None:
