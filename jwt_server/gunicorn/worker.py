@@ -92,20 +92,20 @@ class Connection(TConn):
 class Worker(ThreadWorker):
     """Serves requests in threads."""
 
-    tpool: Any  # made once the worker is a process of its own
+    tpool: Any  # gunicorn's threads
     poller: Any
+    closers = ThreadPoolExecutor(CLOSING_THREADS)  # starts them in the worker's process
+    accept_again_at = log_again_at = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # gunicorn has no types
-        self.closers = ThreadPoolExecutor(CLOSING_THREADS)
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # as above
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if 0 < files < 2 * self.worker_connections:  # half of them are for the database and keys
             self.worker_connections = self.max_keepalived = files // 2
-        self.accept_again_at = self.log_again_at = 0.0
 
     def init_signals(self) -> None:
         """Ignore SIGHUP, which `systemctl kill` and a closed terminal send to the workers, too."""
-        super().init_signals()  # type: ignore[no-untyped-call]  # as above
+        super().init_signals()  # type: ignore[no-untyped-call]  # gunicorn has no types
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def is_parent_alive(self) -> bool:
