@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import time
-from contextlib import suppress
 from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -94,8 +93,10 @@ def pre_fork(server: Any, worker: Any) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     """Pin the worker to its cores: elsewhere its threads contend for the interpreter lock."""
     if hasattr(os, "sched_setaffinity"):  # not on macOS
-        with suppress(OSError):  # the allowed cores have changed
+        try:
             os.sched_setaffinity(0, worker.core_share)
+        except OSError as error:  # the allowed cores have changed
+            worker.log.warning("Not pinned to the cores %s: %s", worker.core_share, error.strerror)
     if server.metrics:
         server.metrics.start()
 

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -342,6 +343,15 @@ def test_half_sent_requests_block_neither_the_service_nor_the_metrics(counted: C
             slow.sendall(b"GET /metrics HTTP/1.1\r\n")
         assert send_to_server(counted.server, "GET", "/my-pets", bearer(token())).status == 200
         assert counted.scrape().status == 200
+
+
+@pytest.mark.slow
+def test_a_client_that_sends_byte_by_byte_is_disconnected(counted: Counted) -> None:
+    address = (counted.server.host, counted.port)
+    with socket.create_connection(address, timeout=20) as slow, pytest.raises(ConnectionError):
+        for _ in range(1000):
+            slow.sendall(b"x")
+            time.sleep(0.05)
 
 
 def test_with_port_0_there_are_no_metrics(server: Server) -> None:

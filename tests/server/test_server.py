@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import signal
 import socket
@@ -131,6 +132,18 @@ def test_the_arbiter_imports_the_app_for_all_workers(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system can't pin")
+def test_a_worker_whose_cores_are_no_longer_allowed_runs_unpinned(
+    conf: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    allowed = os.sched_getaffinity(0)
+    log = logging.getLogger("test")
+
+    conf.post_fork(SimpleNamespace(metrics=None), SimpleNamespace(core_share=[1023], log=log))
+
+    assert os.sched_getaffinity(0) == allowed
+    assert caplog.messages == ["Not pinned to the cores [1023]: Invalid argument"]
+
+
 @pytest.mark.slow
 def test_replaced_workers_have_a_core_each_and_the_settings_of_the_others(tmp_path: Path) -> None:
     lines = [f"{name}={value!r}" for name, value in BASE_ENVIRONMENT.items()]
