@@ -29,7 +29,9 @@ workers = settings.workers
 threads = settings.hash_concurrency + settings.hash_queue + 32  # that many for other requests
 worker_class = "jwt_server.gunicorn.worker.Worker"
 worker_connections = 1000 + threads  # requests in the hash queue are connected, too
+preload_app = False  # the app opens files, and counts, in each worker
 http_parser = "python"  # whatever is installed
+certfile, http2_cleartext = None, "off"  # the worker reads requests itself
 keepalive = 75  # longer than nginx's 60 s, so that nginx closes first
 graceful_timeout = timeout = max(30, 2 * settings.hash_wait + 10)  # two waits to hash a password
 
@@ -50,6 +52,9 @@ cores = usable_cores()
 core_shares = [cores[number::workers] for number in range(min(workers, len(cores)))]
 """The cores of each worker: one, or more if there are fewer workers than cores."""
 
+OWN_OPTIONS = (
+    "bind", "workers", "threads", "worker_class", "preload_app", "certfile", "http2_cleartext",
+)  # fmt: skip
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
 
 
@@ -59,6 +64,12 @@ def on_starting(server: Any) -> None:
     Ignore SIGHUP: gunicorn's reload would mix new code with what the arbiter has imported, and stop
     the service if the new code or settings had a mistake.
     """
+    for name in OWN_OPTIONS:
+        if (value := server.cfg.settings[name].get()) != globals()[name]:
+            raise SystemExit(
+                f"gunicorn's option {name} can't be {value!r}, in GUNICORN_CMD_ARGS or as an"
+                " argument: see docs/configuration.md for HOST, PORT, WORKERS and the others."
+            )
     try:
         sqlite.check(settings.database)
         load_keys(settings).signing_key(time.time())

@@ -29,6 +29,7 @@ from jwt_server.gunicorn import metrics_server
 from jwt_server.web.service import EXTENSION, Service
 from tests.helpers import server as servers
 from tests.helpers.app import Clock, MakeApp
+from tests.helpers.databases import create_database
 from tests.helpers.disks import filled, small_disk
 from tests.helpers.factories import CREDENTIALS, bearer, token
 from tests.helpers.http import Response, send_to_server
@@ -36,6 +37,7 @@ from tests.helpers.server import (
     BASE_ENVIRONMENT,
     ROOT,
     Server,
+    flask,
     free_port,
     running,
     wait_for_workers,
@@ -352,6 +354,18 @@ def test_a_client_that_sends_byte_by_byte_is_disconnected(counted: Counted) -> N
         for _ in range(1000):
             slow.sendall(b"x")
             time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
+def test_commands_ignore_the_folder_of_other_programs_metrics(tmp_path: Path, name: str) -> None:
+    create_database(tmp_path / "server.db")
+
+    done = flask(tmp_path, BASE_ENVIRONMENT | {name: "/nonexistent"}, "users", "list")
+
+    assert done.returncode == 0
+    assert "travis" in done.stdout
+    assert "Traceback" not in done.stderr
 
 
 def test_with_port_0_there_are_no_metrics(server: Server) -> None:

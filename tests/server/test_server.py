@@ -24,6 +24,7 @@ from tests.helpers.http import send_to_server
 from tests.helpers.server import (
     BASE_ENVIRONMENT,
     Server,
+    arbiter,
     environment,
     failed_start,
     running,
@@ -61,6 +62,19 @@ def conf(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> ModuleType:
     return conf
 
 
+@pytest.mark.parametrize("option", ["--bind=0.0.0.0:8000", "--preload"])
+def test_an_option_that_the_service_sets_itself_is_one_line_and_no_start(
+    tmp_path: Path, option: str
+) -> None:
+    create_database(tmp_path / "server.db")
+
+    *warnings, line = failed_start(tmp_path, BASE_ENVIRONMENT | {"GUNICORN_CMD_ARGS": option})
+
+    assert line.startswith("gunicorn's option ")
+    assert "GUNICORN_CMD_ARGS" in line
+    assert not any(each for each in warnings if "WARNING" not in each)
+
+
 @pytest.mark.parametrize(("kind", "cause"), KINDS.items())
 def test_the_start_is_refused_with_the_state_of_the_database(
     conf: ModuleType, settings: Settings, database: Database, kind: str, cause: str
@@ -69,7 +83,7 @@ def test_the_start_is_refused_with_the_state_of_the_database(
     spoil(settings.database, kind)
 
     with pytest.raises(SystemExit, match=cause):
-        conf.on_starting(SimpleNamespace())
+        conf.on_starting(arbiter(conf))
 
 
 def test_the_start_is_refused_without_a_key_or_the_metrics_port(
@@ -78,24 +92,24 @@ def test_the_start_is_refused_without_a_key_or_the_metrics_port(
     no_key = replace(settings, jwt_algorithm="EdDSA", jwt_keys_dir=settings.database.parent / "k")
     monkeypatch.setattr(conf, "settings", no_key)
     with pytest.raises(SystemExit, match="keys rotate"):
-        conf.on_starting(SimpleNamespace())
+        conf.on_starting(arbiter(conf))
 
     monkeypatch.setattr(metrics_server, "BIND_SECONDS", 0)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         monkeypatch.setattr(conf, "settings", replace(settings, metrics_port=port))
         with pytest.raises(SystemExit, match=r"^METRICS_PORT: .*already in use"):
-            conf.on_starting(SimpleNamespace())
+            conf.on_starting(arbiter(conf))
 
 
 FORK_AND_STOP = """\
 import os, signal
-from types import SimpleNamespace
 from jwt_server.gunicorn import conf
+from tests.helpers.server import arbiter
 
 for number in (signal.SIGTERM, signal.SIGQUIT):
     signal.signal(number, lambda number, frame: print("the arbiter got", number, flush=True))
-    conf.on_starting(SimpleNamespace())
+    conf.on_starting(arbiter(conf))
     if worker := os.fork():
         print("the worker ended by", os.waitpid(worker, 0)[1], flush=True)
         os.kill(os.getpid(), number)
