@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -225,6 +226,26 @@ def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(SystemExit, match=r"^PORT: .+$"):
         main()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_taken_metrics_port_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    monkeypatch.setattr(os, "execv", lambda *_: None)
+    monkeypatch.setenv("METRICS_HOST", host)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setenv("METRICS_PORT", str(port))
+        main()
+
+    assert capsys.readouterr().err == f"WARNING: Port {port} is in use: no metrics.\n"
+    assert os.environ["METRICS_PORT"] == "0"
+    monkeypatch.setenv("METRICS_PORT", str(port))
+    main()
+    assert capsys.readouterr().err == ""
+    assert os.environ["METRICS_PORT"] == str(port)
 
 
 @pytest.mark.parametrize("algorithm", ["EdDSA", "HS256"])
