@@ -24,7 +24,7 @@ try:
 except ConfigurationError as error:
     raise SystemExit(str(error)) from error
 
-bind = [settings.bind]  # ignored under systemd, whose socket is inherited (LISTEN_FDS)
+bind = settings.listeners  # ignored under systemd, whose socket is inherited (LISTEN_FDS)
 workers = settings.workers
 threads = settings.hash_concurrency + settings.hash_queue + 32  # that many for other requests
 worker_class = "jwt_server.gunicorn.worker.Worker"

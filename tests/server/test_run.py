@@ -115,7 +115,7 @@ def test_the_database_is_created_once_with_the_demo_user(
         assert db.driver.execute("SELECT 1 FROM pets").fetchone() is None
     for printed in (first, capsys.readouterr().out):
         assert "username=travis&password=mypassword" in printed
-        assert "http://127.0.0.1:3000/my-pets" in printed
+        assert "http://localhost:3000/my-pets" in printed
 
 
 def instance(folder: Path) -> list[str]:

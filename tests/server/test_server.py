@@ -27,6 +27,7 @@ from tests.helpers.server import (
     arbiter,
     environment,
     failed_start,
+    gunicorn,
     running,
     wait_for_workers,
 )
@@ -172,6 +173,22 @@ def test_replaced_workers_have_a_core_each_and_the_settings_of_the_others(tmp_pa
             assert pinned_to(wait_for_workers(server, len(cores), gone=[victim])) == cores
 
         assert send_to_server(server, "GET", "/my-pets", bearer(token())).status == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+def test_by_default_the_service_is_at_every_address_of_localhost(server: Server, host: str) -> None:
+    assert send_to_server(replace(server, host=host), "GET", "/healthz").status == 200
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_at_one_address_of_localhost_is_no_start(tmp_path: Path) -> None:
+    create_database(tmp_path / "server.db")
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        port = str(other.getsockname()[1])
+        process = gunicorn(tmp_path, BASE_ENVIRONMENT | {"PORT": port}, tmp_path / "log")
+
+        assert process.wait(timeout=60) != 0
+    assert "Connection in use: ('::1', " in (tmp_path / "log").read_text()
 
 
 def test_no_header_moves_the_service(server: Server) -> None:
