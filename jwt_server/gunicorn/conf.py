@@ -35,10 +35,10 @@ certfile, http2_cleartext = None, "off"  # the worker reads requests itself
 keepalive = 75  # longer than nginx's 60 s, so that nginx closes first
 graceful_timeout = timeout = max(30, 2 * settings.hash_wait + 10)  # two waits to hash a password
 
-# An access token has at most 4,096 characters; browsers send about 20 headers.
+# Browsers send the cookies of all applications on localhost; the worker bounds the whole head.
 limit_request_line = 4094
-limit_request_fields = 64
-limit_request_field_size = 8190
+limit_request_fields = 100
+limit_request_field_size = 16 * 1024
 
 accesslog = None  # the service logs requests itself, with their ID
 logger_class = "jwt_server.gunicorn.logger.Logger"

@@ -14,6 +14,7 @@ from typing import Any
 import gunicorn
 import pytest
 from gunicorn.config import Config
+from gunicorn.http.errors import ParseException
 
 from jwt_server.gunicorn.worker import VERIFIED, Connection
 from tests.helpers import server as servers
@@ -186,6 +187,41 @@ def test_a_body_has_the_deadline_of_its_head(
     client.sendall(b"t")
     with pytest.raises(TimeoutError):
         request.body.read()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (b"Cookie: " + b"x" * 16_000 + b"\r\n", b"200"),
+        (b"Cookie: " + b"x" * 16_384 + b"\r\n", b"431"),
+        (b"".join(b"H%d: x\r\n" % number for number in range(99)), b"200"),
+        (b"".join(b"H%d: x\r\n" % number for number in range(100)), b"431"),
+    ],
+    ids=["16 KB", "more than 16 KB", "100 headers", "101 headers"],
+)
+def test_headers_have_a_limit(one_worker: Server, headers: bytes, status: bytes) -> None:
+    response = one_worker.raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n")
+
+    assert response.startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.parametrize("part", [b"\r\n ", b"a:\r\n", b"a: " + b"b" * 600 + b"\r\n", b"\n", b":"])
+def test_no_head_is_costly_to_parse(
+    connection: tuple[socket.socket, Connection], part: bytes
+) -> None:
+    client, conn = connection
+    head = b"GET / HTTP/1.1\r\n" + part * (60_000 // len(part)) + b"\r\n\r\n"
+    sender = threading.Thread(target=client.sendall, args=(head,))
+    sender.start()
+    before = time.thread_time()
+    while not conn.receive_head():
+        pass
+    with suppress(ParseException):
+        next(conn.parser)
+    spent = time.thread_time() - before
+    sender.join()
+
+    assert spent < 0.02
 
 
 @pytest.mark.parametrize("end", [b"", b"\r\n\r\n"])
