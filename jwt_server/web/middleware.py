@@ -36,6 +36,9 @@ METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 # Method, route, status, code, time, user, address.
 LINE: Final = "%s %s %s %s %.1f ms user=%s from=%s"
 
+MAX_ADDRESS: Final = 100
+"""Characters of an address, with all that may be around it; a longer text is not parsed."""
+
 # Keys of the request's environment.
 ID: Final = "jwt_server.request_id"
 CLIENT_ADDRESS: Final = "jwt_server.client_address"
@@ -101,8 +104,10 @@ def address_of(environ: WSGIEnvironment, trusted_proxies: int) -> str:
     """
     if not trusted_proxies:
         return _canonical(environ.get("REMOTE_ADDR") or "")
-    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    return _canonical(forwarded[-trusted_proxies]) if trusted_proxies <= len(forwarded) else ""
+    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").rsplit(",", trusted_proxies)
+    if len(forwarded) < trusted_proxies or len(forwarded[-trusted_proxies]) > MAX_ADDRESS:
+        return ""
+    return _canonical(forwarded[-trusted_proxies])
 
 
 @lru_cache(4096)

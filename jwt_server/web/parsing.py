@@ -19,6 +19,12 @@ REPEATED: Final = object()
 
 SEND_ONCE: Final = "Send this field once."
 
+MAX_FIELDS: Final = 1000
+"""Fields of a body; each costs far more than its bytes."""
+
+MAX_ESCAPES: Final = errors.MAX_BODY_BYTES // 3
+"""Percent signs of a form; with more, some escape nothing, which costs the most."""
+
 MAX_FIELDS_NAMED: Final = 20
 """An error names at most this many fields, so that a response doesn't echo thousands."""
 
@@ -89,10 +95,14 @@ def _parse_json(body: bytes) -> dict[str, Any]:
         raise errors.MalformedBody(str(error)) from error
     if not isinstance(value, dict):
         raise errors.MalformedBody("The body is not a JSON object.")
+    if len(value) > MAX_FIELDS:
+        raise errors.MalformedBody(f"The JSON object has over {MAX_FIELDS} members.")
     return value
 
 
 def _parse_form(body: bytes) -> dict[str, Any]:
+    if body.count(b"&") >= MAX_FIELDS or body.count(b"%") > MAX_ESCAPES:
+        raise errors.MalformedBody(f"The form has over {MAX_FIELDS} fields, or is not encoded.")
     try:
         return _unique(parse_qsl(body.decode("utf-8"), keep_blank_values=True, errors="strict"))
     except UnicodeDecodeError as error:

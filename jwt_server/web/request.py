@@ -15,7 +15,10 @@ from jwt_server.web.middleware import CLIENT_ADDRESS, METHODS, RULE
 from jwt_server.web.responses import PlainResponse
 
 EXPOSED_HEADERS: Final = ("Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID")
+REQUESTED_HEADERS: Final = "HTTP_ACCESS_CONTROL_REQUEST_HEADERS"
 PREFLIGHT_MAX_AGE: Final = 24 * 60 * 60
+MAX_REQUESTED_HEADERS: Final = 1024
+"""Characters of a preflight's list that are parsed; a longer list is not answered."""
 MAX_USER_AGENT: Final = 200
 
 
@@ -76,7 +79,11 @@ def _begin() -> Response | None:
         and "HTTP_ORIGIN" in environ
         and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
     )
-    return PlainResponse(status=204) if is_preflight else None
+    if not is_preflight:
+        return None
+    if len(environ.get(REQUESTED_HEADERS, "")) > MAX_REQUESTED_HEADERS:
+        del environ[REQUESTED_HEADERS]
+    return PlainResponse(status=204)
 
 
 def client_address() -> str:

@@ -58,6 +58,32 @@ def test_form_not_in_utf8_returns_400(send: Send, path: str, body: bytes) -> Non
     assert (response.status, response.text) == (400, "The form is not UTF-8.")
 
 
+TOO_MANY = {
+    "1,001 fields": (FORM, b"&".join(b"x%d=" % number for number in range(1001))),
+    "1,001 empty fields": (FORM, b"&" * 1000),
+    "22,000 percent signs": (FORM, b"%" * 22_000),
+    "1,001 members": (JSON, json.dumps({str(number): 1 for number in range(1001)}).encode()),
+}
+
+
+@pytest.mark.parametrize("path", ["/auth", "/pets"])
+@pytest.mark.parametrize(("content_type", "body"), TOO_MANY.values(), ids=TOO_MANY)
+def test_too_many_fields_return_400(send: Send, path: str, content_type: str, body: bytes) -> None:
+    response = send("POST", path, data=body, content_type=content_type, headers=bearer(token()))
+
+    assert response.status == 400
+    assert " over 1000 " in response.text
+
+
+def test_form_of_1000_fields_is_parsed(send: Send) -> None:
+    body = b"username=%61&password=" + b"%61" * 17_000
+    body += b"".join(b"&x%d=" % number for number in range(998))
+
+    response = send("POST", "/auth", data=body, content_type=FORM)
+
+    assert (response.status, response.text[:10]) == (422, "password: ")
+
+
 BAD_USERNAMES = {
     "a list": ["travis"],
     "a dict": {"$ne": ""},

@@ -45,7 +45,10 @@ PUBLIC = {
         ("application/json;q=nan", False),
         ("image/png", False),
         (",;=/", False),
+        ('a/b;c="' + '\\"' * 500, False),
+        ("application/json".ljust(1025), False),
         ("application/json", True),
+        ("application/json".ljust(1024, ","), True),
         ("APPLICATION/JSON", True),
         ("application/json; charset=utf-8", True),
         ('text/plain;profile="a;charset=b", application/json', True),
@@ -273,6 +276,15 @@ def test_preflight_on_any_path_needs_no_token(send: Send, path: str) -> None:
     methods = set(response.headers["Access-Control-Allow-Methods"].split(", "))
     assert methods >= {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
     assert "Access-Control-Allow-Credentials" not in response.headers
+
+
+def test_preflight_with_over_1_kib_of_headers_allows_none_of_them(send: Send) -> None:
+    headers = PREFLIGHT | {"Access-Control-Request-Headers": "authorization" + ",a" * 1000}
+
+    response = send("OPTIONS", "/auth", headers=headers)
+
+    assert response.status == 204
+    assert "Access-Control-Allow-Headers" not in response.headers
 
 
 @pytest.mark.parametrize(
