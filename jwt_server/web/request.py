@@ -8,7 +8,7 @@ from flask import Flask, Response, has_request_context, request
 from flask_cors import CORS
 from werkzeug.routing import BaseConverter, IntegerConverter
 
-from jwt_server.errors import MAX_BODY_BYTES
+from jwt_server.errors import MAX_BODY_BYTES, NotFound
 from jwt_server.security.primitives import ID_PATTERN, MAX_ID
 from jwt_server.security.refresh_tokens import SESSION_ID_PATTERN
 from jwt_server.web.middleware import CLIENT_ADDRESS, METHODS, RULE
@@ -73,13 +73,17 @@ def init_app(app: Flask, origins: tuple[str, ...]) -> None:
 def _begin() -> Response | None:
     """Note the route, and answer a CORS preflight on any path; flask-cors adds the headers."""
     environ = request.environ
-    environ[RULE] = request.url_rule
+    # Werkzeug takes a path with no slash or several at its start for one with one.
+    is_exact = re.match("/(?!/)", environ["PATH_INFO"])
+    environ[RULE] = request.url_rule if is_exact else None
     is_preflight = (
         environ["REQUEST_METHOD"] == "OPTIONS"
         and "HTTP_ORIGIN" in environ
         and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
     )
     if not is_preflight:
+        if not is_exact:
+            raise NotFound
         return None
     if len(environ.get(REQUESTED_HEADERS, "")) > MAX_REQUESTED_HEADERS:
         del environ[REQUESTED_HEADERS]
