@@ -3,7 +3,8 @@
 The order of checks: 413 (too large), 415 (content type), 400 (unreadable), 422 (fields).
 """
 
-from collections.abc import Iterable
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -46,16 +47,21 @@ def read_body(*, any_content_type: bool) -> dict[str, Any]:
     """Read the fields of a JSON or form body; without a body there are none.
 
     With `any_content_type` a body of another type has none either. Raises BodyTooLarge,
-    UnsupportedBody, MalformedBody.
+    UnsupportedBody, EncodedBody, MalformedBody.
     """
     body = _read()
-    if request.mimetype == "application/json":
-        return _parse_json(body)
-    if request.mimetype == "application/x-www-form-urlencoded":
-        return _parse_form(body)
-    if any_content_type or not (body or request.mimetype):
-        return {}
-    raise errors.UnsupportedBody
+    parse = PARSERS.get(request.mimetype)
+    if parse is None:
+        if any_content_type or not (body or request.mimetype):
+            return {}
+        raise errors.UnsupportedBody
+    if request.environ.get("HTTP_CONTENT_ENCODING", "").lower() not in ("", "identity"):
+        raise errors.EncodedBody
+    if request.mimetype_params.get("charset", "utf-8").lower() not in ("utf-8", "utf8"):
+        raise errors.UnsupportedBody
+    if request.content_length not in (None, len(body)):  # gunicorn passes on what has come
+        raise errors.MalformedBody("The body is shorter than its Content-Length.")
+    return parse(body)
 
 
 def read_query() -> dict[str, Any]:
@@ -81,12 +87,11 @@ def _read() -> bytes:
         raise errors.MalformedBody from error
     if len(body) > errors.MAX_BODY_BYTES:
         raise errors.BodyTooLarge
-    if request.content_length not in (None, len(body)):  # gunicorn passes on what has come
-        raise errors.MalformedBody("The body is shorter than its Content-Length.")
     return body
 
 
 def _parse_json(body: bytes) -> dict[str, Any]:
+    body = body.removeprefix(BOM_UTF8)  # RFC 8259 section 8.1
     if not body:
         return {}
     try:
@@ -107,3 +112,9 @@ def _parse_form(body: bytes) -> dict[str, Any]:
         return _unique(parse_qsl(body.decode("utf-8"), keep_blank_values=True, errors="strict"))
     except UnicodeDecodeError as error:
         raise errors.MalformedBody("The form is not UTF-8.") from error
+
+
+PARSERS: Final[Mapping[str, Callable[[bytes], dict[str, Any]]]] = {
+    "application/json": _parse_json,
+    "application/x-www-form-urlencoded": _parse_form,
+}

@@ -72,6 +72,8 @@ def _service_error(error: errors.ServiceError) -> Response:
     response = _problem(error.status, error.code, error.message, error.errors)
     if isinstance(error, errors.NotSignedIn):
         response.headers["WWW-Authenticate"] = error.challenge
+    if isinstance(error, errors.EncodedBody):
+        response.headers["Accept-Encoding"] = "identity"
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     return response
