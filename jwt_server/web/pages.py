@@ -9,7 +9,7 @@ from flask import Blueprint, Response, current_app, render_template, request, se
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable, NotFound
 from jwt_server.web.middleware import CLOSED_POLICY
 from jwt_server.web.openapi import document
-from jwt_server.web.operations import raises, returns
+from jwt_server.web.operations import public, raises, returns
 from jwt_server.web.responses import PlainResponse, json_response
 from jwt_server.web.service import current_service
 
@@ -53,6 +53,7 @@ def ready() -> str:
 
 
 @bp.get("/openapi.json")
+@public
 @returns(200, {"type": "object", "required": ["openapi"]})
 def show_description() -> Response:
     """Return this document, OpenAPI 3.1."""
@@ -67,6 +68,7 @@ def show_docs() -> tuple[str, dict[str, str]]:
 
 
 @bp.get(f"/docs/<any({', '.join(map(repr, ASSETS))}):asset>")
+@public
 @raises(NotFound)
 @returns(304)
 @returns(200, {"type": "string"}, content_type="text/javascript")

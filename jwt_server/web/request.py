@@ -64,8 +64,8 @@ def init_app(app: Flask, origins: tuple[str, ...]) -> None:
     @app.after_request
     def finish(response: Response) -> Response:
         if "HTTP_ORIGIN" in request.environ:
-            add_cors_headers(response)
-        if not any_origin:
+            add_cors_headers(response)  # not those of `operations.public`
+        if not any_origin and response.headers.get("Access-Control-Allow-Origin") != "*":
             response.vary.add("Origin")
         return response
 
