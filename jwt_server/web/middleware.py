@@ -15,6 +15,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask
 
+from jwt_server.config import Settings
 from jwt_server.metrics import Metrics
 
 log = logging.getLogger("jwt_server.access")
@@ -52,10 +53,11 @@ CODE: Final = "jwt_server.code"
 class RequestMiddleware:
     """Wraps a WSGI application (PEP 3333)."""
 
-    def __init__(self, app: WSGIApplication, metrics: Metrics, trusted_proxies: int) -> None:
+    def __init__(self, app: WSGIApplication, metrics: Metrics, settings: Settings) -> None:
         self.app = app
         self.metrics = metrics
-        self.trusted_proxies = trusted_proxies
+        self.trusted_proxies = settings.trusted_proxies
+        self.script_name = settings.script_name
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request."""
@@ -63,6 +65,10 @@ class RequestMiddleware:
         offered = environ.get("HTTP_X_REQUEST_ID", "")
         environ[ID] = offered if REQUEST_ID_PATTERN.fullmatch(offered) else secrets.token_hex(16)
         environ[CLIENT_ADDRESS] = address_of(environ, self.trusted_proxies)
+        if self.script_name:  # which a proxy may have removed, and health checks don't have
+            environ["SCRIPT_NAME"] = self.script_name
+            if environ["PATH_INFO"].startswith(f"{self.script_name}/"):
+                environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix(self.script_name)
         sent_status = "-"
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
@@ -121,6 +127,6 @@ def _canonical(text: str) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-def init_app(app: Flask, metrics: Metrics, trusted_proxies: int) -> None:
+def init_app(app: Flask, metrics: Metrics, settings: Settings) -> None:
     """Wrap the app in the middleware."""
-    app.wsgi_app = RequestMiddleware(app.wsgi_app, metrics, trusted_proxies)  # type: ignore[method-assign]  # as Flask's docs do
+    app.wsgi_app = RequestMiddleware(app.wsgi_app, metrics, settings)  # type: ignore[method-assign]  # as Flask's docs do
