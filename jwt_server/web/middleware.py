@@ -34,6 +34,8 @@ DEFAULT_HEADERS: Final = (("Cache-Control", "no-store"), ("Content-Security-Poli
 
 METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
+HEALTH_CHECKS: Final = ("/healthz", "/readyz")
+
 # Method, route, status, code, time, user, address.
 LINE: Final = "%s %s %s %s %.1f ms user=%s from=%s"
 
@@ -86,13 +88,16 @@ class RequestMiddleware:
             self._record(environ, sent_status, time.perf_counter() - started)
 
     def _record(self, environ: WSGIEnvironment, status: str, seconds: float) -> None:
-        """Log and count the request; of what the client sent, only a known route and method."""
+        """Count and log the request; of what the client sent, only a known route and method.
+
+        Successful health checks are not logged: probes send most of all requests.
+        """
         rule, code = environ.get(RULE), environ.get(CODE)
         method, route = environ["REQUEST_METHOD"], rule.rule if rule else "-"
         if method not in METHODS:
             method = "-"
         self.metrics.count(method, route, status, code, seconds)
-        if not log.isEnabledFor(logging.INFO):
+        if (route in HEALTH_CHECKS and status == "200") or not log.isEnabledFor(logging.INFO):
             return
         user, address = environ.get(USER), environ[CLIENT_ADDRESS]
         values = (method, route, status, code, seconds * 1000, user, address)
