@@ -192,8 +192,5 @@ def _new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
 
 def _described(user: Row) -> dict[str, Any]:
     flags = {name: bool(user[name]) for name in ("admin", "disabled")}
-    times = {
-        name: None if user[name] is None else iso(user[name])
-        for name in ("created_at", "last_sign_in_at")
-    }
+    times = {name: user[name] and iso(user[name]) for name in ("created_at", "last_sign_in_at")}
     return {"id": user["id"], "username": user["username"], **flags, **times}
