@@ -58,6 +58,5 @@ def page_of(rows: list[Row], limit: int) -> tuple[list[Row], dict[str, str]]:
         return rows, {}
     shown = rows[:limit]
     path = url_for(str(request.endpoint), **(request.view_args or {}))
-    cursor = base64url_encode(str(shown[-1]["id"]).encode())
-    query = urlencode({"limit": limit, "after": cursor})
+    query = urlencode({"limit": limit, "after": base64url_encode(str(shown[-1]["id"]).encode())})
     return shown, {"Link": f'<{path}?{query}>; rel="next"'}
