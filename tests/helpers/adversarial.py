@@ -13,8 +13,6 @@ from flask import Flask
 from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from jwt_server.web.paging import cursor
-
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
@@ -202,7 +200,7 @@ QUERIES = [
     Case("query", "fields", LINE, repeated("a&"), path="/pets?{}"),
     Case("query", "percent signs", LINE, repeated("%"), path="/pets?{}"),
     Case("query", "long limit", LINE, repeated("9"), path="/pets?limit={}"),
-    Case("cursor", "long cursor", LINE, repeated(cursor(10**17)), path="/pets?after={}"),
+    Case("cursor", "long cursor", LINE, repeated("MQ"), path="/pets?after={}"),
     Case("path", "slashes", LINE, repeated("/a"), path="/pets{}"),
     Case("path", "empty parts", LINE, repeated("/"), path="/pets{}"),
     Case("path", "digits", LINE, repeated("9"), path="/pets/{}"),
