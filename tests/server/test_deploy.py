@@ -78,8 +78,21 @@ def test_systemd_owns_the_socket_that_nginx_and_the_settings_name() -> None:
     assert f"server unix:{path};" in DEPLOY["nginx.conf"]
     assert f"HOST=unix:{path}" in WALK
     assert "SocketMode=0660" in socket
+    assert "SocketGroup=jwt-server-proxy" in socket  # other programs of www-data are not in it
+    assert "groupadd --system jwt-server-proxy" in WALK
+    assert "user www-data jwt-server-proxy;" in WALK
     assert "Requires=jwt-server.socket" in UNIT
     assert "\nRuntimeDirectory" not in UNIT  # systemd would delete the socket at each stop
+
+
+def test_the_sites_of_nginx_can_be_used_together() -> None:
+    declared = [
+        set(re.findall(r"^(?:map .* \$|upstream )(\w+) {", DEPLOY[name], re.MULTILINE))
+        for name in ("nginx.conf", "nginx-auth-request.conf")
+    ]
+
+    assert all(declared)
+    assert not set.intersection(*declared)  # the later one would silently win
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
