@@ -20,7 +20,7 @@ import click
 from jwt_server import audit, backup, sqlite
 from jwt_server.audit import Action
 from jwt_server.cli.base import json_option, top
-from jwt_server.config import INSTANCE, SECRETS, Settings, is_loopback
+from jwt_server.config import INSTANCE, SECRETS, Settings, generated_secret, is_loopback
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable
 from jwt_server.security.key_files import load_keys
 from jwt_server.users import users
@@ -51,12 +51,10 @@ def check_database(service: Service) -> Iterator[Finding]:
     try:
         sqlite.check(path)
         with service.database.connection() as db:
-            damage = backup.find_damage(db.driver)
+            if damage := backup.find_damage(db.driver):
+                yield UNSAFE, f"The database is damaged: {damage}.", "Restore the newest backup."
     except DatabaseUnavailable as error:
         yield UNSAFE, error.cause, ""
-    else:
-        if damage:
-            yield UNSAFE, f"The database is damaged: {damage}.", "Restore the newest backup."
     if sqlite.has_wal_reset_bug(sqlite.VERSION):
         version = ".".join(map(str, sqlite.VERSION))
         text = f"SQLite {version} can, very rarely, damage the database (WAL-reset bug)."
@@ -120,7 +118,7 @@ def _private_paths(settings: Settings) -> Iterator[Path]:
     yield from sorted({INSTANCE.absolute(), settings.database.parent, settings.jwt_keys_dir})
     yield Path(".env")
     for name in SECRETS:
-        yield INSTANCE / name.lower()
+        yield generated_secret(name)
         files = (os.environ.get(variable) for variable in (f"{name}_FILE", f"{name}_PREVIOUS_FILE"))
         yield from (Path(file) for file in files if file)
     yield from settings.jwt_keys_dir.glob("*.pem")
@@ -172,8 +170,8 @@ def check_settings(service: Service) -> Iterator[Finding]:
         text = f"Clients that reach {settings.bind} directly can forge their address."
         yield WARNING, text, "Set HOST to 127.0.0.1, or let a firewall admit the proxy only."
     if settings.metrics_port and not is_loopback(settings.metrics_host):
-        text = f"Everyone who reaches {settings.metrics_bind} can read the metrics."
-        yield WARNING, text, "Set METRICS_HOST=127.0.0.1, or block the port."
+        text = f"Everyone who reaches {settings.metrics_host} can read the metrics."
+        yield WARNING, text, f"Set METRICS_HOST=127.0.0.1, or block port {settings.metrics_port}."
     if _is_public(settings) and settings.cors_origins == ("*",):
         text = "CORS_ORIGINS is *: scripts of any site can use the service."
         yield WARNING, text, "Set CORS_ORIGINS=https://app.example.com"
