@@ -65,8 +65,7 @@ def create_secrets() -> None:
     env = config.read_environment()
     INSTANCE.mkdir(exist_ok=True)
     INSTANCE.chmod(0o700)
-    for name in config.SECRETS:
-        path = config.generated_secret(name)
+    for name, path in config.SECRETS.items():
         if path.exists() or any(env.str(each, None) is not None for each in (name, f"{name}_FILE")):
             continue
         with suppress(FileExistsError):  # another process was faster

@@ -24,9 +24,7 @@ Examples:
   users passwd ada --password-stdin < file
   users list --search a"""
 
-generate_option = click.option(
-    "--generate", is_flag=True, help="Print a random password, then set it."
-)
+generate_option = click.option("--generate", is_flag=True, help="Print and set a random password.")
 stdin_option = click.option("--password-stdin", is_flag=True, help="Read it from standard input.")
 
 
