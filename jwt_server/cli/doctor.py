@@ -22,6 +22,7 @@ from jwt_server.audit import Action
 from jwt_server.cli.base import json_option, top
 from jwt_server.config import INSTANCE, SECRETS, Settings, is_loopback
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable
+from jwt_server.files import others_can_write
 from jwt_server.security.key_files import load_keys
 from jwt_server.users import users
 from jwt_server.web.service import Service, current_service
@@ -106,7 +107,7 @@ def check_files(service: Service) -> Iterator[Finding]:
     for path in filter(Path.exists, _private_paths(service.settings)):
         mode, is_folder = path.stat().st_mode, path.is_dir()
         advice = f"chmod {700 if is_folder else 600} {path}"
-        if mode & 0o022:
+        if others_can_write(path):
             yield UNSAFE, f"Others can change {path}.", advice
         elif mode & 0o004 and not is_folder:
             yield UNSAFE, f"Every user of this machine can read {path}.", advice

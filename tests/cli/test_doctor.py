@@ -257,17 +257,48 @@ def test_files_that_others_can_read(
         assert {Path(each).name for each in named} == {path.name}
 
 
-def test_folders_that_others_can_write_to(healthy: Path, examine: Examine, tmp_path: Path) -> None:
+@pytest.fixture
+def instance(tmp_path: Path) -> Path:
+    """The service's folder, of a group that is not root's."""
     folder = tmp_path / "instance"
     folder.mkdir()
-    folder.chmod(0o755)
+    if os.getuid() == 0:
+        os.chown(folder, -1, 1)
+    return folder
+
+
+def test_folders_that_others_can_write_to(healthy: Path, examine: Examine, instance: Path) -> None:
+    instance.chmod(0o755)
     assert examine().problems == {}
 
-    folder.chmod(0o775)
+    instance.chmod(0o775)
     report = examine()
 
     assert report.problems == {"files": {"UNSAFE"}}
-    assert f"chmod 700 {folder}" in report.text
+    assert f"chmod 700 {instance}" in report.text
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to root's group")
+def test_a_folder_may_be_writable_for_the_group_of_root(
+    healthy: Path, examine: Examine, instance: Path
+) -> None:
+    os.chown(instance, -1, 0)
+    instance.chmod(0o770)
+    assert examine().problems == {}  # an arbitrary user of OpenShift writes there
+
+    instance.chmod(0o772)
+    assert examine().problems == {"files": {"UNSAFE"}}
+
+
+def test_nobody_can_write_to_a_folder_that_is_mounted_read_only(
+    healthy: Path, examine: Examine, instance: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = dict.fromkeys(("f_bavail", "f_bfree", "f_blocks", "f_frsize"), 1 << 20)
+    mounted_read_only = SimpleNamespace(f_flag=os.ST_RDONLY, **space)
+    instance.chmod(0o1777)  # as Kubernetes mounts secrets
+    monkeypatch.setattr(os, "statvfs", lambda _path: mounted_read_only)
+
+    assert examine().problems == {}
 
 
 def test_a_check_that_is_not_permitted_is_a_warning(
