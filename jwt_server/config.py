@@ -42,9 +42,10 @@ HOST_NAME: Final = re.compile(rf"(?!(unix|fd)\Z)({LABEL}\.)*(?=[A-Za-z]){LABEL}\
 
 ORIGIN: Final = re.compile(
     r"(?!http:.*:80\Z|https:.*:443\Z)"  # browsers leave out the default port
-    r"[a-z][a-z0-9+.-]*://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?\Z"
+    r"(https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])"
+    r"|(?!https?:)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+)(:[1-9][0-9]{0,4})?\Z"
 )
-"""An origin as browsers write it (RFC 6454 section 6.2)."""
+"""An origin as browsers and app shells write it (RFC 6454 section 6.2)."""
 
 QUOTED_SECRET: Final = re.compile(r"(^|,)\s*(['\"]).*\2\s*(,|$)", re.DOTALL | re.MULTILINE)
 CGROUPS: Final = Path("/sys/fs/cgroup")

@@ -155,6 +155,17 @@ def test_missing_secrets_are_refused(tmp_path: Path) -> None:
         ("CORS_ORIGINS", "https://exa mple.com"),
         ("CORS_ORIGINS", "https://münchen.de"),
         ("CORS_ORIGINS", "http://a\\b"),
+        *(
+            ("CORS_ORIGINS", f"{origin}{wrong}")
+            for origin in ("capacitor://localhost", "app://-", "chrome-extension://abcdefgh")
+            for wrong in ("/", "/index.html", " x", "?", "#", ":", ":0", "%20")
+        ),
+        ("CORS_ORIGINS", "app://user@host"),
+        ("CORS_ORIGINS", "app://"),
+        ("CORS_ORIGINS", "app:x"),
+        ("CORS_ORIGINS", "App://x"),
+        ("CORS_ORIGINS", "https://App_1.example.com"),
+        ("CORS_ORIGINS", "file://"),
         ("WEB_CONCURRENCY", ""),
         ("WEB_CONCURRENCY", "auto"),
         ("JWT_SECRET", f"-----BEGIN PUBLIC KEY-----\n{'x' * 64}\n-----END PUBLIC KEY-----"),
@@ -369,6 +380,29 @@ def test_a_unix_socket_requires_a_trusted_proxy(env: Environment) -> None:
     settings = load_settings()
     assert settings.bind == "unix:/run/jwt-server/http.sock"
     assert not is_loopback(settings.host)
+
+
+ORIGINS = (
+    "capacitor://localhost", "ionic://localhost", "tauri://localhost", "http://tauri.localhost",
+    "chrome-extension://mhjfbmdgcfjbbpaeojofohoefgiehjai", "app://-", "app://.",
+    "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc",
+    "safari-web-extension://E4E6F2C0-7F1B-4E5A-9B57-0C1B5D0E6E11",
+    "http://my_app.internal:8080", "https://_x.example.com",
+)  # fmt: skip
+
+
+@pytest.mark.usefixtures("database")
+def test_origins_of_browsers_and_app_shells_are_accepted(
+    env: Environment, make_app: MakeApp
+) -> None:
+    env.setenv("CORS_ORIGINS", ",".join(ORIGINS))
+    client = make_app(cors_origins=load_settings().cors_origins).test_client()
+    for origin in ORIGINS:
+        allowed = client.get("/healthz", headers={"Origin": origin})
+        refused = client.get("/healthz", headers={"Origin": f"{origin}x"})
+
+        assert allowed.headers["Access-Control-Allow-Origin"] == origin
+        assert "Access-Control-Allow-Origin" not in refused.headers
 
 
 @pytest.mark.parametrize("spoil", ["{}\r", '"{}"', "'{}'", '"{}', "{}'"])
