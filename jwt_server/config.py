@@ -153,6 +153,7 @@ class Settings:
     refresh_grace: int = _setting(10, _integer(0, 5 * 60))  # a replaced token still works
     host: str = _setting("127.0.0.1", _host_or_socket)
     port: int = _setting(3000, _integer(1, 65535))
+    keep_alive: int = _setting(75, _integer(1, 7200))  # nginx closes after 60 s
     trusted_proxies: int = _setting(0, _integer(0, 10))
     web_concurrency: int = _setting(1, _integer(1, 512), derive=lambda _: usable_cpus())
     workers: int = _setting(1, _integer(1, 512), derive=lambda above: above["web_concurrency"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from jwt_server.config import process_settings
 from tests.helpers.factories import SETTINGS
 from tests.helpers.server import BASE_ENVIRONMENT, ROOT, running
 
@@ -51,6 +52,19 @@ def test_the_timeouts_of_systemd_nginx_and_gunicorn_fit(monkeypatch: pytest.Monk
     assert gunicorn["graceful_timeout"] >= read > gunicorn["settings"].hash_wait
     assert gunicorn["keepalive"] > 60  # nginx's own for an upstream, where nothing is said
     assert "keepalive_timeout" not in DEPLOY["nginx.conf"].split("server {")[0]
+
+
+def test_idle_connections_are_kept_as_long_as_the_setting_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (BASE_ENVIRONMENT | {"KEEP_ALIVE": "620"}).items():
+        monkeypatch.setenv(name, value)
+
+    process_settings.cache_clear()
+    gunicorn = runpy.run_path(str(ROOT / "jwt_server" / "gunicorn" / "conf.py"))
+    process_settings.cache_clear()
+
+    assert gunicorn["keepalive"] == 620
 
 
 def test_the_unit_allows_what_the_service_does() -> None:

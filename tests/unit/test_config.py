@@ -166,6 +166,8 @@ def test_missing_secrets_are_refused(tmp_path: Path) -> None:
         ("CORS_ORIGINS", "App://x"),
         ("CORS_ORIGINS", "https://App_1.example.com"),
         ("CORS_ORIGINS", "file://"),
+        ("KEEP_ALIVE", "0"),
+        ("KEEP_ALIVE", "7201"),
         ("WEB_CONCURRENCY", ""),
         ("WEB_CONCURRENCY", "auto"),
         ("JWT_SECRET", f"-----BEGIN PUBLIC KEY-----\n{'x' * 64}\n-----END PUBLIC KEY-----"),
