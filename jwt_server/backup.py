@@ -36,11 +36,6 @@ MIN_ID_LEAP above the known ones, in case the clock is behind."""
 DATABASE_LOCKS: Final = (0x40000000, 512)
 INDEX_LOCKS: Final = (120, 9)
 
-UNREADABLE: Final = frozenset(
-    {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_ERROR}
-)
-"""Errors of a lost database. Others, as of a full disk, would stop a restore, too."""
-
 
 def take(database: Path, file: Path) -> int:
     """Write a checked backup of the database to a new file of mode 0600; return its users' number.
@@ -172,8 +167,8 @@ def _lock_bytes(locks: ExitStack, path: Path, start: int, length: int) -> None:
 def _open_exclusively(path: Path) -> sqlite3.Connection | None:
     """Open a database with SQLite's exclusive lock; return None if it is missing or unreadable.
 
-    Raises BlockingIOError if another process has it open, DatabaseUnavailable if it is not of this
-    service, else sqlite3.Error.
+    Raises BlockingIOError if another process has it open, and DatabaseUnavailable if it is not of
+    this service.
     """
     if not path.exists():
         return None
@@ -188,11 +183,8 @@ def _open_exclusively(path: Path) -> sqlite3.Connection | None:
         is_ours = application == sqlite.APPLICATION_ID or not sqlite.has_tables(driver)
     except sqlite3.Error as error:
         driver.close()
-        code = error.sqlite_errorcode & 0xFF
-        if code == sqlite3.SQLITE_BUSY:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
             raise BlockingIOError from error
-        if code not in UNREADABLE:
-            raise
         return None
     if not is_ours:
         driver.close()

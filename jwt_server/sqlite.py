@@ -108,10 +108,7 @@ def check(path: Path, *, oldest: int = SCHEMA_VERSION) -> None:
 
 def require_free_space(path: Path) -> None:
     """Raise DatabaseUnavailable if the disk has less than MIN_FREE_BYTES left."""
-    try:
-        free = shutil.disk_usage(path.parent).free
-    except OSError as error:
-        raise DatabaseUnavailable(f"{path} is unreachable: {error.strerror}.") from error
+    free = shutil.disk_usage(path.parent).free
     if free < MIN_FREE_BYTES:
         raise DatabaseUnavailable(f"The disk is full: {free >> 10} KiB are left for {path}.")
 

@@ -16,19 +16,15 @@ import click
 from flask.cli import AppGroup
 from tabulate import tabulate
 
-from jwt_server.audit import Actor, operator
+from jwt_server.audit import Actor
 from jwt_server.database import Connection
 from jwt_server.errors import ServiceError
 from jwt_server.web.service import current_service
 
-HEADINGS: Final = {
-    "created_at": "created at", "last_sign_in_at": "last sign-in", "signs_from": "signs from",
-}  # fmt: skip
+HEADINGS: Final = {"created_at": "created at", "last_sign_in_at": "last sign-in"}
 """Headings of tables that differ from the names in JSON."""
 
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object per line."
-)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON object per line.")
 
 
 class Command(click.Command):
@@ -77,7 +73,7 @@ def opened() -> AbstractContextManager[Connection]:
 
 def operator_actor() -> Actor:
     """Return the actor of the audit log who runs this command."""
-    return operator(current_service().now())
+    return Actor(None, None, current_service().now())
 
 
 def print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:

@@ -10,7 +10,6 @@ import aiosql
 import click
 
 from jwt_server import audit
-from jwt_server.audit import Action
 from jwt_server.cli.base import opened, operator_actor, top
 from jwt_server.database import Connection, Row
 from jwt_server.pets.routes import PetFieldsSchema
@@ -54,7 +53,7 @@ def import_koa(file: Path) -> None:
             pets += 1
         if problems:
             raise click.ClickException("\n".join(["Nothing was imported:", *problems]))
-        audit.record(db, actor, Action.USERS_IMPORTED, users=users, pets=pets)
+        audit.record(db, actor, audit.Action.USERS_IMPORTED, users=users, pets=pets)
     click.echo(f"Imported: {users} users, {pets} pets")
 
 
@@ -111,7 +110,8 @@ def _import_user(db: Connection, user: Row, now: int) -> list[str]:
 
 def _import_pet(db: Connection, pet: Row, now: int, *, dry_run: bool) -> list[str]:
     """Insert a pet unless `dry_run`, and return the reasons why it can't be imported."""
-    pet_id, fields = _valid_id(pet["id"]), {name: pet[name] for name in PET_FIELDS.fields}
+    pet_id = _valid_id(pet["id"])
+    fields = {name: pet[name] for name in PET_FIELDS.fields if name in pet}
     problems = [] if pet_id else [BAD_ID]
     if pet["owner"] is None:
         problems.append(f"its owner, user {pet['user_id']!r:.40}, is not in the file.")

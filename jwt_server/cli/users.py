@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from jwt_server import audit
-from jwt_server.audit import Action
 from jwt_server.auth import attempts, sessions
 from jwt_server.cli.base import Group, json_option, opened, operator_actor, print_rows, top
 from jwt_server.database import Row
@@ -145,7 +144,7 @@ def unlock(name: str) -> None:
         key = names.username_key(user["username"])
         with db.transaction():
             if attempts.unlock(db, current_service().rate_limits, user["id"], key):
-                audit.record(db, operator_actor(), Action.USER_UNLOCKED, user["id"])
+                audit.record(db, operator_actor(), audit.Action.USER_UNLOCKED, user["id"])
     click.echo(f"{user['username']} is unlocked now.")
 
 
@@ -193,8 +192,6 @@ def _new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
 
 def _described(user: Row) -> dict[str, Any]:
     flags = {name: bool(user[name]) for name in ("admin", "disabled")}
-    times = {
-        name: None if user[name] is None else iso(user[name])
-        for name in ("created_at", "last_sign_in_at")
-    }
+    last = user["last_sign_in_at"]
+    times = {"created_at": iso(user["created_at"]), "last_sign_in_at": last and iso(last)}
     return {"id": user["id"], "username": user["username"], **flags, **times}
