@@ -18,7 +18,7 @@ from jwt_server.users import names, users
 from jwt_server.users.export import export_user
 from jwt_server.web.operations import accepts, raises, returns
 from jwt_server.web.request import client_address
-from jwt_server.web.responses import json_response
+from jwt_server.web.responses import json_array, json_object, stream_json
 from jwt_server.web.schemas import BodySchema, Flag, Text, Timestamp
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
@@ -154,7 +154,9 @@ def delete_account(caller: CurrentUser, body: dict[str, str]) -> None:
 @returns(200, {"type": "object", "additionalProperties": {"type": "array"}})
 def export_account(caller: CurrentUser) -> Response:
     """Export everything stored about the current user, by table."""
-    return json_response(export_user(get_db(), caller.id))
+    release_connection()  # each page takes one
+    tables = export_user(current_service().database, caller.id)
+    return stream_json(json_object({name: json_array(pages) for name, pages in tables.items()}))
 
 
 @bp.route("/me/password", methods=["PUT"])

@@ -16,7 +16,16 @@ from jwt_server.database import Connection
 from jwt_server.users import users
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.auth import JSON, access, refresh, sign_in
-from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer, bearer_of, everything
+from tests.helpers.factories import (
+    CREDENTIALS,
+    INSERT_SESSION,
+    OPERATOR,
+    add_user,
+    bearer,
+    bearer_of,
+    everything,
+    session_row,
+)
 
 PASSWORD = "correct horse battery"
 NEW = {"username": "Ada", "password": PASSWORD}
@@ -251,6 +260,34 @@ def test_export_has_everything_but_secrets(
     assert found["known_addresses"] == [{"network": "127.0.0.1", "last_at": "2023-11-14T22:13:20Z"}]
     assert "bcrypt" not in response.text
     assert "stranger" not in response.text
+
+
+def test_export_of_many_rows_has_each_once(
+    client: FlaskClient, db: Connection, travis: dict[str, str]
+) -> None:
+    numbers = range(2500)
+    for statement in (
+        "INSERT INTO pets (user_id, name, created_at) VALUES (1, ?, 0)",
+        "INSERT INTO known_addresses VALUES (1, ?, 0)",
+        "INSERT INTO audit (at, action, user_id, actor_id, details) VALUES (?, '', 1, 1, '{}')",
+        "INSERT INTO audit (at, action, user_id, actor_id, details) VALUES (?, '', 9, 1, '{}')",
+        INSERT_SESSION.replace("(NULL, ?,", "(NULL, 'session-' || ?,").replace(
+            "?, ?, NULL", "9, 9, NULL"
+        ),
+    ):
+        values = session_row(1, "", 0)[1:-2] if "session" in statement else ()
+        db.driver.executemany(statement, [(number, *values) for number in numbers])
+    tables = [*personal_tables(db)]
+    counts = {
+        table: db.driver.execute(f"SELECT count(*) AS rows FROM {table}").fetchone()["rows"]  # noqa: S608 - ours
+        for table in tables
+    }
+
+    exported = client.get("/me/export", headers=travis).get_json()
+
+    for table, rows in exported.items():
+        keys = {row["network" if table == "known_addresses" else "id"] for row in rows}
+        assert len(rows) == len(keys) == counts[table]
 
 
 SECRET_COLUMNS = {"password_hash", "username_key", "nonce", "generation", "user_id", "number"}
