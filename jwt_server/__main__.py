@@ -9,21 +9,17 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
+from contextlib import closing, suppress
 from typing import NoReturn
 
 from jwt_server import config, sqlite
 from jwt_server.config import DEFAULT_DATABASE, INSTANCE, Settings
-from jwt_server.database import Connection, Database
-from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
+from jwt_server.database import Database
+from jwt_server.errors import ConfigurationError, Unavailable
 from jwt_server.files import publish, temporary_beside, write_atomically
 from jwt_server.security import key_files
 from jwt_server.security.key_files import KeyFolder, load_keys
 from jwt_server.users import users
-
-GUNICORN_CONFIG = Path(__file__).parent / "gunicorn" / "conf.py"
 
 SIGN_IN = f"""\
 
@@ -40,8 +36,9 @@ NO_DEMO = "\nNo one can sign in with the demo password; `make seed` creates the 
 
 def main() -> None:
     """Create what is missing, print how to sign in, and run the server."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _exit)  # which deletes temporary files
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # SystemExit deletes temporary files.
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     try:
         create_secrets()
         settings = config.load_settings()
@@ -50,22 +47,17 @@ def main() -> None:
         print_how_to_sign_in(settings)
     except (ConfigurationError, OSError) as error:
         raise SystemExit(str(error)) from error
-    except (DatabaseUnavailable, KeysUnavailable) as error:
+    except Unavailable as error:
         raise SystemExit(error.cause) from error
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
     sys.stdout.flush()
     serve()
 
 
 def serve() -> NoReturn:
     """Replace this process by gunicorn, with the arguments of the command line added."""
-    command = [sys.executable, "-m", "gunicorn", "-c", str(GUNICORN_CONFIG), *sys.argv[1:]]
+    config_module = "python:jwt_server.gunicorn.conf"
+    command = [sys.executable, "-m", "gunicorn", "-c", config_module, *sys.argv[1:]]
     os.execv(sys.executable, [*command, "jwt_server.wsgi:app"])  # noqa: S606 - no shell is wanted
-
-
-def _exit(number: int, _frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 def create_secrets() -> None:
@@ -90,15 +82,13 @@ def create_key(settings: Settings) -> None:
 
 
 def create_database(settings: Settings) -> None:
-    """Create the default database if it is missing, with the demo user if the server is only
-    reachable from this machine.
-    """
+    """Create the default database if missing, with the demo user if only this machine connects."""
     if settings.database != DEFAULT_DATABASE.absolute() or settings.database.exists():
         return
     with suppress(FileExistsError), temporary_beside(settings.database) as temporary:
         sqlite.create(temporary)
         if config.is_loopback(settings.host):
-            with opened(temporary) as db:
+            with closing(Database(temporary)) as database, database.connection() as db:
                 users.add_demo_user(db, settings.salt_rounds, int(time.time()))
         publish(temporary, settings.database, replace=False)
         print(f"Created {DEFAULT_DATABASE}")
@@ -106,7 +96,7 @@ def create_database(settings: Settings) -> None:
 
 def print_how_to_sign_in(settings: Settings) -> None:
     """Print what to paste, or warn about a demo user that others can use."""
-    with opened(settings.database) as db:
+    with closing(Database(settings.database)) as database, database.connection() as db:
         demo_user = users.demo_user_can_sign_in(db, settings.salt_rounds)
     if config.is_loopback(settings.host):
         print(SIGN_IN.format(address=settings.bind) if demo_user else NO_DEMO)
@@ -116,13 +106,6 @@ def print_how_to_sign_in(settings: Settings) -> None:
             f" {users.DEMO_USERNAME} with the demo password.",
             file=sys.stderr,
         )
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Connection]:
-    """Open a database, and close it, which leaves no log beside it."""
-    with closing(Database(path)) as database, database.connection() as db:
-        yield db
 
 
 if __name__ == "__main__":

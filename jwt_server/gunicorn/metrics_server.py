@@ -116,7 +116,8 @@ def listen(settings: Settings) -> MetricsServer:
             server = MetricsServer(settings)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-                text = f"METRICS_PORT: Can't listen on {settings.metrics_bind} ({error.strerror})."
+                where = f"port {settings.metrics_port} of {settings.metrics_host}"
+                text = f"METRICS_PORT: Can't listen on {where} ({error.strerror})."
                 raise ConfigurationError([f"{text} Set another, or 0 for none."]) from error
             time.sleep(0.2)
         else:
