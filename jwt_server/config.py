@@ -29,12 +29,11 @@ INSTANCE: Final = Path("instance")
 """Folder of the database and of generated secrets, below the working directory."""
 
 DEFAULT_DATABASE: Final = INSTANCE / "jwt-server.db"
-SECRETS: Final = ("SECRET_KEY", "JWT_SECRET")
+SECRETS: Final = {"SECRET_KEY": INSTANCE / "secret_key", "JWT_SECRET": INSTANCE / "jwt_secret"}
+"""Each secret's variable, and the file that `make run` generates."""
+
 SECRET_BYTES: Final = 32
 """The hash's own size, the minimum for HS256 (RFC 7518 section 3.2)."""
-
-LIGHT_THREADS: Final = 32
-"""Threads of a worker beside those that hash or are queued to hash."""
 
 LABEL: Final = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 HOST_NAME: Final = re.compile(rf"(?!(unix|fd)\Z)({LABEL}\.)*(?=[A-Za-z]){LABEL}\Z")
@@ -182,11 +181,6 @@ class Settings:
         return self.host.startswith("unix:")
 
     @property
-    def threads(self) -> int:
-        """Threads of a worker, so that a full hash queue leaves LIGHT_THREADS free."""
-        return self.hash_concurrency + self.hash_queue + LIGHT_THREADS
-
-    @property
     def warnings(self) -> list[str]:
         """Settings that are allowed but unwise, one line each."""
         found = [
@@ -270,7 +264,7 @@ def _secrets(env: Env, name: str, mistakes: list[str]) -> tuple[bytes, ...]:
     """Read a secret and those of NAME_PREVIOUS, which only verify."""
     found: list[bytes] = []
     with _collect(mistakes, name):
-        text = _secret_text(env, name, generated_secret(name))
+        text = _secret_text(env, name, SECRETS[name])
         if text is None:
             raise ValidationError(
                 f"Missing, and there is no default. Set {name} or {name}_FILE to a secret of at"
@@ -280,11 +274,6 @@ def _secrets(env: Env, name: str, mistakes: list[str]) -> tuple[bytes, ...]:
     with _collect(mistakes, f"{name}_PREVIOUS"):
         found += map(_secret, _split(_secret_text(env, f"{name}_PREVIOUS") or ""))
     return tuple(found)
-
-
-def generated_secret(name: str) -> Path:
-    """Return the path of the secret that `make run` generates."""
-    return INSTANCE / name.lower()
 
 
 def _secret_text(env: Env, name: str, default_file: Path | None = None) -> str | None:

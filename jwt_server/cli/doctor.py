@@ -18,9 +18,8 @@ from typing import Final
 import click
 
 from jwt_server import audit, backup, migrate, sqlite
-from jwt_server.audit import Action
 from jwt_server.cli.base import json_option, top
-from jwt_server.config import INSTANCE, SECRETS, Settings, generated_secret, is_loopback
+from jwt_server.config import INSTANCE, SECRETS, Settings, is_loopback
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable
 from jwt_server.security.key_files import load_keys
 from jwt_server.users import users
@@ -120,8 +119,8 @@ def check_files(service: Service) -> Iterator[Finding]:
 def _private_paths(settings: Settings) -> Iterator[Path]:
     yield from sorted({INSTANCE.absolute(), settings.database.parent, settings.jwt_keys_dir})
     yield Path(".env")
-    for name in SECRETS:
-        yield generated_secret(name)
+    for name, generated in SECRETS.items():
+        yield generated
         files = (os.environ.get(variable) for variable in (f"{name}_FILE", f"{name}_PREVIOUS_FILE"))
         yield from (Path(file) for file in files if file)
     yield from settings.jwt_keys_dir.glob("*.pem")
@@ -154,7 +153,7 @@ def check_audit_log(service: Service) -> Iterator[Finding]:
     """Do the newest rows come from the past, and sign-ins from more than one proxy?"""
     with service.database.connection() as db:
         newest = audit.page(db, before=sys.maxsize, limit=1)
-        sign_ins = audit.page(db, action=Action.SIGNED_IN, before=sys.maxsize, limit=100)
+        sign_ins = audit.page(db, action=audit.Action.SIGNED_IN, before=sys.maxsize, limit=100)
     if newest and (behind := newest[0]["at"] - service.now()) > 0:
         text = f"The clock is {behind} s behind the newest row."
         yield UNSAFE, text, "Set it: expired tokens would be valid again."
@@ -198,16 +197,14 @@ CHECKS: Final[dict[str, Callable[[Service], Iterator[Finding]]]] = {
 }
 
 
-def _run_checks(service: Service) -> Iterator[tuple[str, Finding]]:
-    """Yield each check's name with its findings, or with OK."""
-    for name, check in CHECKS.items():
-        try:
-            findings = list(check(service))
-        except DatabaseUnavailable:
-            findings = [(NOTE, "Skipped, as the database can't be used.", "")]
-        except OSError as error:
-            findings = [(WARNING, f"It can't be checked: {error}.", "")]
-        yield from ((name, finding) for finding in findings or [(OK, "", "")])
+def _run_check(check: Callable[[Service], Iterator[Finding]]) -> list[Finding]:
+    """Return the findings of a check, or OK."""
+    try:
+        return list(check(current_service())) or [(OK, "", "")]
+    except DatabaseUnavailable:
+        return [(NOTE, "Skipped, as the database can't be used.", "")]
+    except OSError as error:
+        return [(WARNING, f"It can't be checked: {error}.", "")]
 
 
 @top.command()
@@ -222,12 +219,13 @@ def doctor(*, as_json: bool) -> None:
     it, like every command, with 3.
     """
     levels = set()
-    for check, (level, text, advice) in _run_checks(current_service()):
+    findings = ((name, *finding) for name, check in CHECKS.items() for finding in _run_check(check))
+    for name, level, text, advice in findings:
         levels.add(level)
         if as_json:
-            click.echo(json.dumps({"check": check, "level": level, "what": text, "advice": advice}))
+            click.echo(json.dumps({"check": name, "level": level, "what": text, "advice": advice}))
         else:
-            click.echo(f"{level:<8} {check:<9} {text}".rstrip())
+            click.echo(f"{level:<8} {name:<9} {text}".rstrip())
             if advice:
                 click.echo(f"{'':<18} {advice}")
     if UNSAFE in levels:

@@ -27,7 +27,7 @@ except ConfigurationError as error:
 
 bind = [settings.bind]  # ignored under systemd, whose socket is inherited (LISTEN_FDS)
 workers = settings.workers
-threads = settings.threads
+threads = settings.hash_concurrency + settings.hash_queue + 32  # that many for other requests
 worker_class = "jwt_server.gunicorn.worker.Worker"
 worker_connections = 1000 + threads  # requests in the hash queue are connected, too
 http_parser = "python"  # whatever is installed
