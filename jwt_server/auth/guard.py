@@ -38,6 +38,8 @@ class CurrentUser:
     username: str
     admin: bool
     session_id: str
+    signed_in_at: int
+    """When the session was opened; Unix time."""
     authenticated_at: int
     """When the password was last checked in this session; Unix time."""
 
@@ -121,6 +123,7 @@ def find_current_user(db: Connection, subject: TokenSubject, now: float) -> Curr
         username=row["username"],
         admin=bool(row["admin"]),
         session_id=subject.session_id,
+        signed_in_at=row["created_at"],
         authenticated_at=row["authenticated_at"],
     )
 
@@ -132,8 +135,18 @@ def require_still_signed_in(db: Connection, user: CurrentUser) -> None:
 
 def require_recent_password(user: CurrentUser) -> None:
     """Raise PasswordTooOld (RFC 9470) unless the password was checked recently."""
-    if user.authenticated_at + errors.PasswordTooOld.max_age <= current_service().clock():
+    if not has_recent_password(user):
         raise errors.PasswordTooOld
+
+
+def has_recent_password(user: CurrentUser) -> bool:
+    """Return whether the password was checked recently, at sign-in or since."""
+    return user.authenticated_at + errors.PasswordTooOld.max_age > current_service().clock()
+
+
+def has_reauthenticated(user: CurrentUser) -> bool:
+    """Return whether the password was checked recently, and not at sign-in alone."""
+    return has_recent_password(user) and user.authenticated_at > user.signed_in_at
 
 
 def require_password(user: CurrentUser, password: str) -> Row:

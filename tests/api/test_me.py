@@ -227,6 +227,41 @@ def test_deletion_removes_pets_sessions_and_addresses(
     assert client.get("/me", headers=stranger).status_code == 200
 
 
+@pytest.mark.parametrize("body", [{}, {"json": {}}, {"data": {}}], ids=["none", "JSON", "form"])
+def test_deletion_after_reauth_needs_no_body(
+    client: FlaskClient, clock: Clock, db: Connection, body: dict[str, Any]
+) -> None:
+    headers = bearer(sign_in(client)["access_token"])
+    assert client.delete("/me", headers=headers, **body).status_code == 422
+    client.post("/auth/reauth", json={"password": "mypassword"}, headers=headers)
+    clock.advance(15 * 60 - 1)
+
+    response = client.delete("/me", headers=headers, **body)
+
+    assert (response.status_code, response.data) == (204, b"")
+    assert users.find_by_name(db, "travis") is None
+
+
+def test_deletion_without_body_is_refused_unless_this_session_has_reauthenticated_recently(
+    client: FlaskClient, clock: Clock, db: Connection
+) -> None:
+    tokens, other = sign_in(client), bearer(sign_in(client)["access_token"])
+    headers = bearer(tokens["access_token"]) | JSON
+    for password in ("wrong", "mypassword"):  # of which the first does not count
+        response = client.delete("/me", headers=headers)
+        assert (response.status_code, response.get_json()["code"]) == (422, "invalid_fields")
+        assert set(response.get_json()["errors"]) == {"password"}
+        client.post("/auth/reauth", json={"password": password}, headers=headers)
+    assert client.delete("/me", headers=other).status_code == 422
+    wrong = client.delete("/me", json={"password": "wrong"}, headers=headers)
+    assert (wrong.status_code, wrong.get_json()["code"]) == (403, "wrong_password")
+    clock.advance(15 * 60 + 1)
+    headers = bearer(refresh(client, tokens["refresh_token"])["access_token"])
+
+    assert client.delete("/me", headers=headers).status_code == 422
+    assert users.find_by_name(db, "travis")
+
+
 def test_the_last_admin_can_not_delete_the_account(client: FlaskClient, db: Connection) -> None:
     users.set_admin(db, 1, admin=True, actor=OPERATOR)
     headers = bearer(sign_in(client)["access_token"]) | JSON
