@@ -40,7 +40,7 @@ class CredentialsSchema(BodySchema):
         metadata={
             "format": "username",
             "maxLength": names.MAX_CHARACTERS,
-            "description": "Case-insensitive; the length is counted in NFKC.",
+            "description": "Case-insensitive, without space at either end; length in NFKC.",
         },
     )
     password = Text(required=True, validate=validate.Length(1, passwords.MAX_CHARACTERS))

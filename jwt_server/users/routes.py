@@ -42,7 +42,7 @@ class NameSchema(BodySchema):
             "format": "username",
             "minLength": 1,
             "maxLength": names.MAX_CHARACTERS,
-            "description": "Stored as NFKC; no invisible characters, no space at either end.",
+            "description": "Stored as NFKC, without space at either end; no invisible characters.",
         },
     )
 

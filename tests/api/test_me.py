@@ -50,6 +50,19 @@ def test_sign_up_creates_an_account(open_client: FlaskClient, clock: Clock) -> N
     assert me.get_json() == response.get_json()
 
 
+def test_outer_space_of_usernames_is_removed(open_client: FlaskClient) -> None:
+    new = {"username": " Ada \n", "password": PASSWORD}
+
+    signed_up = open_client.post("/users", json=new)
+    again = open_client.post("/users", json=NEW)
+    headers = bearer(sign_in(open_client, username="ada\t", password=PASSWORD)["access_token"])
+    renamed = open_client.patch("/me", json={"username": "\xa0Ada L. "}, headers=headers)
+
+    assert (signed_up.status_code, signed_up.get_json()["username"]) == (201, "Ada")
+    assert again.status_code == 409
+    assert (renamed.status_code, renamed.get_json()["username"]) == (200, "Ada L.")
+
+
 def test_a_new_password_is_not_trimmed(open_client: FlaskClient) -> None:
     passwords = ["8 chars.", " 8 chars", "chars 8 ", "\tchars8\n", "x" * 256]
     for number, password in enumerate(passwords):
@@ -77,7 +90,8 @@ def test_sign_up_with_a_taken_name_returns_409(open_client: FlaskClient) -> None
 INVALID_SIGN_UPS: list[tuple[dict[str, Any], str]] = [
     ({"username": "", "password": PASSWORD}, "username"),
     ({"username": "a" * 65, "password": PASSWORD}, "username"),
-    ({"username": " a", "password": PASSWORD}, "username"),
+    ({"username": " ", "password": PASSWORD}, "username"),
+    ({"username": "\N{DIAERESIS}a", "password": PASSWORD}, "username"),  # a space in NFKC
     ({"username": "a\u200b", "password": PASSWORD}, "username"),
     ({"username": "a\tb", "password": PASSWORD}, "username"),
     ({"username": "a\u115f", "password": PASSWORD}, "username"),

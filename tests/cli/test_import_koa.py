@@ -136,7 +136,7 @@ BAD_USERS = [
     ((18, "", "x"), "the password hash is unusable."),
     ((19, "x" * 65, MYPASSWORD), "the name can't be used. Longer than 64 characters."),
     ((20, "\x1b[2J", MYPASSWORD), "the name can't be used. "),
-    ((21, " x", MYPASSWORD), "the name can't be used. "),
+    ((21, "\N{DIAERESIS}x", MYPASSWORD), "the name can't be used. "),
     ((10**18, "id too long", MYPASSWORD), "the id is not an integer of 1 to 18 digits."),
 ]
 BAD_NAME = "the name can't be used. "

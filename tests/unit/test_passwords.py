@@ -113,7 +113,19 @@ def stored_hash(db: Connection, user_id: int) -> str:
 
 
 @pytest.mark.parametrize(
-    "spelling", ["Ünal", "ünal", "ÜNAL", "U\u0308nal", "ｕ\u0308ｎａｌ"], ids=ascii
+    "spelling",
+    [
+        "Ünal",
+        "ünal",
+        "ÜNAL",
+        "U\u0308nal",
+        "ｕ\u0308ｎａｌ",
+        " Ünal",
+        "Ünal ",
+        "Ünal\n",
+        "\t\u3000Ünal\xa0",
+    ],
+    ids=ascii,
 )
 def test_a_username_is_found_in_any_case_and_normalization(
     client: FlaskClient, db: Connection, spelling: str
@@ -124,7 +136,7 @@ def test_a_username_is_found_in_any_case_and_normalization(
     assert client.post("/auth", data=data).status_code == 200
 
 
-@pytest.mark.parametrize("spelling", [" Ünal", "Ünal ", "Unal", "Ünal\u200b", "Ünal\n"], ids=ascii)
+@pytest.mark.parametrize("spelling", ["Unal", "Ü nal", "Ünal\u200b"], ids=ascii)
 def test_a_different_username_is_another_user(
     client: FlaskClient, db: Connection, spelling: str
 ) -> None:
