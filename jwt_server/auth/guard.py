@@ -6,19 +6,17 @@ from functools import partial, wraps
 from typing import Any
 
 from flask import request
-from marshmallow import validate
 
 from jwt_server import audit, errors
 from jwt_server.audit import Action
 from jwt_server.auth import attempts
 from jwt_server.auth.sign_in import hash_to_verify
 from jwt_server.database import Connection, Row
-from jwt_server.security import passwords
 from jwt_server.security.tokens import TokenSubject
 from jwt_server.users import users
 from jwt_server.web.middleware import USER
 from jwt_server.web.operations import operation_of, raises
-from jwt_server.web.schemas import BodySchema, Text
+from jwt_server.web.schemas import BodySchema, Password
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
 View = Callable[..., Any]
@@ -27,7 +25,7 @@ View = Callable[..., Any]
 class PasswordSchema(BodySchema):
     """The current user's password, for `require_password`."""
 
-    password = Text(required=True, validate=validate.Length(1, passwords.MAX_CHARACTERS))
+    password = Password(required=True)
 
 
 @dataclass(frozen=True)

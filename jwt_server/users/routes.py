@@ -4,7 +4,7 @@ from functools import wraps
 from typing import Any
 
 from flask import Blueprint, Response
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, fields
 
 from jwt_server import audit, errors
 from jwt_server.audit import Action
@@ -19,7 +19,7 @@ from jwt_server.users.export import export_user
 from jwt_server.web.operations import accepts, raises, returns
 from jwt_server.web.request import client_address
 from jwt_server.web.responses import json_array, json_object, stream_json
-from jwt_server.web.schemas import BodySchema, Flag, Text, Timestamp
+from jwt_server.web.schemas import BodySchema, Flag, Password, Text, Timestamp
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
 bp = Blueprint("me", __name__)
@@ -56,13 +56,13 @@ class SignupSchema(NameSchema):
 class DeletionSchema(BodySchema):
     """The current password, unless it was given at `POST /auth/reauth`."""
 
-    password = Text(validate=validate.Length(1, passwords.MAX_CHARACTERS))
+    password = Password()
 
 
 class PasswordChangeSchema(BodySchema):
     """The current and the new password."""
 
-    current_password = Text(required=True, validate=validate.Length(1, passwords.MAX_CHARACTERS))
+    current_password = Password(required=True)
     new_password = Text(required=True, metadata=NEW_PASSWORD)
 
 
