@@ -12,7 +12,7 @@ from jwt_server.auth import sessions, token_responses
 from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.auth.sign_in import sign_in
 from jwt_server.users import names
-from jwt_server.web.operations import accepts, accepts_query, raises, returns
+from jwt_server.web.operations import accepts, accepts_query, public, raises, returns
 from jwt_server.web.parsing import REPEATED, SEND_ONCE
 from jwt_server.web.problems import prefers_json
 from jwt_server.web.responses import json_response
@@ -176,6 +176,7 @@ def verify(caller: CurrentUser) -> tuple[None, dict[str, str]]:
 
 
 @bp.route("/.well-known/jwks.json")
+@public
 @raises(errors.KeysUnavailable)
 @returns(200, KeySetSchema, headers=["Cache-Control"])
 def show_keys() -> tuple[dict[str, Any], dict[str, str]]:

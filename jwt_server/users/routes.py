@@ -3,7 +3,7 @@
 from functools import wraps
 from typing import Any
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, url_for
 from marshmallow import Schema, fields
 
 from jwt_server import audit, errors
@@ -116,7 +116,7 @@ def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
     db = get_db()
     with db.transaction():
         user_id = users.add(db, username, hashed, admin=False, actor=actor)
-        return _account(db, user_id), {"Location": "/me"}
+        return _account(db, user_id), {"Location": url_for("me.show_account")}
 
 
 @bp.route("/me")

@@ -15,6 +15,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask
 
+from jwt_server.config import Settings
 from jwt_server.metrics import Metrics
 
 log = logging.getLogger("jwt_server.access")
@@ -33,8 +34,13 @@ DEFAULT_HEADERS: Final = (("Cache-Control", "no-store"), ("Content-Security-Poli
 
 METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
+HEALTH_CHECKS: Final = ("/healthz", "/readyz")
+
 # Method, route, status, code, time, user, address.
 LINE: Final = "%s %s %s %s %.1f ms user=%s from=%s"
+
+MAX_ADDRESS: Final = 100
+"""Characters of an address, with all that may be around it; a longer text is not parsed."""
 
 # Keys of the request's environment.
 ID: Final = "jwt_server.request_id"
@@ -49,10 +55,11 @@ CODE: Final = "jwt_server.code"
 class RequestMiddleware:
     """Wraps a WSGI application (PEP 3333)."""
 
-    def __init__(self, app: WSGIApplication, metrics: Metrics, trusted_proxies: int) -> None:
+    def __init__(self, app: WSGIApplication, metrics: Metrics, settings: Settings) -> None:
         self.app = app
         self.metrics = metrics
-        self.trusted_proxies = trusted_proxies
+        self.trusted_proxies = settings.trusted_proxies
+        self.script_name = settings.script_name
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request."""
@@ -60,6 +67,10 @@ class RequestMiddleware:
         offered = environ.get("HTTP_X_REQUEST_ID", "")
         environ[ID] = offered if REQUEST_ID_PATTERN.fullmatch(offered) else secrets.token_hex(16)
         environ[CLIENT_ADDRESS] = address_of(environ, self.trusted_proxies)
+        if self.script_name:  # which a proxy may have removed, and health checks don't have
+            environ["SCRIPT_NAME"] = self.script_name
+            if environ["PATH_INFO"].startswith(f"{self.script_name}/"):
+                environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix(self.script_name)
         sent_status = "-"
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
@@ -77,13 +88,16 @@ class RequestMiddleware:
             self._record(environ, sent_status, time.perf_counter() - started)
 
     def _record(self, environ: WSGIEnvironment, status: str, seconds: float) -> None:
-        """Log and count the request; of what the client sent, only a known route and method."""
+        """Count and log the request; of what the client sent, only a known route and method.
+
+        Successful health checks are not logged: probes send most of all requests.
+        """
         rule, code = environ.get(RULE), environ.get(CODE)
         method, route = environ["REQUEST_METHOD"], rule.rule if rule else "-"
         if method not in METHODS:
             method = "-"
         self.metrics.count(method, route, status, code, seconds)
-        if not log.isEnabledFor(logging.INFO):
+        if (route in HEALTH_CHECKS and status == "200") or not log.isEnabledFor(logging.INFO):
             return
         user, address = environ.get(USER), environ[CLIENT_ADDRESS]
         values = (method, route, status, code, seconds * 1000, user, address)
@@ -101,8 +115,10 @@ def address_of(environ: WSGIEnvironment, trusted_proxies: int) -> str:
     """
     if not trusted_proxies:
         return _canonical(environ.get("REMOTE_ADDR") or "")
-    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    return _canonical(forwarded[-trusted_proxies]) if trusted_proxies <= len(forwarded) else ""
+    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").rsplit(",", trusted_proxies)
+    if len(forwarded) < trusted_proxies or len(forwarded[-trusted_proxies]) > MAX_ADDRESS:
+        return ""
+    return _canonical(forwarded[-trusted_proxies])
 
 
 @lru_cache(4096)
@@ -116,6 +132,6 @@ def _canonical(text: str) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-def init_app(app: Flask, metrics: Metrics, trusted_proxies: int) -> None:
+def init_app(app: Flask, metrics: Metrics, settings: Settings) -> None:
     """Wrap the app in the middleware."""
-    app.wsgi_app = RequestMiddleware(app.wsgi_app, metrics, trusted_proxies)  # type: ignore[method-assign]  # as Flask's docs do
+    app.wsgi_app = RequestMiddleware(app.wsgi_app, metrics, settings)  # type: ignore[method-assign]  # as Flask's docs do
