@@ -35,7 +35,7 @@ worker_connections = 1000 + threads  # requests in the hash queue are connected,
 preload_app = False  # the app opens files, and counts, in each worker
 http_parser = "python"  # whatever is installed
 certfile, http2_cleartext = None, "off"  # the worker reads requests itself
-keepalive = 75  # longer than nginx's 60 s, so that nginx closes first
+keepalive = settings.keep_alive  # longer than the proxy's, so that the proxy closes first
 graceful_timeout = timeout = max(30, 2 * settings.hash_wait + 10)  # two waits to hash a password
 
 # Browsers send the cookies of all applications on localhost; the worker bounds the whole head.
