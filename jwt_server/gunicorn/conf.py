@@ -34,7 +34,7 @@ threads = settings.hash_concurrency + settings.hash_queue + 32  # that many for 
 worker_class = "jwt_server.gunicorn.worker.Worker"
 worker_connections = 1000 + threads  # requests in the hash queue are connected, too
 http_parser = "python"  # whatever is installed
-keepalive = 75  # longer than nginx's 60 s, so that nginx closes first
+keepalive = settings.keep_alive  # longer than the proxy's, so that the proxy closes first
 graceful_timeout = timeout = max(30, 2 * settings.hash_wait + 10)  # two waits to hash a password
 
 # An access token has at most 4,096 characters; browsers send about 20 headers.

@@ -102,10 +102,15 @@ def service_on_socket(folder: Path, **settings: str) -> Iterator[Path]:
 
 
 @contextmanager
-def site(folder: Path, service: Path, *, limits: bool = True) -> Iterator[Site]:
-    """Run nginx in front of the service; without `limits`, it stops no flood of sign-ins."""
+def site(folder: Path, service: Path, *, limits: bool = True, rate: str = "2r/s") -> Iterator[Site]:
+    """Run nginx in front of the service; without `limits`, it stops no flood of sign-ins.
+
+    `rate` is that of sign-ins beyond the burst.
+    """
     port, plain_port = free_port(), free_port()
     configuration = configure(folder, service, port, plain_port)
+    assert "rate=2r/s" in configuration
+    configuration = configuration.replace("rate=2r/s", f"rate={rate}")
     if not limits:
         configuration = re.sub(r" *limit_req zone=.*\n", "", configuration)
         assert "limit_req zone" not in configuration
