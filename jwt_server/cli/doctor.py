@@ -6,7 +6,6 @@ machine, is a warning.
 """
 
 import ipaddress
-import json
 import os
 import re
 import shutil
@@ -15,10 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-import click
-
 from jwt_server import audit, backup, migrate, sqlite
-from jwt_server.cli.base import json_option, top
+from jwt_server.cli.base import echo, echo_json, json_option, top
 from jwt_server.config import INSTANCE, SECRETS, Settings, is_loopback
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable
 from jwt_server.files import others_can_write
@@ -231,10 +228,10 @@ def doctor(*, as_json: bool) -> None:
     for name, level, text, advice in findings:
         levels.add(level)
         if as_json:
-            click.echo(json.dumps({"check": name, "level": level, "what": text, "advice": advice}))
+            echo_json({"check": name, "level": level, "what": text, "advice": advice})
         else:
-            click.echo(f"{level:<8} {name:<9} {text}".rstrip())
+            echo(f"{level:<8} {name:<9} {text}".rstrip())
             if advice:
-                click.echo(f"{'':<18} {advice}")
+                echo(f"{'':<18} {advice}")
     if UNSAFE in levels:
         raise SystemExit(1)

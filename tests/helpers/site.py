@@ -61,13 +61,13 @@ class Site:
         headers: dict[str, str] | None = None,
     ) -> Response:
         """Send a request over TLS."""
-        connection = http.client.HTTPSConnection(NAME, timeout=10)
+        connection = http.client.HTTPSConnection(NAME, timeout=60)
         connection.sock = self.connect()
         return _response(connection, method, path, body, headers or {})
 
     def send_plain(self, method: str, path: str, body: str | None = None) -> Response:
         """Send a request without TLS."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.plain_port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.plain_port, timeout=60)
         return _response(connection, method, path, body, {"Host": NAME})
 
 

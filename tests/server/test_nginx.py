@@ -309,7 +309,7 @@ def recording() -> Iterator[tuple[int, list[bytes]]]:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield listening.getsockname()[1], received
-        thread.join(timeout=10)
+        thread.join(timeout=120)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

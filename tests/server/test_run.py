@@ -161,7 +161,7 @@ def test_concurrent_runs_agree_on_the_secrets(tmp_path: Path) -> None:
     loaded = []
 
     def start() -> None:
-        barrier.wait(timeout=10)
+        barrier.wait(timeout=120)
         create_secrets()
         loaded.append(load_settings())
 
@@ -272,6 +272,6 @@ def test_it_runs_the_server_on_linux_and_again_without_what_macos_lacks(tmp_path
             )
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(timeout=30)
+            process.wait(timeout=120)
         pets, token = pasted.stdout.split()
         assert pets == '[{"name":"Bunny","species":"dog"},{"name":"Ru","species":"cat"}]'

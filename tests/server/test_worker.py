@@ -180,7 +180,7 @@ def test_a_worker_stops_after_its_arbiter_was_killed(tmp_path: Path) -> None:
         with open_connection(server) as busy:
             respond(busy)
             server.process.kill()
-            server.process.wait(timeout=10)
+            server.process.wait(timeout=120)
             with pytest.raises(ConnectionError):
                 for _ in range(2000):
                     respond(busy)
