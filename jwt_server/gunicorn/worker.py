@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import partial
 from math import inf
 from selectors import EVENT_READ
+from threading import BoundedSemaphore
 from typing import Any, Final
 
 from gunicorn.http.errors import LimitRequestHeaders
@@ -26,10 +27,14 @@ from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
 VERIFIED: Final = "27.0"
 STAY_MILLISECONDS: Final = 5
 CLOSING_THREADS: Final = 8
+MAX_CLOSING: Final = 100  # clients at once that are given time to close their end
 
 END_OF_HEAD: Final = b"\r\n\r\n"
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Request line and headers together: as much as nginx passes on (deploy/nginx.conf)."""
+SMALL_HEAD_BYTES: Final = 4 * 1024
+LARGE_HEADS: Final = BoundedSemaphore(32)
+"""Incomplete heads over SMALL_HEAD_BYTES: a thousand of them would fill the memory."""
 CLIENT_SECONDS: Final = 10
 """Time to send a request, from its first byte, and to read each part of the response."""
 PAUSE_SECONDS: Final = 1
@@ -52,7 +57,11 @@ class Connection(TConn):
     """A connection that gathers the head of a request without waiting for it."""
 
     parser: Any
-    head = b""
+    is_large = False  # has one of LARGE_HEADS
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)  # type: ignore[no-untyped-call]  # as above
+        self.head = bytearray()
 
     def init(self) -> None:
         """Don't wait forever for a client that has stopped to send or read."""
@@ -79,14 +88,30 @@ class Connection(TConn):
             try:
                 data = reader.chunk()
             except BlockingIOError:
+                if len(self.head) > SMALL_HEAD_BYTES and not self.is_large:
+                    self.is_large = LARGE_HEADS.acquire(blocking=False)
+                    if not self.is_large:
+                        raise
                 return False
             if not data:  # the client has ended it
                 break
             searched = max(len(self.head) - len(END_OF_HEAD), 0)
             self.head += data
         reader.unread(self.head)
-        self.head = b""
+        self.forget_head()
         return True
+
+    def forget_head(self) -> None:
+        """Free the memory of a head."""
+        self.head = bytearray()
+        if self.is_large:
+            self.is_large = False
+            LARGE_HEADS.release()
+
+    def close(self, graceful: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's
+        """Close the connection."""
+        self.forget_head()
+        super().close(graceful)  # type: ignore[no-untyped-call]  # as above
 
 
 class Worker(ThreadWorker):
@@ -131,7 +156,7 @@ class Worker(ThreadWorker):
             self.set_accept_enabled(enabled=False)
             return
         self.nr_conns += 1
-        conn = Connection(self.cfg, sock, address, listener.getsockname())  # type: ignore[no-untyped-call]  # as above
+        conn = Connection(self.cfg, sock, address, listener.getsockname())
         conn.set_timeout()  # type: ignore[no-untyped-call]  # as above
         self.keepalived_conns.append(conn)
         self.poller.register(sock, EVENT_READ, partial(self.on_client_socket_readable, conn))
@@ -159,7 +184,10 @@ class Worker(ThreadWorker):
         self.nr_conns -= 1
         with suppress(OSError):  # the client has disconnected
             conn.sock.shutdown(socket.SHUT_WR)  # now, even if all closing threads are busy
-        self.closers.submit(conn.close, graceful=True)
+        if self.closers._work_queue.qsize() < MAX_CLOSING:
+            self.closers.submit(conn.close, graceful=True)
+        else:
+            conn.close()
 
     def run(self) -> None:
         """Serve; at the end, don't wait for the clients that have not closed their end."""
@@ -182,6 +210,7 @@ class Worker(ThreadWorker):
                 self.handle_error(None, conn.sock, conn.client, error)  # type: ignore[no-untyped-call]  # as above
                 return False
             except OSError:
+                conn.close()
                 return False
             keep = super().handle(conn)  # type: ignore[no-untyped-call]  # as above
             if keep is not True or not self.alive or not others.empty():

@@ -7,7 +7,9 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from jwt_server.gunicorn.worker import VERIFIED, Connection
 from tests.helpers import server as servers
 from tests.helpers.factories import bearer, token
 from tests.helpers.http import send_to_server
-from tests.helpers.server import BASE_ENVIRONMENT, Server, running, until
+from tests.helpers.server import BASE_ENVIRONMENT, Server, free_port, running, until
 
 ONE = BASE_ENVIRONMENT | {"WORKERS": "1", "HASH_CONCURRENCY": "1", "HASH_QUEUE": "0"}
 THREADS = 33
@@ -30,6 +32,7 @@ LIMIT = 2000
 
 CONFIG: Any = Config  # gunicorn has no types
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+UPLOAD = b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\nusername="
 CLOSE = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
 
@@ -180,7 +183,7 @@ def test_a_body_has_the_deadline_of_its_head(
     client, conn = connection
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    client.sendall(b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\nusername=")
+    client.sendall(UPLOAD)
     assert conn.receive_head()
     request = next(conn.parser)
     now += 11
@@ -287,15 +290,14 @@ def registered(worker: int) -> int:
 
 @pytest.mark.slow
 def test_clients_that_stall_free_their_thread_without_a_trace(tmp_path: Path) -> None:
-    upload = b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\nusername="
     download = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n" * 3
     with running(tmp_path, ONE) as server, ExitStack() as stack:
-        for sent in (upload, download):
+        for sent in (UPLOAD, download):
             stalled = [stack.enter_context(open_connection(server)) for _ in range(THREADS)]
             for connection in stalled:
                 connection.sendall(sent)
             assert send_to_server(server, "GET", "/my-pets", bearer(token())).status == 200
-            if sent is upload:
+            if sent is UPLOAD:
                 assert stalled[0].recv(65536).startswith(b"HTTP/1.1 400 ")
         assert '"level": "ERROR"' not in server.log()
 
@@ -322,6 +324,47 @@ def test_a_worker_without_files_keeps_its_connections(
         assert send_to_server(server, "GET", "/my-pets", bearer(token())).status == 200
         assert server.log().count("New connections wait") == 1
         assert server.workers() == [worker]
+
+
+LARGE = GET[:-2] + b"Cookie: " + b"x" * 16_000 + b"\r\n"
+HALF_SENT = (b"", GET[:9], LARGE, LARGE * 3, UPLOAD)
+
+
+@pytest.mark.slow
+def test_clients_that_half_send_requests_do_not_make_a_worker_grow(tmp_path: Path) -> None:
+    """Also those of the metrics port, and more at once than a worker accepts."""
+    metrics = free_port()
+    with running(tmp_path, ONE | {"METRICS_PORT": str(metrics)}) as server:
+        [worker] = server.workers()
+        use_all_threads(server)
+        before = memory(worker)
+        for port, sent, count in (
+            (metrics, b"GET /metrics HTTP/1.1\r\n", 66),
+            *((server.port, sent, 1100) for sent in HALF_SENT),
+        ):
+            with ExitStack() as stack:
+                for _ in range(count):
+                    connection = socket.create_connection((server.host, port), timeout=20)
+                    stack.enter_context(connection).settimeout(0)
+                    with suppress(OSError):
+                        connection.sendall(sent)
+        use_all_threads(server)
+
+        assert server.workers() == [worker]
+        assert memory(worker) < 1.5 * before
+
+
+def use_all_threads(server: Server) -> None:
+    with ThreadPoolExecutor(2 * THREADS) as pool:
+        requests = range(20 * THREADS)
+        ask = partial(send_to_server, server, "GET", "/my-pets", bearer(token()))
+        assert {each.status for each in pool.map(lambda _: ask(), requests)} == {200}
+
+
+def memory(process: int) -> int:
+    """Return the proportional set size, in KiB."""
+    rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+    return int(rollup.split("Pss:")[1].split()[0])
 
 
 @pytest.mark.slow
