@@ -141,14 +141,10 @@ def require_recent_password(user: CurrentUser) -> None:
         raise errors.PasswordTooOld
 
 
-def has_recent_password(user: CurrentUser) -> bool:
-    """Return whether the password was checked recently, at sign-in or since."""
-    return user.authenticated_at + errors.PasswordTooOld.max_age > current_service().clock()
-
-
-def has_reauthenticated(user: CurrentUser) -> bool:
-    """Return whether the password was checked recently, and not at sign-in alone."""
-    return has_recent_password(user) and user.authenticated_at > user.signed_in_at
+def has_recent_password(user: CurrentUser, since: int = 0) -> bool:
+    """Return whether the password was checked recently, and after the Unix time `since`."""
+    oldest = current_service().clock() - errors.PasswordTooOld.max_age
+    return user.authenticated_at > max(oldest, since)
 
 
 def require_password(user: CurrentUser, password: str) -> Row:

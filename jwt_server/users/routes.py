@@ -154,7 +154,7 @@ def delete_account(caller: CurrentUser, body: dict[str, str]) -> None:
     """
     if "password" in body:
         guard.require_password(caller, body["password"])
-    elif not guard.has_reauthenticated(caller):
+    elif not guard.has_recent_password(caller, since=caller.signed_in_at):
         raise errors.InvalidFields({"password": ["Send it here, or at POST /auth/reauth first."]})
     db = get_db()
     with db.transaction():
