@@ -8,6 +8,7 @@ import ipaddress
 import math
 import os
 import re
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -156,7 +157,7 @@ class Settings:
     refresh_token_idle_ttl: int = _setting(7 * 24 * 60 * 60, SECONDS)
     refresh_token_ttl: int = _setting(30 * 24 * 60 * 60, SECONDS)
     refresh_grace: int = _setting(10, _integer(0, 5 * 60))  # a replaced token still works
-    host: str = _setting("127.0.0.1", _host_or_socket)
+    host: str = _setting("localhost", _host_or_socket)
     port: int = _setting(3000, _integer(1, 65535))
     keep_alive: int = _setting(75, _integer(1, 7200))  # nginx closes after 60 s
     trusted_proxies: int = _setting(0, _integer(0, 10))
@@ -187,9 +188,15 @@ class Settings:
 
     @property
     def bind(self) -> str:
-        """Address to listen on, as gunicorn takes it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return self.host if self.is_socket else f"{host}:{self.port}"
+        """Address to listen on, as people read it."""
+        return self.host if self.is_socket else _address(self.host, self.port)
+
+    @property
+    def listeners(self) -> list[str]:
+        """Addresses to listen on, as gunicorn takes them: localhost is IPv4, IPv6, or both."""
+        if self.host != "localhost":
+            return [self.bind]
+        return [_address(each, self.port) for each in ("127.0.0.1", "::1") if _has_address(each)]
 
     @property
     def is_socket(self) -> bool:
@@ -216,6 +223,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _has_address(address: str) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        socket.create_server((address, 0), family=family).close()
+    except OSError:
+        return False
+    return True
 
 
 def load_settings() -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -114,7 +115,7 @@ def test_the_database_is_created_once_with_the_demo_user(
         assert db.driver.execute("SELECT 1 FROM pets").fetchone() is None
     for printed in (first, capsys.readouterr().out):
         assert "username=travis&password=mypassword" in printed
-        assert "http://127.0.0.1:3000/my-pets" in printed
+        assert "http://localhost:3000/my-pets" in printed
 
 
 def instance(folder: Path) -> list[str]:
@@ -225,6 +226,26 @@ def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(SystemExit, match=r"^PORT: .+$"):
         main()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_taken_metrics_port_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    monkeypatch.setattr(os, "execv", lambda *_: None)
+    monkeypatch.setenv("METRICS_HOST", host)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setenv("METRICS_PORT", str(port))
+        main()
+
+    assert capsys.readouterr().err == f"WARNING: Port {port} is in use: no metrics.\n"
+    assert os.environ["METRICS_PORT"] == "0"
+    monkeypatch.setenv("METRICS_PORT", str(port))
+    main()
+    assert capsys.readouterr().err == ""
+    assert os.environ["METRICS_PORT"] == str(port)
 
 
 @pytest.mark.parametrize("algorithm", ["EdDSA", "HS256"])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -37,7 +40,8 @@ def mistakes() -> tuple[str, ...]:
 def test_defaults_match_the_contract(env: Environment, tmp_path: Path) -> None:
     settings = load_settings()
 
-    assert settings.bind == "127.0.0.1:3000"
+    assert settings.bind == "localhost:3000"
+    assert settings.listeners == ["127.0.0.1:3000", "[::1]:3000"]
     assert is_loopback(settings.host)
     assert settings.database == tmp_path / "instance" / "jwt-server.db"
     assert settings.salt_rounds == 12
@@ -380,6 +384,30 @@ def test_loopback_hosts(env: Environment, host: str, loopback: bool) -> None:
     env.setenv("HOST", host)
 
     assert is_loopback(load_settings().host) is loopback
+
+
+@pytest.mark.parametrize("missing", ["127.0.0.1", "::1"])
+def test_localhost_is_what_the_system_has_of_it(env: Environment, missing: str) -> None:
+    bind = socket.socket.bind
+
+    class Socket(socket.socket):
+        def bind(self, address: Any) -> None:
+            if address[0] == missing:
+                raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+            bind(self, address)
+
+    env.setattr(socket, "socket", Socket)
+
+    [address] = load_settings().listeners
+    assert missing not in address
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "127.0.0.1", "example.com"])
+def test_another_host_is_taken_as_it_is(env: Environment, host: str) -> None:
+    env.setenv("HOST", host)
+    settings = load_settings()
+
+    assert settings.listeners == [settings.bind]
 
 
 def test_a_unix_socket_requires_a_trusted_proxy(env: Environment) -> None:
