@@ -34,13 +34,12 @@ DEFAULT_HEADERS: Final = (("Cache-Control", "no-store"), ("Content-Security-Poli
 
 METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
-HEALTH_CHECKS: Final = ("/healthz", "/readyz")
-
 # Method, route, status, code, time, user, address.
 LINE: Final = "%s %s %s %s %.1f ms user=%s from=%s"
 
-MAX_ADDRESS: Final = 100
-"""Characters of an address, with all that may be around it; a longer text is not parsed."""
+# Ignored if longer: parsers take quadratic time, and the second is echoed.
+MAX_CHARACTERS: Final = 1024
+SHORT_HEADERS: Final = ("HTTP_ACCEPT", "HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "HTTP_IF_NONE_MATCH")
 
 # Keys of the request's environment.
 ID: Final = "jwt_server.request_id"
@@ -67,6 +66,9 @@ class RequestMiddleware:
         offered = environ.get("HTTP_X_REQUEST_ID", "")
         environ[ID] = offered if REQUEST_ID_PATTERN.fullmatch(offered) else secrets.token_hex(16)
         environ[CLIENT_ADDRESS] = address_of(environ, self.trusted_proxies)
+        for name in SHORT_HEADERS:
+            if len(environ.get(name, "")) > MAX_CHARACTERS:
+                del environ[name]
         if self.script_name:  # which a proxy may have removed, and health checks don't have
             environ["SCRIPT_NAME"] = self.script_name
             if environ["PATH_INFO"].startswith(f"{self.script_name}/"):
@@ -88,16 +90,14 @@ class RequestMiddleware:
             self._record(environ, sent_status, time.perf_counter() - started)
 
     def _record(self, environ: WSGIEnvironment, status: str, seconds: float) -> None:
-        """Count and log the request; of what the client sent, only a known route and method.
-
-        Successful health checks are not logged: probes send most of all requests.
-        """
+        """Count and log the request; of what the client sent, only a known route and method."""
         rule, code = environ.get(RULE), environ.get(CODE)
         method, route = environ["REQUEST_METHOD"], rule.rule if rule else "-"
         if method not in METHODS:
             method = "-"
         self.metrics.count(method, route, status, code, seconds)
-        if (route in HEALTH_CHECKS and status == "200") or not log.isEnabledFor(logging.INFO):
+        is_healthy = status == "200" and route in ("/healthz", "/readyz")
+        if is_healthy or not log.isEnabledFor(logging.INFO):  # probes would fill the log
             return
         user, address = environ.get(USER), environ[CLIENT_ADDRESS]
         values = (method, route, status, code, seconds * 1000, user, address)
@@ -116,9 +116,8 @@ def address_of(environ: WSGIEnvironment, trusted_proxies: int) -> str:
     if not trusted_proxies:
         return _canonical(environ.get("REMOTE_ADDR") or "")
     forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").rsplit(",", trusted_proxies)
-    if len(forwarded) < trusted_proxies or len(forwarded[-trusted_proxies]) > MAX_ADDRESS:
-        return ""
-    return _canonical(forwarded[-trusted_proxies])
+    entry = forwarded[-trusted_proxies] if trusted_proxies <= len(forwarded) else ""
+    return _canonical(entry[:100])  # what is cached has a limit
 
 
 @lru_cache(4096)
