@@ -143,6 +143,12 @@ class LastAdmin(ServiceError, status=409, code="last_admin"):
     message = "This is the last enabled admin. Promote another user first."
 
 
+class TooManyPets(ServiceError, status=409, code="too_many_pets"):
+    """The user has as many pets as one may have."""
+
+    message = "You have too many pets. Delete one first."
+
+
 class WrongPassword(ServiceError, status=403, code="wrong_password"):
     """A signed-in user sent a wrong password."""
 

@@ -179,6 +179,7 @@ def test_every_error_code_is_tested() -> None:
     elsewhere = {"database_unavailable", "internal_error", "keys_unavailable"}
     elsewhere |= {"hashing_busy"}  # tests/unit/test_hash_queue.py
     elsewhere |= {"too_many_tries"}  # tests/api/test_attempts.py
+    elsewhere |= {"too_many_pets"}  # tests/api/test_pets.py
     elsewhere |= from_the_command_line | disabled | of_sessions | of_accounts
     assert named - elsewhere == set(CODES)
 

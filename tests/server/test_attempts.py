@@ -35,7 +35,7 @@ def guess(server: Server, username: str = "travis", **headers: str) -> Response:
 
 
 def counts(folder: Path) -> dict[str, int]:
-    with closing(sqlite3.connect(folder / "server.db", timeout=10)) as driver:
+    with closing(sqlite3.connect(folder / "server.db", timeout=60)) as driver:
         rows = driver.execute("SELECT key, count FROM throttle").fetchall()
     return {key.split(".")[2] if "account" in key else key.split(".")[0]: n for key, n in rows}
 
