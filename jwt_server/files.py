@@ -81,7 +81,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600, replace: boo
 def others_can_write(path: Path) -> bool:
     """Return whether the mode lets others write; root's group, and a read-only mount, are fine."""
     status = path.stat()
-    bits = 0o002 if status.st_gid == 0 and path.is_dir() else 0o022
+    bits = 0o002 if status.st_gid == 0 else 0o022
     return bool(status.st_mode & bits) and not os.statvfs(path).f_flag & os.ST_RDONLY
 
 
