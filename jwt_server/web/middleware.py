@@ -37,9 +37,11 @@ METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 # Method, route, status, code, time, user, address.
 LINE: Final = "%s %s %s %s %.1f ms user=%s from=%s"
 
-# Ignored if longer: parsers take quadratic time, and the second is echoed.
+# Ignored if longer: parsers take much time for them, and the third is echoed.
 MAX_CHARACTERS: Final = 1024
-SHORT_HEADERS: Final = ("HTTP_ACCEPT", "HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "HTTP_IF_NONE_MATCH")
+SHORT_HEADERS: Final = (
+    "CONTENT_TYPE", "HTTP_ACCEPT", "HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "HTTP_IF_NONE_MATCH",
+)  # fmt: skip
 
 # Keys of the request's environment.
 ID: Final = "jwt_server.request_id"
