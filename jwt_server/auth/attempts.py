@@ -109,8 +109,10 @@ def _require_unblocked(db: Connection, attempt: Attempt, now: int) -> None:
     """Raise TooManyAttempts if one of the attempt's limits is reached; one read."""
     until: int | None = db.queries.auth.blocked_until(
         resettable=attempt.resettable.key,
-        address=attempt.address.key if attempt.address else "",
-        account=attempt.account.key if attempt.account else "",
+        address=_key(attempt.address),
+        site=_key(attempt.site),
+        share=_key(attempt.share),
+        account=_key(attempt.account),
         username_key=attempt.username_key,
         network=attempt.network,
         since=now - KNOWN_SECONDS,
@@ -120,37 +122,23 @@ def _require_unblocked(db: Connection, attempt: Attempt, now: int) -> None:
         raise TooManyAttempts(until - now)
 
 
+def _key(limit: RateLimit | None) -> str:
+    return limit.key if limit else ""
+
+
 def _count_against_all(db: Connection, attempt: Attempt, now: int) -> CountedAttempt:
     counted = CountedAttempt(attempt)
-    limits = [attempt.resettable, attempt.address]
-    if attempt.account is not None and _count_share(db, counted, attempt.account, now):
-        limits.append(attempt.account)
+    limits = [attempt.resettable, attempt.address, attempt.site]
+    if attempt.account and not db.queries.auth.is_known_address(
+        username_key=attempt.username_key, network=attempt.network, since=now - KNOWN_SECONDS
+    ):
+        limits += [attempt.share, attempt.account]
     for limit in filter(None, limits):
         counted.keys.append(limit.key)
         if count_against(db, limit, now):
             counted.reached.append(limit.name)
     prune(db, now)
     return counted
-
-
-def _count_share(db: Connection, counted: CountedAttempt, account: RateLimit, now: int) -> bool:
-    """Count the site's share of the account's limit; return whether the attempt is within it.
-
-    Attempts from a network that the user is known to sign in from don't count.
-    """
-    attempt = counted.attempt
-    if db.queries.auth.is_known_address(
-        username_key=attempt.username_key, network=attempt.network, since=now - KNOWN_SECONDS
-    ):
-        return False
-    # The share is one of the account's window, so it ends with it.
-    window_end = db.queries.auth.window_end(key=account.key, now=now)
-    counted.keys.append(attempt.share_key)
-    expires_at = window_end or now + account.window
-    share: Row = db.queries.auth.count(
-        key=attempt.share_key, expires_at=expires_at, now=now, restart=False
-    )
-    return bool(share["count"] <= rate_limits.ACCOUNT_SHARE)
 
 
 def _refund(db: Connection, counted: CountedAttempt) -> None:

@@ -14,16 +14,21 @@ from jwt_server.config import Settings
 from jwt_server.security.primitives import base64url_encode, derive_key
 
 MINUTE: Final = 60
-DAY: Final = 24 * 60 * MINUTE
+HOUR: Final = 60 * MINUTE
+DAY: Final = 24 * HOUR
 ADDRESS_WINDOW: Final = 15 * MINUTE
 MAX_DOUBLING_LOCKOUT: Final = 15 * MINUTE
 
 SIGN_UPS_PER_DAY: Final = 10
+SITE_SIGN_UPS_PER_DAY: Final = 30
 REFRESHES_PER_MINUTE: Final = 30
 MAC_BYTES: Final = 16
 
-ACCOUNT_SHARE: Final = 10
-"""How much one address may add to the count of an account."""
+SITE_SHARE: Final = 10
+"""Attempts at an account, per hour, from one IPv4 address or one IPv6 site."""
+
+SITE_FACTOR: Final = 10
+"""An IPv6 site may make as many times the attempts of one of its clients."""
 
 CLIENT_PREFIX: Final = 64
 """An IPv6 client has at least this network to itself, and uses any address in it."""
@@ -61,10 +66,11 @@ class Attempt:
     resettable: RateLimit
     """A success resets its count."""
     address: RateLimit | None = None
+    site: RateLimit | None = None
+    share: RateLimit | None = None
+    """Of the account's limit, for one site. These two don't apply to a network from which the user
+    is known to sign in."""
     account: RateLimit | None = None
-    """Does not apply to a network that the user is known to sign in from."""
-    share_key: str = ""
-    """Counts what the site of this address has added to the account's count."""
     username_key: str = ""
     network: str = ""
 
@@ -92,13 +98,17 @@ class RateLimits:
         client, site = network_of(address), network_of(address, SITE_PREFIX)
         pair_key = f"{root}.pair.{self._mac(root, client)}"
         address_key = f"address.{self._mac('address', client)}"
+        site_key = f"site.{self._mac('site', site)}"
+        share_key = f"{root}.share.{self._mac(root, site)}"
+        site_limit = RateLimit(site_key, SITE_FACTOR * self.address, ADDRESS_WINDOW, name="network")
         return Attempt(
             resettable=RateLimit(
                 pair_key, self.pair, DAY, doubling=True, name="account and address"
             ),
             address=RateLimit(address_key, self.address, ADDRESS_WINDOW, name="address"),
+            site=site_limit if site != client else None,
+            share=RateLimit(share_key, SITE_SHARE, HOUR, name="account and network"),
             account=RateLimit(f"{root}.all", self.account, DAY, name="account"),
-            share_key=f"{root}.share.{self._mac(root, site)}",
             username_key=username_key,
             network=client,
         )
@@ -109,9 +119,10 @@ class RateLimits:
         return Attempt(RateLimit(key, self.pair, DAY, doubling=True, name="session"))
 
     def sign_up(self, address: str) -> Attempt:
-        """Return the limit of sign-ups from an address."""
-        key = f"sign-up.{self._mac('sign-up', network_of(address))}"
-        return Attempt(RateLimit(key, SIGN_UPS_PER_DAY, DAY, name="sign-up"))
+        """Return the limit of sign-ups from an IPv4 address or an IPv6 site."""
+        limit = SITE_SIGN_UPS_PER_DAY if ":" in address else SIGN_UPS_PER_DAY
+        key = f"sign-up.{self._mac('sign-up', network_of(address, SITE_PREFIX))}"
+        return Attempt(RateLimit(key, limit, DAY, name="sign-up"))
 
     def account_root(self, username_key: str) -> str:
         """Return the start, up to a dot, of the keys that count attempts at an account."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -14,6 +15,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from jwt_server import audit
+from jwt_server.audit import Action
 from jwt_server.auth import attempts
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
@@ -25,6 +28,7 @@ from tests.helpers.auth import (
     DAY,
     DEFAULT_LIMITS,
     HOME,
+    HOUR,
     JSON,
     STRANGER,
     Guess,
@@ -85,10 +89,17 @@ def lock(guess: Guess, username: str = "travis", address: str = STRANGER) -> Non
     assert statuses == [401] * 5 + [429]
 
 
+def use_up_share(guess: Guess, username: str = "travis", site: str = "2001:db8:1") -> None:
+    """Make ten attempts at an account, each from another network of one IPv6 site."""
+    for number in range(10):
+        assert guess(username, address=f"{site}:{number:x}::1").status_code == 401
+
+
 # The limit of an account and address
 
 
 def test_lockout_after_five_attempts_doubles_up_to_15_minutes(guess: Guess, clock: Clock) -> None:
+    assert guess(password="mypassword").status_code == 200  # from here, no other limit applies
     lock(guess)
 
     for wait in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900):
@@ -174,11 +185,15 @@ def test_lockouts_of_known_unknown_and_disabled_names_are_identical(
     assert told("disabled", "203.0.113.3") == unknown
 
 
+@pytest.mark.parametrize(
+    ("limit", "address"), [(lock, STRANGER), (use_up_share, "2001:db8:1:a::1")]
+)
 @pytest.mark.parametrize("name", ["travis", "nobody"])
 def test_refused_attempt_costs_one_read(
-    app: Flask, guess: Guess, db: Connection, hashed: list[str], name: str
-) -> None:
-    lock(guess, name)
+    app: Flask, guess: Guess, db: Connection, hashed: list[str], name: str,
+    limit: Callable[[Guess, str], None], address: str,
+) -> None:  # fmt: skip
+    limit(guess, name)
     before = db.driver.execute("SELECT * FROM throttle ORDER BY key").fetchall()
     version = db.driver.execute("PRAGMA data_version").fetchall()
     done = len(hashed)
@@ -186,7 +201,7 @@ def test_refused_attempt_costs_one_read(
     statements: list[str] = []
     idle.driver.set_trace_callback(statements.append)
 
-    assert guess(name).status_code == 429
+    assert guess(name, address=address).status_code == 429
 
     idle.driver.set_trace_callback(None)
     [read] = statements
@@ -283,36 +298,64 @@ def test_account_limit_lasts_a_day(guess: Guess, clock: Clock, name: str) -> Non
     assert guess(name, address="192.0.2.1").status_code == 401
 
 
-def test_one_address_adds_at_most_ten_to_the_account_limit(
-    guess: Guess, clock: Clock, db: Connection
+@pytest.mark.parametrize(
+    "addresses",
+    [[STRANGER], [f"2001:db8:1:{number:x}::1" for number in range(20)]],
+    ids=["IPv4", "IPv6 site"],
+)
+@pytest.mark.parametrize("name", ["travis", "nobody"])
+def test_a_network_gets_ten_attempts_an_hour_at_an_account(
+    make_app: MakeApp, database: Database, clock: Clock, hashed: list[str], name: str,
+    addresses: list[str],
+) -> None:  # fmt: skip
+    guess = guesses(make_app(throttle_account=100).test_client())
+    address = cycle(addresses)
+
+    for _ in range(2):
+        assert [guess(name, address=next(address)).status_code for _ in range(10)] == [401] * 10
+        done = len(hashed)
+        clock.advance(HOUR - 60)
+        refused = guess(name, "mypassword", next(address))
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "60")
+        assert len(hashed) == done
+        assert guess("another", address=next(address)).status_code == 401
+        clock.advance(60)
+
+
+@pytest.mark.parametrize("name", ["travis", "nobody"])
+def test_one_site_never_exceeds_the_daily_limit_of_an_account(
+    guess: Guess, clock: Clock, name: str
 ) -> None:
-    for _ in range(20):
-        assert guess().status_code == 401
-        clock.advance(900)
+    networks = iter(f"2001:db8:1:{number:x}::1" for number in range(24 * 12))
+    statuses = []
+    for _ in range(24):
+        statuses += [guess(name, address=next(networks)).status_code for _ in range(12)]
+        clock.advance(HOUR)
 
-    assert counts(db)["account all"] == 10
-
-
-def test_one_ipv6_site_adds_at_most_ten_to_the_account_limit(guess: Guess, db: Connection) -> None:
-    for number in range(12):
-        assert guess(address=f"2001:db8:1:{number:x}::1").status_code == 401
-    assert counts(db)["account all"] == 10
-
-    assert guess(address="2001:db8:2::1").status_code == 401
-    assert counts(db)["account all"] == 11
+    assert statuses.count(401) == LIMITS["throttle_account"]
+    assert set(statuses) == {401, 429}
 
 
-def test_share_of_an_address_ends_with_the_account_window(
-    guess: Guess, clock: Clock, db: Connection
-) -> None:
-    guess(address="192.0.2.1")
-    clock.advance(DAY - 10_000)
-    for _ in range(20):
-        guess()
-        clock.advance(1000)
+def test_a_known_network_is_exempt_from_the_share_of_its_site(guess: Guess, db: Connection) -> None:
+    known, same_network = "2001:db8:1:f::1", "2001:db8:1:f::2"
+    assert guess(password="mypassword", address=known).status_code == 200
 
-    assert counts(db)["account all"] == 10
-    assert counts(db)["account share"] == 10
+    use_up_share(guess)
+
+    assert guess(address=same_network).status_code == 401
+    assert guess(password="mypassword", address=same_network).status_code == 200
+    for password in ("wrong", "mypassword"):
+        assert guess(password=password, address="2001:db8:1:e::1").status_code == 429
+    assert counts(db)["account all"] == counts(db)["account share"] == 10
+
+
+def test_a_used_up_share_is_recorded_once(guess: Guess, db: Connection) -> None:
+    use_up_share(guess)
+    for number in range(10, 15):
+        assert guess(address=f"2001:db8:1:{number:x}::1").status_code == 429
+
+    rows = audit.page(db, action=Action.LOCKED_OUT, before=sys.maxsize, limit=10)
+    assert [row["details"] for row in rows] == [{"limit": "account and network"}]
 
 
 def test_an_address_is_known_for_30_days(guess: Guess, clock: Clock) -> None:
@@ -381,6 +424,20 @@ def test_ipv6_addresses_are_limited_by_network(guess: Guess) -> None:
 
     assert guess("somebody", address="2001:db8::ffff:1").status_code == 429
     assert guess("somebody", address="2001:db8:0:1::1").status_code == 401
+
+
+def test_an_ipv6_site_gets_ten_times_the_attempts_of_an_address(
+    make_app: MakeApp, database: Database, clock: Clock
+) -> None:
+    guess = guesses(make_app(**LIMITS | {"throttle_address": 2}).test_client())
+    for number in range(20):
+        assert guess(f"nobody{number}", address=f"2001:db8:1:{number:x}::1").status_code == 401
+
+    refused = guess("somebody", address="2001:db8:1:ff::1")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "900")
+    assert guess("somebody", address="2001:db8:2::1").status_code == 401
+    clock.advance(900)
+    assert guess("somebody", address="2001:db8:1:ff::1").status_code == 401
 
 
 def test_successful_sign_ins_are_not_counted(guess: Guess, db: Connection) -> None:
@@ -517,6 +574,18 @@ def test_sign_up_limit_of_ten_a_day(
     assert sign_up("ada") == 429
     clock.advance(1)
     assert sign_up("ada") == 201
+
+
+def test_sign_up_limit_of_30_a_day_per_ipv6_site(client: FlaskClient) -> None:
+    def sign_up(address: str) -> int:
+        body = {"username": "travis", "password": "correct horse"}
+        who = {"REMOTE_ADDR": address}
+        return client.post("/users", json=body, environ_overrides=who).status_code
+
+    told = [sign_up(f"2001:db8:1:{number:x}::1") for number in range(32)]
+
+    assert told == [409] * 30 + [429] * 2
+    assert sign_up("2001:db8:2::1") == 409
 
 
 def test_refresh_limit_of_30_a_minute(client: FlaskClient, clock: Clock) -> None:

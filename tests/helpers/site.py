@@ -102,10 +102,18 @@ def service_on_socket(folder: Path, **settings: str) -> Iterator[Path]:
 
 
 @contextmanager
-def site(folder: Path, service: Path, *, limits: bool = True) -> Iterator[Site]:
-    """Run nginx in front of the service; without `limits`, it stops no flood of sign-ins."""
+def site(
+    folder: Path, service: Path, *, limits: bool = True, more: str = "", **changes: str
+) -> Iterator[Site]:
+    """Run nginx in front of the service; without `limits`, it stops no flood of sign-ins.
+
+    `more` is added to the configuration, in which `changes` are made.
+    """
     port, plain_port = free_port(), free_port()
-    configuration = configure(folder, service, port, plain_port)
+    configuration = more + configure(folder, service, port, plain_port)
+    for name, value in changes.items():
+        configuration, found = re.subn(rf"\b{name}=[^ ;]+", f"{name}={value}", configuration)
+        assert found
     if not limits:
         configuration = re.sub(r" *limit_req zone=.*\n", "", configuration)
         assert "limit_req zone" not in configuration

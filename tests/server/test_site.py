@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -215,6 +216,27 @@ def test_a_flood_of_sign_ins_is_limited_by_nginx(nginx_site: Site) -> None:
 
 
 @needs_nginx
+@pytest.mark.parametrize(
+    ("network", "elsewhere"),
+    [(["203.0.113.9"], ["203.0.113.8", "::ffff:203.0.113.7"]),
+     ([f"2001:db8:0:a0a::{number:x}:0" for number in range(22)], ["2001:db8:0:a0b::1:0"])],
+    ids=["IPv4 address", "IPv6 /64"],
+)  # fmt: skip
+def test_nginx_limits_clients_by_network(
+    tmp_path: Path, network: list[str], elsewhere: list[str]
+) -> None:
+    client = "set_real_ip_from 127.0.0.1; real_ip_header X-Test-Client;\n"
+    with site(tmp_path, tmp_path / "nobody.sock", more=client, rate="1r/m") as stopped:
+
+        def post(address: str) -> int:
+            return stopped.send("POST", "/auth", headers={"X-Test-Client": address}).status
+
+        statuses = [post(address) for address, _ in zip(cycle(network), range(22), strict=False)]
+        assert statuses == [503] * 21 + [429]
+        assert {post(address) for address in elsewhere} == {503}
+
+
+@needs_nginx
 def test_a_stopped_service_is_503_with_a_message(tmp_path: Path) -> None:
     with site(tmp_path, tmp_path / "nobody.sock") as stopped:
         answer = stopped.send("GET", "/my-pets")
@@ -227,7 +249,7 @@ def test_a_stopped_service_is_503_with_a_message(tmp_path: Path) -> None:
 
 
 def test_nginx_limits_exactly_the_routes_that_hash(client: FlaskClient) -> None:
-    [limited] = re.findall(r'"~(\^\S+ .*\$)" \$binary_remote_addr;', CONFIGURATION)
+    [limited] = re.findall(r'"~(\^\S+ .*\$)" \$client_network;', CONFIGURATION)
 
     for hashes in password_operations(client.get("/openapi.json").get_json()):
         assert re.search(limited, hashes)
