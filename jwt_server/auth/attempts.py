@@ -39,18 +39,19 @@ def count_attempt(
 
     Raises TooManyAttempts; HashingBusy, which does not count.
     """
-    with database.connection() as db:  # released before hashing
-        _require_unblocked(db, attempt, now)
-        queue.require_room()  # a full queue costs no write
-        with db.transaction():
+    with queue.check_of(attempt.check_key):
+        with database.connection() as db:  # released before hashing
             _require_unblocked(db, attempt, now)
-            counted = _count_against_all(db, attempt, now)
-    try:
-        yield counted
-    except HashingBusy:
-        with database.connection() as db, db.transaction():
-            _refund(db, counted)
-        raise
+            queue.require_room()  # a full queue costs no write
+            with db.transaction():
+                _require_unblocked(db, attempt, now)
+                counted = _count_against_all(db, attempt, now)
+        try:
+            yield counted
+        except HashingBusy:
+            with database.connection() as db, db.transaction():
+                _refund(db, counted)
+            raise
 
 
 def record_success(db: Connection, counted: CountedAttempt) -> None:

@@ -73,6 +73,8 @@ class Attempt:
     account: RateLimit | None = None
     username_key: str = ""
     network: str = ""
+    check_key: str = ""
+    """Stands for the password in the hash queue; empty if none is checked."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,14 @@ class RateLimits:
             account=RateLimit(f"{root}.all", self.account, DAY, name="account"),
             username_key=username_key,
             network=client,
+            check_key=pair_key,
         )
 
     def reauthentication(self, user_id: int, session_id: str) -> Attempt:
         """Return the limit of a signed-in user's password; all routes that ask for it share it."""
-        key = f"{user_root(user_id)}.{session_id}"
-        return Attempt(RateLimit(key, self.pair, DAY, doubling=True, name="session"))
+        root = user_root(user_id)
+        limit = RateLimit(f"{root}.{session_id}", self.pair, DAY, doubling=True, name="session")
+        return Attempt(limit, check_key=root)
 
     def sign_up(self, address: str) -> Attempt:
         """Return the limit of sign-ups from an IPv4 address or an IPv6 site."""

@@ -21,7 +21,7 @@ from jwt_server.errors import TokenRevoked
 from jwt_server.security.refresh_tokens import RefreshTokens, parse
 from jwt_server.users import users
 from tests.helpers.app import Clock, MakeApp
-from tests.helpers.auth import DAY, JSON, access, refresh, run_at_once, sign_in
+from tests.helpers.auth import DAY, JSON, access, guesses, refresh, run_at_once, sign_in
 from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer, bearer_of, token
 from tests.helpers.fuzzing import examples
 
@@ -595,8 +595,10 @@ def test_concurrent_sign_ins_with_an_old_hash_succeed(
     """One of them replaces the hash, and the others verify again."""
     add_user(db, "old", password_hash=bcrypt.using(rounds=4).hash("correct horse"))
 
+    addresses = iter([f"192.0.2.{number}" for number in range(8)])
+
     def sign_in_once() -> int:
-        data = {"username": "old", "password": "correct horse"}
-        return client.application.test_client().post("/auth", data=data).status_code
+        guess = guesses(client.application.test_client())
+        return guess("old", "correct horse", next(addresses)).status_code
 
     assert set(run_at_once(sign_in_once, 8)) == {200}

@@ -79,11 +79,11 @@ def test_granian_responds_as_gunicorn_does(granian: Server) -> None:
 
 @pytest.mark.slow
 def test_under_granian_sign_ins_do_not_block_reads(granian: Server) -> None:
-    wrong = "username=nobody&password=wrong"
+    wrong = "username=nobody%d&password=wrong"
     with ThreadPoolExecutor(16) as pool:
         sign_ins = [
-            pool.submit(send_to_server, granian, "POST", "/auth", {}, wrong, FORM)
-            for _ in range(16)
+            pool.submit(send_to_server, granian, "POST", "/auth", {}, wrong % number, FORM)
+            for number in range(16)
         ]
         reads = 0
         while not all(future.done() for future in sign_ins):
