@@ -69,6 +69,18 @@ def record_failure(
         audit.record(db, actor, Action.LOCKED_OUT, user_id, limit=limit, **details)
 
 
+def count_action(db: Connection, limit: RateLimit, actor: Actor) -> None:
+    """Count what the current user is about to do, whether it succeeds or not.
+
+    Raises TooManyAttempts, after one read.
+    """
+    attempt = Attempt(limit)
+    _require_unblocked(db, attempt, actor.now)
+    with db.transaction():
+        _require_unblocked(db, attempt, actor.now)
+        record_failure(db, _count_against_all(db, attempt, actor.now), actor, actor.id)
+
+
 def count_against(db: Connection, limit: RateLimit, now: int) -> bool:
     """Count one attempt, inside a transaction; return whether it has just reached the limit."""
     row: Row = db.queries.auth.count(

@@ -22,6 +22,7 @@ MAX_DOUBLING_LOCKOUT: Final = 15 * MINUTE
 SIGN_UPS_PER_DAY: Final = 10
 SITE_SIGN_UPS_PER_DAY: Final = 30
 REFRESHES_PER_MINUTE: Final = 30
+RENAMES_PER_DAY: Final = 10
 MAC_BYTES: Final = 16
 
 SITE_SHARE: Final = 10
@@ -145,6 +146,11 @@ def user_root(user_id: int) -> str:
 def refresh_limit(session_id: str) -> RateLimit:
     """Return the limit of a session's refreshes."""
     return RateLimit(f"refresh.{session_id}", REFRESHES_PER_MINUTE, MINUTE)
+
+
+def rename_limit(user_id: int) -> RateLimit:
+    """Return the limit of a user's changes of the username."""
+    return RateLimit(f"{user_root(user_id)}.rename", RENAMES_PER_DAY, DAY, name="rename")
 
 
 def network_of(address: str, prefix: int = CLIENT_PREFIX) -> str:

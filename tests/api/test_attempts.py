@@ -14,6 +14,7 @@ import bcrypt
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from jwt_server import audit
 from jwt_server.audit import Action
@@ -32,6 +33,7 @@ from tests.helpers.auth import (
     JSON,
     STRANGER,
     Guess,
+    Tokens,
     access,
     guesses,
     refresh,
@@ -623,6 +625,41 @@ def test_refreshes_within_the_grace_are_not_counted(
     assert refresh(client, tokens["refresh_token"])["code"] == "session_ended"
 
 
+def test_rename_limit_of_ten_a_day(client: FlaskClient, clock: Clock, db: Connection) -> None:
+    add_user(db, "ada")
+    tokens, other = sign_in(client), sign_in(client, username="ada", password="correct horse")
+
+    def rename(name: str, who: Tokens = tokens) -> TestResponse:
+        headers = bearer(who["access_token"]) | JSON
+        return client.patch("/me", json={"username": name}, headers=headers)
+
+    def rows() -> int:
+        found: int = db.driver.execute("SELECT count(*) AS n FROM audit").fetchone()["n"]
+        return found
+
+    assert [rename("").status_code for _ in range(20)] == [422] * 20
+    told = [rename("ada" if number % 2 else f"travis{number}") for number in range(10)]
+    before = rows()
+
+    assert [response.status_code for response in told] == [200, 409] * 5
+    for name in ("travis10", "ada"):
+        refused = rename(name)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, str(DAY))
+        assert refused.get_json()["code"] == "too_many_tries"
+    assert rename("").status_code == 422
+    assert client.get("/me", headers=bearer(tokens["access_token"])).get_json()["username"] == (
+        "travis8"
+    )
+    assert rename("Ada", other).status_code == 200
+    assert rows() == before + 1  # of the other user
+    locked = audit.page(db, action=Action.LOCKED_OUT, before=sys.maxsize, limit=10)
+    assert [(row["user_id"], row["details"]) for row in locked] == [(1, {"limit": "rename"})]
+
+    clock.advance(DAY)
+    tokens |= sign_in(client, username="travis8")
+    assert rename("travis").status_code == 200
+
+
 # Counts in the database
 
 
@@ -769,12 +806,15 @@ def test_lockouts_are_documented(app: Flask, clock: Clock, accept: str) -> None:
         assert signed_up.status == 409
     for _ in range(30):
         tokens = refresh(client, tokens["refresh_token"])
+    for _ in range(10):
+        assert send("PATCH", "/me", json={"username": "t"}, headers=headers).status == 200
 
     for method, path, body in [
         ("POST", "/auth", wrong),
         ("POST", "/auth/reauth", {"password": "x"}),
         ("PUT", "/me/password", change),
         ("DELETE", "/me", {"password": "x"}),
+        ("PATCH", "/me", {"username": "t"}),
         ("POST", "/users", CREDENTIALS | {"password": "correct horse"}),
         ("POST", "/auth/refresh", {"refresh_token": tokens["refresh_token"]}),
     ]:
