@@ -18,7 +18,7 @@ from jwt_server import sqlite
 from jwt_server.app import create_app
 from jwt_server.config import Settings
 from jwt_server.database import Database
-from jwt_server.users import demo
+from jwt_server.users import users
 
 DEAD = 100_000
 ROUNDS = 15
@@ -58,7 +58,7 @@ def case(folder: Path, dead: int) -> Case:
     sqlite.create(path)
     settings = Settings((b"s" * 32,), (b"j" * 32,), path, salt_rounds=4)
     with Database(path).connection() as db:
-        demo.add_demo_user(db, 4, 0)
+        users.add_demo_user(db, 4, 0)
         if dead:
             db.driver.execute(FILL, {"dead": dead, "now": int(time.time())})
     return Case(dead, create_app(settings).test_client())

@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 import bcrypt
 
 from jwt_server import sqlite
-from jwt_server.config import LIGHT_THREADS, Settings, usable_cores
+from jwt_server.config import Settings, usable_cores
 from jwt_server.database import Database
 from jwt_server.security.keys import SharedSecrets
 from jwt_server.security.passwords import hash_password
@@ -34,7 +34,7 @@ ROUNDS = 12
 PASSWORD = "correct horse battery"  # noqa: S105 - of users that exist for a minute
 SECRET_KEY, JWT_SECRET = secrets.token_urlsafe(48), secrets.token_urlsafe(48)
 CORES = len(usable_cores())
-THREADS = 1 + Settings.hash_queue + LIGHT_THREADS
+THREADS = 1 + Settings.hash_queue + 32
 
 
 @dataclass(frozen=True)

@@ -9,27 +9,23 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
+from contextlib import closing, suppress
 from typing import NoReturn
 
 from jwt_server import config, sqlite
 from jwt_server.config import DEFAULT_DATABASE, INSTANCE, Settings
-from jwt_server.database import Connection, Database
-from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
+from jwt_server.database import Database
+from jwt_server.errors import ConfigurationError, Unavailable
 from jwt_server.files import publish, temporary_beside, write_atomically
 from jwt_server.security import key_files
 from jwt_server.security.key_files import KeyFolder, load_keys
-from jwt_server.users import demo
-
-GUNICORN_CONFIG = Path(__file__).parent / "gunicorn" / "conf.py"
+from jwt_server.users import users
 
 SIGN_IN = f"""\
 
 Sign in, and read the pets (paste both into another terminal):
 
-  token=$(curl -sS -d 'username={demo.USERNAME}&password={demo.PASSWORD}' http://{{address}}/auth)
+  token=$(curl -sS -d 'username={users.DEMO_USERNAME}&password={users.DEMO_PASSWORD}' http://{{address}}/auth)
   curl -sS -H "Authorization: Bearer $token" http://{{address}}/my-pets; echo
 
 Ctrl+C stops the server.
@@ -40,8 +36,9 @@ NO_DEMO = "\nNo one can sign in with the demo password; `make seed` creates the 
 
 def main() -> None:
     """Create what is missing, print how to sign in, and run the server."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _exit)  # which deletes temporary files
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # SystemExit deletes temporary files.
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     try:
         create_secrets()
         settings = config.load_settings()
@@ -50,22 +47,17 @@ def main() -> None:
         print_how_to_sign_in(settings)
     except (ConfigurationError, OSError) as error:
         raise SystemExit(str(error)) from error
-    except (DatabaseUnavailable, KeysUnavailable) as error:
+    except Unavailable as error:
         raise SystemExit(error.cause) from error
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
     sys.stdout.flush()
     serve()
 
 
 def serve() -> NoReturn:
     """Replace this process by gunicorn, with the arguments of the command line added."""
-    command = [sys.executable, "-m", "gunicorn", "-c", str(GUNICORN_CONFIG), *sys.argv[1:]]
+    config_module = "python:jwt_server.gunicorn.conf"
+    command = [sys.executable, "-m", "gunicorn", "-c", config_module, *sys.argv[1:]]
     os.execv(sys.executable, [*command, "jwt_server.wsgi:app"])  # noqa: S606 - no shell is wanted
-
-
-def _exit(number: int, _frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 def create_secrets() -> None:
@@ -73,8 +65,7 @@ def create_secrets() -> None:
     env = config.read_environment()
     INSTANCE.mkdir(exist_ok=True)
     INSTANCE.chmod(0o700)
-    for name in config.SECRETS:
-        path = config.generated_secret(name)
+    for name, path in config.SECRETS.items():
         if path.exists() or any(env.str(each, None) is not None for each in (name, f"{name}_FILE")):
             continue
         with suppress(FileExistsError):  # another process was faster
@@ -90,39 +81,30 @@ def create_key(settings: Settings) -> None:
 
 
 def create_database(settings: Settings) -> None:
-    """Create the default database if it is missing, with the demo user if the server is only
-    reachable from this machine.
-    """
+    """Create the default database if missing, with the demo user if only this machine connects."""
     if settings.database != DEFAULT_DATABASE.absolute() or settings.database.exists():
         return
     with suppress(FileExistsError), temporary_beside(settings.database) as temporary:
         sqlite.create(temporary)
         if config.is_loopback(settings.host):
-            with opened(temporary) as db:
-                demo.add_demo_user(db, settings.salt_rounds, int(time.time()))
+            with closing(Database(temporary)) as database, database.connection() as db:
+                users.add_demo_user(db, settings.salt_rounds, int(time.time()))
         publish(temporary, settings.database, replace=False)
         print(f"Created {DEFAULT_DATABASE}")
 
 
 def print_how_to_sign_in(settings: Settings) -> None:
     """Print what to paste, or warn about a demo user that others can use."""
-    with opened(settings.database) as db:
-        demo_user = demo.demo_user_can_sign_in(db, settings.salt_rounds)
+    with closing(Database(settings.database)) as database, database.connection() as db:
+        demo_user = users.demo_user_can_sign_in(db, settings.salt_rounds)
     if config.is_loopback(settings.host):
         print(SIGN_IN.format(address=settings.bind) if demo_user else NO_DEMO)
     elif demo_user:
         print(
             f"WARNING: Others can reach {settings.bind}, and anyone can sign in there as"
-            f" {demo.USERNAME} with the demo password.",
+            f" {users.DEMO_USERNAME} with the demo password.",
             file=sys.stderr,
         )
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Connection]:
-    """Open a database, and close it, which leaves no log beside it."""
-    with closing(Database(path)) as database, database.connection() as db:
-        yield db
 
 
 if __name__ == "__main__":

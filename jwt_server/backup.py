@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import count
@@ -54,8 +55,6 @@ def take(database: Path, file: Path) -> int:
     """
     file = file.absolute()
     with closing(sqlite.open_database(database)) as source, _errors_for(file) as temporary:
-        if str(file) in {f"{database}{suffix}" for suffix in LOGS}:
-            raise DatabaseUnavailable(f"{file} is used by SQLite: choose another name.")
         if os.path.lexists(file):  # publish() checks again
             raise FileExistsError
         source.execute("VACUUM INTO ?", (str(temporary),))
@@ -209,23 +208,21 @@ def _open_exclusively(path: Path) -> sqlite3.Connection | None:
 
 def _advance_ids(driver: sqlite3.Connection, present: sqlite3.Connection | None, now: int) -> None:
     """Let new IDs start above all that were ever assigned."""
-    used = [_last_ids(database) for database in (driver, present) if database is not None]
-    tables = driver.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'")
-    names = [row["name"] for row in tables]
+    last_ids = _last_ids(driver) | (_last_ids(present) if present else Counter())
     driver.execute("DELETE FROM sqlite_sequence")
-    for name in names:
-        last = max(ids.get(name, 0) for ids in used)
-        start = min(MAX_ID, max(last + MIN_ID_LEAP, now * IDS_PER_SECOND))
-        driver.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, start))
+    for row in driver.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'"):
+        start = max(last_ids[row["name"]] + MIN_ID_LEAP, now * IDS_PER_SECOND)
+        driver.execute(
+            "INSERT INTO sqlite_sequence VALUES (?, ?)", (row["name"], min(start, MAX_ID))
+        )
 
 
-def _last_ids(driver: sqlite3.Connection) -> dict[str, int]:
+def _last_ids(driver: sqlite3.Connection) -> Counter[str]:
     """Return the largest ID ever assigned, by table, as far as it can be read."""
-    try:
+    with suppress(sqlite3.DatabaseError):  # damaged, or without tables
         rows = driver.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
-    except sqlite3.DatabaseError:  # damaged, or without tables
-        return {}
-    return {row["name"]: row["seq"] for row in rows}
+        return Counter({row["name"]: row["seq"] for row in rows})
+    return Counter()
 
 
 def _set_aside(path: Path, present: sqlite3.Connection | None, at: str) -> Path | None:

@@ -29,14 +29,12 @@ INSTANCE: Final = Path("instance")
 """Folder of the database and of generated secrets, below the working directory."""
 
 DEFAULT_DATABASE: Final = INSTANCE / "jwt-server.db"
-SECRETS: Final = ("SECRET_KEY", "JWT_SECRET")
+SECRETS: Final = {"SECRET_KEY": INSTANCE / "secret_key", "JWT_SECRET": INSTANCE / "jwt_secret"}
+"""Each secret's variable, and the file that `make run` generates."""
+
 SECRET_BYTES: Final = 32
 """The hash's own size, the minimum for HS256 (RFC 7518 section 3.2)."""
 
-LIGHT_THREADS: Final = 32
-"""Threads of a worker beside those that hash or are queued to hash."""
-
-SOCKET: Final = "unix:"
 LABEL: Final = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 HOST_NAME: Final = re.compile(rf"(?!(unix|fd)\Z)({LABEL}\.)*(?=[A-Za-z]){LABEL}\Z")
 """Host names, but for the two words that gunicorn takes for other kinds of addresses."""
@@ -52,28 +50,34 @@ ISSUER: Final = Regexp(
 )
 """An issuer or audience: short, because every token holds it."""
 
-
-def _setting(default: Any, parse: Callable[[str], object], **metadata: object) -> Any:
-    """Declare a field; `derive` computes its default from those above, `variable` renames it."""
-    return field(default=default, metadata={"parse": parse, **metadata})
+Parser = Callable[[str], object]
+Derive = Callable[[dict[str, Any]], object]
 
 
-def _integer(default: int, low: int, high: int, **metadata: object) -> Any:
+def _setting(
+    default: Any, parse: Parser, *, derive: Derive | None = None, variable: str | None = None
+) -> Any:
+    """Declare a setting, read from the variable of its name in upper case, or from `variable`.
+
+    `derive` computes the default from the settings above; `default` then is that of the class only.
+    """
+    return field(default=default, metadata={"parse": parse, "derive": derive, "variable": variable})
+
+
+def _integer(low: int, high: int) -> Parser:
     def parse(text: str) -> int:
         if re.fullmatch("[0-9]{1,12}", text) and low <= int(text) <= high:
             return int(text)
         raise ValidationError(f"{text!r} is not a whole number from {low} to {high}.")
 
-    return _setting(default, parse, **metadata)
+    return parse
 
 
-def _seconds(default: int) -> Any:
-    return _integer(default, 1, 365 * 24 * 60 * 60)
+SECONDS: Final = _integer(1, 365 * 24 * 60 * 60)
 
 
-def _one_of(default: str, *others: str, **metadata: object) -> Any:
-    parse = OneOf((default, *others), error="{input!r} is not one of {choices}.")
-    return _setting(default, parse, **metadata)
+def _one_of(*values: str) -> OneOf:
+    return OneOf(values, error="{input!r} is not one of {choices}.")
 
 
 def _host(text: str) -> str:
@@ -86,7 +90,7 @@ def _host(text: str) -> str:
 
 
 def _host_or_socket(text: str) -> str:
-    is_socket = text.startswith(f"{SOCKET}/") and text.isprintable()
+    is_socket = text.startswith("unix:/") and text.isprintable()
     return text if is_socket else _host(text)
 
 
@@ -122,76 +126,59 @@ def _split(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Settings:
-    """How the service runs. Times are in seconds."""
+    """How the service runs; docs/configuration.md explains each. Times are in seconds.
+
+    The first of the secrets signs, all verify; there are `jwt_secrets` under HS256 only.
+    """
 
     secret_keys: tuple[bytes, ...] = field(repr=False)
-    """The first signs refresh tokens, all verify."""
     jwt_secrets: tuple[bytes, ...] = field(repr=False)
-    """The first signs access tokens, all verify; empty unless the algorithm is HS256."""
-    database: Path = _setting(  # noqa: RUF009 - declares a field
-        DEFAULT_DATABASE, _sqlite_path, variable="DATABASE_URL"
-    )
-    jwt_algorithm: str = _one_of("HS256", "EdDSA", "ES256", "RS256")
-    jwt_keys_dir: Path = _setting(INSTANCE / "jwt_keys", _folder)  # noqa: RUF009 - declares a field
-    jwks_max_age: int = _seconds(10 * 60)
+    database: Path = _setting(DEFAULT_DATABASE, _sqlite_path, variable="DATABASE_URL")
+    jwt_algorithm: str = _setting("HS256", _one_of("HS256", "EdDSA", "ES256", "RS256"))
+    jwt_keys_dir: Path = _setting(INSTANCE / "jwt_keys", _folder)
+    jwks_max_age: int = _setting(10 * 60, SECONDS)
     jwt_issuer: str = _setting("jwt-server", ISSUER)
-    jwt_audience: str = _setting("jwt-server", ISSUER, derive=lambda values: values["jwt_issuer"])
-    access_token_ttl: int = _seconds(15 * 60)
-    text_token_ttl: int = _seconds(12 * 60 * 60)
-    refresh_token_idle_ttl: int = _seconds(7 * 24 * 60 * 60)
-    refresh_token_ttl: int = _seconds(30 * 24 * 60 * 60)
-    refresh_grace: int = _integer(10, 0, 5 * 60)
-    """How long a replaced refresh token is still accepted, a stolen one as well."""
+    jwt_audience: str = _setting("jwt-server", ISSUER, derive=lambda above: above["jwt_issuer"])
+    access_token_ttl: int = _setting(15 * 60, SECONDS)
+    text_token_ttl: int = _setting(12 * 60 * 60, SECONDS)
+    refresh_token_idle_ttl: int = _setting(7 * 24 * 60 * 60, SECONDS)
+    refresh_token_ttl: int = _setting(30 * 24 * 60 * 60, SECONDS)
+    refresh_grace: int = _setting(10, _integer(0, 5 * 60))  # a replaced token still works
     host: str = _setting("127.0.0.1", _host_or_socket)
-    """An address, a name, or `unix:` and the path of a socket."""
-    port: int = _integer(3000, 1, 65535)
-    trusted_proxies: int = _integer(0, 0, 10)
-    workers: int = _integer(1, 1, 512, derive=lambda _: len(usable_cores()))
-    salt_rounds: int = _integer(12, 4, 31)
-    hash_concurrency: int = _integer(
-        1, 1, 1024, derive=lambda values: max(1, len(usable_cores()) // values["workers"])
+    port: int = _setting(3000, _integer(1, 65535))
+    trusted_proxies: int = _setting(0, _integer(0, 10))
+    workers: int = _setting(1, _integer(1, 512), derive=lambda _: len(usable_cores()))
+    salt_rounds: int = _setting(12, _integer(4, 31))
+    hash_concurrency: int = _setting(
+        1, _integer(1, 1024), derive=lambda above: max(1, len(usable_cores()) // above["workers"])
     )
-    """Passwords that a worker hashes at once."""
-    hash_queue: int = _integer(32, 0, 1024)
-    hash_wait: int = _integer(10, 0, 300)
-    throttle_pair: int = _integer(5, 1, 1_000_000)
-    """Free attempts at one account from one address."""
-    throttle_account: int = _integer(100, 1, 1_000_000)
-    """Attempts at one account in a day."""
-    throttle_address: int = _integer(100, 1, 1_000_000)
-    """Attempts from one address in 15 minutes."""
-    password_min_length: int = _integer(8, 1, 64)
-    """In characters, for new passwords; 64 must be possible (NIST SP 800-63B)."""
-    audit_retention: int = _integer(365, 1, 10 * 365)
-    """In days."""
-    signup: str = _one_of("closed", "open")
+    hash_queue: int = _setting(32, _integer(0, 1024))
+    hash_wait: int = _setting(10, _integer(0, 300))
+    throttle_pair: int = _setting(5, _integer(1, 1_000_000))  # per user and address
+    throttle_account: int = _setting(100, _integer(1, 1_000_000))  # per user and day
+    throttle_address: int = _setting(100, _integer(1, 1_000_000))  # per address in 15 minutes
+    password_min_length: int = _setting(8, _integer(1, 64))  # NIST SP 800-63B: allow 64
+    audit_retention: int = _setting(365, _integer(1, 10 * 365))  # days
+    signup: str = _setting("closed", _one_of("closed", "open"))
     cors_origins: tuple[str, ...] = _setting(("*",), _origins)
-    log_format: str = _one_of(
-        "json", "text", derive=lambda _: "text" if sys.stderr and sys.stderr.isatty() else "json"
+    log_format: str = _setting(
+        "json",
+        _one_of("json", "text"),
+        derive=lambda _: "text" if sys.stderr and sys.stderr.isatty() else "json",
     )
     metrics_host: str = _setting("127.0.0.1", _host)
-    metrics_port: int = _integer(9464, 0, 65535)
-    """Port of the Prometheus metrics; 0 turns them off."""
+    metrics_port: int = _setting(9464, _integer(0, 65535))  # 0: no metrics
 
     @property
     def bind(self) -> str:
         """Address to listen on, as gunicorn takes it."""
-        return self.host if self.is_socket else _bind(self.host, self.port)
-
-    @property
-    def metrics_bind(self) -> str:
-        """Address to serve metrics on."""
-        return _bind(self.metrics_host, self.metrics_port)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.host if self.is_socket else f"{host}:{self.port}"
 
     @property
     def is_socket(self) -> bool:
         """Whether to listen on a Unix socket."""
-        return self.host.startswith(SOCKET)
-
-    @property
-    def threads(self) -> int:
-        """Threads of a worker, so that a full hash queue leaves LIGHT_THREADS free."""
-        return self.hash_concurrency + self.hash_queue + LIGHT_THREADS
+        return self.host.startswith("unix:")
 
     @property
     def warnings(self) -> list[str]:
@@ -215,10 +202,6 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _bind(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def load_settings() -> Settings:
     """Read and validate every setting. Raises ConfigurationError with one line per mistake."""
     env = read_environment()
@@ -226,20 +209,17 @@ def load_settings() -> Settings:
     values: dict[str, Any] = {}
     for setting in fields(Settings):
         if parse := setting.metadata.get("parse"):
-            name = setting.metadata.get("variable", setting.name.upper())
-            derive = setting.metadata.get("derive")
+            name = setting.metadata["variable"] or setting.name.upper()
+            derive = setting.metadata["derive"]
             default = derive(values) if derive else setting.default
             values[setting.name] = default.absolute() if isinstance(default, Path) else default
             with _collect(mistakes, name):
                 if (text := env.str(name, None)) is not None:
                     values[setting.name] = parse(text)
-    settings = Settings(
-        secret_keys=_secrets(env, "SECRET_KEY", mistakes),
-        jwt_secrets=(
-            _secrets(env, "JWT_SECRET", mistakes) if values["jwt_algorithm"] == "HS256" else ()
-        ),
-        **values,
-    )
+    secret_keys = _secrets(env, "SECRET_KEY", mistakes)
+    needs_secret = values["jwt_algorithm"] == "HS256"
+    jwt_secrets = _secrets(env, "JWT_SECRET", mistakes) if needs_secret else ()
+    settings = Settings(secret_keys, jwt_secrets, **values)
     if settings.is_socket and not settings.trusted_proxies:
         mistakes.append("TRUSTED_PROXIES: It must be 1 or more behind a Unix socket.")
     if settings.metrics_port == settings.port and not settings.is_socket:
@@ -284,22 +264,16 @@ def _secrets(env: Env, name: str, mistakes: list[str]) -> tuple[bytes, ...]:
     """Read a secret and those of NAME_PREVIOUS, which only verify."""
     found: list[bytes] = []
     with _collect(mistakes, name):
-        text = _secret_text(env, name, generated_secret(name))
+        text = _secret_text(env, name, SECRETS[name])
         if text is None:
             raise ValidationError(
                 f"Missing, and there is no default. Set {name} or {name}_FILE to a secret of at"
                 f" least {SECRET_BYTES} bytes; `make run` generates one."
             )
         found.append(_secret(text))
-    name = f"{name}_PREVIOUS"
-    with _collect(mistakes, name):
-        found += [_secret(each) for each in _split(_secret_text(env, name) or "")]
+    with _collect(mistakes, f"{name}_PREVIOUS"):
+        found += map(_secret, _split(_secret_text(env, f"{name}_PREVIOUS") or ""))
     return tuple(found)
-
-
-def generated_secret(name: str) -> Path:
-    """Return the path of the secret that `make run` generates."""
-    return INSTANCE / name.lower()
 
 
 def _secret_text(env: Env, name: str, default_file: Path | None = None) -> str | None:

@@ -133,9 +133,9 @@ class Connection:
 
     def raise_outage(self, error: sqlite3.Error) -> None:
         """Raise DatabaseUnavailable for an error of the database's state, not of the SQL."""
-        if sqlite.is_outage(error):
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
-                self.is_reusable = False
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in sqlite.OUTAGES:
+            self.is_reusable = self.is_reusable and code != sqlite3.SQLITE_READONLY
             raise DatabaseUnavailable(f"The database fails: {error}.") from error
 
     def _run(self, statement: str) -> None:
@@ -210,18 +210,15 @@ class Database:
             self.release(connection)
 
     def acquire(self) -> Connection:
-        """Return a connection for one thread to use until `release`. Raises DatabaseUnavailable."""
+        """Return a connection for one thread to use until `release`. Raises DatabaseUnavailable.
+
+        All are to the same file as the first one. SQLite finds the log by the path, and two
+        databases with one log would damage each other.
+        """
         try:
             return self._idle.pop()
         except IndexError:
-            return self._open()
-
-    def _open(self) -> Connection:
-        """Open another connection, to the same file as the first one.
-
-        SQLite finds the log by the path: two databases with one log would damage each other.
-        """
-        file = self._check_file()
+            file = self._check_file()
         driver = sqlite.open_database(self.path)
         self._file = self._file or file
         connection = Connection(driver, self.queries, self._lock)

@@ -67,10 +67,10 @@ class HashingBusy(ServiceError, status=503, code="hashing_busy"):
 
 
 class TooManyAttempts(ServiceError, status=429, code="too_many_tries"):
-    """A rate limit is reached. Raised alike for names that exist and names that don't."""
+    """A rate limit is reached; alike whether the name exists. An instance says how long to wait."""
 
     message = "Too many attempts. Wait for as long as Retry-After says, then try again."
-    retry_after = 1
+    retry_after = 1  # both stand in the API description only
 
     def __init__(self, seconds: int) -> None:
         super().__init__(f"Too many attempts. Try again in {format_duration(seconds)}.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
-LEFT_BEHIND_SECONDS: Final = 24 * 60 * 60
+ABANDONED_SECONDS: Final = 24 * 60 * 60
 """Age at which a temporary file counts as left by a killed process."""
 
 
@@ -23,19 +23,22 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def delete_abandoned(folder: Path, pattern: str) -> None:
+    """Delete the temporary files that killed processes have left for matching names."""
+    for temporary in folder.glob(f".{pattern}.tmp-*"):
+        with suppress(FileNotFoundError):  # another process has deleted it
+            if temporary.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                temporary.unlink()
+
+
 @contextmanager
 def temporary_beside(path: Path, *, mode: int = 0o600) -> Iterator[Path]:
     """Create an empty file beside `path`, to be filled and then published.
 
-    It is deleted at the end, if it is still there. Files left by killed processes are deleted when
-    they are a day old. Raises OSError.
+    It is deleted at the end, if it is still there. Raises OSError.
     """
-    prefix = f".{path.name}.tmp-"
-    for left in path.parent.glob(f"{escape(prefix)}*"):
-        with suppress(FileNotFoundError):  # another process has deleted it
-            if left.stat().st_mtime < time.time() - LEFT_BEHIND_SECONDS:
-                left.unlink()
-    temporary = path.with_name(f"{prefix}{token_hex(8)}")
+    delete_abandoned(path.parent, escape(path.name))
+    temporary = path.with_name(f".{path.name}.tmp-{token_hex(8)}")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
     try:
         yield temporary

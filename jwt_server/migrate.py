@@ -4,7 +4,6 @@ yoyo-migrations runs each in a transaction, but records it in another one, which
 So each file sets `user_version` at its end, and only that counts. A released file never changes.
 """
 
-import getpass
 import os
 import sqlite3
 from contextlib import redirect_stdout
@@ -35,7 +34,7 @@ def upgrade(path: Path, *, break_lock: bool = False) -> list[str]:
     if sqlite.schema_version(path) == sqlite.SCHEMA_VERSION and not break_lock:
         return []
     sqlite.check(path, oldest=1)  # yoyo takes any error for its own lock
-    _set_missing_user_name()
+    os.environ.setdefault("LOGNAME", "unknown")  # yoyo fails for a user without a name
     try:
         with get_backend(f"sqlite:///{quote(str(path))}") as backend:
             if break_lock:
@@ -56,21 +55,13 @@ def upgrade(path: Path, *, break_lock: bool = False) -> list[str]:
 def _apply(backend: DatabaseBackend, version: int) -> list[str]:
     """Apply the migrations after `version`, whatever yoyo has recorded."""
     migrations = read_migrations(str(MIGRATIONS))
-    there = migrations.filter(lambda each: number(each.id) <= version)
+    already_applied = migrations.filter(lambda each: number(each.id) <= version)
     missing = migrations.filter(lambda each: number(each.id) > version)
-    backend.mark_migrations(backend.to_apply(there))
+    backend.mark_migrations(backend.to_apply(already_applied))
     backend.unmark_migrations(backend.to_rollback(missing))
     with redirect_stdout(StringIO()):  # yoyo prints the result of each statement, even if empty
         backend.apply_migrations(missing)
     return [each.id for each in missing]
-
-
-def _set_missing_user_name() -> None:
-    """Set LOGNAME for a user id without a name, as in containers, where yoyo would fail."""
-    try:
-        getpass.getuser()
-    except (KeyError, OSError):
-        os.environ["LOGNAME"] = "unknown"
 
 
 def number(name: str) -> int:

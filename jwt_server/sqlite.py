@@ -7,7 +7,6 @@ do.
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -34,9 +33,9 @@ WAL_BYTES: Final = 64 * 1024 * 1024
 MIN_FREE_BYTES: Final = 8 * 1024 * 1024
 """Free disk space below which the service is not ready."""
 
-# Errors of the database's state, and not of our SQL.
 OUTAGE_NAMES: Final = "BUSY LOCKED READONLY IOERR CORRUPT FULL CANTOPEN PERM PROTOCOL NOTADB"
 OUTAGES: Final = {getattr(sqlite3, f"SQLITE_{name}") for name in OUTAGE_NAMES.split()}
+"""Error codes of the database's state; others are bugs."""
 
 VERSION: Final = sqlite3.sqlite_version_info
 
@@ -58,11 +57,6 @@ def file_id(path: Path) -> FileId:
             f"No database at {path} ({error.strerror}): the command `init-db` makes one."
         ) from error
     return status.st_dev, status.st_ino
-
-
-def is_outage(error: sqlite3.Error) -> bool:
-    """Return whether an error is one of the database's state, and not of our SQL."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in OUTAGES
 
 
 def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
@@ -160,30 +154,21 @@ def _create_tables(driver: sqlite3.Connection) -> bool:
     if has_tables(driver):
         return False
     driver.execute("PRAGMA journal_mode = WAL")
-    driver.execute("BEGIN IMMEDIATE")
-    with driver:
+    marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+    schema = bundled("schema.sql").read_text("utf-8")
+    try:
+        driver.executescript(f"BEGIN IMMEDIATE; {schema} {marks} COMMIT;")
+    except sqlite3.Error:
+        driver.rollback()
         if has_tables(driver):  # another process was faster
             return False
-        for statement in _statements(bundled("schema.sql").read_text("utf-8")):
-            driver.execute(statement)
-        driver.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        raise
     return True
 
 
 def has_tables(driver: sqlite3.Connection) -> bool:
     """Return whether a database has any table."""
     return driver.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Split a script into statements: `executescript` would commit first."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
 
 
 def _connect(path: Path, options: str = "mode=rw") -> tuple[sqlite3.Connection, int, int]:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from io import BytesIO, TextIOWrapper
-from typing import Any
+from typing import Any, Final
 
 import click
 from flask.cli import AppGroup
@@ -20,6 +20,11 @@ from jwt_server.audit import Actor, operator
 from jwt_server.database import Connection
 from jwt_server.errors import ServiceError
 from jwt_server.web.service import current_service
+
+HEADINGS: Final = {
+    "created_at": "created at", "last_sign_in_at": "last sign-in", "signs_from": "signs from",
+}  # fmt: skip
+"""Headings of tables that differ from the names in JSON."""
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object per line."
@@ -83,11 +88,8 @@ def print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
         return
     words = {True: "yes", False: "no"}
     cells = [
-        {
-            name.replace("_", " "): words[value] if isinstance(value, bool) else value
-            for name, value in row.items()
-        }
+        {name: words[value] if isinstance(value, bool) else value for name, value in row.items()}
         for row in rows
     ]
-    table = tabulate(cells, headers="keys", tablefmt="simple", disable_numparse=True)
+    table = tabulate(cells, headers=HEADINGS, tablefmt="simple", disable_numparse=True)
     click.echo(table if cells else "Nothing found.")

@@ -11,7 +11,7 @@ from jwt_server.audit import Action
 from jwt_server.auth import sessions
 from jwt_server.cli.base import Group, opened, operator_actor, top
 from jwt_server.database import Connection
-from jwt_server.users import demo
+from jwt_server.users import users
 from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
 
@@ -34,8 +34,8 @@ def seed() -> None:
     """
     service = current_service()
     with opened() as db:
-        is_new = demo.add_demo_user(db, service.settings.salt_rounds, service.now())
-    click.echo(f"{'Created' if is_new else 'Already there'}: user {demo.USERNAME}")
+        is_new = users.add_demo_user(db, service.settings.salt_rounds, service.now())
+    click.echo(f"{'Created' if is_new else 'Already there'}: user {users.DEMO_USERNAME}")
 
 
 @top.group(cls=Group)
@@ -70,9 +70,9 @@ def backup(file: Path) -> None:
     """
     service = current_service()
     now = service.now()
-    users = backups.take(service.settings.database, file)
+    count = backups.take(service.settings.database, file)
     size = file.stat().st_size
-    click.echo(f"Backed up: {file.absolute()} ({size} bytes, {users} users, {iso(now)})")
+    click.echo(f"Backed up: {file.absolute()} ({size} bytes, {count} users, {iso(now)})")
 
 
 @top.command()
@@ -97,7 +97,7 @@ def restore(file: Path) -> None:
         audit.record(db, actor, Action.DATABASE_RESTORED, sessions_ended=ended)
 
     at = iso(actor.now).replace(":", "")
-    users, replaced = backups.restore(file, database, end_sessions, now=actor.now, at=at)
+    count, replaced = backups.restore(file, database, end_sessions, now=actor.now, at=at)
     if replaced:
         click.echo(f"Kept: {replaced} is the old database")
-    click.echo(f"Restored: {database} ({users} users, sessions ended: {ended})")
+    click.echo(f"Restored: {database} ({count} users, sessions ended: {ended})")

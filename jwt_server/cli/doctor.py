@@ -1,12 +1,208 @@
-"""`flask doctor`: check whether the service would start, and what is unsafe."""
+"""`flask doctor`: would the service start, and what is unsafe?
 
+Each check yields its findings as (level, text, advice); none means that all is well. Mistakes in
+settings and keys end every command before. What is only likely, or can't be changed on this
+machine, is a warning.
+"""
+
+import ipaddress
 import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
 
 import click
 
+from jwt_server import audit, backup, sqlite
+from jwt_server.audit import Action
 from jwt_server.cli.base import json_option, top
-from jwt_server.doctor import UNSAFE, run_checks
-from jwt_server.web.service import current_service
+from jwt_server.config import INSTANCE, SECRETS, Settings, is_loopback
+from jwt_server.errors import DatabaseUnavailable, KeysUnavailable
+from jwt_server.security.key_files import load_keys
+from jwt_server.users import users
+from jwt_server.web.service import Service, current_service
+
+OK, NOTE, WARNING, UNSAFE = "ok", "note", "WARNING", "UNSAFE"
+"""Levels. The service should not run with anything UNSAFE."""
+
+Finding = tuple[str, str, str]
+
+MIN_DISTINCT_BYTES: Final = 9
+"""Fewer in a secret are a typed pattern: 32 random hexadecimal digits have about 14."""
+
+GUESSABLE: Final = re.compile(
+    rb"(?i:secret|passw|change|example|default|admin|qwert|testing|jwt[-_]s|your[-_]|travis|horse)"
+    rb"|\A[a-z .,'_-]*\Z|\A(.+)\1+\Z", re.DOTALL,
+)  # fmt: skip
+"""Placeholders, passphrases and repetitions. Words of less than five letters occur by chance."""
+
+MIN_FREE_BYTES: Final = 2 * sqlite.WAL_BYTES
+MOUNTS: Final = Path("/proc/self/mountinfo")
+NETWORK_FILE_SYSTEMS: Final = re.compile("nfs4?|cifs|smb3|smbfs|9p|afs|ceph|fuse.sshfs")
+
+
+def check_database(service: Service) -> Iterator[Finding]:
+    """Does the database have this release's schema, and is it writable and intact?"""
+    path = service.settings.database
+    try:
+        sqlite.check(path)
+        with service.database.connection() as db:
+            if damage := backup.find_damage(db.driver):
+                yield UNSAFE, f"The database is damaged: {damage}.", "Restore the newest backup."
+    except DatabaseUnavailable as error:
+        yield UNSAFE, error.cause, ""
+    if sqlite.has_wal_reset_bug(sqlite.VERSION):
+        version = ".".join(map(str, sqlite.VERSION))
+        text = f"SQLite {version} can, very rarely, damage the database (WAL-reset bug)."
+        advice = "Use 3.51.3 or newer, 3.50.7 or 3.44.6: https://sqlite.org/wal.html#walresetbug"
+        yield WARNING, text, advice
+
+
+def check_users(service: Service) -> Iterator[Finding]:
+    """Is there an admin, and has the demo user another password than the documented one?"""
+    settings = service.settings
+    with service.database.connection() as db:
+        if users.demo_user_can_sign_in(db, settings.salt_rounds):
+            level = UNSAFE if _is_public(settings) else WARNING
+            text = f"Anyone can sign in as {users.DEMO_USERNAME} with the documented password."
+            yield level, text, f"users delete {users.DEMO_USERNAME}"
+        if db.queries.users.another_admin(id=0) is None:
+            yield NOTE, "There is no enabled admin.", "users promote NAME"
+
+
+def check_secrets(service: Service) -> Iterator[Finding]:
+    """Can a token be signed, are the secrets random, and does each have one purpose?"""
+    settings = service.settings
+    try:
+        load_keys(settings).signing_key(service.clock())
+    except KeysUnavailable as error:
+        yield UNSAFE, error.cause, ""
+    for name, secrets in zip(SECRETS, (settings.secret_keys, settings.jwt_secrets), strict=True):
+        for number, secret in enumerate(secrets):
+            if weakness := find_weakness(secret):
+                text = f"{name}{'_PREVIOUS' if number else ''} can be guessed: {weakness}."
+                yield UNSAFE, text, "Generate another: openssl rand -base64 48"
+        if secrets and secrets[0] in secrets[1:]:
+            yield NOTE, f"{name} is in {name}_PREVIOUS, too.", "Remove it there."
+    if set(settings.secret_keys) & set(settings.jwt_secrets):
+        advice = "Use two: a verifier of access tokens could forge refresh tokens."
+        yield UNSAFE, "SECRET_KEY and JWT_SECRET are the same.", advice
+
+
+def find_weakness(secret: bytes) -> str | None:
+    """Return why a secret looks guessable, or None. Random bytes in any encoding pass."""
+    if GUESSABLE.search(secret):
+        return "it contains a common word, consists of words, or repeats itself"
+    distinct = len(set(secret))
+    return f"it has only {distinct} different bytes" if distinct < MIN_DISTINCT_BYTES else None
+
+
+def check_files(service: Service) -> Iterator[Finding]:
+    """Can other users of this machine read or change the service's files?"""
+    for path in filter(Path.exists, _private_paths(service.settings)):
+        mode, is_folder = path.stat().st_mode, path.is_dir()
+        advice = f"chmod {700 if is_folder else 600} {path}"
+        if mode & 0o022:
+            yield UNSAFE, f"Others can change {path}.", advice
+        elif mode & 0o004 and not is_folder:
+            yield UNSAFE, f"Every user of this machine can read {path}.", advice
+        elif mode & 0o040 and not is_folder:
+            yield WARNING, f"Its group can read {path}.", advice
+
+
+def _private_paths(settings: Settings) -> Iterator[Path]:
+    yield from sorted({INSTANCE.absolute(), settings.database.parent, settings.jwt_keys_dir})
+    yield Path(".env")
+    for name, generated in SECRETS.items():
+        yield generated
+        files = (os.environ.get(variable) for variable in (f"{name}_FILE", f"{name}_PREVIOUS_FILE"))
+        yield from (Path(file) for file in files if file)
+    yield from settings.jwt_keys_dir.glob("*.pem")
+    yield from settings.database.parent.glob(f"{settings.database.name}*")  # with log and copies
+
+
+def check_disk(service: Service) -> Iterator[Finding]:
+    """Is the database on a local disk with room?"""
+    path = service.settings.database
+    if NETWORK_FILE_SYSTEMS.fullmatch(kind := _file_system(path.parent)):
+        advice = "Move it to a local disk: SQLite's locks are not reliable over a network."
+        yield UNSAFE, f"{path} is on a network file system ({kind}).", advice
+    free, size = shutil.disk_usage(path.parent).free, path.stat().st_size if path.exists() else 0
+    text = f"{free >> 20} MiB are free on the disk of the database ({size >> 20} MiB)."
+    if free < MIN_FREE_BYTES:
+        yield UNSAFE, text, f"Free {MIN_FREE_BYTES >> 20} MiB for its log."
+    elif free < MIN_FREE_BYTES + size:
+        yield WARNING, text, "A restore, or a backup beside it, needs more."
+
+
+def _file_system(path: Path) -> str:
+    """Return the type of the file system that a path is on, or "" if /proc does not tell."""
+    device = path.stat().st_dev
+    line = rf"^\d+ \d+ {os.major(device)}:{os.minor(device)} .* - (\S+)"  # proc_pid_mountinfo(5)
+    found = MOUNTS.exists() and re.search(line, MOUNTS.read_text(), re.MULTILINE)
+    return found[1] if found else ""
+
+
+def check_audit_log(service: Service) -> Iterator[Finding]:
+    """Do the newest rows come from the past, and sign-ins from more than one proxy?"""
+    with service.database.connection() as db:
+        newest = audit.page(db, before=sys.maxsize, limit=1)
+        sign_ins = audit.page(db, action=Action.SIGNED_IN, before=sys.maxsize, limit=100)
+    if newest and (behind := newest[0]["at"] - service.now()) > 0:
+        text = f"The clock is {behind} s behind the newest row."
+        yield UNSAFE, text, "Set it: expired tokens would be valid again."
+    user_ids, addresses = ({row[column] for row in sign_ins} for column in ("user_id", "address"))
+    is_shared = len(addresses) == 1 < len(user_ids) and not service.settings.trusted_proxies
+    if is_shared and (address := addresses.pop()) and ipaddress.ip_address(address).is_private:
+        text = f"{len(user_ids)} users signed in, all from {address}, which may be a proxy."
+        yield WARNING, text, "Set TRUSTED_PROXIES, or all clients share their limits."
+
+
+def check_settings(service: Service) -> Iterator[Finding]:
+    """Which settings are allowed but unwise?"""
+    settings = service.settings
+    yield from ((WARNING, warning, "") for warning in settings.warnings)
+    if settings.trusted_proxies and not (is_loopback(settings.host) or settings.is_socket):
+        text = f"Clients that reach {settings.bind} directly can forge their address."
+        yield WARNING, text, "Set HOST to 127.0.0.1, or let a firewall admit the proxy only."
+    if settings.metrics_port and not is_loopback(settings.metrics_host):
+        text = f"Everyone who reaches {settings.metrics_host} can read the metrics."
+        yield WARNING, text, f"Set METRICS_HOST=127.0.0.1, or block port {settings.metrics_port}."
+    if _is_public(settings) and settings.cors_origins == ("*",):
+        text = "CORS_ORIGINS is *: scripts of any site can use the service."
+        yield WARNING, text, "Set CORS_ORIGINS=https://app.example.com"
+    if settings.signup == "open":
+        yield NOTE, "SIGNUP is open: everyone can create an account.", ""
+
+
+def _is_public(settings: Settings) -> bool:
+    """Return whether other machines can use the service, directly or by a proxy."""
+    return not is_loopback(settings.host) or settings.trusted_proxies > 0
+
+
+CHECKS: Final[dict[str, Callable[[Service], Iterator[Finding]]]] = {
+    "database": check_database,
+    "users": check_users,
+    "secrets": check_secrets,
+    "files": check_files,
+    "disk": check_disk,
+    "audit log": check_audit_log,
+    "settings": check_settings,
+}
+
+
+def _run_check(check: Callable[[Service], Iterator[Finding]]) -> list[Finding]:
+    """Return the findings of a check, or OK."""
+    try:
+        return list(check(current_service())) or [(OK, "", "")]
+    except DatabaseUnavailable:
+        return [(NOTE, "Skipped, as the database can't be used.", "")]
+    except OSError as error:
+        return [(WARNING, f"It can't be checked: {error}.", "")]
 
 
 @top.command()
@@ -21,12 +217,13 @@ def doctor(*, as_json: bool) -> None:
     it, like every command, with 3.
     """
     levels = set()
-    for check, (level, text, advice) in run_checks(current_service()):
+    findings = ((name, *finding) for name, check in CHECKS.items() for finding in _run_check(check))
+    for name, level, text, advice in findings:
         levels.add(level)
         if as_json:
-            click.echo(json.dumps({"check": check, "level": level, "what": text, "advice": advice}))
+            click.echo(json.dumps({"check": name, "level": level, "what": text, "advice": advice}))
         else:
-            click.echo(f"{level:<8} {check:<9} {text}".rstrip())
+            click.echo(f"{level:<8} {name:<9} {text}".rstrip())
             if advice:
                 click.echo(f"{'':<18} {advice}")
     if UNSAFE in levels:

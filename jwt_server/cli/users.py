@@ -24,7 +24,7 @@ Examples:
   users passwd ada --password-stdin < file
   users list --search a"""
 
-generate_option = click.option("--generate", is_flag=True, help="Print a random password.")
+generate_option = click.option("--generate", is_flag=True, help="Print and set a random password.")
 stdin_option = click.option("--password-stdin", is_flag=True, help="Read it from standard input.")
 
 
@@ -56,8 +56,7 @@ def add(name: str, *, admin: bool, generate: bool, password_stdin: bool) -> None
         password = _new_password(name, generate=generate, from_stdin=password_stdin)
         hashed = current_service().hasher.hash(password)
         user_id = users.add(db, name, hashed, admin=admin, actor=operator_actor())
-    done = f"Created: {'admin' if admin else 'user'} {name} (id {user_id})"
-    _report(done, name, password if generate else None)
+    click.echo(f"Created: {'admin' if admin else 'user'} {name} (id {user_id})")
 
 
 @commands.command("list")
@@ -106,8 +105,7 @@ def passwd(name: str, *, generate: bool, password_stdin: bool) -> None:
         with db.transaction():
             users.set_hash(db, user["id"], hashed, actor=actor)
             ended = sessions.end_all(db, user["id"], actor.now)
-    done = f"Changed: the password of {user['username']} (sessions ended: {ended})"
-    _report(done, user["username"], password if generate else None)
+    click.echo(f"Changed: the password of {user['username']} (sessions ended: {ended})")
 
 
 def _add_switch(command: str, summary: str, state: str, **flag: bool) -> None:
@@ -171,12 +169,14 @@ def delete(name: str, *, yes: bool) -> None:
 
 
 def _new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
-    """Generate, read, or prompt for a new password. Raises InvalidFields for a weak one."""
+    """Print a random new password, read one, or prompt for it. Raises InvalidFields if weak."""
     min_length = current_service().settings.password_min_length
     if generate and from_stdin:
         raise click.UsageError("--generate and --password-stdin exclude each other.")
     if generate:
-        return policy.generate_password(min_length)
+        password = policy.generate_password(min_length)
+        click.echo(f"Password: {password}")  # before it is stored, so that it can't be lost
+        return password
     if from_stdin == sys.stdin.isatty():  # a terminal would display it
         raise click.UsageError(
             "Type the password at a terminal, or use --password-stdin with a file or pipe."
@@ -189,19 +189,6 @@ def _new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
     if problem := policy.find_problem(password, username, min_length):
         raise InvalidFields({"password": [problem]})
     return password
-
-
-def _report(done: str, username: str, generated: str | None) -> None:
-    """Print what was done, and a generated password, which can't be printed a second time."""
-    try:
-        click.echo(f"{done}\nPassword: {generated}" if generated else done)
-    except OSError as error:
-        if not generated:
-            raise
-        raise OSError(
-            f"The new password of {username} is set, but it is lost: it could not be printed"
-            f" ({error}). To set another, run `users passwd {username} --generate`"
-        ) from error
 
 
 def _described(user: Row) -> dict[str, Any]:

@@ -25,36 +25,22 @@ try:
 except ConfigurationError as error:
     raise SystemExit(str(error)) from error
 
-# Under systemd the socket is inherited (LISTEN_FDS) and gunicorn ignores this.
-bind = [settings.bind]
-
-# One process per core, as Python runs one thread at a time. The threads allow for all passwords
-# that are hashed or queued, and for other requests beside them.
+bind = [settings.bind]  # ignored under systemd, whose socket is inherited (LISTEN_FDS)
 workers = settings.workers
-threads = settings.threads
+threads = settings.hash_concurrency + settings.hash_queue + 32  # that many for other requests
 worker_class = "jwt_server.gunicorn.worker.Worker"
-
-# Always the same parser, whatever is installed.
-http_parser = "python"
-
-# Longer than nginx keeps an idle connection (60 s), so that nginx closes first.
-keepalive = 75
-
-# The longest request waits in the hash queue twice and hashes after it.
-graceful_timeout = timeout = max(30, 2 * settings.hash_wait + 10)
-
-# Queued requests are connected, too.
-worker_connections = 1000 + threads
+worker_connections = 1000 + threads  # requests in the hash queue are connected, too
+http_parser = "python"  # whatever is installed
+keepalive = 75  # longer than nginx's 60 s, so that nginx closes first
+graceful_timeout = timeout = max(30, 2 * settings.hash_wait + 10)  # two waits to hash a password
 
 # An access token has at most 4,096 characters; browsers send about 20 headers.
 limit_request_line = 4094
 limit_request_fields = 64
 limit_request_field_size = 8190
 
-# The service logs requests itself, with their id.
-accesslog = None
+accesslog = None  # the service logs requests itself, with their ID
 logger_class = "jwt_server.gunicorn.logger.Logger"
-
 control_socket_disable = True
 
 # No header of a client changes the scheme or the path; TRUSTED_PROXIES says what a proxy may set.
@@ -65,12 +51,14 @@ cores = usable_cores()
 core_shares = [cores[number::workers] for number in range(min(workers, len(cores)))]
 """The cores of each worker: one, or more if there are fewer workers than cores."""
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
+
 
 def on_starting(server: Any) -> None:
     """Open the metrics port, and exit with one line if it, the database or the keys can't be used.
 
-    Ignore SIGHUP: gunicorn's own reload would mix new code with what the arbiter has imported, and
-    stop the service if the new code or settings had a mistake.
+    Ignore SIGHUP: gunicorn's reload would mix new code with what the arbiter has imported, and stop
+    the service if the new code or settings had a mistake.
     """
     try:
         sqlite.check(settings.database)
@@ -83,6 +71,18 @@ def on_starting(server: Any) -> None:
     server.handle_hup = lambda: server.log.warning(
         "SIGHUP is ignored: restart the service to load new code and settings."
     )
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS),
+        after_in_child=reset_stop_signals,
+    )
+
+
+def reset_stop_signals() -> None:
+    """Let signals end a new worker until it has its own handlers; the arbiter's would lose them."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def pre_fork(server: Any, worker: Any) -> None:
@@ -92,13 +92,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Pin the worker to its cores: elsewhere its threads contend for the interpreter lock.
-
-    Signals that stop it act at once, until it has its own handlers; those of the arbiter, which it
-    inherits, would lose them.
-    """
-    for number in (signal.SIGTERM, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
+    """Pin the worker to its cores: elsewhere its threads contend for the interpreter lock."""
     if hasattr(os, "sched_setaffinity"):  # not on macOS
         with suppress(OSError):  # the allowed cores have changed
             os.sched_setaffinity(0, worker.core_share)
@@ -113,6 +107,6 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def on_exit(server: Any) -> None:
-    """Remove the counts."""
+    """Delete the workers' counts."""
     if server.metrics:
         shutil.rmtree(server.metrics.folder, ignore_errors=True)

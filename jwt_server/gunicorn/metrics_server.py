@@ -93,12 +93,10 @@ class MetricsServer(ThreadingMixIn, TCPServer):
         self.slots.acquire()
         super().process_request(request, client_address)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Handle a connection, and free its slot."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self.slots.release()
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection, and free its slot."""
+        super().shutdown_request(request)
+        self.slots.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log what failed, which is mostly a client that has disconnected."""
@@ -114,15 +112,16 @@ def listen(settings: Settings) -> MetricsServer:
     while True:
         try:
             server = MetricsServer(settings)
+            break
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-                text = f"METRICS_PORT: Can't listen on {settings.metrics_bind} ({error.strerror})."
+                where = f"port {settings.metrics_port} of {settings.metrics_host}"
+                text = f"METRICS_PORT: Can't listen on {where} ({error.strerror})."
                 raise ConfigurationError([f"{text} Set another, or 0 for none."]) from error
             time.sleep(0.2)
-        else:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = server.folder
-            values.ValueClass = values.MultiProcessValue()
-            return server
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = server.folder
+    values.ValueClass = values.MultiProcessValue()
+    return server
 
 
 def make_folder() -> str:

@@ -1,8 +1,7 @@
-"""gunicorn's threaded worker with six methods overridden; each docstring gives the reason.
+"""gunicorn's threaded worker with some methods overridden; each docstring gives the reason.
 
-They use gunicorn's internals, so tests/server/test_worker.py fails with a gunicorn that is not of
-the series VERIFIED: then read the changes of gunicorn/workers/gthread.py, run tests/server and the
-benchmark, and change it.
+They use gunicorn's internals. For another series than VERIFIED, read the changes of
+gunicorn/workers/gthread.py, and run tests/server and the benchmark.
 """
 
 import select
@@ -15,8 +14,6 @@ from typing import Any, Final
 from gunicorn.workers.gthread import ThreadWorker
 
 VERIFIED: Final = "27.0"
-"""The series of gunicorn's releases that the overrides were verified with."""
-
 STAY_MILLISECONDS: Final = 5
 CLOSING_THREADS: Final = 8
 
@@ -38,49 +35,46 @@ class Worker(ThreadWorker):
     def is_parent_alive(self) -> bool:
         """Stop as on SIGTERM if the arbiter was killed.
 
-        gunicorn would serve kept-alive connections on, and so keep the port from the next arbiter.
+        gunicorn would go on with kept-alive connections, and the next arbiter could not have the
+        port.
         """
         self.alive = self.alive and super().is_parent_alive()  # type: ignore[no-untyped-call]  # as above
         return bool(self.alive)
 
     def _cap_keepalive(self, deadline: float) -> None:
-        """Limit how long a stop waits for clients that have sent nothing yet, too."""
+        """Limit how long a stop waits, also for clients that have sent nothing yet."""
         for conn in (*self.keepalived_conns, *self.pending_conns):
             conn.timeout = min(conn.timeout, deadline)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
-        """Close a connection in a thread kept for that.
-
-        The client may take two seconds to close its end, and gunicorn's main thread would wait for
-        each.
+        """Close a connection in another thread: the client may take two seconds to close its end,
+        and gunicorn's main thread would wait.
         """
         if fs.cancelled() or fs.exception() or fs.result() is not False:
             super().finish_request(conn, fs)  # type: ignore[no-untyped-call]  # as above
             return
         self.nr_conns -= 1
         with suppress(OSError):  # the client has disconnected
-            conn.sock.shutdown(socket.SHUT_WR)  # at once, as all threads may wait for clients
+            conn.sock.shutdown(socket.SHUT_WR)  # now, even if all closing threads are busy
         self.closers.submit(conn.close, graceful=True)
 
     def run(self) -> None:
-        """Serve; at the end, don't wait for clients that take their time to close."""
+        """Serve; at the end, don't wait for the clients that have not closed their end."""
         super().run()  # type: ignore[no-untyped-call]  # as above
         self.closers.shutdown(wait=False, cancel_futures=True)
 
     def handle(self, conn: Any) -> Any:
-        """Stay with a connection for a moment after a response, if no other waits for a thread.
+        """Wait for a connection's next request for a moment, if no other waits for a thread.
 
-        gunicorn hands each idle connection back to its main thread, which costs four changes of
-        threads per request. A client that has more to send mostly does so at once.
+        gunicorn returns each idle connection to its main thread, at the cost of four changes of
+        threads per request.
         """
         poll = select.poll()
+        others = self.tpool._work_queue
         while True:
             keep = super().handle(conn)  # type: ignore[no-untyped-call]  # as above
-            if keep is not True or not self.alive or self._has_waiting_requests():
+            if keep is not True or not self.alive or not others.empty():
                 return keep
             poll.register(conn.sock, select.POLLIN)
-            if not poll.poll(STAY_MILLISECONDS) or self._has_waiting_requests():
+            if not poll.poll(STAY_MILLISECONDS) or not others.empty():
                 return keep
-
-    def _has_waiting_requests(self) -> bool:
-        return not self.tpool._work_queue.empty()

@@ -26,7 +26,8 @@ class HashQueue:
     """Slots for the threads of a process that hash, and a queue for those that must wait.
 
     At most `size` requests are queued, each for `wait` seconds. `client_left` tells whether the
-    client of the current request has disconnected; the last two feed the metrics.
+    client of the current request has disconnected. For the metrics, `track_queued` is entered while
+    a request is queued, and `observe_wait` gets the seconds that each one waited.
     """
 
     slots: int
@@ -37,7 +38,7 @@ class HashQueue:
     observe_wait: Callable[[float], object] = lambda _seconds: None
     _lock: AbstractContextManager[object] = field(default_factory=RLock, repr=False)
     _used: int = 0
-    _queue: deque[Event] = field(default_factory=deque, repr=False)
+    queued: deque[Event] = field(default_factory=deque, repr=False)
     _checks: Counter[str] = field(default_factory=Counter, repr=False)
 
     @contextmanager
@@ -46,7 +47,7 @@ class HashQueue:
         arrived, ready = time.perf_counter(), Event()
         with self._lock:
             self.require_room()
-            self._queue.append(ready)
+            self.queued.append(ready)
             self._fill_slots()
         try:
             if not ready.is_set():
@@ -60,7 +61,7 @@ class HashQueue:
     def require_room(self) -> None:
         """Raise HashingBusy if the queue is full now, before more expensive work is done."""
         with self._lock:
-            if self._used >= self.slots and len(self._queue) >= self.size:
+            if self._used >= self.slots and len(self.queued) >= self.size:
                 raise HashingBusy
 
     @contextmanager
@@ -81,15 +82,10 @@ class HashQueue:
                 if not self._checks[key]:
                     del self._checks[key]
 
-    @property
-    def queued(self) -> int:
-        """Number of queued requests."""
-        return len(self._queue)
-
     def _fill_slots(self) -> None:
-        while self._queue and self._used < self.slots:
+        while self.queued and self._used < self.slots:
             self._used += 1
-            self._queue.popleft().set()
+            self.queued.popleft().set()
 
     def _wait(self, ready: Event) -> None:
         deadline = time.monotonic() + self.wait
@@ -99,8 +95,8 @@ class HashQueue:
 
     def _leave(self, ready: Event) -> None:
         with self._lock:
-            if ready in self._queue:
-                self._queue.remove(ready)
+            if ready in self.queued:
+                self.queued.remove(ready)
             else:  # it has a slot, perhaps only since this very moment
                 self._used -= 1
                 self._fill_slots()

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from jwt_server.config import Settings
 from jwt_server.errors import ConfigurationError, KeysUnavailable, NotFound
-from jwt_server.files import sync, write_atomically
+from jwt_server.files import delete_abandoned, sync, write_atomically
 from jwt_server.security import keys
 from jwt_server.security.keys import Jwk, Key, SharedSecrets, UnusableKey
 
@@ -114,6 +114,8 @@ class KeyFolder:
         match = NAME.fullmatch(path.name)
         if match is None:
             raise UnusableKey("Its name is not <activation>-<kid>.pem.")
+        if not path.is_file():  # opening a FIFO would wait for a writer
+            raise UnusableKey("It is not a regular file.")
         if path.stat().st_mode & 0o077:
             raise UnusableKey(f"Others may read it: chmod 600 {path}.")
         key = keys.load(self.algorithm, path.read_bytes())
@@ -143,7 +145,7 @@ def signing_file(files: list[KeyFile], now: float) -> KeyFile:
 
 
 def rotate(folder: KeyFolder, now: int, lead: int) -> KeyFile:
-    """Add a key that signs in `lead` seconds, or at once if it is the first; create the folder."""
+    """Add a key that signs in `lead` seconds, or at once if it is the first."""
     folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return _add(folder, now + lead if folder.names() else now)
 
@@ -160,8 +162,7 @@ def revoke(folder: KeyFolder, kid: str, now: int) -> KeyFile | None:
         raise NotFound(f"There is no key {kid}.")
     must_replace = len(stolen) == len(files) or signing_file(files, now) in stolen
     new = _add(folder, now) if must_replace else None
-    for file in stolen:
-        _delete(file)
+    _delete(stolen)
     return new
 
 
@@ -170,23 +171,25 @@ def prune(folder: KeyFolder, now: int, longest_ttl: int) -> list[KeyFile]:
 
     The last token of a key is issued in the second before the next key's activation.
     """
+    delete_abandoned(folder.path, "*.pem")
     expired = [
         file
         for file, successor in pairwise(folder.files())
         if successor.activation + longest_ttl <= now
     ]
-    for file in expired:
-        _delete(file)
+    _delete(expired)
     return expired
 
 
 def _add(folder: KeyFolder, activation: int) -> KeyFile:
+    delete_abandoned(folder.path, "*.pem")
     key = keys.generate(folder.algorithm)
     path = folder.path / f"{activation}-{key.kid}.pem"
     write_atomically(path, keys.dump(key))
     return KeyFile(path, activation, key)
 
 
-def _delete(file: KeyFile) -> None:
-    file.path.unlink(missing_ok=True)
-    sync(file.path.parent)
+def _delete(files: list[KeyFile]) -> None:
+    for file in files:
+        file.path.unlink(missing_ok=True)
+        sync(file.path.parent)

@@ -4,14 +4,18 @@ from collections.abc import Iterator
 from typing import Final
 
 from jwt_server import audit
-from jwt_server.audit import Action, Actor
+from jwt_server.audit import Action, Actor, operator
 from jwt_server.database import Connection, Row
 from jwt_server.errors import LastAdmin, NotFound, UsernameTaken
+from jwt_server.security.passwords import hash_password, verify_password
 from jwt_server.users import names
 from jwt_server.users.names import username_key
 
 PAGE_SIZE: Final = 1000
 """Users read at a time when all are listed."""
+
+DEMO_USERNAME: Final = "travis"
+DEMO_PASSWORD: Final = "mypassword"  # noqa: S105 - published, to try the service out locally
 
 
 def find_by_name(db: Connection, username: str) -> Row | None:
@@ -152,3 +156,22 @@ def _require_another_admin(db: Connection, user: Row) -> None:
     is_enabled_admin = user["admin"] and not user["disabled"]
     if is_enabled_admin and db.queries.users.another_admin(id=user["id"]) is None:
         raise LastAdmin
+
+
+def add_demo_user(db: Connection, rounds: int, now: int) -> bool:
+    """Create the demo user and two pets unless the user exists; return whether it did so."""
+    if find_by_name(db, DEMO_USERNAME):
+        return False
+    password_hash = hash_password(DEMO_PASSWORD, rounds)
+    with db.transaction():
+        user: Row | None = db.queries.seed.insert_demo_user(password_hash=password_hash, now=now)
+        if user is not None:
+            db.queries.seed.insert_demo_pets(user_id=user["id"], now=now)
+            audit.record(db, operator(now), Action.USER_ADDED, user["id"], username=DEMO_USERNAME)
+    return user is not None
+
+
+def demo_user_can_sign_in(db: Connection, rounds: int) -> bool:
+    """Return whether the demo user exists with the published password."""
+    user = find_by_name(db, DEMO_USERNAME)
+    return user is not None and verify_password(DEMO_PASSWORD, user["password_hash"], rounds)

@@ -15,18 +15,18 @@ from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from flask import Flask
 
-from jwt_server import audit, doctor
+from jwt_server import audit
 from jwt_server import sqlite as our_sqlite
 from jwt_server.app import create_app
 from jwt_server.audit import Action, Actor
+from jwt_server.cli import doctor
+from jwt_server.cli.doctor import CHECKS, find_weakness
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
-from jwt_server.doctor import CHECKS, find_weakness
 from jwt_server.web.service import EXTENSION, Service
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.databases import create_database
@@ -273,7 +273,10 @@ def test_folders_that_others_can_write_to(healthy: Path, examine: Examine, tmp_p
 def test_a_check_that_is_not_permitted_is_a_warning(
     healthy: Path, examine: Examine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", Mock(side_effect=PermissionError("Not permitted")))
+    def refuse(_path: Path) -> None:
+        raise PermissionError("Not permitted")
+
+    monkeypatch.setattr(shutil, "disk_usage", refuse)
 
     report = examine()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 from collections.abc import Callable
@@ -180,6 +181,21 @@ def test_revoke_of_a_future_key_keeps_the_one_that_signs(client: FlaskClient, ap
     assert client.get("/pets", headers=bearer(token)).status_code == 200
 
 
+@pytest.mark.parametrize("command", ["rotate", "prune"])
+def test_a_key_that_a_killed_rotate_has_left_is_deleted_a_day_later(
+    app: Flask, folder: Path, command: str
+) -> None:
+    old, recent = folder / f".1-{'x' * 43}.pem.tmp-1", folder / f".2-{'x' * 43}.pem.tmp-2"
+    for path in (old, recent):
+        path.touch()
+    os.utime(old, (0, 0))
+
+    assert run(app, command).exit_code == 0
+
+    assert not old.exists()
+    assert recent.exists()
+
+
 def pem_files(folder: Path, kid: str) -> list[Path]:
     return sorted(folder.glob(f"*-{kid}.pem"))
 
@@ -344,11 +360,14 @@ def test_a_key_that_others_may_read_is_refused(
         make_app(jwt_algorithm=algorithm, jwt_keys_dir=folder)
 
 
-def test_a_folder_with_the_name_of_a_key_is_refused(make_app: MakeApp, folder: Path) -> None:
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_not_a_file_is_refused_as_a_key(
+    make_app: MakeApp, folder: Path, make: Callable[[Path, int], None]
+) -> None:
     folder.mkdir(mode=0o700)
-    (folder / f"0-{'x' * 43}.pem").mkdir(mode=0o600)
+    make(folder / f"0-{'x' * 43}.pem", 0o600)
 
-    with pytest.raises(ConfigurationError, match=r"can't be used: .*Is a directory"):
+    with pytest.raises(ConfigurationError, match=r"can't be used: It is not a regular file\."):
         make_app(jwt_algorithm="EdDSA", jwt_keys_dir=folder)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from jwt_server import sqlite
 from jwt_server.database import Database
-from jwt_server.users import demo
+from jwt_server.users import users
 from tests.helpers.factories import open_session
 
 FIRST_RELEASE = (Path(__file__).parent.parent / "data" / "schema-1.sql").read_text()
@@ -28,7 +28,7 @@ def with_demo_user(now: int = IMPORTED_AT) -> bytes:
         path = Path(folder, "template.db")
         sqlite.create(path)
         with closing(Database(path)) as database, database.connection() as db:
-            demo.add_demo_user(db, 4, now)
+            users.add_demo_user(db, 4, now)
         return path.read_bytes()
 
 

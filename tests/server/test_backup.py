@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,30 +158,39 @@ def test_restore_is_refused_while_the_service_runs(tmp_path: Path) -> None:
     assert kept == 1 + sum(len(each.users) for each in clients)
 
 
-def kill(folder: Path, after: float, *command: str) -> bool:
-    """Run a command and kill it after so many seconds; whether it was still running."""
+def kill(folder: Path, pattern: Path, min_size: int, *command: str) -> bool:
+    """Run a command and kill it when a matching file has a size; return whether it was running."""
     process = subprocess.Popen(  # noqa: S603 - our own command
         [sys.executable, "-m", "flask", "--app", "wsgi", *command],
         cwd=folder, env=environment(folder, SETTINGS),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    time.sleep(after)
+    while process.poll() is None and size(pattern) < min_size:
+        pass
     process.kill()
     return process.wait() == -signal.SIGKILL
 
 
+def size(pattern: Path) -> int:
+    """Return the size of the largest matching file, -1 without any."""
+    found = -1
+    for path in pattern.parent.glob(pattern.name):
+        with suppress(FileNotFoundError):
+            found = max(found, path.stat().st_size)
+    return found
+
+
 @pytest.fixture
-def seconds(tmp_path: Path) -> float:
-    """Create a database of some size; return how long a backup of it takes, with its start."""
+def large(tmp_path: Path) -> Path:
+    """Create a database that takes a moment to copy, and return a backup of it."""
     create_database(tmp_path / "server.db")
     with closing(sqlite3.connect(tmp_path / "server.db")) as driver, driver:
         driver.executemany(
             "INSERT INTO pets (user_id, name, created_at) VALUES (1, ?, 0)",
             ((f"{number:0100}",) for number in range(10_000)),
         )
-    began = time.monotonic()
     assert flask(tmp_path, SETTINGS, "backup", str(tmp_path / "first")).returncode == 0
-    return time.monotonic() - began
+    return tmp_path / "first"
 
 
 def make_temporary_files_old(folder: Path) -> None:
@@ -190,14 +199,18 @@ def make_temporary_files_old(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_backup_leaves_a_complete_file_or_none(tmp_path: Path, seconds: float) -> None:
+def test_killed_backup_leaves_a_complete_file_or_none(tmp_path: Path, large: Path) -> None:
     chance, folder = random.Random(6), tmp_path / "backups"  # noqa: S311 - no secret
     folder.mkdir()
     killed = 0
-    for number in range(4):
+    for number in range(20):
         file = folder / f"{number}.db"
-        killed += kill(tmp_path, seconds * chance.uniform(0.6, 1.1), "backup", str(file))
+        min_size = chance.randrange(large.stat().st_size)
+        pattern = folder / f".{number}.db.tmp-*"
+        killed += kill(tmp_path, pattern, min_size, "backup", str(file))
         assert not file.exists() or is_intact(file)
+        if killed == 3:
+            break
 
     assert killed
     make_temporary_files_old(folder)
@@ -208,17 +221,14 @@ def test_killed_backup_leaves_a_complete_file_or_none(tmp_path: Path, seconds: f
 
 
 @pytest.mark.slow
-def test_killed_restore_leaves_the_old_database_or_the_new_one(
-    tmp_path: Path, seconds: float
-) -> None:
-    chance, path = random.Random(7), tmp_path / "server.db"  # noqa: S311 - no secret
-    killed = 0
-    for _ in range(4):
+def test_killed_restore_leaves_the_old_database_or_the_new_one(tmp_path: Path, large: Path) -> None:
+    path, killed = tmp_path / "server.db", 0
+    for pattern in (".server.db.tmp-*", ".server.db.tmp-*-wal", "server.db.replaced-*"):
+        for left in tmp_path.glob(pattern):
+            left.unlink()
         with closing(sqlite3.connect(path)) as driver, driver:  # something for the log
             driver.execute("UPDATE users SET username = 'old'")
-        killed += kill(
-            tmp_path, seconds * chance.uniform(0.6, 1.4), "restore", str(tmp_path / "first")
-        )
+        killed += kill(tmp_path, tmp_path / pattern, 0, "restore", str(large))
         [(name,)] = query(path, "SELECT username FROM users")
         assert name in {"old", "travis"}
         assert query(path, "SELECT count(*) FROM pets") == [(10_002,)]
@@ -226,7 +236,7 @@ def test_killed_restore_leaves_the_old_database_or_the_new_one(
 
     assert killed
     make_temporary_files_old(tmp_path)
-    assert flask(tmp_path, SETTINGS, "restore", str(tmp_path / "first")).returncode == 0
+    assert flask(tmp_path, SETTINGS, "restore", str(large)).returncode == 0
     assert query(path, "SELECT username FROM users") == [("travis",)]
     assert not list(tmp_path.glob(".*.tmp-*"))
     with started(tmp_path, SETTINGS) as server:

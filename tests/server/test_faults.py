@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -295,25 +296,31 @@ class TestLocked:
                 statuses[service.ask("POST", "/pets", {"name": "x"}).status] += 1
                 over.wait(1)
 
+        before = median_read(service)
         threads = [threading.Thread(target=write) for _ in range(200)]
         with closing(sqlite3.connect(service.database, isolation_level=None)) as driver:
             driver.execute("BEGIN IMMEDIATE")
             for thread in threads:
                 thread.start()
             until(lambda: OTHERS_WAIT in service.causes(), 60)
-            took = [timed(service, "/my-pets") for _ in range(30)]
+            behind = median_read(service)
             over.set()
             for thread in threads:
                 thread.join()
 
         assert set(statuses) == {503}
-        assert sorted(took)[15] < 1.9  # no read waited for a writer to give up
+        # Most reads waited for no writer to give up, however slow the machine is.
+        assert behind < 1.9 + 10 * before
 
 
-def timed(service: RunningService, path: str) -> float:
-    began = time.monotonic()
-    assert service.ask("GET", path).status == 200
-    return time.monotonic() - began
+def median_read(service: RunningService) -> float:
+    """Return the median duration of a read, in seconds."""
+    seconds = []
+    for _ in range(30):
+        began = time.monotonic()
+        assert service.ask("GET", "/my-pets").status == 200
+        seconds.append(time.monotonic() - began)
+    return median(seconds)
 
 
 class TestMoved:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from prometheus_client import values
 from prometheus_client.parser import text_string_to_metric_families
 
 from jwt_server import metrics, sqlite
@@ -27,6 +28,7 @@ from jwt_server.gunicorn import metrics_server
 from jwt_server.web.service import EXTENSION, Service
 from tests.helpers import server as servers
 from tests.helpers.app import Clock, MakeApp
+from tests.helpers.disks import filled, small_disk
 from tests.helpers.factories import CREDENTIALS, bearer, token
 from tests.helpers.http import Response, send_to_server
 from tests.helpers.server import (
@@ -174,7 +176,7 @@ def test_database_time_includes_the_wait_for_other_writers(
     before = value(app, "jwt_server_database_seconds_sum")
     with closing(sqlite.open_database(settings.database)) as other:
         other.execute("BEGIN IMMEDIATE")
-        threading.Timer(0.3, other.rollback).start()
+        threading.Timer(0.8, other.rollback).start()
         assert client.post("/pets", json={"name": "Bo"}, headers=travis).status_code == 201
 
     assert value(app, "jwt_server_database_seconds_sum") - before > 0.2
@@ -354,9 +356,9 @@ def test_a_metrics_port_in_use_is_a_configuration_error(
     monkeypatch.setattr(metrics_server, "BIND_SECONDS", 0)
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
-        with pytest.raises(ConfigurationError, match=rf"METRICS_PORT: .*:{taken} .*already in use"):
+        with pytest.raises(ConfigurationError, match=rf"METRICS_PORT: .*{taken} .*already in use"):
             metrics_server.listen(replace(settings, metrics_port=taken))
-    with pytest.raises(ConfigurationError, match=r"METRICS_PORT: .*\[2001:db8::1\]:9464"):
+    with pytest.raises(ConfigurationError, match=r"METRICS_PORT: .*9464 of 2001:db8::1 "):
         metrics_server.listen(replace(settings, metrics_host="2001:db8::1", metrics_port=9464))
 
 
@@ -370,6 +372,7 @@ def test_the_folders_of_killed_services_are_removed(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (tmp_path / f"{metrics_server.PREFIX}link").symlink_to(elsewhere)
+    os.mkfifo(tmp_path / f"{metrics_server.PREFIX}fifo")  # opening it would wait for a writer
 
     first, second = Path(metrics_server.make_folder()), Path(metrics_server.make_folder())
 
@@ -378,6 +381,32 @@ def test_the_folders_of_killed_services_are_removed(
     assert second.is_dir()
     assert not abandoned.exists()
     assert elsewhere.is_dir()
+
+
+def test_without_space_a_worker_serves_but_does_not_count(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """Writing a count into a full memory disk would kill it."""
+    with small_disk(tmp_path / "memory", megabytes=1) as memory:
+        monkeypatch.setattr(metrics_server, "MEMORY", memory)
+        monkeypatch.setattr(metrics_server.MetricsServer, "serve_forever", lambda *_, **__: None)
+        monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue())
+        server = metrics_server.MetricsServer(replace(settings, metrics_port=free_port()))
+        with closing(server.socket), filled(memory):
+            server.start()
+
+    assert values.ValueClass is values.MutexValue
+    assert "No space for the metrics of this worker: " in caplog.text
+
+
+def test_a_worker_needs_no_more_space_than_it_reserves(counted: Counted) -> None:
+    [folder] = counted.folders()
+    for worker in wait_for_workers(counted.server, 2):
+        sizes = {path.name: path.stat().st_size for path in folder.glob(f"*_{worker}.db")}
+        assert sizes == {
+            f"{kind}_{worker}.db": size for kind, size in metrics_server.WORKER_FILES.items()
+        }
 
 
 BOARD = json.loads((ROOT / "deploy" / "grafana.json").read_text())

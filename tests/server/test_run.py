@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +21,12 @@ from jwt_server.__main__ import (
     create_key,
     create_secrets,
     main,
-    opened,
     print_how_to_sign_in,
 )
 from jwt_server.config import load_settings
+from jwt_server.database import Connection, Database
 from jwt_server.security.passwords import hash_password
-from jwt_server.users import demo
+from jwt_server.users import users
 from tests.helpers.http import send_to_server
 from tests.helpers.server import ROOT, Server, free_port, wait_for
 
@@ -90,6 +91,12 @@ def test_a_secret_that_is_set_is_not_generated(
     assert load_settings().jwt_secrets == (b"s" * 32,)
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[Connection]:
+    with closing(Database(path)) as database, database.connection() as db:
+        yield db
+
+
 def test_the_database_is_created_once_with_the_demo_user(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -141,7 +148,7 @@ def test_a_stopped_run_deletes_its_temporary_files(
     def stop(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(demo, "add_demo_user", stop)
+    monkeypatch.setattr(users, "add_demo_user", stop)
     with pytest.raises(SystemExit):
         main()
 

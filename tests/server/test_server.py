@@ -29,8 +29,6 @@ from tests.helpers.server import (
     wait_for_workers,
 )
 
-STOPS = (signal.SIGTERM, signal.SIGQUIT)
-
 
 def test_wrong_settings_are_one_line_each_and_no_start(tmp_path: Path) -> None:
     lines = failed_start(tmp_path, {"SALT_ROUNDS": "2", "JWT_SECRET": "short"})
@@ -89,18 +87,36 @@ def test_the_start_is_refused_without_a_key_or_the_metrics_port(
             conf.on_starting(SimpleNamespace())
 
 
-def test_a_new_worker_can_be_stopped_before_it_has_its_own_handlers(
-    conf: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+FORK_AND_STOP = """\
+import os, signal
+from types import SimpleNamespace
+from jwt_server.gunicorn import conf
+
+for number in (signal.SIGTERM, signal.SIGQUIT):
+    signal.signal(number, lambda number, frame: print("the arbiter got", number, flush=True))
+    conf.on_starting(SimpleNamespace())
+    if worker := os.fork():
+        print("the worker ended by", os.waitpid(worker, 0)[1], flush=True)
+        os.kill(os.getpid(), number)
+    else:
+        os.kill(os.getpid(), number)
+        os._exit(0)
+"""
+
+
+def test_a_new_worker_can_be_stopped_before_it_has_its_own_handlers(tmp_path: Path) -> None:
     """The arbiter's handlers, which it inherits, would lose the signal."""
-    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
-    before = [signal.signal(number, lambda *_: None) for number in STOPS]
-    try:
-        conf.post_fork(SimpleNamespace(metrics=None), SimpleNamespace())
-        assert [signal.getsignal(number) for number in STOPS] == [signal.SIG_DFL] * 2
-    finally:
-        for number, handler in zip(STOPS, before, strict=True):
-            signal.signal(number, handler)
+    create_database(tmp_path / "server.db")
+
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", FORK_AND_STOP], stdout=subprocess.PIPE, text=True, check=True,
+        cwd=tmp_path, env=environment(tmp_path, BASE_ENVIRONMENT),
+    )  # fmt: skip
+
+    assert done.stdout.splitlines() == [
+        line for number in (signal.SIGTERM, signal.SIGQUIT)
+        for line in (f"the worker ended by {number}", f"the arbiter got {number}")
+    ]  # fmt: skip
 
 
 def test_the_arbiter_imports_the_app_for_all_workers(tmp_path: Path) -> None:

@@ -225,7 +225,11 @@ def test_connection_that_has_become_read_only_is_not_used_again(database: Databa
         assert other is not db
 
 
-def test_writers_of_a_process_wait_for_each_other_and_are_all_served(database: Database) -> None:
+def test_writers_of_a_process_wait_for_each_other_and_are_all_served(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "BUSY_SECONDS", 60)  # however slow the machine is
+
     def write(number: int) -> None:
         for _ in range(5):
             with database.connection() as db, db.transaction():

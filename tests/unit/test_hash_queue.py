@@ -48,9 +48,9 @@ class Hashers:
 
     def start(self, number: int) -> Future[None]:
         """Start one more; return when it has its slot, or is queued."""
-        queued, started = self.queue.queued, len(self.started)
+        queued, started = len(self.queue.queued), len(self.started)
         future = self.pool.submit(self._hash, number)
-        until(lambda: self.queue.queued > queued or len(self.started) > started)
+        until(lambda: len(self.queue.queued) > queued or len(self.started) > started)
         return future
 
     def _hash(self, number: int) -> None:
@@ -75,7 +75,7 @@ def test_queued_requests_start_in_order_of_arrival() -> None:
         future.result(PATIENCE)
 
     assert hashers.started == list(range(8))
-    assert hashers.queue.queued == 0
+    assert not hashers.queue.queued
 
 
 def test_no_more_than_slots_run_at_once() -> None:
@@ -83,7 +83,7 @@ def test_no_more_than_slots_run_at_once() -> None:
     futures = [hashers.start(number) for number in range(5)]
 
     assert hashers.started == [0, 1, 2]
-    assert hashers.queue.queued == 2
+    assert len(hashers.queue.queued) == 2
     hashers.finish_all(futures)
 
 
@@ -122,7 +122,7 @@ def test_a_request_that_leaves_the_queue_makes_room(
     with pytest.raises(error), queue.slot():
         pass
 
-    assert queue.queued == 0
+    assert not queue.queued
     hashers.finish_all([first])
     with queue.slot():
         pass
@@ -140,23 +140,24 @@ def test_a_failed_hash_releases_its_slot() -> None:
 
 def test_many_threads_neither_exceed_the_slots_nor_lose_one() -> None:
     queue = HashQueue(slots=2, size=100, wait=PATIENCE)
-    lock, running, most = threading.Lock(), 0, 0
+    both, counts = threading.Barrier(2), []
+    lock, running = threading.Lock(), 0
 
     def hash_briefly(_number: int) -> None:
-        nonlocal running, most
+        nonlocal running
         with queue.slot():
             with lock:
                 running += 1
-                most = max(most, running)
-            time.sleep(0.0005)
+                counts.append(running)
+            both.wait(PATIENCE)  # for the thread in the other slot
             with lock:
                 running -= 1
 
     with ThreadPoolExecutor(50) as pool:
         list(pool.map(hash_briefly, range(200)))
 
-    assert most == 2
-    assert queue.queued == 0
+    assert max(counts) == 2
+    assert not queue.queued
     with queue.slot(), queue.slot():  # both slots are free
         pass
 
@@ -219,7 +220,7 @@ def test_a_queued_request_holds_no_database_connection(
         waiting = pool.submit(
             client.post, "/auth/reauth", json={"password": "mypassword"}, headers=travis
         )
-        until(lambda: service.hasher.queue.queued == 1)
+        until(lambda: len(service.hasher.queue.queued) == 1)
 
         assert len(service.database._idle) == 1  # the only one, back in the pool
 
@@ -233,7 +234,7 @@ def test_reads_are_served_while_the_queue_is_full(
     queue = app.extensions["jwt-server"].hasher.queue
     with ThreadPoolExecutor(1) as pool, queue.slot():
         queued = pool.submit(app.test_client().post, "/auth", data=CREDENTIALS)
-        until(lambda: queue.queued == 1)
+        until(lambda: len(queue.queued) == 1)
 
         refused = app.test_client().post("/auth", data=CREDENTIALS)
         read = app.test_client().get("/my-pets", headers=travis)
@@ -283,7 +284,7 @@ def test_two_checks_of_a_password_are_queued_and_the_third_is_refused(
     with ThreadPoolExecutor(4) as pool:
         with queue.slot():
             queued = [pool.submit(check, app.test_client()) for check in checks[:2]]
-            until(lambda: queue.queued == 2)
+            until(lambda: len(queue.queued) == 2)
             before = db.driver.execute(version).fetchall()
 
             refused = checks[2](app.test_client())
@@ -292,7 +293,7 @@ def test_two_checks_of_a_password_are_queued_and_the_third_is_refused(
             assert refused.text == "Too many attempts. Try again in 1 second."
             assert db.driver.execute(version).fetchall() == before
             queued += [pool.submit(other, app.test_client()) for other in others]
-            until(lambda: queue.queued == 2 + len(others))
+            until(lambda: len(queue.queued) == 2 + len(others))
         statuses = {response.result(PATIENCE).status_code for response in queued}
 
     assert statuses == {checks[2](app.test_client()).status_code}
