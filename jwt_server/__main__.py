@@ -13,12 +13,10 @@ from contextlib import closing, suppress
 from typing import NoReturn
 
 from jwt_server import config, sqlite
-from jwt_server.config import DEFAULT_DATABASE, INSTANCE, Settings
 from jwt_server.database import Database
 from jwt_server.errors import ConfigurationError, Unavailable
 from jwt_server.files import publish, temporary_beside, write_atomically
 from jwt_server.security import key_files
-from jwt_server.security.key_files import KeyFolder, load_keys
 from jwt_server.users import users
 
 SIGN_IN = f"""\
@@ -63,8 +61,8 @@ def serve() -> NoReturn:
 def create_secrets() -> None:
     """Generate each secret that is not set, once, into a file of mode 0600 in a folder of 0700."""
     env = config.read_environment()
-    INSTANCE.mkdir(exist_ok=True)
-    INSTANCE.chmod(0o700)
+    config.INSTANCE.mkdir(exist_ok=True)
+    config.INSTANCE.chmod(0o700)
     for name, path in config.SECRETS.items():
         if path.exists() or any(env.str(each, None) is not None for each in (name, f"{name}_FILE")):
             continue
@@ -73,16 +71,16 @@ def create_secrets() -> None:
             print(f"Created {path}")
 
 
-def create_key(settings: Settings) -> None:
+def create_key(settings: config.Settings) -> None:
     """Create the first key pair if the algorithm needs one."""
-    keys = load_keys(settings)
-    if isinstance(keys, KeyFolder) and not (keys.path.exists() and keys.names()):
+    keys = key_files.load_keys(settings)
+    if isinstance(keys, key_files.KeyFolder) and not (keys.path.exists() and keys.names()):
         print(f"Created {key_files.rotate(keys, int(time.time()), lead=0).path}")
 
 
-def create_database(settings: Settings) -> None:
+def create_database(settings: config.Settings) -> None:
     """Create the default database if missing, with the demo user if only this machine connects."""
-    if settings.database != DEFAULT_DATABASE.absolute() or settings.database.exists():
+    if settings.database != config.DEFAULT_DATABASE.absolute() or settings.database.exists():
         return
     with suppress(FileExistsError), temporary_beside(settings.database) as temporary:
         sqlite.create(temporary)
@@ -90,10 +88,10 @@ def create_database(settings: Settings) -> None:
             with closing(Database(temporary)) as database, database.connection() as db:
                 users.add_demo_user(db, settings.salt_rounds, int(time.time()))
         publish(temporary, settings.database, replace=False)
-        print(f"Created {DEFAULT_DATABASE}")
+        print(f"Created {config.DEFAULT_DATABASE}")
 
 
-def print_how_to_sign_in(settings: Settings) -> None:
+def print_how_to_sign_in(settings: config.Settings) -> None:
     """Print what to paste, or warn about a demo user that others can use."""
     with closing(Database(settings.database)) as database, database.connection() as db:
         demo_user = users.demo_user_can_sign_in(db, settings.salt_rounds)

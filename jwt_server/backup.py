@@ -23,11 +23,8 @@ from jwt_server.errors import DatabaseUnavailable
 from jwt_server.files import publish, sync, temporary_beside
 from jwt_server.security.primitives import MAX_ID
 
-UNUSED_FILE: Final = "mode=ro&immutable=1"
-"""Opens a file that no process has open, without locks, even on a read-only disk."""
-
-LOGS: Final = ("-wal", "-journal", "-shm")
-"""Suffixes of the files that SQLite writes beside a database."""
+UNUSED_FILE: Final = "mode=ro&immutable=1"  # opens without locks, even on a read-only disk
+LOGS: Final = ("-wal", "-journal", "-shm")  # suffixes of SQLite's files beside a database
 
 MIN_ID_LEAP: Final = 1_000_000
 IDS_PER_SECOND: Final = 1000
@@ -38,13 +35,6 @@ MIN_ID_LEAP above the known ones, in case the clock is behind."""
 # The bytes that SQLite locks while a database is open, of its file and of the log's index.
 DATABASE_LOCKS: Final = (0x40000000, 512)
 INDEX_LOCKS: Final = (120, 9)
-
-IN_USE: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-
-UNREADABLE: Final = frozenset(
-    {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_ERROR}
-)
-"""Errors of a database that is lost. Others, as of a full disk, would stop a restore, too."""
 
 
 def take(database: Path, file: Path) -> int:
@@ -69,7 +59,6 @@ def restore(
     """Replace the database, which need not exist, by a backup of this or an older release.
 
     Returns the number of users, and the new name of the replaced database, if there was one.
-
     `prepare` is called in the transaction that also advances the IDs. `now` is Unix time, `at` the
     same for the new name of the old file. Raises DatabaseUnavailable, and changes nothing then.
     """
@@ -178,8 +167,8 @@ def _lock_bytes(locks: ExitStack, path: Path, start: int, length: int) -> None:
 def _open_exclusively(path: Path) -> sqlite3.Connection | None:
     """Open a database with SQLite's exclusive lock; return None if it is missing or unreadable.
 
-    Raises BlockingIOError if another process has it open, DatabaseUnavailable if it is not of this
-    service, else sqlite3.Error.
+    Raises BlockingIOError if another process has it open, and DatabaseUnavailable if it is not of
+    this service.
     """
     if not path.exists():
         return None
@@ -194,11 +183,8 @@ def _open_exclusively(path: Path) -> sqlite3.Connection | None:
         is_ours = application == sqlite.APPLICATION_ID or not sqlite.has_tables(driver)
     except sqlite3.Error as error:
         driver.close()
-        code = error.sqlite_errorcode & 0xFF
-        if code in IN_USE:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
             raise BlockingIOError from error
-        if code not in UNREADABLE:
-            raise
         return None
     if not is_ours:
         driver.close()

@@ -76,7 +76,7 @@ class Connection:
         self.driver = driver
         self.queries = _bind(queries, self)
         self.is_reusable = True
-        """False if opened without write permission: it would stay read-only when that is fixed."""
+        """False if it is read-only: it would stay so after the cause is fixed."""
         self.seconds = 0.0
         """Time that queries and transactions have taken since the connection was acquired."""
         self._lock = lock
@@ -148,10 +148,7 @@ class Connection:
 
 @cache
 def load_queries() -> Queries:
-    """Read each feature's `queries.sql`, audit.sql and seed.sql, as a namespace each.
-
-    Raises aiosql's SQLParseException if one is malformed.
-    """
+    """Read each feature's `queries.sql`, audit.sql and seed.sql, as a namespace each."""
     files = {"audit": PACKAGE / "audit.sql", "seed": bundled("seed.sql")}
     files |= {path.parent.name: path for path in sorted(PACKAGE.glob("*/queries.sql"))}
     queries = Queries(SQLite3Adapter())
@@ -164,10 +161,9 @@ def _bind(queries: Queries, connection: Connection) -> SimpleNamespace:
     bound = SimpleNamespace()
     for dotted in queries.available_queries:
         feature, _, name = dotted.partition(".")
-        if not hasattr(bound, feature):
-            setattr(bound, feature, SimpleNamespace())
         query = getattr(getattr(queries, feature), name)
-        setattr(getattr(bound, feature), name, partial(_query, query, connection))
+        namespace = vars(bound).setdefault(feature, SimpleNamespace())
+        setattr(namespace, name, partial(_query, query, connection))
     return bound
 
 
@@ -199,10 +195,7 @@ class Database:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Provide a connection for one thread, and release it at the end.
-
-        Raises DatabaseUnavailable.
-        """
+        """Provide a connection for one thread, and release it. Raises DatabaseUnavailable."""
         connection = self.acquire()
         try:
             yield connection

@@ -4,14 +4,12 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import EEXIST
 from glob import escape
 from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
-ABANDONED_SECONDS: Final = 24 * 60 * 60
-"""Age at which a temporary file counts as left by a killed process."""
+ABANDONED_SECONDS: Final = 24 * 60 * 60  # a temporary file of this age is a killed process's
 
 
 def sync(path: Path) -> None:
@@ -59,7 +57,7 @@ def publish(temporary: Path, path: Path, *, replace: bool) -> None:
             path.hardlink_to(temporary)
     except OSError as error:
         if os.path.lexists(path):
-            raise FileExistsError(EEXIST, os.strerror(EEXIST), str(path)) from error
+            raise FileExistsError(str(path)) from error
         replace = True
     if replace:
         temporary.replace(path)
@@ -67,7 +65,7 @@ def publish(temporary: Path, path: Path, *, replace: bool) -> None:
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o600, replace: bool = True) -> None:
-    """Write a file that is complete and on the disk when it appears at `path`, or never appears.
+    """Write a file that is complete and on the disk when it appears at `path`.
 
     Raises FileExistsError if `path` exists and is not to be replaced, else OSError.
     """

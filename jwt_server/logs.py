@@ -18,8 +18,7 @@ from jwt_server.web.middleware import ID, LINE
 # No line shows these, so they are not looked up.
 logging.logThreads = logging.logMultiprocessing = False
 
-WERKZEUG_REQUEST: Final = " - - ["
-"""Part of Werkzeug's lines about requests, and of no other."""
+WERKZEUG_REQUEST: Final = " - - ["  # part of Werkzeug's lines about requests, and of no other
 
 
 def init_app(log_format: str) -> None:

@@ -20,9 +20,7 @@ from jwt_server import sqlite
 from jwt_server.errors import DatabaseUnavailable
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
-
-LOCK_SECONDS: Final = 10
-"""How long to wait for another upgrade of the same database."""
+LOCK_SECONDS: Final = 10  # to wait for another upgrade of the same database
 
 
 def upgrade(path: Path, *, break_lock: bool = False) -> list[str]:

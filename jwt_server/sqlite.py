@@ -1,7 +1,6 @@
 """The SQLite file: opened with the settings that keep data safe, created, and checked.
 
-Whatever is wrong with it is raised as DatabaseUnavailable, whose cause tells the operator what to
-do.
+What is wrong with it is raised as DatabaseUnavailable; the cause tells operators what to do.
 """
 
 import os
@@ -14,24 +13,13 @@ from typing import Any, Final
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.files import bundled
 
-SCHEMA_VERSION: Final = 5
-"""`PRAGMA user_version`: the number of the newest of migrations/*.sql."""
+SCHEMA_VERSION: Final = 5  # PRAGMA user_version: the number of the newest of migrations/*.sql
+APPLICATION_ID: Final = int.from_bytes(b"jwts")  # PRAGMA application_id
 
-APPLICATION_ID: Final = int.from_bytes(b"jwts")
-"""`PRAGMA application_id`, which tells our databases from those of other programs."""
-
-BUSY_SECONDS: Final = 2
-"""Time that a writer waits for others before the client gets 503."""
-
-CACHE_KIB: Final = 256
-"""Page cache per connection. The system caches the pages, too; SQLite's default of 2 MiB per
-connection would be most of a worker's memory."""
-
-WAL_BYTES: Final = 64 * 1024 * 1024
-"""Size that the write-ahead log is truncated to after it has grown."""
-
-MIN_FREE_BYTES: Final = 8 * 1024 * 1024
-"""Free disk space below which the service is not ready."""
+BUSY_SECONDS: Final = 2  # a writer waits so long for others, then the client gets 503
+CACHE_KIB: Final = 256  # per connection; SQLite's 2 MiB would be most of a worker's memory
+WAL_BYTES: Final = 64 * 1024 * 1024  # the write-ahead log is truncated to this after it has grown
+MIN_FREE_BYTES: Final = 8 * 1024 * 1024  # of disk space; below it the service is not ready
 
 OUTAGE_NAMES: Final = "BUSY LOCKED READONLY IOERR CORRUPT FULL CANTOPEN PERM PROTOCOL NOTADB"
 OUTAGES: Final = {getattr(sqlite3, f"SQLITE_{name}") for name in OUTAGE_NAMES.split()}
@@ -43,9 +31,7 @@ VERSION: Final = sqlite3.sqlite_version_info
 WAL_RESET_FIXES: Final = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7), (3, 51): (3, 51, 3)}
 
 Row = dict[str, Any]
-
-FileId = tuple[int, int]
-"""Device and inode."""
+FileId = tuple[int, int]  # device and inode
 
 
 def file_id(path: Path) -> FileId:
@@ -122,19 +108,15 @@ def check(path: Path, *, oldest: int = SCHEMA_VERSION) -> None:
 
 def require_free_space(path: Path) -> None:
     """Raise DatabaseUnavailable if the disk has less than MIN_FREE_BYTES left."""
-    try:
-        free = shutil.disk_usage(path.parent).free
-    except OSError as error:
-        raise DatabaseUnavailable(f"{path} is unreachable: {error.strerror}.") from error
+    free = shutil.disk_usage(path.parent).free
     if free < MIN_FREE_BYTES:
         raise DatabaseUnavailable(f"The disk is full: {free >> 10} KiB are left for {path}.")
 
 
 def create(path: Path) -> bool:
-    """Create the database and its tables, readable by its owner only.
+    """Create the database and its tables, readable by its owner only; return False if it existed.
 
-    Returns False if it existed. Raises DatabaseUnavailable if it can't be created, or the file is
-    something else.
+    Raises DatabaseUnavailable if it can't be created, or the file is something else.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

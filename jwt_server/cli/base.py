@@ -21,14 +21,10 @@ from jwt_server.database import Connection
 from jwt_server.errors import ServiceError
 from jwt_server.web.service import current_service
 
-HEADINGS: Final = {
-    "created_at": "created at", "last_sign_in_at": "last sign-in", "signs_from": "signs from",
-}  # fmt: skip
+HEADINGS: Final = {"created_at": "created at", "last_sign_in_at": "last sign-in"}
 """Headings of tables that differ from the names in JSON."""
 
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object per line."
-)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON object per line.")
 
 
 class Command(click.Command):

@@ -7,7 +7,6 @@ import click
 
 from jwt_server import audit, migrate, sqlite
 from jwt_server import backup as backups
-from jwt_server.audit import Action
 from jwt_server.auth import sessions
 from jwt_server.cli.base import Group, opened, operator_actor, top
 from jwt_server.database import Connection
@@ -94,7 +93,7 @@ def restore(file: Path) -> None:
         nonlocal ended
         ended = sessions.end_all(db, None, actor.now)
         sessions.end_all(db, None, 0)  # also those that seem expired by a clock that is ahead
-        audit.record(db, actor, Action.DATABASE_RESTORED, sessions_ended=ended)
+        audit.record(db, actor, audit.Action.DATABASE_RESTORED, sessions_ended=ended)
 
     at = iso(actor.now).replace(":", "")
     count, replaced = backups.restore(file, database, end_sessions, now=actor.now, at=at)

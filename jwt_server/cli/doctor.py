@@ -18,7 +18,6 @@ from typing import Final
 import click
 
 from jwt_server import audit, backup, sqlite
-from jwt_server.audit import Action
 from jwt_server.cli.base import json_option, top
 from jwt_server.config import INSTANCE, SECRETS, Settings, is_loopback
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable
@@ -151,7 +150,7 @@ def check_audit_log(service: Service) -> Iterator[Finding]:
     """Do the newest rows come from the past, and sign-ins from more than one proxy?"""
     with service.database.connection() as db:
         newest = audit.page(db, before=sys.maxsize, limit=1)
-        sign_ins = audit.page(db, action=Action.SIGNED_IN, before=sys.maxsize, limit=100)
+        sign_ins = audit.page(db, action=audit.Action.SIGNED_IN, before=sys.maxsize, limit=100)
     if newest and (behind := newest[0]["at"] - service.now()) > 0:
         text = f"The clock is {behind} s behind the newest row."
         yield UNSAFE, text, "Set it: expired tokens would be valid again."

@@ -10,7 +10,6 @@ import aiosql
 import click
 
 from jwt_server import audit
-from jwt_server.audit import Action
 from jwt_server.cli.base import opened, operator_actor, top
 from jwt_server.database import Connection, Row
 from jwt_server.pets.routes import PetFieldsSchema
@@ -54,7 +53,7 @@ def import_koa(file: Path) -> None:
             pets += 1
         if problems:
             raise click.ClickException("\n".join(["Nothing was imported:", *problems]))
-        audit.record(db, actor, Action.USERS_IMPORTED, users=users, pets=pets)
+        audit.record(db, actor, audit.Action.USERS_IMPORTED, users=users, pets=pets)
     click.echo(f"Imported: {users} users, {pets} pets")
 
 

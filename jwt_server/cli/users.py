@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from jwt_server import audit
-from jwt_server.audit import Action
 from jwt_server.auth import attempts, sessions
 from jwt_server.cli.base import Group, json_option, opened, operator_actor, print_rows, top
 from jwt_server.database import Row
@@ -145,7 +144,7 @@ def unlock(name: str) -> None:
         key = names.username_key(user["username"])
         with db.transaction():
             if attempts.unlock(db, current_service().rate_limits, user["id"], key):
-                audit.record(db, operator_actor(), Action.USER_UNLOCKED, user["id"])
+                audit.record(db, operator_actor(), audit.Action.USER_UNLOCKED, user["id"])
     click.echo(f"{user['username']} is unlocked now.")
 
 

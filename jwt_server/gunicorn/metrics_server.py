@@ -33,12 +33,11 @@ log = logging.getLogger(__name__)
 PREFIX: Final = "jwt-server-metrics-"
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
 PATHS: Final = ("/metrics", "/metrics/")
+# The kinds of a worker's files, and more bytes than their counts take.
 WORKER_FILES: Final = {"counter": 1 << 16, "gauge_livesum": 1 << 12, "histogram": 1 << 19}
-"""The kinds of a worker's files, and more bytes than their counts take."""
 MAX_THREADS: Final = 16
 READ_SECONDS: Final = 2
-BIND_SECONDS: Final = 5
-"""How long the workers of a killed service may still have the port; gunicorn waits as long."""
+BIND_SECONDS: Final = 5  # to wait for the workers of a killed service, as gunicorn does
 
 
 class Handler(MetricsHandler):
@@ -74,10 +73,10 @@ class MetricsServer(ThreadingMixIn, TCPServer):
         MultiProcessCollector(registry, self.folder)
 
     def start(self) -> None:
-        """Serve in a thread of this worker, and take the space of its counts.
+        """Serve in a thread of this worker, and reserve the space of its counts.
 
-        They are written like memory: without space on the disk the system would kill the worker.
-        So if there is none, this worker's counts are missing.
+        They are written as memory, so without space the system would kill the worker. It does not
+        count then.
         """
         try:
             for kind, size in WORKER_FILES.items():
@@ -125,10 +124,7 @@ def listen(settings: Settings) -> MetricsServer:
 
 
 def make_folder() -> str:
-    """Make the folder of the counts, and remove those of services that were killed.
-
-    This process and its workers hold a lock on theirs until the last of them ends.
-    """
+    """Make the folder of the counts, locked until the last worker ends; remove unlocked ones."""
     base = MEMORY if os.access(MEMORY, os.W_OK) else Path(gettempdir())
     folder = mkdtemp(prefix=PREFIX, dir=base)
     fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)

@@ -21,15 +21,12 @@ CLOSING_THREADS: Final = 8
 class Worker(ThreadWorker):
     """Serves requests in threads."""
 
-    tpool: Any  # made once the worker is a process of its own
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # gunicorn has no types
-        self.closers = ThreadPoolExecutor(CLOSING_THREADS)
+    tpool: Any  # gunicorn's threads
+    closers = ThreadPoolExecutor(CLOSING_THREADS)  # starts them in the worker's process
 
     def init_signals(self) -> None:
         """Ignore SIGHUP, which `systemctl kill` and a closed terminal send to the workers, too."""
-        super().init_signals()  # type: ignore[no-untyped-call]  # as above
+        super().init_signals()  # type: ignore[no-untyped-call]  # gunicorn has no types
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def is_parent_alive(self) -> bool:

@@ -125,7 +125,6 @@ class KeyFolder:
 
 
 KeySet = SharedSecrets | KeyFolder
-"""The keys of one algorithm; those of a folder may change at any time."""
 
 
 def load_keys(settings: Settings) -> KeySet:
