@@ -155,10 +155,12 @@ def check_audit_log(service: Service) -> Iterator[Finding]:
         text = f"The clock is {behind} s behind the newest row."
         yield UNSAFE, text, "Set it: expired tokens would be valid again."
     user_ids, addresses = ({row[column] for row in sign_ins} for column in ("user_id", "address"))
-    is_shared = len(addresses) == 1 < len(user_ids) and not service.settings.trusted_proxies
-    if is_shared and (address := addresses.pop()) and ipaddress.ip_address(address).is_private:
-        text = f"{len(user_ids)} users signed in, all from {address}, which may be a proxy."
-        yield WARNING, text, "Set TRUSTED_PROXIES, or all clients share their limits."
+    addresses.discard(None)  # of deleted users
+    address = addresses.pop() if len(addresses) == 1 < len(user_ids) else None
+    if address == "" or (address and ipaddress.ip_address(address).is_private):
+        text = f"{len(user_ids)} users signed in, all from {address or 'an unknown address'},"
+        advice = "Set TRUSTED_PROXIES to the number of proxies, or all clients share their limits."
+        yield WARNING, f"{text} which may be a proxy.", advice
 
 
 def check_settings(service: Service) -> Iterator[Finding]:

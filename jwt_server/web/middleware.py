@@ -8,8 +8,9 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from threading import Lock
 from typing import Any, Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -31,6 +32,19 @@ CLOSED_POLICY: Final = (
 # Unless the route sets its own, as pages do.
 DEFAULT_HEADERS: Final = (("Cache-Control", "no-store"), ("Content-Security-Policy", CLOSED_POLICY))
 
+# `203.0.113.9:443`, `[2001:db8::1]:443` and `[2001:db8::1]`.
+ADDRESS_WITH_PORT: Final = re.compile(
+    r"([0-9.]+):[0-9]{1,5}|\[([0-9a-f:.]+)\](?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE
+)
+MAX_ADDRESS: Final = 64
+"""Characters of the longest address with its port, and a few more."""
+
+NOT_IN_ADDRESSES: Final = re.compile(r'[^0-9A-Fa-f.:,\[\]" ]')
+"""Characters that are not logged, so that no client writes into the log."""
+
+WARNING_SECONDS: Final = 60
+"""How often a missing client address is logged."""
+
 METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 # Method, route, status, code, time, user, address.
@@ -49,17 +63,26 @@ CODE: Final = "jwt_server.code"
 class RequestMiddleware:
     """Wraps a WSGI application (PEP 3333)."""
 
-    def __init__(self, app: WSGIApplication, metrics: Metrics, trusted_proxies: int) -> None:
+    def __init__(
+        self,
+        app: WSGIApplication,
+        metrics: Metrics,
+        trusted_proxies: int,
+        clock: Callable[[], float],
+    ) -> None:
         self.app = app
         self.metrics = metrics
         self.trusted_proxies = trusted_proxies
+        self.clock = clock
+        self._lock = Lock()
+        self._warned_at = 0.0
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request."""
         started = time.perf_counter()
         offered = environ.get("HTTP_X_REQUEST_ID", "")
         environ[ID] = offered if REQUEST_ID_PATTERN.fullmatch(offered) else secrets.token_hex(16)
-        environ[CLIENT_ADDRESS] = address_of(environ, self.trusted_proxies)
+        environ[CLIENT_ADDRESS] = self._client_address(environ)
         sent_status = "-"
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
@@ -75,6 +98,39 @@ class RequestMiddleware:
             return self.app(environ, start)
         finally:
             self._record(environ, sent_status, time.perf_counter() - started)
+
+    def _client_address(self, environ: WSGIEnvironment) -> str:
+        """Return the client's IP address, or that of the connection if it is unknown.
+
+        Each proxy appends its client's address to X-Forwarded-For. So the client's is that many
+        entries from the end; it can make up only the entries before. Fewer are not believed.
+        """
+        peer = parse_address(environ.get("REMOTE_ADDR") or "")
+        if not self.trusted_proxies:
+            return peer
+        forwarded = environ.get("HTTP_X_FORWARDED_FOR", "")
+        entries = forwarded.split(",")
+        entry = entries[-self.trusted_proxies] if self.trusted_proxies <= len(entries) else ""
+        if address := parse_address(entry):
+            return address
+        if forwarded or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):  # not a health check
+            self._warn(forwarded, peer, environ[ID])
+        return peer
+
+    def _warn(self, forwarded: str, peer: str, request_id: str) -> None:
+        """Log that the client's address is missing, once a minute."""
+        with self._lock:
+            now = self.clock()
+            if 0 <= now - self._warned_at < WARNING_SECONDS:
+                return
+            self._warned_at = now
+        logging.getLogger(__name__).warning(
+            "no client address in X-Forwarded-For %r (TRUSTED_PROXIES=%d): %s counts",
+            NOT_IN_ADDRESSES.sub("?", forwarded[-100:]),
+            self.trusted_proxies,
+            peer or "an unknown address",
+            extra={"request_id": request_id},
+        )
 
     def _record(self, environ: WSGIEnvironment, status: str, seconds: float) -> None:
         """Log and count the request; of what the client sent, only a known route and method."""
@@ -93,22 +149,21 @@ class RequestMiddleware:
         log.handle(record)
 
 
-def address_of(environ: WSGIEnvironment, trusted_proxies: int) -> str:
-    """Return the client's IP address in canonical form, or an empty string if it is unknown.
+def parse_address(text: str) -> str:
+    """Return an IP address in canonical form, without its port, or "" if the text is none.
 
-    Each proxy appends its client's address to X-Forwarded-For. So the client's is that many
-    entries from the end; it can make up only the entries before. Fewer entries are not believed.
+    Quotes, and brackets around an IPv6 address, are removed (RFC 7239 section 6).
     """
-    if not trusted_proxies:
-        return _canonical(environ.get("REMOTE_ADDR") or "")
-    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    return _canonical(forwarded[-trusted_proxies]) if trusted_proxies <= len(forwarded) else ""
+    text = text.strip(' \t"')
+    return _canonical(text) if len(text) <= MAX_ADDRESS else ""
 
 
 @lru_cache(4096)
 def _canonical(text: str) -> str:
+    if match := ADDRESS_WITH_PORT.fullmatch(text):
+        text = match[1] or match[2]
     try:
-        address = ipaddress.ip_address(text.strip())
+        address = ipaddress.ip_address(text)
     except ValueError:
         return ""
     if getattr(address, "scope_id", None) is not None:  # any text, with a meaning on one host only
@@ -116,6 +171,8 @@ def _canonical(text: str) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-def init_app(app: Flask, metrics: Metrics, trusted_proxies: int) -> None:
+def init_app(
+    app: Flask, metrics: Metrics, trusted_proxies: int, clock: Callable[[], float]
+) -> None:
     """Wrap the app in the middleware."""
-    app.wsgi_app = RequestMiddleware(app.wsgi_app, metrics, trusted_proxies)  # type: ignore[method-assign]  # as Flask's docs do
+    app.wsgi_app = RequestMiddleware(app.wsgi_app, metrics, trusted_proxies, clock)  # type: ignore[method-assign]  # as Flask's docs do
