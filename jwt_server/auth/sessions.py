@@ -61,6 +61,19 @@ def open_session(db: Connection, user: Row, new: NewSession) -> Row:
     return session | {"generation": 1, "admin": user["admin"]}
 
 
+def hide_refreshes(session: Row) -> Row:
+    """Round down to the hour, but not before its creation, what tells when a session was refreshed.
+
+    With a stolen pair of tokens, this moment would tell when the refresh token is within the grace.
+    """
+    created_at = session["created_at"]
+    return session | {
+        name: max(created_at, session[name] - session[name] % rate_limits.HOUR)
+        for name in ("rotated_at", "last_used_at", "expires_at")
+        if name in session
+    }
+
+
 def list_active(db: Connection, user_id: int, now: int) -> list[Row]:
     """Return a user's active sessions, oldest first."""
     rows: list[Row] = db.queries.auth.active_of_user(user_id=user_id, now=now)

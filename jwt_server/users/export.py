@@ -7,6 +7,7 @@ import json
 from operator import itemgetter
 from typing import Any, Final
 
+from jwt_server.auth import sessions
 from jwt_server.database import Connection, Row
 from jwt_server.errors import TokenUserDeleted
 from jwt_server.web.schemas import iso
@@ -30,6 +31,7 @@ def export_user(db: Connection, user_id: int) -> dict[str, list[dict[str, Any]]]
         }
     if not tables["users"]:
         raise TokenUserDeleted
+    tables["sessions"] = [sessions.hide_refreshes(row) for row in tables["sessions"]]
     tables["sessions"].sort(key=itemgetter("created_at", "id"))
     tables["audit"].sort(key=itemgetter("id"))
     return {

@@ -301,11 +301,37 @@ def test_list_sessions(client: FlaskClient, db: Connection, clock: Clock) -> Non
     assert listed[0] == {
         "id": parse(first["refresh_token"])[0],
         "created_at": "2023-11-14T22:13:20Z",
-        "last_used_at": "2023-11-14T22:14:20Z",
+        "last_used_at": "2023-11-14T22:13:20Z",
         "address": "127.0.0.1",
         "user_agent": "Phone/1 (?[2J) " + "x" * 185,
         "current": False,
     }
+
+
+def test_no_response_tells_when_a_session_was_refreshed(client: FlaskClient, clock: Clock) -> None:
+    """It would tell a thief of both tokens when the refresh token is within the grace."""
+    stolen = bearer(client.post("/auth", json=CREDENTIALS).text)  # the text form lasts for hours
+    tokens = sign_in(client)
+    session_id = parse(tokens["refresh_token"])[0]
+
+    def shown(path: str, *names: str) -> dict[str, Any]:
+        body = client.get(path, headers=stolen).get_json()
+        rows = body["sessions"] if path == "/me/export" else body
+        [session] = [row for row in rows if row["id"] == session_id]
+        return {name: session[name] for name in names}
+
+    until_the_hour = 2800
+    for waits, used, expires in (
+        ([0, 1, until_the_hour - 2], "2023-11-14T22:13:20Z", "2023-11-21T22:00:00Z"),
+        ([1, 1, 3598], "2023-11-14T23:00:00Z", "2023-11-21T23:00:00Z"),
+    ):
+        for wait in waits:
+            clock.advance(wait)
+            tokens = refresh(client, tokens["refresh_token"])
+            assert shown("/auth/sessions", "last_used_at") == {"last_used_at": used}
+            assert shown("/me/export", "last_used_at", "rotated_at", "expires_at") == {
+                "last_used_at": used, "rotated_at": used, "expires_at": expires
+            }  # fmt: skip
 
 
 def test_ending_another_session_needs_a_recent_password(client: FlaskClient, clock: Clock) -> None:
