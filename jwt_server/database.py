@@ -37,7 +37,8 @@ class WriterLock:
     """Lets one thread of this process write at a time; the others wait for BUSY_SECONDS.
 
     While another process keeps the database locked, one thread waits for it and the others are
-    refused: otherwise no thread would remain for requests that only read.
+    refused: otherwise no thread would remain for requests that only read. If that process locks it
+    after a thread has waited here, this thread waits twice.
     """
 
     def __init__(self) -> None:

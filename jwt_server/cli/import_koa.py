@@ -110,7 +110,8 @@ def _import_user(db: Connection, user: Row, now: int) -> list[str]:
 
 def _import_pet(db: Connection, pet: Row, now: int, *, dry_run: bool) -> list[str]:
     """Insert a pet unless `dry_run`, and return the reasons why it can't be imported."""
-    pet_id, fields = _valid_id(pet["id"]), {name: pet[name] for name in PET_FIELDS.fields}
+    pet_id = _valid_id(pet["id"])
+    fields = {name: pet[name] for name in PET_FIELDS.fields if name in pet}
     problems = [] if pet_id else [BAD_ID]
     if pet["owner"] is None:
         problems.append(f"its owner, user {pet['user_id']!r:.40}, is not in the file.")
