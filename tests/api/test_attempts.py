@@ -380,6 +380,20 @@ def test_known_addresses_are_per_user(guess: Guess, db: Connection) -> None:
     assert guess(address=HOME).status_code == 429
 
 
+@pytest.mark.parametrize(("name", "status"), [("travis", 401), ("ada", 429), ("nobody", 429)])
+def test_only_at_a_shared_address_an_exhausted_account_tells_who_signs_in_there(
+    guess: Guess, db: Connection, name: str, status: int
+) -> None:
+    """An accepted risk, see docs/security.md."""
+    add_user(db, "ada")
+    assert guess(password="mypassword", address=HOME).status_code == 200
+
+    strangers(guess, 4, name)
+
+    assert guess(name, address=HOME).status_code == status
+    assert guess(name, address="192.0.2.1").status_code == 429
+
+
 @pytest.mark.parametrize("actor", ["account and address", "address"])
 def test_a_shared_address_locks_out_the_owner_only_there(
     client: FlaskClient, guess: Guess, clock: Clock, actor: str
