@@ -25,7 +25,7 @@ from tabulate import tabulate
 
 from bench.services import PASSWORD, ROUNDS, SERVICES, running
 from jwt_server import sqlite
-from jwt_server.audit import operator
+from jwt_server.audit import Actor
 from jwt_server.database import Database
 from jwt_server.security.passwords import hash_password
 from jwt_server.users import users
@@ -42,9 +42,9 @@ def database(path: Path) -> None:
         plain = bcrypt.using(rounds=ROUNDS, ident="2a").hash(PASSWORD)
         for name in (KNOWN, "disabled", "original's hash"):
             stored = plain if name == "original's hash" else good
-            user_id = users.add(db, name, stored, admin=False, actor=operator(0))
+            user_id = users.add(db, name, stored, admin=False, actor=Actor(None, None, 0))
             if name == "disabled":
-                users.set_disabled(db, user_id, disabled=True, actor=operator(0))
+                users.set_disabled(db, user_id, disabled=True, actor=Actor(None, None, 0))
 
 
 @contextmanager

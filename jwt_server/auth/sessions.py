@@ -5,6 +5,7 @@ the grace period, for two tabs and lost responses. Any other replaced token is i
 ends the session for both. Times are Unix times, lifetimes seconds.
 """
 
+import secrets
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -42,9 +43,9 @@ def open_session(db: Connection, user: Row, new: NewSession) -> Row:
     Ends the user's oldest sessions beyond the limit, and prunes old ones of all users.
     """
     session = {
-        "id": refresh_tokens.new_session_id(),
+        "id": secrets.token_urlsafe(16),
         "user_id": user["id"],
-        "nonce": refresh_tokens.new_nonce(),
+        "nonce": secrets.token_bytes(16),
         "expires_at": new.now + min(new.idle, new.absolute),
     }
     db.queries.auth.insert(

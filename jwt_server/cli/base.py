@@ -16,7 +16,7 @@ import click
 from flask.cli import AppGroup
 from tabulate import tabulate
 
-from jwt_server.audit import Actor, operator
+from jwt_server.audit import Actor
 from jwt_server.database import Connection
 from jwt_server.errors import ServiceError
 from jwt_server.web.service import current_service
@@ -73,7 +73,7 @@ def opened() -> AbstractContextManager[Connection]:
 
 def operator_actor() -> Actor:
     """Return the actor of the audit log who runs this command."""
-    return operator(current_service().now())
+    return Actor(None, None, current_service().now())
 
 
 def print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:

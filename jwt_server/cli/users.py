@@ -192,8 +192,6 @@ def _new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
 
 def _described(user: Row) -> dict[str, Any]:
     flags = {name: bool(user[name]) for name in ("admin", "disabled")}
-    times = {
-        name: None if user[name] is None else iso(user[name])
-        for name in ("created_at", "last_sign_in_at")
-    }
+    last = user["last_sign_in_at"]
+    times = {"created_at": iso(user["created_at"]), "last_sign_in_at": last and iso(last)}
     return {"id": user["id"], "username": user["username"], **flags, **times}

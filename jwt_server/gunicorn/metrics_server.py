@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 PREFIX: Final = "jwt-server-metrics-"
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
-PATHS: Final = ("/metrics", "/metrics/")
 # The kinds of a worker's files, and more bytes than their counts take.
 WORKER_FILES: Final = {"counter": 1 << 16, "gauge_livesum": 1 << 12, "histogram": 1 << 19}
 MAX_THREADS: Final = 16
@@ -49,7 +48,7 @@ class Handler(MetricsHandler):
 
     def do_GET(self) -> None:  # noqa: N802 - http.server has this name
         """Send the metrics."""
-        if self.path.partition("?")[0] in PATHS:
+        if self.path.partition("?")[0] in ("/metrics", "/metrics/"):
             super().do_GET()
         else:
             self.send_error(404, explain="The metrics are at /metrics.")

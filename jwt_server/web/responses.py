@@ -44,9 +44,6 @@ class NoSessions(SessionInterface):
         """Return an empty session."""
         return self.session
 
-    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Do nothing."""
-
 
 def json_response(
     content: Any, status: int = 200, content_type: str = "application/json"

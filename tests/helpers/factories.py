@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from jwt_server.audit import operator
+from jwt_server.audit import Actor
 from jwt_server.database import Connection
 from jwt_server.security.passwords import hash_password
 from jwt_server.users.names import normalize, username_key
@@ -40,7 +40,7 @@ UNTHROTTLED: dict[str, Any] = dict.fromkeys(
 )
 """Settings without rate limits, for all tests but those of the limits."""
 
-OPERATOR = operator(0)
+OPERATOR = Actor(None, None, 0)
 """The actor of changes that tests make without HTTP."""
 
 HEADER = {"alg": "HS256", "typ": "JWT"}
