@@ -78,9 +78,7 @@ class HashQueue:
             yield
         finally:
             with self._lock:
-                self._checks[key] -= 1
-                if not self._checks[key]:
-                    del self._checks[key]
+                self._checks -= Counter([key])  # a count of zero is removed
 
     def _fill_slots(self) -> None:
         while self.queued and self._used < self.slots:

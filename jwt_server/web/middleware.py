@@ -9,6 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from threading import Lock
 from typing import Any, Final
@@ -36,14 +37,9 @@ DEFAULT_HEADERS: Final = (("Cache-Control", "no-store"), ("Content-Security-Poli
 ADDRESS_WITH_PORT: Final = re.compile(
     r"([0-9.]+):[0-9]{1,5}|\[([0-9a-f:.]+)\](?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE
 )
-MAX_ADDRESS: Final = 64
-"""Characters of the longest address with its port, and a few more."""
-
+MAX_ADDRESS: Final = 64  # characters, with a port
 NOT_IN_ADDRESSES: Final = re.compile(r'[^0-9A-Fa-f.:,\[\]" ]')
-"""Characters that are not logged, so that no client writes into the log."""
-
 WARNING_SECONDS: Final = 60
-"""How often a missing client address is logged."""
 
 METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
@@ -60,22 +56,16 @@ CODE: Final = "jwt_server.code"
 """Set to the code of an error response."""
 
 
+@dataclass
 class RequestMiddleware:
     """Wraps a WSGI application (PEP 3333)."""
 
-    def __init__(
-        self,
-        app: WSGIApplication,
-        metrics: Metrics,
-        trusted_proxies: int,
-        clock: Callable[[], float],
-    ) -> None:
-        self.app = app
-        self.metrics = metrics
-        self.trusted_proxies = trusted_proxies
-        self.clock = clock
-        self._lock = Lock()
-        self._warned_at = 0.0
+    app: WSGIApplication
+    metrics: Metrics
+    trusted_proxies: int
+    clock: Callable[[], float]
+    _lock: Lock = field(default_factory=Lock)
+    _warned_at: float = 0.0
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request."""
@@ -109,28 +99,23 @@ class RequestMiddleware:
         if not self.trusted_proxies:
             return peer
         forwarded = environ.get("HTTP_X_FORWARDED_FOR", "")
-        entries = forwarded.split(",")
-        entry = entries[-self.trusted_proxies] if self.trusted_proxies <= len(entries) else ""
-        if address := parse_address(entry):
-            return address
-        if forwarded or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):  # not a health check
-            self._warn(forwarded, peer, environ[ID])
-        return peer
+        entries = ["", *forwarded.split(",")]
+        address = parse_address(entries[-min(self.trusted_proxies, len(entries))])
+        if not address and (forwarded or environ["REQUEST_METHOD"] not in ("GET", "HEAD")):
+            self._warn(forwarded, peer, environ[ID])  # a read without it is perhaps a health check
+        return address or peer
 
     def _warn(self, forwarded: str, peer: str, request_id: str) -> None:
-        """Log that the client's address is missing, once a minute."""
+        """Log once a minute that the client's address is missing, without any text of a client."""
         with self._lock:
             now = self.clock()
             if 0 <= now - self._warned_at < WARNING_SECONDS:
                 return
             self._warned_at = now
-        logging.getLogger(__name__).warning(
-            "no client address in X-Forwarded-For %r (TRUSTED_PROXIES=%d): %s counts",
-            NOT_IN_ADDRESSES.sub("?", forwarded[-100:]),
-            self.trusted_proxies,
-            peer or "an unknown address",
-            extra={"request_id": request_id},
-        )
+        shown = NOT_IN_ADDRESSES.sub("?", forwarded[-100:])
+        text = "no client address in X-Forwarded-For %r (TRUSTED_PROXIES=%d): %s counts"
+        values = (shown, self.trusted_proxies, peer or "an unknown address")
+        logging.getLogger(__name__).warning(text, *values, extra={"request_id": request_id})
 
     def _record(self, environ: WSGIEnvironment, status: str, seconds: float) -> None:
         """Log and count the request; of what the client sent, only a known route and method."""
