@@ -8,6 +8,7 @@ written, nothing is hashed. `security.rate_limits` says what counts against what
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Final
 
 from jwt_server import audit
@@ -70,10 +71,7 @@ def record_failure(
 
 
 def count_action(db: Connection, limit: RateLimit, actor: Actor) -> None:
-    """Count what the current user is about to do, whether it succeeds or not.
-
-    Raises TooManyAttempts, after one read.
-    """
+    """Count what the current user is about to do. Raises TooManyAttempts, after one read."""
     attempt = Attempt(limit)
     _require_unblocked(db, attempt, actor.now)
     with db.transaction():
@@ -122,10 +120,10 @@ def _require_unblocked(db: Connection, attempt: Attempt, now: int) -> None:
     """Raise TooManyAttempts if one of the attempt's limits is reached; one read."""
     until: int | None = db.queries.auth.blocked_until(
         resettable=attempt.resettable.key,
-        address=_key(attempt.address),
-        site=_key(attempt.site),
-        share=_key(attempt.share),
-        account=_key(attempt.account),
+        address=attempt.address.key,
+        site=attempt.site.key,
+        share=attempt.share.key,
+        account=attempt.account.key,
         username_key=attempt.username_key,
         network=attempt.network,
         since=now - KNOWN_SECONDS,
@@ -135,18 +133,14 @@ def _require_unblocked(db: Connection, attempt: Attempt, now: int) -> None:
         raise TooManyAttempts(until - now)
 
 
-def _key(limit: RateLimit | None) -> str:
-    return limit.key if limit else ""
-
-
 def _count_against_all(db: Connection, attempt: Attempt, now: int) -> CountedAttempt:
     counted = CountedAttempt(attempt)
     limits = [attempt.resettable, attempt.address, attempt.site]
-    if attempt.account and not db.queries.auth.is_known_address(
+    if attempt.account.key and not db.queries.auth.is_known_address(
         username_key=attempt.username_key, network=attempt.network, since=now - KNOWN_SECONDS
     ):
         limits += [attempt.share, attempt.account]
-    for limit in filter(None, limits):
+    for limit in filter(attrgetter("key"), limits):
         counted.keys.append(limit.key)
         if count_against(db, limit, now):
             counted.reached.append(limit.name)

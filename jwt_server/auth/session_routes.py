@@ -46,14 +46,9 @@ def reauthenticate(caller: CurrentUser, body: dict[str, str]) -> None:
 @login_required
 @returns(200, SessionSchema(many=True))
 def list_sessions(caller: CurrentUser) -> list[Row]:
-    """List the current user's active sessions, oldest first; at most 50.
-
-    `last_used_at` is rounded down to the hour, but not before `created_at`.
-    """
-    return [
-        sessions.hide_refreshes(row) | {"current": row["id"] == caller.session_id}
-        for row in sessions.list_active(get_db(), caller.id, current_service().now())
-    ]
+    """List the user's active sessions, at most 50, oldest first, with the hour of the last use."""
+    rows = sessions.list_active(get_db(), caller.id, current_service().now())
+    return [row | {"current": row["id"] == caller.session_id} for row in rows]
 
 
 @bp.route("/auth/sessions/<session:session_id>", methods=["DELETE"])

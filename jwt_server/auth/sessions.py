@@ -63,22 +63,17 @@ def open_session(db: Connection, user: Row, new: NewSession) -> Row:
 
 
 def hide_refreshes(session: Row) -> Row:
-    """Round down to the hour, but not before its creation, what tells when a session was refreshed.
-
-    With a stolen pair of tokens, this moment would tell when the refresh token is within the grace.
-    """
-    created_at = session["created_at"]
+    """Round down to the hour what would tell a thief when a refresh token is within the grace."""
     return session | {
-        name: max(created_at, session[name] - session[name] % rate_limits.HOUR)
-        for name in ("rotated_at", "last_used_at", "expires_at")
-        if name in session
+        name: max(session["created_at"], session[name] // rate_limits.HOUR * rate_limits.HOUR)
+        for name in {"rotated_at", "last_used_at", "expires_at"} & session.keys()
     }
 
 
 def list_active(db: Connection, user_id: int, now: int) -> list[Row]:
-    """Return a user's active sessions, oldest first."""
+    """Return a user's active sessions, oldest first, without the times of refreshes."""
     rows: list[Row] = db.queries.auth.active_of_user(user_id=user_id, now=now)
-    return sorted(rows, key=itemgetter("number"))
+    return sorted(map(hide_refreshes, rows), key=itemgetter("number"))
 
 
 def refresh(

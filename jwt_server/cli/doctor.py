@@ -156,11 +156,10 @@ def check_audit_log(service: Service) -> Iterator[Finding]:
         yield UNSAFE, text, "Set it: expired tokens would be valid again."
     user_ids, addresses = ({row[column] for row in sign_ins} for column in ("user_id", "address"))
     addresses.discard(None)  # of deleted users
-    address = addresses.pop() if len(addresses) == 1 < len(user_ids) else None
-    if address == "" or (address and ipaddress.ip_address(address).is_private):
-        text = f"{len(user_ids)} users signed in, all from {address or 'an unknown address'},"
-        advice = "Set TRUSTED_PROXIES to the number of proxies, or all clients share their limits."
-        yield WARNING, f"{text} which may be a proxy.", advice
+    is_shared = len(addresses) == 1 < len(user_ids)
+    if is_shared and (not (address := addresses.pop()) or ipaddress.ip_address(address).is_private):
+        text = f"{len(user_ids)} users signed in, all from {address or 'an unknown address'}."
+        yield WARNING, text, "If it is a proxy, correct TRUSTED_PROXIES: all share their limits."
 
 
 def check_settings(service: Service) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ POLL_SECONDS: Final = 0.5
 """How often a queued request checks that its client is still connected."""
 
 MAX_CHECKS_AT_ONCE: Final = 2
-"""Checks of one password, queued or running, so that one user can't fill the queue."""
+"""Of one password, so that one user can't fill the queue."""
 
 
 @dataclass

@@ -21,15 +21,13 @@ MAX_DOUBLING_LOCKOUT: Final = 15 * MINUTE
 
 SIGN_UPS_PER_DAY: Final = 10
 SITE_SIGN_UPS_PER_DAY: Final = 30
+SITE_FACTOR: Final = 10  # times the attempts of an address
 REFRESHES_PER_MINUTE: Final = 30
 RENAMES_PER_DAY: Final = 10
 MAC_BYTES: Final = 16
 
 SITE_SHARE: Final = 10
-"""Attempts at an account, per hour, from one IPv4 address or one IPv6 site."""
-
-SITE_FACTOR: Final = 10
-"""An IPv6 site may make as many times the attempts of one of its clients."""
+"""Attempts an hour at one account from one IPv4 address, or from one IPv6 site."""
 
 CLIENT_PREFIX: Final = 64
 """An IPv6 client has at least this network to itself, and uses any address in it."""
@@ -60,18 +58,21 @@ class RateLimit:
         return now + min(MAX_DOUBLING_LOCKOUT, 1 << doublings)
 
 
+NO_LIMIT: Final = RateLimit("", limit=0, window=0)
+
+
 @dataclass(frozen=True)
 class Attempt:
     """The limits that an attempt counts against."""
 
     resettable: RateLimit
     """A success resets its count."""
-    address: RateLimit | None = None
-    site: RateLimit | None = None
-    share: RateLimit | None = None
-    """Of the account's limit, for one site. These two don't apply to a network from which the user
-    is known to sign in."""
-    account: RateLimit | None = None
+    address: RateLimit = NO_LIMIT
+    site: RateLimit = NO_LIMIT
+    share: RateLimit = NO_LIMIT
+    """Of the account's limit, for one site. Neither of these two applies to a network from which
+    the user is known to sign in."""
+    account: RateLimit = NO_LIMIT
     username_key: str = ""
     network: str = ""
     check_key: str = ""
@@ -99,29 +100,27 @@ class RateLimits:
         """Return the limits of a password for a name, from an address."""
         root = self.account_root(username_key)
         client, site = network_of(address), network_of(address, SITE_PREFIX)
-        pair_key = f"{root}.pair.{self._mac(root, client)}"
+        pair = f"{root}.pair.{self._mac(root, client)}"
         address_key = f"address.{self._mac('address', client)}"
-        site_key = f"site.{self._mac('site', site)}"
+        site_key, site_attempts = f"site.{self._mac('site', site)}", SITE_FACTOR * self.address
         share_key = f"{root}.share.{self._mac(root, site)}"
-        site_limit = RateLimit(site_key, SITE_FACTOR * self.address, ADDRESS_WINDOW, name="network")
+        site_limit = RateLimit(site_key, site_attempts, ADDRESS_WINDOW, name="network")
         return Attempt(
-            resettable=RateLimit(
-                pair_key, self.pair, DAY, doubling=True, name="account and address"
-            ),
+            resettable=RateLimit(pair, self.pair, DAY, doubling=True, name="account and address"),
             address=RateLimit(address_key, self.address, ADDRESS_WINDOW, name="address"),
-            site=site_limit if site != client else None,
+            site=site_limit if site != client else NO_LIMIT,
             share=RateLimit(share_key, SITE_SHARE, HOUR, name="account and network"),
             account=RateLimit(f"{root}.all", self.account, DAY, name="account"),
             username_key=username_key,
             network=client,
-            check_key=pair_key,
+            check_key=pair,
         )
 
     def reauthentication(self, user_id: int, session_id: str) -> Attempt:
         """Return the limit of a signed-in user's password; all routes that ask for it share it."""
-        root = user_root(user_id)
-        limit = RateLimit(f"{root}.{session_id}", self.pair, DAY, doubling=True, name="session")
-        return Attempt(limit, check_key=root)
+        key = f"{user_root(user_id)}.{session_id}"
+        limit = RateLimit(key, self.pair, DAY, doubling=True, name="session")
+        return Attempt(limit, check_key=user_root(user_id))
 
     def sign_up(self, address: str) -> Attempt:
         """Return the limit of sign-ups from an IPv4 address or an IPv6 site."""

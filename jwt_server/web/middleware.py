@@ -135,10 +135,7 @@ class RequestMiddleware:
 
 
 def parse_address(text: str) -> str:
-    """Return an IP address in canonical form, without its port, or "" if the text is none.
-
-    Quotes, and brackets around an IPv6 address, are removed (RFC 7239 section 6).
-    """
+    """Return an IP address in canonical form, without its port, or "" if the text is none."""
     text = text.strip(' \t"')
     return _canonical(text) if len(text) <= MAX_ADDRESS else ""
 
