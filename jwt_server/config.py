@@ -45,6 +45,11 @@ ORIGIN: Final = re.compile(
 )
 """An origin as browsers write it (RFC 6454 section 6.2)."""
 
+PATH_PREFIX: Final = Regexp(
+    r"(/[A-Za-z0-9._~-]+)*\Z",
+    error="{input!r} is not a path like /login, without a slash at its end.",
+)
+
 ISSUER: Final = Regexp(
     r"[!-~]{1,255}\Z", error="{input!r} is not 1 to 255 visible ASCII characters."
 )
@@ -147,6 +152,8 @@ class Settings:
     host: str = _setting("127.0.0.1", _host_or_socket)
     port: int = _setting(3000, _integer(1, 65535))
     trusted_proxies: int = _setting(0, _integer(0, 10))
+    script_name: str = _setting("", PATH_PREFIX)
+    """The path that the service is published below."""
     workers: int = _setting(1, _integer(1, 512), derive=lambda _: len(usable_cores()))
     salt_rounds: int = _setting(12, _integer(4, 31))
     hash_concurrency: int = _setting(

@@ -8,10 +8,11 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
 from math import inf
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from time import monotonic, perf_counter
@@ -31,6 +32,9 @@ from jwt_server.sqlite import BUSY_SECONDS, FileId, Row
 __all__ = ["Connection", "Database", "Row"]
 
 PACKAGE: Final = Path(__file__).parent
+
+PAGE_SIZE: Final = 100
+"""Rows read at a time where all are wanted."""
 
 
 class WriterLock:
@@ -83,17 +87,6 @@ class Connection:
         self._lock = lock
         self._after_commit: list[Callable[[], object]] = []
 
-    def transaction(self) -> AbstractContextManager[None]:
-        """Commit all that is written inside, or nothing. Takes the write lock at the beginning.
-
-        Inside another transaction it is a savepoint, which can be rolled back alone.
-        """
-        return self._atomic("BEGIN IMMEDIATE", self._lock.held)
-
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Read one state of the database inside. Waits for no writer, and is not for writing."""
-        return self._atomic("BEGIN", nullcontext)
-
     def after_commit(self, callback: Callable[[], object]) -> None:
         """Call `callback` after the outermost transaction is committed, and not if it, or the
         savepoint around, is rolled back.
@@ -101,17 +94,19 @@ class Connection:
         self._after_commit.append(callback)
 
     @contextmanager
-    def _atomic(
-        self, begin: str, lock: Callable[[], AbstractContextManager[None]]
-    ) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
+        """Commit all that is written inside, or nothing. Takes the write lock at the beginning.
+
+        Inside another transaction it is a savepoint, which can be rolled back alone.
+        """
         is_nested, callbacks = self.driver.in_transaction, len(self._after_commit)
-        commit, rollback = "COMMIT", ["ROLLBACK"]
+        begin, commit, rollback = "BEGIN IMMEDIATE", "COMMIT", ["ROLLBACK"]
         if is_nested:
-            begin, commit, lock = "SAVEPOINT part", "RELEASE part", nullcontext
+            begin, commit = "SAVEPOINT part", "RELEASE part"
             rollback = ["ROLLBACK TO part", "RELEASE part"]
         began = perf_counter()
         try:
-            with lock():
+            with nullcontext() if is_nested else self._lock.held():
                 self.seconds += perf_counter() - began  # waiting counts, too
                 self._run(begin)
                 try:
@@ -231,6 +226,20 @@ class Database:
             self._idle.append(connection)
         else:
             connection.driver.close()
+
+    def pages(self, query: str, start: Row, **parameters: Any) -> Iterator[list[Row]]:
+        """Yield all rows of a query, PAGE_SIZE at a time; `start` sorts before the first row.
+
+        The query takes the columns of `start`, by which it sorts, and `limit`. Between pages no
+        connection is held: so a client may be slow, and later rows may have changed.
+        """
+        last: Row | None = start
+        while last is not None:
+            after = {column: last[column] for column in start}
+            with self.connection() as db:
+                page = attrgetter(query)(db.queries)(**parameters, **after, limit=PAGE_SIZE)
+            yield page
+            last = page[-1] if len(page) == PAGE_SIZE else None
 
     def check(self) -> None:
         """Check that the path is the file that is open, and that it is usable and writable.

@@ -5,8 +5,9 @@ So each file sets `user_version` at its end, and only that counts. A released fi
 """
 
 import os
+import re
 import sqlite3
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,12 @@ from jwt_server import sqlite
 from jwt_server.errors import DatabaseUnavailable
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
+
+OTHER_TABLES: Final = re.compile(r"(_yoyo_(log|migration|version)|yoyo_lock|sqlite_.*)\Z")
+
+SQL_FORMAT: Final = re.compile(r"--[^\n]*|(?=[,()])|(?<=[,()])")
+"""Comments and the places of optional white space: ALTER TABLE writes SQL in its own format."""
+
 LOCK_SECONDS: Final = 10  # to wait for another upgrade of the same database
 
 
@@ -60,6 +67,37 @@ def _apply(backend: DatabaseBackend, version: int) -> list[str]:
     with redirect_stdout(StringIO()):  # yoyo prints the result of each statement, even if empty
         backend.apply_migrations(missing)
     return [each.id for each in missing]
+
+
+def find_schema_change(driver: sqlite3.Connection) -> str | None:
+    """Return the first table, index, trigger or view that differs from the release's, or None.
+
+    The release is the one of the schema version. A trigger could make its author an admin.
+    """
+    version = driver.execute("PRAGMA user_version").fetchone()["user_version"]
+    with closing(sqlite3.connect(":memory:")) as ours:
+        ours.row_factory = sqlite.as_dict
+        for step in sorted(MIGRATIONS.glob("*.sql"))[:version]:
+            ours.executescript(step.read_text("utf-8"))
+        expected, found = _objects(ours), _objects(driver)
+    for kind, name in sorted(expected.keys() | found.keys()):
+        before, after = expected.get((kind, name)), found.get((kind, name))
+        if before != after:
+            change = "added" if before is None else "altered" if after else "removed"
+            return f"{kind} {name!r:.80} was {change}"
+    return None
+
+
+def _objects(driver: sqlite3.Connection) -> dict[tuple[str, str], str]:
+    """Return the SQL of each object by kind and name, without yoyo's and SQLite's own tables."""
+    rows = driver.execute(
+        "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+    ).fetchall()
+    return {
+        (row["type"], row["name"]): " ".join(SQL_FORMAT.sub(" ", row["sql"]).split())
+        for row in rows
+        if row["type"] not in ("table", "index") or not OTHER_TABLES.match(row["tbl_name"])
+    }
 
 
 def number(name: str) -> int:

@@ -2,8 +2,8 @@
 
 -- name: session_with_user(id)^
 -- The session of an access token, with its user: all that decides whether a request is let through.
-SELECT sessions.user_id, sessions.authenticated_at, sessions.expires_at, sessions.ended_at,
-       users.username, users.admin, users.disabled
+SELECT sessions.user_id, sessions.created_at, sessions.authenticated_at, sessions.expires_at,
+       sessions.ended_at, users.username, users.admin, users.disabled
 FROM sessions JOIN users ON users.id = sessions.user_id
 WHERE sessions.id = :id;
 
@@ -37,7 +37,9 @@ AND EXISTS (
 );
 
 -- name: authenticate(id, now)!
-UPDATE sessions SET authenticated_at = :now WHERE id = :id AND ended_at IS NULL;
+-- Later than the sign-in even within the same second, so that the two can be told apart.
+UPDATE sessions SET authenticated_at = max(:now, created_at + 1)
+WHERE id = :id AND ended_at IS NULL;
 
 -- name: active_of_user(user_id, now)
 -- In no order.

@@ -17,7 +17,7 @@ from typing import Final
 
 import click
 
-from jwt_server import audit, backup, sqlite
+from jwt_server import audit, backup, migrate, sqlite
 from jwt_server.cli.base import json_option, top
 from jwt_server.config import INSTANCE, SECRETS, Settings, is_loopback
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable
@@ -52,6 +52,9 @@ def check_database(service: Service) -> Iterator[Finding]:
         with service.database.connection() as db:
             if damage := backup.find_damage(db.driver):
                 yield UNSAFE, f"The database is damaged: {damage}.", "Restore the newest backup."
+            elif change := migrate.find_schema_change(db.driver):
+                text = f"The database's schema was changed: {change}."
+                yield UNSAFE, text, "Find out who did so, and undo it, or restore a backup."
     except DatabaseUnavailable as error:
         yield UNSAFE, error.cause, ""
     if sqlite.has_wal_reset_bug(sqlite.VERSION):

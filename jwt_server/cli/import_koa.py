@@ -67,12 +67,27 @@ def _opened_source(path: Path) -> Iterator[sqlite3.Connection]:
             # Text that is not UTF-8 is reported with its row.
             driver.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
             driver.execute("BEGIN")
+            _require_tables(driver, path)
             driver.execute("SELECT 1 FROM users, pets")  # fails for a file of another kind
             yield driver
     except sqlite3.Error as error:
         raise click.ClickException(
             f"{path} can't be read as a database of the original server: {error}."
         ) from error
+
+
+def _require_tables(driver: sqlite3.Connection, path: Path) -> None:
+    """Refuse a view, a virtual table or a damaged one, all of which may have rows without end."""
+    for row in driver.execute("PRAGMA table_list").fetchall():
+        name = row["name"].lower()
+        if name in ("users", "pets") and row["type"] != "table":
+            raise click.ClickException(f"{path} can't be imported: {name} is a {row['type']}.")
+    for table in ("users", "pets"):
+        if any(column["hidden"] for column in driver.execute(f"PRAGMA table_xinfo({table})")):
+            raise click.ClickException(f"{path} can't be imported: {table} has computed columns.")
+        [found] = driver.execute(f"PRAGMA quick_check({table})").fetchone().values()
+        if found != "ok":
+            raise click.ClickException(f"{path} is damaged: {' '.join(found.split())}.")
 
 
 def _import_user(db: Connection, user: Row, now: int) -> list[str]:

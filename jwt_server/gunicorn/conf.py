@@ -25,6 +25,9 @@ try:
 except ConfigurationError as error:
     raise SystemExit(str(error)) from error
 
+# The middleware does this, also for paths without the prefix, to which gunicorn responds with 500.
+os.environ.pop("SCRIPT_NAME", None)
+
 bind = [settings.bind]  # ignored under systemd, whose socket is inherited (LISTEN_FDS)
 workers = settings.workers
 threads = settings.hash_concurrency + settings.hash_queue + 32  # that many for other requests

@@ -17,6 +17,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask
 
+from jwt_server.config import Settings
 from jwt_server.metrics import Metrics
 
 log = logging.getLogger("jwt_server.access")
@@ -37,14 +38,18 @@ DEFAULT_HEADERS: Final = (("Cache-Control", "no-store"), ("Content-Security-Poli
 ADDRESS_WITH_PORT: Final = re.compile(
     r"([0-9.]+):[0-9]{1,5}|\[([0-9a-f:.]+)\](?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE
 )
-MAX_ADDRESS: Final = 64  # characters, with a port
 NOT_IN_ADDRESSES: Final = re.compile(r'[^0-9A-Fa-f.:,\[\]" ]')
 WARNING_SECONDS: Final = 60
 
 METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
+HEALTH_CHECKS: Final = ("/healthz", "/readyz")
+
 # Method, route, status, code, time, user, address.
 LINE: Final = "%s %s %s %s %.1f ms user=%s from=%s"
+
+MAX_ADDRESS: Final = 100
+"""Characters of an address, with all that may be around it; a longer text is not parsed."""
 
 # Keys of the request's environment.
 ID: Final = "jwt_server.request_id"
@@ -62,7 +67,7 @@ class RequestMiddleware:
 
     app: WSGIApplication
     metrics: Metrics
-    trusted_proxies: int
+    settings: Settings
     clock: Callable[[], float]
     _lock: Lock = field(default_factory=Lock)
     _warned_at: float = 0.0
@@ -73,6 +78,12 @@ class RequestMiddleware:
         offered = environ.get("HTTP_X_REQUEST_ID", "")
         environ[ID] = offered if REQUEST_ID_PATTERN.fullmatch(offered) else secrets.token_hex(16)
         environ[CLIENT_ADDRESS] = self._client_address(environ)
+        if (
+            prefix := self.settings.script_name
+        ):  # a proxy may have removed it, health checks lack it
+            environ["SCRIPT_NAME"] = prefix
+            if environ["PATH_INFO"].startswith(f"{prefix}/"):
+                environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix(prefix)
         sent_status = "-"
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
@@ -95,12 +106,15 @@ class RequestMiddleware:
         Each proxy appends its client's address to X-Forwarded-For. So the client's is that many
         entries from the end; it can make up only the entries before. Fewer are not believed.
         """
-        peer = parse_address(environ.get("REMOTE_ADDR") or "")
-        if not self.trusted_proxies:
+        peer, proxies = (
+            parse_address(environ.get("REMOTE_ADDR") or ""),
+            self.settings.trusted_proxies,
+        )
+        if not proxies:
             return peer
         forwarded = environ.get("HTTP_X_FORWARDED_FOR", "")
-        entries = ["", *forwarded.split(",")]
-        address = parse_address(entries[-min(self.trusted_proxies, len(entries))])
+        entries = ["", *forwarded.rsplit(",", proxies)]
+        address = parse_address(entries[-min(proxies, len(entries))])
         if not address and (forwarded or environ["REQUEST_METHOD"] not in ("GET", "HEAD")):
             self._warn(forwarded, peer, environ[ID])  # a read without it is perhaps a health check
         return address or peer
@@ -114,17 +128,20 @@ class RequestMiddleware:
             self._warned_at = now
         shown = NOT_IN_ADDRESSES.sub("?", forwarded[-100:])
         text = "no client address in X-Forwarded-For %r (TRUSTED_PROXIES=%d): %s counts"
-        values = (shown, self.trusted_proxies, peer or "an unknown address")
+        values = (shown, self.settings.trusted_proxies, peer or "an unknown address")
         logging.getLogger(__name__).warning(text, *values, extra={"request_id": request_id})
 
     def _record(self, environ: WSGIEnvironment, status: str, seconds: float) -> None:
-        """Log and count the request; of what the client sent, only a known route and method."""
+        """Count and log the request; of what the client sent, only a known route and method.
+
+        Successful health checks are not logged: probes send most of all requests.
+        """
         rule, code = environ.get(RULE), environ.get(CODE)
         method, route = environ["REQUEST_METHOD"], rule.rule if rule else "-"
         if method not in METHODS:
             method = "-"
         self.metrics.count(method, route, status, code, seconds)
-        if not log.isEnabledFor(logging.INFO):
+        if (route in HEALTH_CHECKS and status == "200") or not log.isEnabledFor(logging.INFO):
             return
         user, address = environ.get(USER), environ[CLIENT_ADDRESS]
         values = (method, route, status, code, seconds * 1000, user, address)
@@ -153,8 +170,6 @@ def _canonical(text: str) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-def init_app(
-    app: Flask, metrics: Metrics, trusted_proxies: int, clock: Callable[[], float]
-) -> None:
+def init_app(app: Flask, metrics: Metrics, settings: Settings, clock: Callable[[], float]) -> None:
     """Wrap the app in the middleware."""
-    app.wsgi_app = RequestMiddleware(app.wsgi_app, metrics, trusted_proxies, clock)  # type: ignore[method-assign]  # as Flask's docs do
+    app.wsgi_app = RequestMiddleware(app.wsgi_app, metrics, settings, clock)  # type: ignore[method-assign]  # as Flask's docs do

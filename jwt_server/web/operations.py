@@ -14,6 +14,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from jwt_server import errors
 from jwt_server.web import parsing
+from jwt_server.web.request import EXPOSED_HEADERS
 from jwt_server.web.responses import PlainResponse, json_response
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -44,9 +45,7 @@ def accepts(schema: type[Schema], *, any_content_type: bool = False) -> Decorato
 
     With `any_content_type` a body of another type counts as one without fields.
     """
-    refusals = [errors.BodyTooLarge, errors.MalformedBody]
-    if not any_content_type:
-        refusals.append(errors.UnsupportedBody)
+    refusals = (errors.BodyTooLarge, errors.MalformedBody, errors.UnsupportedBody)
     read = partial(parsing.read_body, any_content_type=any_content_type)
     return _load("body", schema, read, *refusals)
 
@@ -111,6 +110,19 @@ def returns(
         return responding
 
     return decorator
+
+
+def public(view: View) -> Callable[..., Response]:
+    """Let scripts of any origin read the response, also if a cache asked for it without Origin."""
+
+    @wraps(view)
+    def shared(*args: Any, **kwargs: Any) -> Response:
+        response: Response = view(*args, **kwargs)
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        response.headers["Access-Control-Expose-Headers"] = ", ".join(EXPOSED_HEADERS)
+        return response
+
+    return shared
 
 
 def describe_response(status: int, headers: Iterable[str], description: str = "") -> dict[str, Any]:

@@ -1,13 +1,17 @@
 """Exceptions become responses here: plain text, or problem details (RFC 9457) on request."""
 
 import logging
-import re
 from typing import Final
 
 from flask import Flask, Response, request
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
-from werkzeug.http import HTTP_STATUS_CODES, parse_accept_header
+from werkzeug.http import (
+    HTTP_STATUS_CODES,
+    dump_options_header,
+    parse_accept_header,
+    parse_options_header,
+)
 
 from jwt_server import errors
 from jwt_server.web.middleware import CODE
@@ -20,11 +24,8 @@ KNOWN_METHODS: Final = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 )
 
-# A charset in Accept is ignored, as all responses are UTF-8. Quoted strings match first and stay.
-QUOTED: Final = r'"(?:\\.|[^"\\])*"'
-CHARSET: Final = re.compile(
-    rf"({QUOTED})|;[ \t]*charset[ \t]*=[ \t]*(?:{QUOTED}|[^;,\"]*)", re.IGNORECASE
-)
+MAX_ACCEPT: Final = 1024
+"""Characters of Accept that are parsed; those of browsers have about 150."""
 
 # Code and message of the exceptions of Flask and Werkzeug.
 HTTP_ERRORS: Final = {
@@ -47,12 +48,22 @@ def init_app(app: Flask) -> None:
 def prefers_json() -> bool:
     """Tell whether the Accept header ranks JSON above plain text (RFC 9110 section 12.5.1).
 
-    A tie, the default of browsers and axios, means text.
+    A tie, the default of browsers and axios, means text, and so does a header that is too long.
     """
-    header = CHARSET.sub(r"\1", request.headers.get("Accept", ""))
-    accepted = parse_accept_header(header, MIMEAccept)
+    header = request.headers.get("Accept", "")
+    if len(header) > MAX_ACCEPT:
+        return False
+    ranges = parse_accept_header(header)
+    accepted = MIMEAccept([(_without_charset(each), quality) for each, quality in ranges])
     json = max(accepted.quality("application/json"), accepted.quality("application/problem+json"))
     return json > accepted.quality("text/plain")
+
+
+def _without_charset(media_range: str) -> str:
+    """Return a range without its charset, which is ignored, as all responses are UTF-8."""
+    name, parameters = parse_options_header(media_range)
+    parameters.pop("charset", None)
+    return dump_options_header(name, parameters)
 
 
 def _service_error(error: errors.ServiceError) -> Response:
@@ -61,6 +72,8 @@ def _service_error(error: errors.ServiceError) -> Response:
     response = _problem(error.status, error.code, error.message, error.errors)
     if isinstance(error, errors.NotSignedIn):
         response.headers["WWW-Authenticate"] = error.challenge
+    if isinstance(error, errors.EncodedBody):
+        response.headers["Accept-Encoding"] = "identity"
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     return response

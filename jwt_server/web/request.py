@@ -8,14 +8,17 @@ from flask import Flask, Response, has_request_context, request
 from flask_cors import CORS
 from werkzeug.routing import BaseConverter, IntegerConverter
 
-from jwt_server.errors import MAX_BODY_BYTES
+from jwt_server.errors import MAX_BODY_BYTES, NotFound
 from jwt_server.security.primitives import ID_PATTERN, MAX_ID
 from jwt_server.security.refresh_tokens import SESSION_ID_PATTERN
 from jwt_server.web.middleware import CLIENT_ADDRESS, METHODS, RULE
 from jwt_server.web.responses import PlainResponse
 
 EXPOSED_HEADERS: Final = ("Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID")
+REQUESTED_HEADERS: Final = "HTTP_ACCESS_CONTROL_REQUEST_HEADERS"
 PREFLIGHT_MAX_AGE: Final = 24 * 60 * 60
+MAX_REQUESTED_HEADERS: Final = 1024
+"""Characters of a preflight's list that are parsed; a longer list is not answered."""
 MAX_USER_AGENT: Final = 200
 
 
@@ -61,8 +64,8 @@ def init_app(app: Flask, origins: tuple[str, ...]) -> None:
     @app.after_request
     def finish(response: Response) -> Response:
         if "HTTP_ORIGIN" in request.environ:
-            add_cors_headers(response)
-        if not any_origin:
+            add_cors_headers(response)  # not those of `operations.public`
+        if not any_origin and response.headers.get("Access-Control-Allow-Origin") != "*":
             response.vary.add("Origin")
         return response
 
@@ -70,13 +73,21 @@ def init_app(app: Flask, origins: tuple[str, ...]) -> None:
 def _begin() -> Response | None:
     """Note the route, and answer a CORS preflight on any path; flask-cors adds the headers."""
     environ = request.environ
-    environ[RULE] = request.url_rule
+    # Werkzeug takes a path with no slash or several at its start for one with one.
+    is_exact = re.match("/(?!/)", environ["PATH_INFO"])
+    environ[RULE] = request.url_rule if is_exact else None
     is_preflight = (
         environ["REQUEST_METHOD"] == "OPTIONS"
         and "HTTP_ORIGIN" in environ
         and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
     )
-    return PlainResponse(status=204) if is_preflight else None
+    if not is_preflight:
+        if not is_exact:
+            raise NotFound
+        return None
+    if len(environ.get(REQUESTED_HEADERS, "")) > MAX_REQUESTED_HEADERS:
+        del environ[REQUESTED_HEADERS]
+    return PlainResponse(status=204)
 
 
 def client_address() -> str:

@@ -154,7 +154,7 @@ def test_failures_expire_a_day_after_the_last(guess: Guess, clock: Clock) -> Non
 
 def test_all_spellings_of_a_name_share_one_limit(guess: Guess) -> None:
     for spellings in (
-        ["travis", "TRAVIS", "Travis", "ｔravis", "ＴＲＡＶＩＳ"],
+        ["travis", " TRAVIS", "Travis\n", "ｔravis", "ＴＲＡＶＩＳ"],
         ["straße", "STRASSE", "Strasse", "ｓtraße", "STRAẞE"],
         ["Ünal", "U\u0308nal", "ünal", "u\u0308NAL", "ÜNAL"],
     ):

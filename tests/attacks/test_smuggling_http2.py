@@ -132,7 +132,7 @@ CASES: dict[str, tuple[list[Header], bytes]] = {
     "a request in the authority": ([METHOD, SCHEME, PATH, (b":authority", b"x\r\n\r\n" + SECOND)],
                                    b""),
     "a request in the scheme": ([METHOD, (b":scheme", b"https" + CUT), PATH, AUTHORITY], b""),
-    "two paths": ([*USUAL, (b":path", b"/healthz")], b""),
+    "two paths": ([*USUAL, (b":path", b"/docs")], b""),
     "no path": ([METHOD, SCHEME, AUTHORITY], b""),
     "an empty path": ([METHOD, SCHEME, (b":path", b""), AUTHORITY], b""),
     "another host": ([*USUAL, (b"host", b"evil")], b""),
@@ -163,7 +163,7 @@ def test_a_plain_request_of_http_2_is_answered(site: RawSite) -> None:
     told = (b"x-request-id", SMUGGLED_ID.encode())
 
     assert answer(
-        site, [(b":method", b"GET"), SCHEME, (b":path", b"/healthz"), AUTHORITY, told], b""
+        site, [(b":method", b"GET"), SCHEME, (b":path", b"/docs"), AUTHORITY, told], b""
     ) == [200]
 
     assert sum(SMUGGLED_ID in line for line in site.service.answered_since(before)) == 1

@@ -140,6 +140,16 @@ def test_a_damaged_database(healthy: Path, examine: Examine) -> None:
     assert examine().problems == {"database": {"UNSAFE"}}
 
 
+def test_a_changed_schema(healthy: Path, examine: Examine) -> None:
+    with closing(sqlite3.connect(healthy)) as driver:
+        driver.execute("CREATE TRIGGER t AFTER INSERT ON sessions BEGIN DELETE FROM audit; END")
+
+    report = examine()
+
+    assert report.problems == {"database": {"UNSAFE"}}
+    assert "trigger 't' was added" in report.text
+
+
 @pytest.mark.parametrize(
     ("changes", "level", "exit_code"),
     [

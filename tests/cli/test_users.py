@@ -259,7 +259,7 @@ def test_delete_asks_first_and_deletes_the_pets(users: Users, db: Connection) ->
 
     assert done.output.endswith("[y/N]: y\nDeleted: travis (id 1)\n")
     assert [user["username"] for user in rows(db)] == ["ada"]
-    assert db.queries.pets.names_of_user(user_id=1) == []
+    assert db.queries.pets.page_of_user(user_id=1, id=0, limit=1) == []
     assert users("delete", "ada", "--yes").output == "Deleted: ada (id 2)\n"
 
 

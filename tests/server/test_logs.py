@@ -175,9 +175,25 @@ def test_the_address_is_the_clients_if_the_proxy_is_trusted(
     make_app: MakeApp, lines: Lines, trusted: int, forwarded: str, address: str
 ) -> None:
     client = make_app(trusted_proxies=trusted).test_client()
-    client.get("/healthz", environ_overrides={"HTTP_X_FORWARDED_FOR": forwarded})
+    client.get("/docs", environ_overrides={"HTTP_X_FORWARDED_FOR": forwarded})
 
     assert parse(lines()[-1])["address"] == address
+
+
+@only_json
+def test_only_failed_health_checks_are_logged(
+    client: FlaskClient, settings: Settings, lines: Lines
+) -> None:
+    for path in ("/healthz", "/readyz", "/readyz/"):
+        assert client.get(path).status_code == client.head(path).status_code == 200
+    assert lines() == []
+
+    assert client.post("/healthz").status_code == 405
+    spoil(settings.database, "missing")
+    assert client.get("/readyz").status_code == 503
+
+    logged = [parse(line)["message"] for line in lines() if "jwt_server.access" in line]
+    assert logged == ["POST - 405", "GET /readyz 503"]
 
 
 def test_all_lines_of_a_request_have_its_id(
@@ -553,7 +569,7 @@ def test_the_documented_filters_read_lines() -> None:
 def test_the_documented_filters_skip_what_is_not_json(
     client: FlaskClient, settings: Settings, lines: Lines, tmp_path: Path
 ) -> None:
-    client.get("/healthz")
+    client.get("/docs")
     spoil(settings.database, "missing")
     client.get("/my-pets", headers=bearer(token(exp=2**40)))
     [_, error, failed] = written = lines()

@@ -77,11 +77,13 @@ def test_requests_are_counted_by_method_route_and_status(
     for number in (1, 2, 99):
         client.get(f"/pets/{number}", headers=travis)
     client.delete("/pets/1", headers=travis)
+    client.get("/healthz")  # which is not logged
 
     count = partial(value, app, REQUESTS, route="/pets/<id:pet_id>")
     assert count(method="GET", status="200") == 2
     assert count(method="GET", status="404") == 1
     assert count(method="DELETE", status="204") == 1
+    assert value(app, REQUESTS, method="GET", route="/healthz", status="200") == 1
     total = "jwt_server_request_seconds_sum"
     assert 0 < value(app, total, method="GET", route="/pets/<id:pet_id>", status="200") < 10
 

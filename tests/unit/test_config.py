@@ -56,6 +56,7 @@ def test_settings_are_read_from_the_environment(env: Environment, tmp_path: Path
         "JWT_KEYS_DIR": "keys",
         "ACCESS_TOKEN_TTL": "60",
         "TEXT_TOKEN_TTL": "3600",
+        "SCRIPT_NAME": "/accounts/login",
         "CORS_ORIGINS": "https://app.example.com, http://localhost:5173, http://[::1]:8080",
         "JWT_SECRET_PREVIOUS": f"{'p' * 32}, {'q' * 32}\n",
     }.items():
@@ -71,6 +72,7 @@ def test_settings_are_read_from_the_environment(env: Environment, tmp_path: Path
     assert settings.jwt_audience == settings.jwt_issuer == "https://login.example.com"
     assert settings.jwt_keys_dir == tmp_path / "keys"
     assert (settings.access_token_ttl, settings.text_token_ttl) == (60, 3600)
+    assert settings.script_name == "/accounts/login"
     assert settings.cors_origins == (
         "https://app.example.com",
         "http://localhost:5173",
@@ -109,6 +111,13 @@ def test_missing_secrets_are_refused(tmp_path: Path) -> None:
         ("DATABASE_URL", "postgresql://localhost/x"),
         ("DATABASE_URL", "sqlite://x.db"),
         ("DATABASE_URL", "sqlite:///"),
+        ("SCRIPT_NAME", "login"),
+        ("SCRIPT_NAME", "/login/"),
+        ("SCRIPT_NAME", "/"),
+        ("SCRIPT_NAME", "//login"),
+        ("SCRIPT_NAME", "/log in"),
+        ("SCRIPT_NAME", "/log%69n"),
+        ("SCRIPT_NAME", "https://example.com/login"),
         ("CORS_ORIGINS", ","),
         ("CORS_ORIGINS", ""),
         ("CORS_ORIGINS", "*,https://app.example.com"),
