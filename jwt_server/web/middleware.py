@@ -106,10 +106,8 @@ class RequestMiddleware:
         Each proxy appends its client's address to X-Forwarded-For. So the client's is that many
         entries from the end; it can make up only the entries before. Fewer are not believed.
         """
-        peer, proxies = (
-            parse_address(environ.get("REMOTE_ADDR") or ""),
-            self.settings.trusted_proxies,
-        )
+        peer = parse_address(environ.get("REMOTE_ADDR") or "")
+        proxies = self.settings.trusted_proxies
         if not proxies:
             return peer
         forwarded = environ.get("HTTP_X_FORWARDED_FOR", "")
