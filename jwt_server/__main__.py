@@ -7,9 +7,11 @@ Nothing else generates secrets.
 import os
 import secrets
 import signal
+import socket
 import sys
 import time
 from contextlib import closing, suppress
+from errno import EADDRINUSE
 from typing import NoReturn
 
 from jwt_server import config, sqlite
@@ -43,6 +45,7 @@ def main() -> None:
         create_key(settings)
         create_database(settings)
         print_how_to_sign_in(settings)
+        give_up_taken_metrics_port(settings)
     except (ConfigurationError, OSError) as error:
         raise SystemExit(str(error)) from error
     except Unavailable as error:
@@ -103,6 +106,18 @@ def print_how_to_sign_in(settings: config.Settings) -> None:
             f" {users.DEMO_USERNAME} with the demo password.",
             file=sys.stderr,
         )
+
+
+def give_up_taken_metrics_port(settings: config.Settings) -> None:
+    """Turn the metrics off, with a warning, if another program has their port."""
+    family = socket.AF_INET6 if ":" in settings.metrics_host else socket.AF_INET
+    address = settings.metrics_host, settings.metrics_port
+    try:
+        socket.create_server(address, family=family).close()
+    except OSError as error:
+        if error.errno == EADDRINUSE:
+            print(f"WARNING: Port {address[1]} is in use: no metrics.", file=sys.stderr)
+            os.environ["METRICS_PORT"] = "0"
 
 
 if __name__ == "__main__":

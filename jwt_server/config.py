@@ -5,8 +5,10 @@ name in upper case. `load_settings` reports every mistake at once and never show
 """
 
 import ipaddress
+import math
 import os
 import re
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,9 +43,15 @@ HOST_NAME: Final = re.compile(rf"(?!(unix|fd)\Z)({LABEL}\.)*(?=[A-Za-z]){LABEL}\
 
 ORIGIN: Final = re.compile(
     r"(?!http:.*:80\Z|https:.*:443\Z)"  # browsers leave out the default port
-    r"[a-z][a-z0-9+.-]*://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?\Z"
+    r"(https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])"
+    r"|(?!https?:)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+)(:[1-9][0-9]{0,4})?\Z"
 )
-"""An origin as browsers write it (RFC 6454 section 6.2)."""
+"""An origin as browsers and app shells write it (RFC 6454 section 6.2)."""
+
+QUOTED_SECRET: Final = re.compile(r"(^|,)\s*(['\"]).*\2\s*(,|$)", re.DOTALL | re.MULTILINE)
+CGROUPS: Final = Path("/sys/fs/cgroup")
+OWN_CGROUPS: Final = Path("/proc/self/cgroup")
+QUOTA_FILES: Final = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")  # version 2, version 1
 
 PATH_PREFIX: Final = Regexp(
     r"(/[A-Za-z0-9._~-]+)*\Z",
@@ -149,15 +157,17 @@ class Settings:
     refresh_token_idle_ttl: int = _setting(7 * 24 * 60 * 60, SECONDS)
     refresh_token_ttl: int = _setting(30 * 24 * 60 * 60, SECONDS)
     refresh_grace: int = _setting(10, _integer(0, 5 * 60))  # a replaced token still works
-    host: str = _setting("127.0.0.1", _host_or_socket)
+    host: str = _setting("localhost", _host_or_socket)
     port: int = _setting(3000, _integer(1, 65535))
+    keep_alive: int = _setting(75, _integer(1, 7200))  # nginx closes after 60 s
     trusted_proxies: int = _setting(0, _integer(0, 10))
+    web_concurrency: int = _setting(1, _integer(1, 512), derive=lambda _: usable_cpus())
+    workers: int = _setting(1, _integer(1, 512), derive=lambda above: above["web_concurrency"])
     script_name: str = _setting("", PATH_PREFIX)
     """The path that the service is published below."""
-    workers: int = _setting(1, _integer(1, 512), derive=lambda _: len(usable_cores()))
     salt_rounds: int = _setting(12, _integer(4, 31))
     hash_concurrency: int = _setting(
-        1, _integer(1, 1024), derive=lambda above: max(1, len(usable_cores()) // above["workers"])
+        1, _integer(1, 1024), derive=lambda above: max(1, usable_cpus() // above["workers"])
     )
     hash_queue: int = _setting(32, _integer(0, 1024))
     hash_wait: int = _setting(10, _integer(0, 300))
@@ -178,9 +188,15 @@ class Settings:
 
     @property
     def bind(self) -> str:
-        """Address to listen on, as gunicorn takes it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return self.host if self.is_socket else f"{host}:{self.port}"
+        """Address to listen on, as people read it."""
+        return self.host if self.is_socket else _address(self.host, self.port)
+
+    @property
+    def listeners(self) -> list[str]:
+        """Addresses to listen on, as gunicorn takes them: localhost is IPv4, IPv6, or both."""
+        if self.host != "localhost":
+            return [self.bind]
+        return [_address(each, self.port) for each in ("127.0.0.1", "::1") if _has_address(each)]
 
     @property
     def is_socket(self) -> bool:
@@ -209,6 +225,19 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _has_address(address: str) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        socket.create_server((address, 0), family=family).close()
+    except OSError:
+        return False
+    return True
+
+
 def load_settings() -> Settings:
     """Read and validate every setting. Raises ConfigurationError with one line per mistake."""
     env = read_environment()
@@ -222,7 +251,7 @@ def load_settings() -> Settings:
             values[setting.name] = default.absolute() if isinstance(default, Path) else default
             with _collect(mistakes, name):
                 if (text := env.str(name, None)) is not None:
-                    values[setting.name] = parse(text)
+                    values[setting.name] = parse(_bare(name, text))
     secret_keys = _secrets(env, "SECRET_KEY", mistakes)
     needs_secret = values["jwt_algorithm"] == "HS256"
     jwt_secrets = _secrets(env, "JWT_SECRET", mistakes) if needs_secret else ()
@@ -234,6 +263,17 @@ def load_settings() -> Settings:
     if mistakes:
         raise ConfigurationError(mistakes)
     return settings
+
+
+def _bare(name: str, text: str) -> str:
+    """Return the text of a setting, or refuse what other programs put into it or around it."""
+    shown = "It" if name == "DATABASE_URL" else repr(text)  # a URL may hold a password
+    if re.search(r"\r|\A['\"]|['\"]\Z", text):
+        raise ValidationError(f"{shown} has quotes around it or a carriage return: remove them.")
+    if text.startswith("tcp://"):
+        advice = "set `enableServiceLinks: false` in the pod, or the setting itself."
+        raise ValidationError(f"{shown} is the address of a Kubernetes service: {advice}")
+    return text
 
 
 process_settings = cache(load_settings)
@@ -289,14 +329,17 @@ def _secret_text(env: Env, name: str, default_file: Path | None = None) -> str |
     if value is not None and path is not None:
         raise ValidationError(f"{name}_FILE is set, too: keep one of them.")
     file = default_file if path is None else Path(path)
-    if value is not None or file is None:
-        return value
     try:
-        return file.read_text("utf-8", "surrogateescape").rstrip("\r\n")
+        if value is None and file:
+            value = file.read_text("utf-8", "surrogateescape")
     except (OSError, ValueError) as error:
         if path is None and isinstance(error, FileNotFoundError):
             return None
         raise ValidationError(f"Its file can't be read: {error}.") from error
+    value = value and value.rstrip("\r\n")
+    if value and QUOTED_SECRET.search(value):
+        raise ValidationError("There are quotes around it: remove them.")
+    return value
 
 
 def _secret(text: str) -> bytes:
@@ -318,3 +361,23 @@ def usable_cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def usable_cpus() -> int:
+    """Return how many cores this process may use at once, by its affinity and its CPU quota."""
+    return max(1, math.ceil(min(len(usable_cores()), cpu_quota())))
+
+
+def cpu_quota() -> float:
+    """Return how many CPUs this process's control groups and those above allow, or infinity."""
+    found = [math.inf]
+    lines = OWN_CGROUPS.read_text().splitlines() if OWN_CGROUPS.exists() else []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers not in {"", "cpu", "cpu,cpuacct"}:
+            continue
+        for group in (Path(path), *Path(path).parents):
+            files = [CGROUPS / controllers / group.relative_to("/") / name for name in QUOTA_FILES]
+            texts = [file.read_text() for file in files if file.exists()]
+            if quota := re.match(r"(\d+)\s+(\d+)", " ".join(texts)):  # not "max", not -1
+                found.append(int(quota[1]) / int(quota[2]))
+    return min(found)

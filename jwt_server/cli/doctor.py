@@ -6,7 +6,6 @@ machine, is a warning.
 """
 
 import ipaddress
-import json
 import os
 import re
 import shutil
@@ -15,12 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-import click
-
 from jwt_server import audit, backup, migrate, sqlite
-from jwt_server.cli.base import json_option, top
+from jwt_server.cli.base import echo, echo_json, json_option, top
 from jwt_server.config import INSTANCE, SECRETS, Settings, is_loopback
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable
+from jwt_server.files import others_can_write
 from jwt_server.security.key_files import load_keys
 from jwt_server.users import users
 from jwt_server.web.service import Service, current_service
@@ -41,7 +39,13 @@ GUESSABLE: Final = re.compile(
 
 MIN_FREE_BYTES: Final = 2 * sqlite.WAL_BYTES
 MOUNTS: Final = Path("/proc/self/mountinfo")
-NETWORK_FILE_SYSTEMS: Final = re.compile("nfs4?|cifs|smb3|smbfs|9p|afs|ceph|fuse.sshfs")
+LOCAL_DISKS: Final = re.compile(
+    "ext[234]|xfs|btrfs|zfs|f2fs|jfs|bcachefs|nilfs2|overlay|aufs|apfs|hfs(plus)?|ntfs3?|fuseblk"
+)
+NETWORK_FILE_SYSTEMS: Final = re.compile(
+    "nfs4?|cifs|smb(3|fs)|9p|k?afs|ceph|gluster(fs)?|lustre|gpfs|beegfs|ocfs2|gfs2|virtiofs"
+    "|grpcfuse|fakeowner|vboxsf|prl_fs|vmhgfs|fuse[.].+"
+)
 
 
 def check_database(service: Service) -> Iterator[Finding]:
@@ -108,7 +112,7 @@ def check_files(service: Service) -> Iterator[Finding]:
     for path in filter(Path.exists, _private_paths(service.settings)):
         mode, is_folder = path.stat().st_mode, path.is_dir()
         advice = f"chmod {700 if is_folder else 600} {path}"
-        if mode & 0o022:
+        if others_can_write(path):
             yield UNSAFE, f"Others can change {path}.", advice
         elif mode & 0o004 and not is_folder:
             yield UNSAFE, f"Every user of this machine can read {path}.", advice
@@ -130,9 +134,10 @@ def _private_paths(settings: Settings) -> Iterator[Path]:
 def check_disk(service: Service) -> Iterator[Finding]:
     """Is the database on a local disk with room?"""
     path = service.settings.database
-    if NETWORK_FILE_SYSTEMS.fullmatch(kind := _file_system(path.parent)):
-        advice = "Move it to a local disk: SQLite's locks are not reliable over a network."
-        yield UNSAFE, f"{path} is on a network file system ({kind}).", advice
+    if (kind := _file_system(path.parent)) and not LOCAL_DISKS.fullmatch(kind):
+        level = UNSAFE if NETWORK_FILE_SYSTEMS.fullmatch(kind) else WARNING
+        advice = "Move it to a local disk: elsewhere locks may fail, or files may not last."
+        yield level, f"{path} is on {kind}, which is not known to be a local disk.", advice
     free, size = shutil.disk_usage(path.parent).free, path.stat().st_size if path.exists() else 0
     text = f"{free >> 20} MiB are free on the disk of the database ({size >> 20} MiB)."
     if free < MIN_FREE_BYTES:
@@ -224,10 +229,10 @@ def doctor(*, as_json: bool) -> None:
     for name, level, text, advice in findings:
         levels.add(level)
         if as_json:
-            click.echo(json.dumps({"check": name, "level": level, "what": text, "advice": advice}))
+            echo_json({"check": name, "level": level, "what": text, "advice": advice})
         else:
-            click.echo(f"{level:<8} {name:<9} {text}".rstrip())
+            echo(f"{level:<8} {name:<9} {text}".rstrip())
             if advice:
-                click.echo(f"{'':<18} {advice}")
+                echo(f"{'':<18} {advice}")
     if UNSAFE in levels:
         raise SystemExit(1)

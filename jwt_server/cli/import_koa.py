@@ -10,7 +10,7 @@ import aiosql
 import click
 
 from jwt_server import audit
-from jwt_server.cli.base import opened, operator_actor, top
+from jwt_server.cli.base import Refusal, echo, opened, operator_actor, top
 from jwt_server.database import Connection, Row
 from jwt_server.pets.routes import PetFieldsSchema
 from jwt_server.security.passwords import NO_HASH, hash_cost
@@ -52,9 +52,9 @@ def import_koa(file: Path) -> None:
             problems += _import_pet(db, pet, actor.now, dry_run=bool(problems))
             pets += 1
         if problems:
-            raise click.ClickException("\n".join(["Nothing was imported:", *problems]))
+            raise Refusal("\n".join(["Nothing was imported:", *problems]))
         audit.record(db, actor, audit.Action.USERS_IMPORTED, users=users, pets=pets)
-    click.echo(f"Imported: {users} users, {pets} pets")
+    echo(f"Imported: {users} users, {pets} pets")
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def _opened_source(path: Path) -> Iterator[sqlite3.Connection]:
             driver.execute("SELECT 1 FROM users, pets")  # fails for a file of another kind
             yield driver
     except sqlite3.Error as error:
-        raise click.ClickException(
+        raise Refusal(
             f"{path} can't be read as a database of the original server: {error}."
         ) from error
 
@@ -81,13 +81,13 @@ def _require_tables(driver: sqlite3.Connection, path: Path) -> None:
     for row in driver.execute("PRAGMA table_list").fetchall():
         name = row["name"].lower()
         if name in ("users", "pets") and row["type"] != "table":
-            raise click.ClickException(f"{path} can't be imported: {name} is a {row['type']}.")
+            raise Refusal(f"{path} can't be imported: {name} is a {row['type']}.")
     for table in ("users", "pets"):
         if any(column["hidden"] for column in driver.execute(f"PRAGMA table_xinfo({table})")):
-            raise click.ClickException(f"{path} can't be imported: {table} has computed columns.")
+            raise Refusal(f"{path} can't be imported: {table} has computed columns.")
         [found] = driver.execute(f"PRAGMA quick_check({table})").fetchone().values()
         if found != "ok":
-            raise click.ClickException(f"{path} is damaged: {' '.join(found.split())}.")
+            raise Refusal(f"{path} is damaged: {' '.join(found.split())}.")
 
 
 def _import_user(db: Connection, user: Row, now: int) -> list[str]:

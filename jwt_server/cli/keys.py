@@ -3,7 +3,7 @@
 import click
 
 from jwt_server import audit
-from jwt_server.cli.base import Group, opened, operator_actor, print_rows, top
+from jwt_server.cli.base import Group, Refusal, echo, opened, operator_actor, print_rows, top
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.security import key_files
 from jwt_server.web.schemas import iso
@@ -86,23 +86,23 @@ def prune() -> None:
     for file in deleted:
         _report(f"Removed: {file.key.kid}", audit.Action.KEY_REMOVED, file.key.kid)
     if not deleted:
-        click.echo("Every key is still needed.")
+        echo("Every key is still needed.")
 
 
 def _report(text: str, action: audit.Action, kid: str) -> None:
     """Print what was done, and record it in the audit log, if there is a database."""
-    click.echo(text)
+    echo(text)
     try:
         with opened() as db:
             audit.record(db, operator_actor(), action, kid=kid)
     except DatabaseUnavailable as error:
-        click.echo(f"This is not in the audit log: {error.cause}", err=True)
+        echo(f"This is not in the audit log: {error.cause}", err=True)
 
 
 def _folder() -> key_files.KeyFolder:
     keys = current_service().tokens.keys
     if not isinstance(keys, key_files.KeyFolder):
-        raise click.ClickException(
+        raise Refusal(
             "JWT_ALGORITHM is HS256, which has a secret and no keys: set EdDSA, ES256 or RS256."
         )
     return keys

@@ -7,7 +7,7 @@ import click
 from jwt_server import audit
 from jwt_server.auth import attempts
 from jwt_server.auth import sessions as auth_sessions
-from jwt_server.cli.base import Group, opened, operator_actor, top
+from jwt_server.cli.base import Group, echo, opened, operator_actor, top
 from jwt_server.users import users
 from jwt_server.web.service import audit_cutoff, current_service
 
@@ -36,7 +36,7 @@ def end(name: str | None, *, everyone: bool) -> None:
     with opened() as db:
         user_id = None if name is None else users.get_by_name(db, name)["id"]
         ended = auth_sessions.sign_out_all(db, user_id, actor=operator_actor())
-    click.echo(f"Ended: {ended} {'session' if ended == 1 else 'sessions'}")
+    echo(f"Ended: {ended} {'session' if ended == 1 else 'sessions'}")
 
 
 @top.command()
@@ -61,4 +61,4 @@ def prune() -> None:
             deleted = 0
             while batch := prune_batch(db, time, PRUNE_BATCH):
                 deleted += batch
-            click.echo(f"Deleted: {deleted} {label}")
+            echo(f"Deleted: {deleted} {label}")

@@ -8,9 +8,10 @@ import click
 
 from jwt_server import audit
 from jwt_server.auth import attempts, sessions
-from jwt_server.cli.base import Group, json_option, opened, operator_actor, print_rows, top
+from jwt_server.cli.base import Group, echo, json_option, opened, operator_actor, print_rows, top
 from jwt_server.database import Row
 from jwt_server.errors import InvalidFields, UsernameTaken
+from jwt_server.logs import printable
 from jwt_server.security import policy
 from jwt_server.users import names, users
 from jwt_server.web.schemas import iso
@@ -55,7 +56,7 @@ def add(name: str, *, admin: bool, generate: bool, password_stdin: bool) -> None
         password = _new_password(name, generate=generate, from_stdin=password_stdin)
         hashed = current_service().hasher.hash(password)
         user_id = users.add(db, name, hashed, admin=admin, actor=operator_actor())
-    click.echo(f"Created: {'admin' if admin else 'user'} {name} (id {user_id})")
+    echo(f"Created: {'admin' if admin else 'user'} {name} (id {user_id})")
 
 
 @commands.command("list")
@@ -104,7 +105,7 @@ def passwd(name: str, *, generate: bool, password_stdin: bool) -> None:
         with db.transaction():
             users.set_hash(db, user["id"], hashed, actor=actor)
             ended = sessions.end_all(db, user["id"], actor.now)
-    click.echo(f"Changed: the password of {user['username']} (sessions ended: {ended})")
+    echo(f"Changed: the password of {user['username']} (sessions ended: {ended})")
 
 
 def _add_switch(command: str, summary: str, state: str, **flag: bool) -> None:
@@ -119,7 +120,7 @@ def _add_switch(command: str, summary: str, state: str, **flag: bool) -> None:
             user = set_flag(db, users.get_by_name(db, name)["id"], actor=actor, **flag)
             if flag.get("disabled"):
                 sessions.end_all(db, user["id"], actor.now)
-        click.echo(f"{user['username']} {state} now.")
+        echo(f"{user['username']} {state} now.")
 
 
 DISABLE = "Disable a user: end all sessions, refuse passwords and tokens."
@@ -145,7 +146,7 @@ def unlock(name: str) -> None:
         with db.transaction():
             if attempts.unlock(db, current_service().rate_limits, user["id"], key):
                 audit.record(db, operator_actor(), audit.Action.USER_UNLOCKED, user["id"])
-    click.echo(f"{user['username']} is unlocked now.")
+    echo(f"{user['username']} is unlocked now.")
 
 
 @commands.command()
@@ -160,11 +161,11 @@ def delete(name: str, *, yes: bool) -> None:
     """
     with opened() as db:
         user = users.get_by_name(db, name)
-        label = f"{user['username']} (id {user['id']})"
+        label = printable(f"{user['username']} (id {user['id']})")
         if not yes:
             click.confirm(f"Delete {label} permanently?", abort=True)
         users.remove(db, user["id"], actor=operator_actor())
-    click.echo(f"Deleted: {label}")
+    echo(f"Deleted: {label}")
 
 
 def _new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
@@ -174,14 +175,14 @@ def _new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
         raise click.UsageError("--generate and --password-stdin exclude each other.")
     if generate:
         password = policy.generate_password(min_length)
-        click.echo(f"Password: {password}")  # before it is stored, so that it can't be lost
+        echo(f"Password: {password}")  # before it is stored, so that it can't be lost
         return password
     if from_stdin == sys.stdin.isatty():  # a terminal would display it
         raise click.UsageError(
             "Type the password at a terminal, or use --password-stdin with a file or pipe."
         )
     if from_stdin:
-        sent = sys.stdin.buffer.read(4096)  # more than the longest password
+        sent = sys.stdin.buffer.read(8192)  # more than the longest password
         password = sent.decode("utf-8-sig", "surrogateescape").removesuffix("\n").removesuffix("\r")
     else:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import time
-from contextlib import suppress
 from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -28,19 +27,21 @@ except ConfigurationError as error:
 # The middleware does this, also for paths without the prefix, to which gunicorn responds with 500.
 os.environ.pop("SCRIPT_NAME", None)
 
-bind = [settings.bind]  # ignored under systemd, whose socket is inherited (LISTEN_FDS)
+bind = settings.listeners  # ignored under systemd, whose socket is inherited (LISTEN_FDS)
 workers = settings.workers
 threads = settings.hash_concurrency + settings.hash_queue + 32  # that many for other requests
 worker_class = "jwt_server.gunicorn.worker.Worker"
 worker_connections = 1000 + threads  # requests in the hash queue are connected, too
+preload_app = False  # the app opens files, and counts, in each worker
 http_parser = "python"  # whatever is installed
-keepalive = 75  # longer than nginx's 60 s, so that nginx closes first
+certfile, http2_cleartext = None, "off"  # the worker reads requests itself
+keepalive = settings.keep_alive  # longer than the proxy's, so that the proxy closes first
 graceful_timeout = timeout = max(30, 2 * settings.hash_wait + 10)  # two waits to hash a password
 
-# An access token has at most 4,096 characters; browsers send about 20 headers.
+# Browsers send the cookies of all applications on localhost; the worker bounds the whole head.
 limit_request_line = 4094
-limit_request_fields = 64
-limit_request_field_size = 8190
+limit_request_fields = 100
+limit_request_field_size = 16 * 1024
 
 accesslog = None  # the service logs requests itself, with their ID
 logger_class = "jwt_server.gunicorn.logger.Logger"
@@ -54,6 +55,9 @@ cores = usable_cores()
 core_shares = [cores[number::workers] for number in range(min(workers, len(cores)))]
 """The cores of each worker: one, or more if there are fewer workers than cores."""
 
+OWN_OPTIONS = (
+    "bind", "workers", "threads", "worker_class", "preload_app", "certfile", "http2_cleartext",
+)  # fmt: skip
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
 
 
@@ -63,6 +67,12 @@ def on_starting(server: Any) -> None:
     Ignore SIGHUP: gunicorn's reload would mix new code with what the arbiter has imported, and stop
     the service if the new code or settings had a mistake.
     """
+    for name in OWN_OPTIONS:
+        if (value := server.cfg.settings[name].get()) != globals()[name]:
+            raise SystemExit(
+                f"gunicorn's option {name} can't be {value!r}, in GUNICORN_CMD_ARGS or as an"
+                " argument: see docs/configuration.md for HOST, PORT, WORKERS and the others."
+            )
     try:
         sqlite.check(settings.database)
         load_keys(settings).signing_key(time.time())
@@ -97,8 +107,10 @@ def pre_fork(server: Any, worker: Any) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     """Pin the worker to its cores: elsewhere its threads contend for the interpreter lock."""
     if hasattr(os, "sched_setaffinity"):  # not on macOS
-        with suppress(OSError):  # the allowed cores have changed
+        try:
             os.sched_setaffinity(0, worker.core_share)
+        except OSError as error:  # the allowed cores have changed
+            worker.log.warning("Not pinned to the cores %s: %s", worker.core_share, error.strerror)
     if server.metrics:
         server.metrics.start()
 

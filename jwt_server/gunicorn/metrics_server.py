@@ -36,6 +36,7 @@ MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
 WORKER_FILES: Final = {"counter": 1 << 16, "gauge_livesum": 1 << 12, "histogram": 1 << 19}
 MAX_THREADS: Final = 16
 READ_SECONDS: Final = 2
+TOTAL_SECONDS: Final = 5
 BIND_SECONDS: Final = 5  # to wait for the workers of a killed service, as gunicorn does
 
 
@@ -90,6 +91,15 @@ class MetricsServer(ThreadingMixIn, TCPServer):
         """Start a thread for a connection, once there is a slot for it."""
         self.slots.acquire()
         super().process_request(request, client_address)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Handle a connection, and end it if the client sends or reads too slowly."""
+        timer = threading.Timer(TOTAL_SECONDS, request.shutdown, [socket.SHUT_RDWR])
+        timer.start()
+        try:
+            super().finish_request(request, client_address)
+        finally:
+            timer.cancel()
 
     def shutdown_request(self, request: Any) -> None:
         """Close a connection, and free its slot."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from jwt_server.config import Settings
 from jwt_server.errors import ConfigurationError, KeysUnavailable, NotFound
-from jwt_server.files import delete_abandoned, sync, write_atomically
+from jwt_server.files import delete_abandoned, others_can_write, sync, write_atomically
 from jwt_server.security import keys
 from jwt_server.security.keys import Jwk, Key, SharedSecrets, UnusableKey
 
@@ -84,7 +84,7 @@ class KeyFolder:
             _, found = self._load_all(self.names())
         except KeysUnavailable as error:
             return [error.cause]
-        if self.path.stat().st_mode & 0o022:
+        if others_can_write(self.path):
             found.append(f"Others may write to {self.path}: chmod 700 {self.path}.")
         return found
 
@@ -116,8 +116,8 @@ class KeyFolder:
             raise UnusableKey("Its name is not <activation>-<kid>.pem.")
         if not path.is_file():  # opening a FIFO would wait for a writer
             raise UnusableKey("It is not a regular file.")
-        if path.stat().st_mode & 0o077:
-            raise UnusableKey(f"Others may read it: chmod 600 {path}.")
+        if path.stat().st_mode & 0o027:  # Kubernetes lets the group read
+            raise UnusableKey(f"Others may read or change it: chmod 600 {path}.")
         key = keys.load(self.algorithm, path.read_bytes())
         if key.kid != match[2]:
             raise UnusableKey(f"Its kid is {key.kid}.")

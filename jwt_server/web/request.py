@@ -1,6 +1,7 @@
 """What holds for every request: ids in paths, CORS, and what is known of the client."""
 
 import re
+import select
 import socket
 from typing import Final
 
@@ -110,9 +111,9 @@ def client_disconnected() -> bool:
     sock = request.environ.get("gunicorn.socket") if has_request_context() else None
     if sock is None:
         return False
+    readable = select.poll()  # receiving would wait until the socket's timeout
+    readable.register(sock, select.POLLIN)
     try:
-        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
-    except (BlockingIOError, ValueError):  # nothing to read; TLS of gunicorn's own, without peek
-        return False
+        return bool(readable.poll(0) and sock.recv(1, socket.MSG_PEEK) == b"")
     except OSError:
         return True

@@ -59,7 +59,7 @@ def refresh(server: Server, tokens: Tokens) -> Response:
 
 
 def query(folder: Path, statement: str) -> list[Any]:
-    with closing(sqlite3.connect(folder / "server.db", timeout=10)) as driver, driver:
+    with closing(sqlite3.connect(folder / "server.db", timeout=60)) as driver, driver:
         return driver.execute(statement).fetchall()
 
 
@@ -120,13 +120,13 @@ def test_disabling_a_user_during_sign_ins_leaves_no_session(
     barrier = threading.Barrier(2)
 
     def disable() -> None:
-        barrier.wait(timeout=30)
+        barrier.wait(timeout=120)
         done = flask(folder, BASE_ENVIRONMENT, "users", "disable", "travis")
         assert done.returncode == 0, done.stderr
 
     thread = threading.Thread(target=disable)
     thread.start()
-    barrier.wait(timeout=30)
+    barrier.wait(timeout=120)
     responses: list[Response] = []
     sites = count(1)  # each attempt from another, or some would be refused
     while thread.is_alive() or len(responses) < 2 * THREADS:
@@ -155,7 +155,7 @@ def kill(server: Server) -> None:
     """Kill all processes, as a power failure would."""
     for pid in [*server.workers(), server.process.pid]:
         os.kill(pid, signal.SIGKILL)
-    server.process.wait(timeout=10)
+    server.process.wait(timeout=120)
 
 
 @pytest.mark.parametrize("minutes", [0, 1], ids=["within the grace", "after the grace"])

@@ -157,6 +157,10 @@ def test_one_request_of_http_2_is_one_of_http_1(
     site.next_client_gets_its_own()
 
 
+def test_a_body_that_is_too_large_is_413(site: RawSite) -> None:
+    assert answer(site, [*USUAL, (b"content-length", b"70000")], b"x") == [413]
+
+
 def test_a_plain_request_of_http_2_is_answered(site: RawSite) -> None:
     """The control: what the frames are made with makes good ones."""
     before = site.service.size()

@@ -310,7 +310,7 @@ def count_refused(
     def is_refused(user_id: int) -> bool:
         with database.connection() as db:
             user_rows.find_by_id(db, user_id)
-            barrier.wait(timeout=10)
+            barrier.wait(timeout=120)
             try:
                 change(db, user_id)
             except LastAdmin:

@@ -44,7 +44,7 @@ def guess_at_once(server: Server, username: str = "travis") -> list[int]:
 def counts(folder: Path) -> dict[str, int]:
     """Return the sum of the counts by the kinds of their keys."""
     found: Counter[str] = Counter()
-    with closing(sqlite3.connect(folder / "server.db", timeout=10)) as driver:
+    with closing(sqlite3.connect(folder / "server.db", timeout=60)) as driver:
         for key, count in driver.execute("SELECT key, count FROM throttle"):
             found[key.split(".")[2] if "account" in key else key.split(".")[0]] += count
     return dict(found)

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from jwt_server.web.service import EXTENSION, Service
 from tests.helpers import server as servers
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.auth import guesses
+from tests.helpers.databases import create_database
 from tests.helpers.disks import filled, small_disk
 from tests.helpers.factories import CREDENTIALS, bearer, token
 from tests.helpers.http import Response, send_to_server
@@ -36,6 +38,7 @@ from tests.helpers.server import (
     BASE_ENVIRONMENT,
     ROOT,
     Server,
+    flask,
     free_port,
     running,
     wait_for_workers,
@@ -346,6 +349,27 @@ def test_half_sent_requests_block_neither_the_service_nor_the_metrics(counted: C
             slow.sendall(b"GET /metrics HTTP/1.1\r\n")
         assert send_to_server(counted.server, "GET", "/my-pets", bearer(token())).status == 200
         assert counted.scrape().status == 200
+
+
+@pytest.mark.slow
+def test_a_client_that_sends_byte_by_byte_is_disconnected(counted: Counted) -> None:
+    address = (counted.server.host, counted.port)
+    with socket.create_connection(address, timeout=20) as slow, pytest.raises(ConnectionError):
+        for _ in range(1000):
+            slow.sendall(b"x")
+            time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
+def test_commands_ignore_the_folder_of_other_programs_metrics(tmp_path: Path, name: str) -> None:
+    create_database(tmp_path / "server.db")
+
+    done = flask(tmp_path, BASE_ENVIRONMENT | {name: "/nonexistent"}, "users", "list")
+
+    assert done.returncode == 0
+    assert "travis" in done.stdout
+    assert "Traceback" not in done.stderr
 
 
 def test_with_port_0_there_are_no_metrics(server: Server) -> None:

@@ -71,7 +71,7 @@ def test_a_post_over_http_is_refused_and_not_redirected(nginx_site: Site, path: 
 @pytest.mark.parametrize(
     ("path", "headers", "status"),
     [("/healthz", {}, 200), ("/docs", {}, 200), ("/nowhere", {}, 404), ("/metrics", {}, 404),
-     ("/pets", {"Content-Length": "70000"}, 413), ("/pets", {"Cookie": "x" * 40_000}, 400)],
+     ("/pets", {"Content-Length": "70000"}, 413), ("/pets", {"Cookie": "x" * 40_000}, 431)],
     ids=str,
 )  # fmt: skip
 def test_every_response_has_the_security_headers_once(
@@ -85,6 +85,69 @@ def test_every_response_has_the_security_headers_once(
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy
     assert "includeSubDomains" in answer.headers["Strict-Transport-Security"]
+
+
+ORIGIN = {"Origin": "https://app.example.com"}
+
+
+@needs_nginx
+@pytest.mark.parametrize("accept", ["application/json", "application/json, text/plain, */*"])
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "code"),
+    [
+        ("GET", "/me", {"Host": "a b"}, 400, "bad_request"),
+        ("GET", "/metrics", {}, 404, "not_found"),
+        ("TRACE", "/me", {}, 405, "method_not_allowed"),
+        ("POST", "/pets", {"Content-Length": "70000"}, 413, "body_too_large"),
+        ("GET", "/me", {"Cookie": "x" * 40_000}, 431, "headers_too_large"),
+        ("GET", "/me", {"Transfer-Encoding": "x"}, 501, "method_not_implemented"),
+    ],
+    ids=str,
+)
+def test_scripts_can_read_the_errors_that_nginx_makes(
+    nginx_site: Site, accept: str, method: str, path: str, headers: dict[str, str],
+    status: int, code: str,
+) -> None:  # fmt: skip
+    answer = nginx_site.send(method, path, headers=ORIGIN | {"Accept": accept} | headers)
+
+    assert answer.status == status
+    assert answer.headers.getlist("Access-Control-Allow-Origin") == ["*"]
+    assert answer.headers.getlist("Access-Control-Expose-Headers") == ["Retry-After"]
+    assert answer.headers["Cache-Control"] == "no-store"
+    if accept == "application/json":
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        problem = json.loads(answer.body)
+        assert (problem["status"], problem["code"]) == (status, code)
+        assert problem.keys() == {"type", "title", "status", "detail", "code"}
+    else:
+        assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert answer.text.endswith(".")
+
+
+@needs_nginx
+def test_a_url_that_is_too_long_is_414_with_cors_headers(nginx_site: Site) -> None:
+    answer = nginx_site.send("GET", "/" + "x" * 17_000, headers=ORIGIN)
+
+    assert (answer.status, answer.text) == (414, "The URL is too long.")
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
+@needs_nginx
+def test_responses_of_the_service_get_no_second_cors_headers(nginx_site: Site) -> None:
+    for headers, expected in ((ORIGIN, ["*"]), ({}, [])):
+        answer = nginx_site.send("GET", "/my-pets", headers=headers)
+
+        assert answer.status == 403
+        assert answer.headers.getlist("Access-Control-Allow-Origin") == expected
+        assert answer.headers.getlist("Cache-Control") == ["no-store"]
+
+
+@needs_nginx
+@pytest.mark.parametrize("path", ["/.error.text", "/.error.json", "/.preflight"])
+def test_the_pages_of_errors_are_not_public(nginx_site: Site, path: str) -> None:
+    answer = nginx_site.send("GET", path)
+
+    assert (answer.status, answer.text) == (404, "Not found.")
 
 
 @needs_nginx
@@ -202,13 +265,15 @@ def test_slow_bodies_occupy_no_thread_of_the_service(nginx_site: Site) -> None:
 
 @needs_nginx
 def test_a_flood_of_sign_ins_is_limited_by_nginx(service: Path, tmp_path: Path) -> None:
-    with site(tmp_path, service, rate="1r/m") as limited:
-        answers = [limited.send("POST", path) for path in ["/auth", "/auth/"] * 20]
-        assert limited.send("OPTIONS", "/auth").status == 200
-        assert limited.send("GET", "/healthz").status == 200  # the rest goes on
+    with site(tmp_path, service, rate="1r/m") as nginx_site:  # whatever time the requests take
+        answers = [nginx_site.send("POST", path) for path in ["/auth", "/auth/"] * 12]
+        preflight = nginx_site.send("OPTIONS", "/auth")
+        other = nginx_site.send("GET", "/healthz")
 
     statuses = [answer.status for answer in answers]
-    assert statuses == [422] * 21 + [429] * 19
+    assert set(statuses) == {422, 429}
+    assert statuses.count(422) >= 20
+    assert (preflight.status, other.status) == (200, 200)
     stopped = next(answer for answer in answers if answer.status == 429)
     assert stopped.text == "That was too much at once. Try again in a few seconds."
     assert stopped.headers["Retry-After"] == "10"
@@ -239,9 +304,17 @@ def test_nginx_limits_clients_by_network(
 
 @needs_nginx
 def test_a_stopped_service_is_503_with_a_message(tmp_path: Path) -> None:
+    asked = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "x-a"}
     with site(tmp_path, tmp_path / "nobody.sock") as stopped:
-        answer = stopped.send("GET", "/my-pets")
+        preflight = stopped.send("OPTIONS", "/my-pets", headers=ORIGIN | asked)
+        answer = stopped.send("GET", "/my-pets", headers=ORIGIN)
 
+    assert (preflight.status, preflight.body) == (204, b"")  # or a script would see no 503
+    assert preflight.headers["Access-Control-Allow-Origin"] == "*"
+    assert preflight.headers["Access-Control-Allow-Methods"] == "PUT"
+    assert preflight.headers["Access-Control-Allow-Headers"] == "x-a"
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert "Access-Control-Allow-Methods" not in answer.headers
     assert answer.status == 503
     assert answer.text == "The login service is away for a moment. Try again in a few seconds."
     assert answer.headers["Retry-After"] == "5"

@@ -9,11 +9,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import Any
 
 import gunicorn
 import pytest
+from gunicorn.config import Config
+from gunicorn.http.errors import ParseException
 
-from jwt_server.gunicorn.worker import VERIFIED
+from jwt_server.gunicorn.worker import VERIFIED, Connection
+from tests.helpers import server as servers
 from tests.helpers.factories import bearer, token
 from tests.helpers.http import send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, Server, running, until
@@ -24,6 +28,7 @@ THREADS = 33
 LIMIT = 2000
 """Requests that a client sends at most."""
 
+CONFIG: Any = Config  # gunicorn has no types
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 CLOSE = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
@@ -120,6 +125,114 @@ def test_idle_connections_take_no_thread(one_worker: Server) -> None:
             respond(connection)
 
 
+@pytest.mark.parametrize("sent", [b"", GET[:-2]])
+def test_clients_that_have_sent_no_whole_head_take_no_thread(
+    one_worker: Server, sent: bytes
+) -> None:
+    """For silent clients gunicorn would wait ten times for five seconds, for the others forever."""
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(open_connection(one_worker)) for _ in range(10 * THREADS)]
+        for connection in waiting:
+            connection.sendall(sent)
+
+        assert send_to_server(one_worker, "GET", "/my-pets", bearer(token())).status == 200
+        for connection in waiting:
+            respond(connection, GET[len(sent) :])
+
+
+def test_a_head_may_come_in_parts_between_pipelined_requests(one_worker: Server) -> None:
+    with open_connection(one_worker) as connection:
+        for end in range(1, len(GET)):
+            connection.sendall(GET[:end])
+            respond(connection, GET[end:])
+            respond(connection, GET + GET[:end])
+            respond(connection, GET[end:])
+
+
+@pytest.fixture
+def connection() -> Iterator[tuple[socket.socket, Connection]]:
+    """A client's socket, and the worker's connection to it."""
+    client, accepted = socket.socketpair()
+    with client, accepted:
+        made: Any = Connection
+        yield client, made(CONFIG(), accepted, ("127.0.0.1", 1), ("127.0.0.1", 2))
+
+
+def test_a_head_has_a_deadline_that_more_bytes_do_not_move(
+    connection: tuple[socket.socket, Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, conn = connection
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for byte in GET[:9]:
+        client.sendall(bytes([byte]))
+        assert not conn.receive_head()
+        now += 1
+    now += 2
+    client.sendall(GET[9:])
+    with pytest.raises(TimeoutError):
+        conn.receive_head()
+
+
+def test_a_body_has_the_deadline_of_its_head(
+    connection: tuple[socket.socket, Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, conn = connection
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    client.sendall(b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\nusername=")
+    assert conn.receive_head()
+    request = next(conn.parser)
+    now += 11
+    client.sendall(b"t")
+    with pytest.raises(TimeoutError):
+        request.body.read()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (b"Cookie: " + b"x" * 16_000 + b"\r\n", b"200"),
+        (b"Cookie: " + b"x" * 16_384 + b"\r\n", b"431"),
+        (b"".join(b"H%d: x\r\n" % number for number in range(99)), b"200"),
+        (b"".join(b"H%d: x\r\n" % number for number in range(100)), b"431"),
+    ],
+    ids=["16 KB", "more than 16 KB", "100 headers", "101 headers"],
+)
+def test_headers_have_a_limit(one_worker: Server, headers: bytes, status: bytes) -> None:
+    response = one_worker.raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n")
+
+    assert response.startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.parametrize("part", [b"\r\n ", b"a:\r\n", b"a: " + b"b" * 600 + b"\r\n", b"\n", b":"])
+def test_no_head_is_costly_to_parse(
+    connection: tuple[socket.socket, Connection], part: bytes
+) -> None:
+    client, conn = connection
+    head = b"GET / HTTP/1.1\r\n" + part * (60_000 // len(part)) + b"\r\n\r\n"
+    sender = threading.Thread(target=client.sendall, args=(head,))
+    sender.start()
+    before = time.thread_time()
+    while not conn.receive_head():
+        pass
+    with suppress(ParseException):
+        next(conn.parser)
+    spent = time.thread_time() - before
+    sender.join()
+
+    assert spent < 0.02
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n\r\n"])
+def test_a_head_is_bounded_as_a_whole(one_worker: Server, end: bytes) -> None:
+    """Each of its headers is short enough, and so is their number."""
+    headers = b"".join(b"H%d: %s\r\n" % (number, b"x" * 1000) for number in range(90))
+    with open_connection(one_worker) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\n" + headers + end)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 431 ")
+
+
 def test_clients_that_do_not_close_their_end_delay_no_others(one_worker: Server) -> None:
     """Gunicorn's main thread would wait for two seconds for each, before it closes the next."""
     with ExitStack() as stack:
@@ -150,7 +263,7 @@ def test_a_stop_does_not_wait_for_clients_that_send_nothing(patient_server: Serv
     [worker] = patient_server.workers()
     before = registered(worker)
     with open_connection(patient_server):
-        until(lambda: registered(worker) == before + 1, 50)  # a thread waits for five seconds first
+        until(lambda: registered(worker) == before + 1, 50)
         stop(patient_server)
 
 
@@ -173,6 +286,45 @@ def registered(worker: int) -> int:
 
 
 @pytest.mark.slow
+def test_clients_that_stall_free_their_thread_without_a_trace(tmp_path: Path) -> None:
+    upload = b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\nusername="
+    download = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n" * 3
+    with running(tmp_path, ONE) as server, ExitStack() as stack:
+        for sent in (upload, download):
+            stalled = [stack.enter_context(open_connection(server)) for _ in range(THREADS)]
+            for connection in stalled:
+                connection.sendall(sent)
+            assert send_to_server(server, "GET", "/my-pets", bearer(token())).status == 200
+            if sent is upload:
+                assert stalled[0].recv(65536).startswith(b"HTTP/1.1 400 ")
+        assert '"level": "ERROR"' not in server.log()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("files", [44, 128])
+def test_a_worker_without_files_keeps_its_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int
+) -> None:
+    """With 44, accepting fails before the worker's own limit is reached."""
+    limited = ("/bin/sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *servers.GUNICORN)
+    monkeypatch.setattr(servers, "GUNICORN", limited)
+    with running(tmp_path, ONE) as server, ExitStack() as stack:
+        [worker] = server.workers()
+        first = stack.enter_context(open_connection(server))
+        respond(first)
+        idle = [stack.enter_context(open_connection(server)) for _ in range(140)]
+        until(lambda: "New connections wait" in server.log(), 50)
+        for _ in range(3):
+            respond(first)
+        for connection in idle:
+            connection.close()
+
+        assert send_to_server(server, "GET", "/my-pets", bearer(token())).status == 200
+        assert server.log().count("New connections wait") == 1
+        assert server.workers() == [worker]
+
+
+@pytest.mark.slow
 def test_a_worker_stops_after_its_arbiter_was_killed(tmp_path: Path) -> None:
     """Also if its clients go on; then the next arbiter can have the port."""
     with running(tmp_path, ONE) as server:
@@ -180,7 +332,7 @@ def test_a_worker_stops_after_its_arbiter_was_killed(tmp_path: Path) -> None:
         with open_connection(server) as busy:
             respond(busy)
             server.process.kill()
-            server.process.wait(timeout=10)
+            server.process.wait(timeout=120)
             with pytest.raises(ConnectionError):
                 for _ in range(2000):
                     respond(busy)

@@ -316,7 +316,7 @@ def test_threads_do_not_share_a_connection(database: Database) -> None:
     def hold() -> None:
         with database.connection() as db:
             seen.append(db)
-            barrier.wait(timeout=10)
+            barrier.wait(timeout=120)
 
     threads = [threading.Thread(target=hold) for _ in range(8)]
     for thread in threads:
@@ -354,7 +354,7 @@ def test_several_may_create_at_once(tmp_path: Path) -> None:
     barrier = threading.Barrier(8)
 
     def create() -> None:
-        barrier.wait(timeout=10)
+        barrier.wait(timeout=120)
         made.append(sqlite.create(tmp_path / "x.db"))
 
     threads = [threading.Thread(target=create) for _ in range(8)]
