@@ -43,13 +43,12 @@ WARNING_SECONDS: Final = 60
 
 METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
-HEALTH_CHECKS: Final = ("/healthz", "/readyz")
-
 # Method, route, status, code, time, user, address.
 LINE: Final = "%s %s %s %s %.1f ms user=%s from=%s"
 
-MAX_ADDRESS: Final = 100
-"""Characters of an address, with all that may be around it; a longer text is not parsed."""
+# Ignored if longer: parsers take quadratic time, and the second is echoed.
+MAX_CHARACTERS: Final = 1024
+SHORT_HEADERS: Final = ("HTTP_ACCEPT", "HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "HTTP_IF_NONE_MATCH")
 
 # Keys of the request's environment.
 ID: Final = "jwt_server.request_id"
@@ -78,9 +77,11 @@ class RequestMiddleware:
         offered = environ.get("HTTP_X_REQUEST_ID", "")
         environ[ID] = offered if REQUEST_ID_PATTERN.fullmatch(offered) else secrets.token_hex(16)
         environ[CLIENT_ADDRESS] = self._client_address(environ)
-        if (
-            prefix := self.settings.script_name
-        ):  # a proxy may have removed it, health checks lack it
+        for name in SHORT_HEADERS:
+            if len(environ.get(name, "")) > MAX_CHARACTERS:
+                del environ[name]
+        prefix = self.settings.script_name
+        if prefix:  # which a proxy may have removed, and health checks don't have
             environ["SCRIPT_NAME"] = prefix
             if environ["PATH_INFO"].startswith(f"{prefix}/"):
                 environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix(prefix)
@@ -130,16 +131,14 @@ class RequestMiddleware:
         logging.getLogger(__name__).warning(text, *values, extra={"request_id": request_id})
 
     def _record(self, environ: WSGIEnvironment, status: str, seconds: float) -> None:
-        """Count and log the request; of what the client sent, only a known route and method.
-
-        Successful health checks are not logged: probes send most of all requests.
-        """
+        """Count and log the request; of what the client sent, only a known route and method."""
         rule, code = environ.get(RULE), environ.get(CODE)
         method, route = environ["REQUEST_METHOD"], rule.rule if rule else "-"
         if method not in METHODS:
             method = "-"
         self.metrics.count(method, route, status, code, seconds)
-        if (route in HEALTH_CHECKS and status == "200") or not log.isEnabledFor(logging.INFO):
+        is_healthy = status == "200" and route in ("/healthz", "/readyz")
+        if is_healthy or not log.isEnabledFor(logging.INFO):  # probes would fill the log
             return
         user, address = environ.get(USER), environ[CLIENT_ADDRESS]
         values = (method, route, status, code, seconds * 1000, user, address)
@@ -151,8 +150,7 @@ class RequestMiddleware:
 
 def parse_address(text: str) -> str:
     """Return an IP address in canonical form, without its port, or "" if the text is none."""
-    text = text.strip(' \t"')
-    return _canonical(text) if len(text) <= MAX_ADDRESS else ""
+    return _canonical(text.strip(' \t"')[:100])  # what is cached has a limit
 
 
 @lru_cache(4096)
