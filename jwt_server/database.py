@@ -248,7 +248,7 @@ class Database:
         moved or replaced.
         """
         self._check_file()
-        sqlite.check(self.path)
+        sqlite.check(self.path, may_be_locked=True)
         sqlite.require_free_space(self.path)
 
     def _check_file(self) -> FileId:

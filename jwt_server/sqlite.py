@@ -17,6 +17,7 @@ SCHEMA_VERSION: Final = 5  # PRAGMA user_version: the number of the newest of mi
 APPLICATION_ID: Final = int.from_bytes(b"jwts")  # PRAGMA application_id
 
 BUSY_SECONDS: Final = 2  # a writer waits so long for others, then the client gets 503
+READY_SECONDS: Final = 0.2  # /readyz waits so long for others
 CACHE_KIB: Final = 256  # per connection; SQLite's 2 MiB would be most of a worker's memory
 WAL_BYTES: Final = 64 * 1024 * 1024  # the write-ahead log is truncated to this after it has grown
 MIN_FREE_BYTES: Final = 8 * 1024 * 1024  # of disk space; below it the service is not ready
@@ -54,7 +55,11 @@ def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
 
 
 def open_database(
-    path: Path, *, oldest: int = SCHEMA_VERSION, options: str = "mode=rw"
+    path: Path,
+    *,
+    oldest: int = SCHEMA_VERSION,
+    options: str = "mode=rw",
+    busy_seconds: float = BUSY_SECONDS,
 ) -> sqlite3.Connection:
     """Open a database of this service, with the schema version `oldest` or a newer one.
 
@@ -63,7 +68,7 @@ def open_database(
     """
     file_id(path)
     try:
-        driver, application, version = _connect(path, options)
+        driver, application, version = _connect(path, options, busy_seconds)
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"{path} can't be opened: {error}.") from error
     problem = ""
@@ -92,9 +97,13 @@ def schema_version(path: Path) -> int:
     return version
 
 
-def check(path: Path, *, oldest: int = SCHEMA_VERSION) -> None:
-    """Check that the database can be opened and written. Raises DatabaseUnavailable."""
-    with closing(open_database(path, oldest=oldest)) as driver:
+def check(path: Path, *, oldest: int = SCHEMA_VERSION, may_be_locked: bool = False) -> None:
+    """Check that the database can be opened and written. Raises DatabaseUnavailable.
+
+    With `may_be_locked` the answer comes soon, and another program's write is not a failure.
+    """
+    seconds = READY_SECONDS if may_be_locked else BUSY_SECONDS
+    with closing(open_database(path, oldest=oldest, busy_seconds=seconds)) as driver:
         try:
             driver.execute("BEGIN IMMEDIATE")
             # The lock alone can be had for a read-only file, too.
@@ -103,7 +112,9 @@ def check(path: Path, *, oldest: int = SCHEMA_VERSION) -> None:
             # A killed restore may leave it off, and then readers and writers block each other.
             driver.execute("PRAGMA journal_mode = WAL")
         except sqlite3.Error as error:
-            raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
+            is_locked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not (may_be_locked and is_locked and os.access(path, os.W_OK)):
+                raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
 
 
 def require_free_space(path: Path) -> None:
@@ -153,12 +164,14 @@ def has_tables(driver: sqlite3.Connection) -> bool:
     return driver.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
 
 
-def _connect(path: Path, options: str = "mode=rw") -> tuple[sqlite3.Connection, int, int]:
+def _connect(
+    path: Path, options: str = "mode=rw", busy_seconds: float = BUSY_SECONDS
+) -> tuple[sqlite3.Connection, int, int]:
     """Return a connection with the file's application ID and schema version."""
     driver = sqlite3.connect(
         f"{path.as_uri()}?{options}",  # opening never creates a file
         uri=True,
-        timeout=BUSY_SECONDS,
+        timeout=busy_seconds,
         isolation_level=None,  # BEGIN is explicit
         check_same_thread=False,  # the pool passes a connection from one thread to another
     )

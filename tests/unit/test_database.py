@@ -25,6 +25,24 @@ from tests.helpers.factories import KINDS, add_user, spoil
 UNAVAILABLE = "The database is unavailable. Try again in a moment."
 
 
+@pytest.mark.parametrize(("mode", "status"), [("NORMAL", 200), ("EXCLUSIVE", 503)])
+def test_readyz_does_not_wait_for_another_writer(
+    client: FlaskClient, settings: Settings, database: Database, mode: str, status: int
+) -> None:
+    """Who holds the lock can write; in exclusive mode nobody else can read."""
+    database.close()
+    with closing(sqlite3.connect(settings.database, isolation_level=None)) as other:
+        other.execute(f"PRAGMA locking_mode = {mode}")
+        other.execute("BEGIN IMMEDIATE")
+        seconds = []
+        for _ in range(3):
+            began = time.monotonic()
+            assert client.get("/readyz").status_code == status
+            seconds.append(time.monotonic() - began)
+
+    assert min(seconds) < 0.5
+
+
 @pytest.mark.parametrize(("kind", "cause"), KINDS.items())
 def test_readyz_tells_a_bad_database_and_recovers_with_it(
     client: FlaskClient, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture,
