@@ -330,10 +330,10 @@ def test_gunicorn_has_threads_for_a_full_queue_and_other_requests(
 def test_a_client_that_disconnects_leaves_the_queue_and_reads_go_on(tmp_path: Path) -> None:
     environment = BASE_ENVIRONMENT | {
         "SALT_ROUNDS": "14", "WORKERS": "1", "HASH_CONCURRENCY": "1", "HASH_QUEUE": "3",
-        "HASH_WAIT": "300",
+        "HASH_WAIT": "300", "TRUSTED_PROXIES": "1",
     }  # fmt: skip
     with running(tmp_path, environment) as server:
-        connections = [post_credentials(server) for _ in range(4)]
+        connections = [post_credentials(server, f"192.0.2.{number}") for number in range(4)]
         for connection in connections[1:]:
             connection.close()
         # Otherwise each of them would be hashed and answered with 401.
@@ -345,12 +345,12 @@ def test_a_client_that_disconnects_leaves_the_queue_and_reads_go_on(tmp_path: Pa
         connections[0].close()
 
 
-def post_credentials(server: Server) -> socket.socket:
+def post_credentials(server: Server, address: str) -> socket.socket:
     """Send a sign-in without waiting for the response."""
     body = urlencode(CREDENTIALS).encode()
     connection = socket.create_connection((server.host, server.port))
     connection.sendall(
         b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-        b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+        b"X-Forwarded-For: %s\r\nContent-Length: %d\r\n\r\n%s" % (address.encode(), len(body), body)
     )
     return connection
