@@ -53,10 +53,7 @@ CGROUPS: Final = Path("/sys/fs/cgroup")
 OWN_CGROUPS: Final = Path("/proc/self/cgroup")
 QUOTA_FILES: Final = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")  # version 2, version 1
 
-PATH_PREFIX: Final = Regexp(
-    r"(/[A-Za-z0-9._~-]+)*\Z",
-    error="{input!r} is not a path like /login, without a slash at its end.",
-)
+PREFIX: Final = Regexp(r"(/[\w.~-]+)*\Z", re.ASCII, error="{input!r} is not a path like /login.")
 
 ISSUER: Final = Regexp(
     r"[!-~]{1,255}\Z", error="{input!r} is not 1 to 255 visible ASCII characters."
@@ -163,7 +160,7 @@ class Settings:
     trusted_proxies: int = _setting(0, _integer(0, 10))
     web_concurrency: int = _setting(1, _integer(1, 512), derive=lambda _: usable_cpus())
     workers: int = _setting(1, _integer(1, 512), derive=lambda above: above["web_concurrency"])
-    script_name: str = _setting("", PATH_PREFIX)
+    script_name: str = _setting("", PREFIX)
     """The path that the service is published below."""
     salt_rounds: int = _setting(12, _integer(4, 31))
     hash_concurrency: int = _setting(

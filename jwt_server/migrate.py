@@ -80,22 +80,15 @@ def find_schema_change(driver: sqlite3.Connection) -> str | None:
         for step in sorted(MIGRATIONS.glob("*.sql"))[:version]:
             ours.executescript(step.read_text("utf-8"))
         expected, found = _objects(ours), _objects(driver)
-    for kind, name in sorted(expected.keys() | found.keys()):
-        before, after = expected.get((kind, name)), found.get((kind, name))
-        if before != after:
-            change = "added" if before is None else "altered" if after else "removed"
-            return f"{kind} {name!r:.80} was {change}"
-    return None
+    changed = sorted(label for label, _ in expected.items() ^ found.items())
+    return f"{changed[0]} is not as this service makes it" if changed else None
 
 
-def _objects(driver: sqlite3.Connection) -> dict[tuple[str, str], str]:
+def _objects(driver: sqlite3.Connection) -> dict[str, str]:
     """Return the SQL of each object by kind and name, without yoyo's and SQLite's own tables."""
-    rows = driver.execute(
-        "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL"
-    ).fetchall()
     return {
-        (row["type"], row["name"]): " ".join(SQL_FORMAT.sub(" ", row["sql"]).split())
-        for row in rows
+        f"{row['type']} {row['name']!r:.80}": " ".join(SQL_FORMAT.sub(" ", row["sql"]).split())
+        for row in driver.execute("SELECT * FROM sqlite_master WHERE sql IS NOT NULL")
         if row["type"] not in ("table", "index") or not OTHER_TABLES.match(row["tbl_name"])
     }
 

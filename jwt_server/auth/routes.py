@@ -12,9 +12,10 @@ from jwt_server.auth import sessions, token_responses
 from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.auth.sign_in import sign_in
 from jwt_server.users import names
-from jwt_server.web.operations import accepts, accepts_query, public, raises, returns
+from jwt_server.web.operations import accepts, accepts_query, raises, returns
 from jwt_server.web.parsing import REPEATED, SEND_ONCE
 from jwt_server.web.problems import prefers_json
+from jwt_server.web.request import PUBLIC_HEADERS
 from jwt_server.web.responses import json_response
 from jwt_server.web.schemas import BodySchema, Password, Text
 from jwt_server.web.service import audit_cutoff, current_actor, current_service, get_db
@@ -176,11 +177,10 @@ def verify(caller: CurrentUser) -> tuple[None, dict[str, str]]:
 
 
 @bp.route("/.well-known/jwks.json")
-@public
 @raises(errors.KeysUnavailable)
 @returns(200, KeySetSchema, headers=["Cache-Control"])
 def show_keys() -> tuple[dict[str, Any], dict[str, str]]:
     """Return the public keys that verify access tokens; none under HS256."""
     service = current_service()
-    headers = {"Cache-Control": f"public, max-age={service.settings.jwks_max_age}"}
+    headers = {"Cache-Control": f"public, max-age={service.settings.jwks_max_age}"} | PUBLIC_HEADERS
     return {"keys": service.tokens.keys.jwks()}, headers

@@ -163,10 +163,11 @@ def check_audit_log(service: Service) -> Iterator[Finding]:
         text = f"The clock is {behind} s behind the newest row."
         yield UNSAFE, text, "Set it: expired tokens would be valid again."
     user_ids, addresses = ({row[column] for row in sign_ins} for column in ("user_id", "address"))
-    is_shared = len(addresses) == 1 < len(user_ids) and not service.settings.trusted_proxies
-    if is_shared and (address := addresses.pop()) and ipaddress.ip_address(address).is_private:
-        text = f"{len(user_ids)} users signed in, all from {address}, which may be a proxy."
-        yield WARNING, text, "Set TRUSTED_PROXIES, or all clients share their limits."
+    addresses.discard(None)  # of deleted users
+    is_shared = len(addresses) == 1 < len(user_ids)
+    if is_shared and (not (address := addresses.pop()) or ipaddress.ip_address(address).is_private):
+        text = f"{len(user_ids)} users signed in, all from {address or 'an unknown address'}."
+        yield WARNING, text, "If it is a proxy, correct TRUSTED_PROXIES: all share their limits."
 
 
 def check_settings(service: Service) -> Iterator[Finding]:

@@ -78,13 +78,11 @@ def _opened_source(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _require_tables(driver: sqlite3.Connection, path: Path) -> None:
     """Refuse a view, a virtual table or a damaged one, all of which may have rows without end."""
-    for row in driver.execute("PRAGMA table_list").fetchall():
-        name = row["name"].lower()
-        if name in ("users", "pets") and row["type"] != "table":
-            raise Refusal(f"{path} can't be imported: {name} is a {row['type']}.")
     for table in ("users", "pets"):
-        if any(column["hidden"] for column in driver.execute(f"PRAGMA table_xinfo({table})")):
-            raise Refusal(f"{path} can't be imported: {table} has computed columns.")
+        types = [row["type"] for row in driver.execute(f"PRAGMA table_list({table})")]
+        columns = driver.execute(f"PRAGMA table_xinfo({table})").fetchall()
+        if types not in ([], ["table"]) or any(column["hidden"] for column in columns):
+            raise Refusal(f"{path} can't be imported: {table} is a view, or has computed columns.")
         [found] = driver.execute(f"PRAGMA quick_check({table})").fetchone().values()
         if found != "ok":
             raise Refusal(f"{path} is damaged: {' '.join(found.split())}.")

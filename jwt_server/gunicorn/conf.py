@@ -24,8 +24,7 @@ try:
 except ConfigurationError as error:
     raise SystemExit(str(error)) from error
 
-# The middleware does this, also for paths without the prefix, to which gunicorn responds with 500.
-os.environ.pop("SCRIPT_NAME", None)
+os.environ.pop("SCRIPT_NAME", None)  # the middleware's; gunicorn's is 500 for other paths
 
 bind = settings.listeners  # ignored under systemd, whose socket is inherited (LISTEN_FDS)
 workers = settings.workers

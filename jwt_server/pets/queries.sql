@@ -1,5 +1,8 @@
 -- Pets. Every query names the owner, so that no user can reach another's pet by its id.
 
+-- name: names_of_user(user_id, limit)
+SELECT name, species FROM pets WHERE user_id = :user_id ORDER BY id LIMIT :limit;
+
 -- name: page_of_user(user_id, id, limit)
 -- The pets after this id.
 SELECT id, name, species, created_at FROM pets

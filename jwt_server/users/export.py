@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from jwt_server.auth import sessions
 from jwt_server.database import Database, Row
 from jwt_server.web.schemas import iso
 
@@ -31,6 +32,8 @@ def export_user(database: Database, user_id: int) -> dict[str, Iterator[list[dic
 
 
 def _readable(rows: list[Row]) -> list[dict[str, Any]]:
+    if rows and "rotated_at" in rows[0]:
+        rows = sessions.hide_refreshes(rows)
     return [
         {name: _value(name, value) for name, value in row.items() if name != "number"}
         for row in rows

@@ -9,11 +9,12 @@ from marshmallow import Schema, fields
 from jwt_server import audit, errors
 from jwt_server.audit import Action
 from jwt_server.auth import guard, sessions, token_responses
-from jwt_server.auth.attempts import count_attempt, record_failure
+from jwt_server.auth.attempts import count_action, count_attempt, record_failure
 from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.auth.sign_in import MAX_VERIFICATIONS
 from jwt_server.database import Connection, Row
 from jwt_server.security import passwords, policy
+from jwt_server.security.rate_limits import rename_limit
 from jwt_server.users import names, users
 from jwt_server.users.export import export_user
 from jwt_server.web.operations import accepts, raises, returns
@@ -129,15 +130,17 @@ def show_account(caller: CurrentUser) -> Row:
 
 @bp.route("/me", methods=["PATCH"])
 @login_required(recent_password=True)
-@raises(errors.UsernameTaken)
+@raises(errors.UsernameTaken, errors.TooManyAttempts)
 @accepts(NameSchema)
 @returns(200, AccountSchema)
 def rename_account(caller: CurrentUser, body: dict[str, str]) -> Row:
-    """Change the username."""
-    db = get_db()
+    """Change the username, at most 10 times a day; names that are taken count, too."""
+    username = names.validate(body["username"])
+    db, actor = get_db(), current_actor(caller.id)
+    count_action(db, rename_limit(caller.id), actor)
     with db.transaction():
         guard.require_still_signed_in(db, caller)
-        users.rename(db, caller.id, body["username"], actor=current_actor(caller.id))
+        users.rename(db, caller.id, username, actor=actor)
         return _account(db, caller.id)
 
 
@@ -154,7 +157,7 @@ def delete_account(caller: CurrentUser, body: dict[str, str]) -> None:
     """
     if "password" in body:
         guard.require_password(caller, body["password"])
-    elif not guard.has_reauthenticated(caller):
+    elif not guard.has_recent_password(caller, since=caller.signed_in_at):
         raise errors.InvalidFields({"password": ["Send it here, or at POST /auth/reauth first."]})
     db = get_db()
     with db.transaction():

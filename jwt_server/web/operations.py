@@ -14,7 +14,6 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from jwt_server import errors
 from jwt_server.web import parsing
-from jwt_server.web.request import EXPOSED_HEADERS
 from jwt_server.web.responses import PlainResponse, json_response
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -110,19 +109,6 @@ def returns(
         return responding
 
     return decorator
-
-
-def public(view: View) -> Callable[..., Response]:
-    """Let scripts of any origin read the response, also if a cache asked for it without Origin."""
-
-    @wraps(view)
-    def shared(*args: Any, **kwargs: Any) -> Response:
-        response: Response = view(*args, **kwargs)
-        response.headers["Access-Control-Allow-Origin"] = "*"
-        response.headers["Access-Control-Expose-Headers"] = ", ".join(EXPOSED_HEADERS)
-        return response
-
-    return shared
 
 
 def describe_response(status: int, headers: Iterable[str], description: str = "") -> dict[str, Any]:

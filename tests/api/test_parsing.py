@@ -195,6 +195,7 @@ def test_token_is_checked_before_the_body(send: Send) -> None:
         (b'{"name":"x"}', "text/json"),
         (b'{"name":"x"}', "application/problem+json"),
         (b'{"name":"x"}', None),
+        (b'{"name":"x"}', f"{JSON};x={'y' * 1024}"),
         (b"", "text/plain"),
     ],
 )

@@ -46,7 +46,7 @@ PUBLIC = {
         ("image/png", False),
         (",;=/", False),
         ('a/b;c="' + '\\"' * 500, False),
-        ("application/json".ljust(1025), False),
+        ("application/json".ljust(1025, ","), False),
         ("application/json", True),
         ("application/json".ljust(1024, ","), True),
         ("APPLICATION/JSON", True),

@@ -370,16 +370,16 @@ PROMOTE = "BEGIN UPDATE users SET admin = 1; END"
     ("script", "change"),
     [
         (f'CREATE TRIGGER "a\x1b[2J" AFTER INSERT ON sessions {PROMOTE}',
-         r"trigger 'a\x1b[2J' was added"),
-        (f"CREATE TRIGGER b AFTER INSERT ON yoyo_lock {PROMOTE}", "trigger 'b' was added"),
-        (f"CREATE VIEW everything AS {ENDLESS}", "view 'everything' was added"),
-        (f"DROP TABLE pets; CREATE VIEW pets AS {ENDLESS}", "index 'pets_of_user' was removed"),
-        ("CREATE VIRTUAL TABLE words USING fts4 (x)", "table 'words' was added"),
-        ("ALTER TABLE users ADD COLUMN x ANY AS (hex(id))", "table 'users' was altered"),
-        ("CREATE INDEX more ON users (hex(username))", "index 'more' was added"),
-        ("DROP INDEX pets_of_user", "index 'pets_of_user' was removed"),
+         r"trigger 'a\x1b[2J'"),
+        (f"CREATE TRIGGER b AFTER INSERT ON yoyo_lock {PROMOTE}", "trigger 'b'"),
+        (f"CREATE VIEW everything AS {ENDLESS}", "view 'everything'"),
+        (f"DROP TABLE pets; CREATE VIEW pets AS {ENDLESS}", "index 'pets_of_user'"),
+        ("CREATE VIRTUAL TABLE words USING fts4 (x)", "table 'words'"),
+        ("ALTER TABLE users ADD COLUMN x ANY AS (hex(id))", "table 'users'"),
+        ("CREATE INDEX more ON users (hex(username))", "index 'more'"),
+        ("DROP INDEX pets_of_user", "index 'pets_of_user'"),
         ("DROP INDEX enabled_admins; CREATE INDEX enabled_admins ON users (admin)",
-         "index 'enabled_admins' was altered"),
+         "index 'enabled_admins'"),
     ],
 )  # fmt: skip
 def test_restore_of_a_changed_schema_is_refused_and_changes_nothing(
@@ -390,7 +390,10 @@ def test_restore_of_a_changed_schema_is_refused_and_changes_nothing(
 
     code, output = run("restore", file)
 
-    assert (code, output) == (1, f"Error: {file} can't be trusted: {change}.\n")
+    assert (code, output) == (
+        1,
+        f"Error: {file} can't be trusted: {change} is not as this service makes it.\n",
+    )
     assert (path.read_bytes(), listed(path.parent)) == (before, beside)
 
 
@@ -401,7 +404,7 @@ def test_restore_of_an_older_release_with_a_trigger_is_refused(
     run_scripts(file, FIRST_RELEASE, f"CREATE TRIGGER a AFTER UPDATE ON users {PROMOTE}")
 
     assert run("restore", file) == (
-        1, f"Error: {file} can't be trusted: trigger 'a' was added.\n",
+        1, f"Error: {file} can't be trusted: trigger 'a' is not as this service makes it.\n",
     )  # fmt: skip
 
 

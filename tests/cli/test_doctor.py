@@ -148,7 +148,7 @@ def test_a_changed_schema(healthy: Path, examine: Examine) -> None:
     report = examine()
 
     assert report.problems == {"database": {"UNSAFE"}}
-    assert "trigger 't' was added" in report.text
+    assert "trigger 't' is not as" in report.text
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ def test_a_clock_that_was_set_back(healthy: Path, examine: Examine, clock: Clock
     assert "60 s behind" in report.text
 
 
-def record_sign_ins(db: Connection, addresses: list[str], now: int) -> None:
+def record_sign_ins(db: Connection, addresses: list[str | None], now: int) -> None:
     for user_id, address in enumerate(addresses, 1):
         audit.record(db, Actor(user_id, address, now), Action.SIGNED_IN, user_id)
 
@@ -404,12 +404,16 @@ def record_sign_ins(db: Connection, addresses: list[str], now: int) -> None:
         (["127.0.0.1", "10.0.0.7"], 0, "ok"),
         (["8.8.8.8", "8.8.8.8"], 0, "ok"),
         ([], 0, "ok"),
-        (["127.0.0.1", "127.0.0.1"], 1, "ok"),
+        (["127.0.0.1", "127.0.0.1"], 1, "WARNING"),
+        (["", ""], 1, "WARNING"),
+        ([None, "127.0.0.1", "127.0.0.1"], 1, "WARNING"),
+        ([None, None], 1, "ok"),
     ],
 )
-def test_a_proxy_that_is_not_in_the_settings(
-    db: Connection, examine: Examine, clock: Clock, addresses: list[str], trusted: int, level: str
-) -> None:
+def test_a_proxy_that_hides_the_clients(
+    db: Connection, examine: Examine, clock: Clock, addresses: list[str | None], trusted: int,
+    level: str,
+) -> None:  # fmt: skip
     record_sign_ins(db, addresses, int(clock()))
 
     assert examine(trusted_proxies=trusted).levels["audit log"] == {level}

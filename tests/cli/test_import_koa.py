@@ -279,9 +279,9 @@ SELECT id, id AS username, '' AS passwordHash, id AS user_id, '' AS name, '' AS 
         (f"DROP TABLE users; CREATE VIEW Users AS {ENDLESS}", "users is a view"),
         (f"DROP TABLE pets; CREATE VIEW pets AS {ENDLESS}", "pets is a view"),
         ("DROP TABLE pets; CREATE VIRTUAL TABLE pets USING fts4 (id, user_id, name, species)",
-         "pets is a virtual"),
+         "pets is a view"),
         ("ALTER TABLE users ADD COLUMN more AS (hex(zeroblob(1000000000)))",
-         "users has computed columns"),
+         "users is a view, or has computed columns"),
     ],
 )  # fmt: skip
 def test_only_tables_are_imported(

@@ -102,13 +102,15 @@ def service_on_socket(folder: Path, **settings: str) -> Iterator[Path]:
 
 
 @contextmanager
-def site(folder: Path, service: Path, *, limits: bool = True, rate: str = "2r/s") -> Iterator[Site]:
+def site(
+    folder: Path, service: Path, *, limits: bool = True, rate: str = "2r/s", more: str = ""
+) -> Iterator[Site]:
     """Run nginx in front of the service; without `limits`, it stops no flood of sign-ins.
 
-    `rate` is that of sign-ins beyond the burst.
+    `rate` is that of sign-ins beyond the burst, `more` is added to the configuration.
     """
     port, plain_port = free_port(), free_port()
-    configuration = configure(folder, service, port, plain_port)
+    configuration = more + configure(folder, service, port, plain_port)
     assert "rate=2r/s" in configuration
     configuration = configuration.replace("rate=2r/s", f"rate={rate}")
     if not limits:

@@ -29,6 +29,7 @@ from jwt_server.gunicorn import metrics_server
 from jwt_server.web.service import EXTENSION, Service
 from tests.helpers import server as servers
 from tests.helpers.app import Clock, MakeApp
+from tests.helpers.auth import guesses
 from tests.helpers.databases import create_database
 from tests.helpers.disks import filled, small_disk
 from tests.helpers.factories import CREDENTIALS, bearer, token
@@ -145,10 +146,11 @@ def test_a_full_hash_queue_is_counted(make_app: MakeApp, db: Connection) -> None
 
 
 def test_queued_passwords_and_their_wait_are_measured(app: Flask) -> None:
-    def sign_in() -> None:
-        app.test_client().post("/auth", data=CREDENTIALS)
+    def sign_in(address: str) -> None:
+        guesses(app.test_client())("travis", "mypassword", address)
 
-    clients = [threading.Thread(target=sign_in) for _ in range(3)]
+    addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+    clients = [threading.Thread(target=sign_in, args=[each]) for each in addresses]
     with service_of(app).hasher.queue.slot():
         assert value(app, QUEUED) == 0
         for each in clients:

@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -15,7 +16,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.helpers.app import MakeApp
+from tests.helpers.app import Clock, MakeApp
+from tests.helpers.auth import run_at_once
 from tests.helpers.description import password_operations
 from tests.helpers.factories import CREDENTIALS, bearer, token
 from tests.helpers.nginx import needs_nginx
@@ -280,6 +282,27 @@ def test_a_flood_of_sign_ins_is_limited_by_nginx(service: Path, tmp_path: Path) 
 
 
 @needs_nginx
+@pytest.mark.parametrize(
+    ("network", "elsewhere"),
+    [(["203.0.113.9"], ["203.0.113.8", "::ffff:203.0.113.7"]),
+     ([f"2001:db8:0:a0a::{number:x}:0" for number in range(22)], ["2001:db8:0:a0b::1:0"])],
+    ids=["IPv4 address", "IPv6 /64"],
+)  # fmt: skip
+def test_nginx_limits_clients_by_network(
+    tmp_path: Path, network: list[str], elsewhere: list[str]
+) -> None:
+    client = "set_real_ip_from 127.0.0.1; real_ip_header X-Test-Client;\n"
+    with site(tmp_path, tmp_path / "nobody.sock", more=client, rate="1r/m") as stopped:
+
+        def post(address: str) -> int:
+            return stopped.send("POST", "/auth", headers={"X-Test-Client": address}).status
+
+        statuses = [post(address) for address, _ in zip(cycle(network), range(22), strict=False)]
+        assert statuses == [503] * 21 + [429]
+        assert {post(address) for address in elsewhere} == {503}
+
+
+@needs_nginx
 def test_a_stopped_service_is_503_with_a_message(tmp_path: Path) -> None:
     asked = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "x-a"}
     with site(tmp_path, tmp_path / "nobody.sock") as stopped:
@@ -300,7 +323,7 @@ def test_a_stopped_service_is_503_with_a_message(tmp_path: Path) -> None:
 
 
 def test_nginx_limits_exactly_the_routes_that_hash(client: FlaskClient) -> None:
-    [limited] = re.findall(r'"~(\^\S+ .*\$)" \$binary_remote_addr;', CONFIGURATION)
+    [limited] = re.findall(r'"~(\^\S+ .*\$)" \$client_network;', CONFIGURATION)
 
     for hashes in password_operations(client.get("/openapi.json").get_json()):
         assert re.search(limited, hashes)
@@ -310,6 +333,13 @@ def test_nginx_limits_exactly_the_routes_that_hash(client: FlaskClient) -> None:
         "POST /x/auth", "OPTIONS /auth", "DELETE /me/x",
     ):  # fmt: skip
         assert not re.search(limited, cheap)
+
+
+NO_ADDRESSES = [
+    "unknown", "_hidden", "<script>", "fe80::1%<script>", "[fe80::1%eth0]:443", "203.0.113.9:",
+    "203.0.113.9:https", "203.0.113.9:443:443", "[203.0.113.9", "[2001:db8::1]443", "[]:443",
+    "203.0.113.09", "2130706433", "for=203.0.113.9", "\x85\xa0203.0.113.9", "1" * 5000,
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -338,12 +368,29 @@ def address(make_app: MakeApp, database: object) -> Any:
         (1, "203.0.113.9", "127.0.0.1", "203.0.113.9"),
         (1, "6.6.6.6, 203.0.113.9", "127.0.0.1", "203.0.113.9"),
         (2, "6.6.6.6, 203.0.113.9, 10.0.0.1", "127.0.0.1", "203.0.113.9"),
-        (2, "203.0.113.9", "127.0.0.1", ""),  # one is missing: nobody's word is taken
+        (2, "203.0.113.9", "127.0.0.1", "127.0.0.1"),  # one is missing: it is not believed
         (1, None, "", ""),
-        (1, "", "127.0.0.1", ""),
-        (1, "unknown", "127.0.0.1", ""),
-        (1, "<script>", "127.0.0.1", ""),
-        (1, "fe80::1%<script>", "127.0.0.1", ""),
+        (1, "", "127.0.0.1", "127.0.0.1"),
+        *[(1, f"6.6.6.6, {entry}", "127.0.0.1", "127.0.0.1") for entry in NO_ADDRESSES],
+        *[
+            (1, f"6.6.6.6, {entry}", "127.0.0.1", "203.0.113.9")
+            for entry in (
+                "203.0.113.9:51008",
+                '"203.0.113.9:443"',
+                "::ffff:203.0.113.9",
+                "[::ffff:203.0.113.9]:443",
+            )
+        ],
+        *[
+            (1, f"6.6.6.6, {entry}", "127.0.0.1", "2001:db8::1")
+            for entry in (
+                "[2001:db8::1]:443",
+                "[2001:DB8::1]",
+                '"[2001:db8::1]:443"',
+                '"[2001:db8::1]"',
+                "[2001:0db8:0000:0000:0000:0000:0000:0001]:65535",
+            )
+        ],
         (1, "2001:DB8::1", "127.0.0.1", "2001:db8::1"),
         (0, None, "::ffff:203.0.113.9", "203.0.113.9"),
     ],
@@ -352,3 +399,58 @@ def test_trusted_proxies_says_how_many_are_believed(
     address: Any, trusted: int, forwarded: str | None, peer: str, expected: str
 ) -> None:
     assert address(trusted, forwarded, peer) == expected
+
+
+def test_clients_are_limited_by_address_whatever_the_port(
+    make_app: MakeApp, database: object
+) -> None:
+    client = make_app(trusted_proxies=1, signup="open").test_client()
+
+    def sign_up(forwarded: str) -> int:
+        body = CREDENTIALS | {"password": "correct horse"}
+        headers = {"X-Forwarded-For": forwarded}
+        return client.post("/users", json=body, headers=headers).status_code
+
+    assert {sign_up(f"203.0.113.{number}:51008") for number in range(11)} == {409}
+    assert [sign_up(f"192.0.2.1:{port}") for port in range(50_000, 50_011)] == [409] * 10 + [429]
+
+
+@pytest.mark.parametrize("forwarded", [*NO_ADDRESSES, None])
+def test_a_missing_client_address_is_logged_once_a_minute(
+    make_app: MakeApp, database: object, clock: Clock, caplog: pytest.LogCaptureFixture,
+    forwarded: str | None,
+) -> None:  # fmt: skip
+    app = make_app(trusted_proxies=1)
+    headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+
+    def post() -> int:
+        sent = {"data": "", "headers": headers, "environ_overrides": {"REMOTE_ADDR": "10.0.0.7"}}
+        return app.test_client().post("/auth", **sent).status_code
+
+    def warnings() -> list[str]:
+        return [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+
+    for _ in range(2):
+        caplog.clear()
+        assert set(run_at_once(post, 8)) == {422}
+        [line] = warnings()
+        shown = r"[0-9A-Fa-f.:\[\]? ]{0,100}"  # no other text of the client
+        assert re.fullmatch(
+            f"no client address in X-Forwarded-For '{shown}'"
+            r" \(TRUSTED_PROXIES=1\): 10\.0\.0\.7 counts", line,
+        )  # fmt: skip
+        clock.advance(59)
+        post()
+        assert len(warnings()) == 1
+        clock.advance(1)
+
+
+def test_a_health_check_without_a_proxy_is_no_warning(
+    make_app: MakeApp, database: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make_app(trusted_proxies=1).test_client()
+    caplog.clear()
+
+    assert client.get("/healthz").status_code == client.head("/readyz").status_code == 200
+
+    assert {record.levelname for record in caplog.records} <= {"INFO"}
