@@ -14,7 +14,7 @@ PYTEST = $(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest --numprocesse
 .DEFAULT_GOAL := help
 .PHONY: run seed test test-slow check bench torture wheel hooks lock help
 
-run: $(VENV)/run ## Start the service on 127.0.0.1:$PORT (3000), with a demo user on a fresh clone
+run: $(VENV)/run ## Start the service on localhost:$PORT (3000), with a demo user on a fresh clone
 	@$(BIN)/python -m jwt_server
 
 seed: $(VENV)/run ## Create the demo user travis again, where missing

@@ -22,11 +22,10 @@ from urllib.parse import urlencode
 import bcrypt
 
 from jwt_server import sqlite
-from jwt_server.config import LIGHT_THREADS, Settings, usable_cores
+from jwt_server.config import Settings, usable_cores
 from jwt_server.database import Database
 from jwt_server.security.keys import SharedSecrets
 from jwt_server.security.passwords import hash_password
-from jwt_server.security.refresh_tokens import new_nonce, new_session_id
 from jwt_server.security.tokens import AccessTokens, TokenSubject
 
 ROOT = Path(__file__).parent.parent
@@ -34,7 +33,7 @@ ROUNDS = 12
 PASSWORD = "correct horse battery"  # noqa: S105 - of users that exist for a minute
 SECRET_KEY, JWT_SECRET = secrets.token_urlsafe(48), secrets.token_urlsafe(48)
 CORES = len(usable_cores())
-THREADS = 1 + Settings.hash_queue + LIGHT_THREADS
+THREADS = 1 + Settings.hash_queue + 32
 
 
 @dataclass(frozen=True)
@@ -148,12 +147,15 @@ def open_sessions(path: Path, count: int, users: int) -> list[str]:
     """Insert sessions, spread over all users; returns an access token of each."""
     tokens = AccessTokens(SharedSecrets((JWT_SECRET.encode(),)), "jwt-server", "jwt-server")
     now = int(time.time())
-    bearers = [TokenSubject(1 + n * users // count, new_session_id()) for n in range(count)]
+    bearers = [
+        TokenSubject(1 + n * users // count, secrets.token_urlsafe(16)) for n in range(count)
+    ]
     with closing(Database(path)) as database, database.connection() as db, db.transaction():
         for bearer in bearers:
             db.queries.auth.insert(
-                id=bearer.session_id, user_id=bearer.user_id, nonce=new_nonce(), refreshable=True,
-                now=now, expires_at=now + 86_400, ends_at=now + 86_400, address="", user_agent="",
+                id=bearer.session_id, user_id=bearer.user_id, nonce=secrets.token_bytes(16),
+                refreshable=True, now=now, expires_at=now + 86_400, ends_at=now + 86_400,
+                address="", user_agent="",
             )  # fmt: skip
     return [tokens.issue(bearer, admin=False, now=now, ttl=86_400) for bearer in bearers]
 

@@ -25,7 +25,7 @@ from tabulate import tabulate
 
 from bench.services import PASSWORD, ROUNDS, SERVICES, running
 from jwt_server import sqlite
-from jwt_server.audit import operator
+from jwt_server.audit import Actor
 from jwt_server.database import Database
 from jwt_server.security.passwords import hash_password
 from jwt_server.users import users
@@ -42,9 +42,9 @@ def database(path: Path) -> None:
         plain = bcrypt.using(rounds=ROUNDS, ident="2a").hash(PASSWORD)
         for name in (KNOWN, "disabled", "original's hash"):
             stored = plain if name == "original's hash" else good
-            user_id = users.add(db, name, stored, admin=False, actor=operator(0))
+            user_id = users.add(db, name, stored, admin=False, actor=Actor(None, None, 0))
             if name == "disabled":
-                users.set_disabled(db, user_id, disabled=True, actor=operator(0))
+                users.set_disabled(db, user_id, disabled=True, actor=Actor(None, None, 0))
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def asked(folder: Path) -> Iterator[http.client.HTTPConnection]:
     """Run the service with one worker; yields a connection to it."""
     path = folder / "timing.db"
     database(path)
-    settings = {"WORKERS": "1", "METRICS_PORT": "0"}
+    settings = {"WORKERS": "1", "METRICS_PORT": "0", "TRUSTED_PROXIES": "1"}
     with (
         running(SERVICES["ours"], folder, path, **settings) as service,
         closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)) as connection,
@@ -63,8 +63,12 @@ def asked(folder: Path) -> Iterator[http.client.HTTPConnection]:
 def seconds(connection: http.client.HTTPConnection, name: str) -> float:
     """Return the time of one sign-in, to the end of the response."""
     body = urlencode({"username": name, "password": WHO[name]})
+    headers = {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "X-Forwarded-For": f"2001:db8:{random.getrandbits(16):x}::1",  # no limit applies
+    }
     start = time.perf_counter()
-    connection.request("POST", "/auth", body, {"Content-Type": "application/x-www-form-urlencoded"})
+    connection.request("POST", "/auth", body, headers)
     answer = connection.getresponse()
     answer.read()
     taken = time.perf_counter() - start

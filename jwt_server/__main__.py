@@ -7,18 +7,18 @@ Nothing else generates secrets.
 import os
 import secrets
 import signal
+import socket
 import sys
 import time
 from contextlib import closing, suppress
+from errno import EADDRINUSE
 from typing import NoReturn
 
 from jwt_server import config, sqlite
-from jwt_server.config import DEFAULT_DATABASE, INSTANCE, Settings
 from jwt_server.database import Database
 from jwt_server.errors import ConfigurationError, Unavailable
 from jwt_server.files import publish, temporary_beside, write_atomically
 from jwt_server.security import key_files
-from jwt_server.security.key_files import KeyFolder, load_keys
 from jwt_server.users import users
 
 SIGN_IN = f"""\
@@ -45,6 +45,7 @@ def main() -> None:
         create_key(settings)
         create_database(settings)
         print_how_to_sign_in(settings)
+        give_up_taken_metrics_port(settings)
     except (ConfigurationError, OSError) as error:
         raise SystemExit(str(error)) from error
     except Unavailable as error:
@@ -63,10 +64,9 @@ def serve() -> NoReturn:
 def create_secrets() -> None:
     """Generate each secret that is not set, once, into a file of mode 0600 in a folder of 0700."""
     env = config.read_environment()
-    INSTANCE.mkdir(exist_ok=True)
-    INSTANCE.chmod(0o700)
-    for name in config.SECRETS:
-        path = config.generated_secret(name)
+    config.INSTANCE.mkdir(exist_ok=True)
+    config.INSTANCE.chmod(0o700)
+    for name, path in config.SECRETS.items():
         if path.exists() or any(env.str(each, None) is not None for each in (name, f"{name}_FILE")):
             continue
         with suppress(FileExistsError):  # another process was faster
@@ -74,16 +74,16 @@ def create_secrets() -> None:
             print(f"Created {path}")
 
 
-def create_key(settings: Settings) -> None:
+def create_key(settings: config.Settings) -> None:
     """Create the first key pair if the algorithm needs one."""
-    keys = load_keys(settings)
-    if isinstance(keys, KeyFolder) and not (keys.path.exists() and keys.names()):
+    keys = key_files.load_keys(settings)
+    if isinstance(keys, key_files.KeyFolder) and not (keys.path.exists() and keys.names()):
         print(f"Created {key_files.rotate(keys, int(time.time()), lead=0).path}")
 
 
-def create_database(settings: Settings) -> None:
+def create_database(settings: config.Settings) -> None:
     """Create the default database if missing, with the demo user if only this machine connects."""
-    if settings.database != DEFAULT_DATABASE.absolute() or settings.database.exists():
+    if settings.database != config.DEFAULT_DATABASE.absolute() or settings.database.exists():
         return
     with suppress(FileExistsError), temporary_beside(settings.database) as temporary:
         sqlite.create(temporary)
@@ -91,10 +91,10 @@ def create_database(settings: Settings) -> None:
             with closing(Database(temporary)) as database, database.connection() as db:
                 users.add_demo_user(db, settings.salt_rounds, int(time.time()))
         publish(temporary, settings.database, replace=False)
-        print(f"Created {DEFAULT_DATABASE}")
+        print(f"Created {config.DEFAULT_DATABASE}")
 
 
-def print_how_to_sign_in(settings: Settings) -> None:
+def print_how_to_sign_in(settings: config.Settings) -> None:
     """Print what to paste, or warn about a demo user that others can use."""
     with closing(Database(settings.database)) as database, database.connection() as db:
         demo_user = users.demo_user_can_sign_in(db, settings.salt_rounds)
@@ -106,6 +106,18 @@ def print_how_to_sign_in(settings: Settings) -> None:
             f" {users.DEMO_USERNAME} with the demo password.",
             file=sys.stderr,
         )
+
+
+def give_up_taken_metrics_port(settings: config.Settings) -> None:
+    """Turn the metrics off, with a warning, if another program has their port."""
+    family = socket.AF_INET6 if ":" in settings.metrics_host else socket.AF_INET
+    address = settings.metrics_host, settings.metrics_port
+    try:
+        socket.create_server(address, family=family).close()
+    except OSError as error:
+        if error.errno == EADDRINUSE:
+            print(f"WARNING: Port {address[1]} is in use: no metrics.", file=sys.stderr)
+            os.environ["METRICS_PORT"] = "0"
 
 
 if __name__ == "__main__":

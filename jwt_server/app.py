@@ -30,7 +30,7 @@ def create_app(settings: Settings | None = None, clock: Callable[[], float] = ti
     parts = service.create_service(settings, clock)
     service.init_app(app, parts)
     request.init_app(app, settings.cors_origins)
-    middleware.init_app(app, parts.metrics, settings.trusted_proxies)
+    middleware.init_app(app, parts.metrics, settings, clock)
     problems.init_app(app)
     cli.init_app(app)
     for module in (auth_routes, session_routes, users_routes, pets_routes, pages):

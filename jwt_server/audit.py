@@ -68,11 +68,6 @@ class Actor:
         return self.address is None
 
 
-def operator(now: int) -> Actor:
-    """Return the actor of a command."""
-    return Actor(None, None, now)
-
-
 def record(
     db: Connection, actor: Actor, action: Action, user_id: int | None = None, **details: Any
 ) -> None:

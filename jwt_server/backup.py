@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import count
@@ -22,11 +23,8 @@ from jwt_server.errors import DatabaseUnavailable
 from jwt_server.files import publish, sync, temporary_beside
 from jwt_server.security.primitives import MAX_ID
 
-UNUSED_FILE: Final = "mode=ro&immutable=1"
-"""Opens a file that no process has open, without locks, even on a read-only disk."""
-
-LOGS: Final = ("-wal", "-journal", "-shm")
-"""Suffixes of the files that SQLite writes beside a database."""
+UNUSED_FILE: Final = "mode=ro&immutable=1"  # opens without locks, even on a read-only disk
+LOGS: Final = ("-wal", "-journal", "-shm")  # suffixes of SQLite's files beside a database
 
 MIN_ID_LEAP: Final = 1_000_000
 IDS_PER_SECOND: Final = 1000
@@ -38,13 +36,6 @@ MIN_ID_LEAP above the known ones, in case the clock is behind."""
 DATABASE_LOCKS: Final = (0x40000000, 512)
 INDEX_LOCKS: Final = (120, 9)
 
-IN_USE: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-
-UNREADABLE: Final = frozenset(
-    {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_ERROR}
-)
-"""Errors of a database that is lost. Others, as of a full disk, would stop a restore, too."""
-
 
 def take(database: Path, file: Path) -> int:
     """Write a checked backup of the database to a new file of mode 0600; return its users' number.
@@ -54,8 +45,6 @@ def take(database: Path, file: Path) -> int:
     """
     file = file.absolute()
     with closing(sqlite.open_database(database)) as source, _errors_for(file) as temporary:
-        if str(file) in {f"{database}{suffix}" for suffix in LOGS}:
-            raise DatabaseUnavailable(f"{file} is used by SQLite: choose another name.")
         if os.path.lexists(file):  # publish() checks again
             raise FileExistsError
         source.execute("VACUUM INTO ?", (str(temporary),))
@@ -70,7 +59,6 @@ def restore(
     """Replace the database, which need not exist, by a backup of this or an older release.
 
     Returns the number of users, and the new name of the replaced database, if there was one.
-
     `prepare` is called in the transaction that also advances the IDs. `now` is Unix time, `at` the
     same for the new name of the old file. Raises DatabaseUnavailable, and changes nothing then.
     """
@@ -78,7 +66,7 @@ def restore(
     _check_backup(source, target)
     with _errors_for(target, source) as temporary, _locked(target) as present:
         shutil.copyfile(source, temporary)
-        users = _check_intact(temporary)
+        users = _check_intact(temporary, compare=True)
         migrate.upgrade(temporary)
         with closing(Database(temporary)) as opened, opened.connection() as db, db.transaction():
             _advance_ids(db.driver, present, now)
@@ -125,11 +113,16 @@ def find_damage(driver: sqlite3.Connection) -> str | None:
     return f"a row of {orphan['table']} refers to a row that does not exist" if orphan else None
 
 
-def _check_intact(path: Path) -> int:
-    """Read a whole database of this service, and return its number of users."""
+def _check_intact(path: Path, *, compare: bool = False) -> int:
+    """Read a whole database of this service, and return its number of users.
+
+    `compare` also compares its schema with the release's.
+    """
     with closing(sqlite.open_database(path, oldest=1, options=UNUSED_FILE)) as driver:
         if damage := find_damage(driver):
             raise DatabaseUnavailable(f"{path} is damaged: {damage}.")
+        if compare and (change := migrate.find_schema_change(driver)):
+            raise DatabaseUnavailable(f"{path} can't be trusted: {change}.")
         users: int = driver.execute("SELECT count(*) AS users FROM users").fetchone()["users"]
     return users
 
@@ -179,8 +172,8 @@ def _lock_bytes(locks: ExitStack, path: Path, start: int, length: int) -> None:
 def _open_exclusively(path: Path) -> sqlite3.Connection | None:
     """Open a database with SQLite's exclusive lock; return None if it is missing or unreadable.
 
-    Raises BlockingIOError if another process has it open, DatabaseUnavailable if it is not of this
-    service, else sqlite3.Error.
+    Raises BlockingIOError if another process has it open, and DatabaseUnavailable if it is not of
+    this service.
     """
     if not path.exists():
         return None
@@ -195,11 +188,8 @@ def _open_exclusively(path: Path) -> sqlite3.Connection | None:
         is_ours = application == sqlite.APPLICATION_ID or not sqlite.has_tables(driver)
     except sqlite3.Error as error:
         driver.close()
-        code = error.sqlite_errorcode & 0xFF
-        if code in IN_USE:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
             raise BlockingIOError from error
-        if code not in UNREADABLE:
-            raise
         return None
     if not is_ours:
         driver.close()
@@ -209,23 +199,21 @@ def _open_exclusively(path: Path) -> sqlite3.Connection | None:
 
 def _advance_ids(driver: sqlite3.Connection, present: sqlite3.Connection | None, now: int) -> None:
     """Let new IDs start above all that were ever assigned."""
-    used = [_last_ids(database) for database in (driver, present) if database is not None]
-    tables = driver.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'")
-    names = [row["name"] for row in tables]
+    last_ids = _last_ids(driver) | (_last_ids(present) if present else Counter())
     driver.execute("DELETE FROM sqlite_sequence")
-    for name in names:
-        last = max(ids.get(name, 0) for ids in used)
-        start = min(MAX_ID, max(last + MIN_ID_LEAP, now * IDS_PER_SECOND))
-        driver.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, start))
+    for row in driver.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'"):
+        start = max(last_ids[row["name"]] + MIN_ID_LEAP, now * IDS_PER_SECOND)
+        driver.execute(
+            "INSERT INTO sqlite_sequence VALUES (?, ?)", (row["name"], min(start, MAX_ID))
+        )
 
 
-def _last_ids(driver: sqlite3.Connection) -> dict[str, int]:
+def _last_ids(driver: sqlite3.Connection) -> Counter[str]:
     """Return the largest ID ever assigned, by table, as far as it can be read."""
-    try:
+    with suppress(sqlite3.DatabaseError):  # damaged, or without tables
         rows = driver.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
-    except sqlite3.DatabaseError:  # damaged, or without tables
-        return {}
-    return {row["name"]: row["seq"] for row in rows}
+        return Counter({row["name"]: row["seq"] for row in rows})
+    return Counter()
 
 
 def _set_aside(path: Path, present: sqlite3.Connection | None, at: str) -> Path | None:

@@ -5,8 +5,10 @@ name in upper case. `load_settings` reports every mistake at once and never show
 """
 
 import ipaddress
+import math
 import os
 import re
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,12 +31,11 @@ INSTANCE: Final = Path("instance")
 """Folder of the database and of generated secrets, below the working directory."""
 
 DEFAULT_DATABASE: Final = INSTANCE / "jwt-server.db"
-SECRETS: Final = ("SECRET_KEY", "JWT_SECRET")
+SECRETS: Final = {"SECRET_KEY": INSTANCE / "secret_key", "JWT_SECRET": INSTANCE / "jwt_secret"}
+"""Each secret's variable, and the file that `make run` generates."""
+
 SECRET_BYTES: Final = 32
 """The hash's own size, the minimum for HS256 (RFC 7518 section 3.2)."""
-
-LIGHT_THREADS: Final = 32
-"""Threads of a worker beside those that hash or are queued to hash."""
 
 LABEL: Final = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 HOST_NAME: Final = re.compile(rf"(?!(unix|fd)\Z)({LABEL}\.)*(?=[A-Za-z]){LABEL}\Z")
@@ -42,9 +43,17 @@ HOST_NAME: Final = re.compile(rf"(?!(unix|fd)\Z)({LABEL}\.)*(?=[A-Za-z]){LABEL}\
 
 ORIGIN: Final = re.compile(
     r"(?!http:.*:80\Z|https:.*:443\Z)"  # browsers leave out the default port
-    r"[a-z][a-z0-9+.-]*://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?\Z"
+    r"(https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])"
+    r"|(?!https?:)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+)(:[1-9][0-9]{0,4})?\Z"
 )
-"""An origin as browsers write it (RFC 6454 section 6.2)."""
+"""An origin as browsers and app shells write it (RFC 6454 section 6.2)."""
+
+QUOTED_SECRET: Final = re.compile(r"(^|,)\s*(['\"]).*\2\s*(,|$)", re.DOTALL | re.MULTILINE)
+CGROUPS: Final = Path("/sys/fs/cgroup")
+OWN_CGROUPS: Final = Path("/proc/self/cgroup")
+QUOTA_FILES: Final = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")  # version 2, version 1
+
+PREFIX: Final = Regexp(r"(/[\w.~-]+)*\Z", re.ASCII, error="{input!r} is not a path like /login.")
 
 ISSUER: Final = Regexp(
     r"[!-~]{1,255}\Z", error="{input!r} is not 1 to 255 visible ASCII characters."
@@ -127,17 +136,16 @@ def _split(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Settings:
-    """How the service runs. Times are in seconds."""
+    """How the service runs; docs/configuration.md explains each. Times are in seconds.
+
+    The first of the secrets signs, all verify; there are `jwt_secrets` under HS256 only.
+    """
 
     secret_keys: tuple[bytes, ...] = field(repr=False)
-    """The first signs refresh tokens, all verify."""
     jwt_secrets: tuple[bytes, ...] = field(repr=False)
-    """The first signs access tokens, all verify; empty unless the algorithm is HS256."""
-    database: Path = _setting(  # noqa: RUF009 - declares a field
-        DEFAULT_DATABASE, _sqlite_path, variable="DATABASE_URL"
-    )
+    database: Path = _setting(DEFAULT_DATABASE, _sqlite_path, variable="DATABASE_URL")
     jwt_algorithm: str = _setting("HS256", _one_of("HS256", "EdDSA", "ES256", "RS256"))
-    jwt_keys_dir: Path = _setting(INSTANCE / "jwt_keys", _folder)  # noqa: RUF009 - declares a field
+    jwt_keys_dir: Path = _setting(INSTANCE / "jwt_keys", _folder)
     jwks_max_age: int = _setting(10 * 60, SECONDS)
     jwt_issuer: str = _setting("jwt-server", ISSUER)
     jwt_audience: str = _setting("jwt-server", ISSUER, derive=lambda above: above["jwt_issuer"])
@@ -145,30 +153,26 @@ class Settings:
     text_token_ttl: int = _setting(12 * 60 * 60, SECONDS)
     refresh_token_idle_ttl: int = _setting(7 * 24 * 60 * 60, SECONDS)
     refresh_token_ttl: int = _setting(30 * 24 * 60 * 60, SECONDS)
-    refresh_grace: int = _setting(10, _integer(0, 5 * 60))
-    """How long a replaced refresh token is still accepted, a stolen one as well."""
-    host: str = _setting("127.0.0.1", _host_or_socket)
-    """An address, a name, or `unix:` and the path of a socket."""
+    refresh_grace: int = _setting(10, _integer(0, 5 * 60))  # a replaced token still works
+    host: str = _setting("localhost", _host_or_socket)
     port: int = _setting(3000, _integer(1, 65535))
+    keep_alive: int = _setting(75, _integer(1, 7200))  # nginx closes after 60 s
     trusted_proxies: int = _setting(0, _integer(0, 10))
-    workers: int = _setting(1, _integer(1, 512), derive=lambda _: len(usable_cores()))
+    web_concurrency: int = _setting(1, _integer(1, 512), derive=lambda _: usable_cpus())
+    workers: int = _setting(1, _integer(1, 512), derive=lambda above: above["web_concurrency"])
+    script_name: str = _setting("", PREFIX)
+    """The path that the service is published below."""
     salt_rounds: int = _setting(12, _integer(4, 31))
     hash_concurrency: int = _setting(
-        1, _integer(1, 1024), derive=lambda above: max(1, len(usable_cores()) // above["workers"])
+        1, _integer(1, 1024), derive=lambda above: max(1, usable_cpus() // above["workers"])
     )
-    """Passwords that a worker hashes at once."""
     hash_queue: int = _setting(32, _integer(0, 1024))
     hash_wait: int = _setting(10, _integer(0, 300))
-    throttle_pair: int = _setting(5, _integer(1, 1_000_000))
-    """Free attempts at one account from one address."""
-    throttle_account: int = _setting(100, _integer(1, 1_000_000))
-    """Attempts at one account in a day."""
-    throttle_address: int = _setting(100, _integer(1, 1_000_000))
-    """Attempts from one address in 15 minutes."""
-    password_min_length: int = _setting(8, _integer(1, 64))
-    """In characters, for new passwords; 64 must be possible (NIST SP 800-63B)."""
-    audit_retention: int = _setting(365, _integer(1, 10 * 365))
-    """In days."""
+    throttle_pair: int = _setting(5, _integer(1, 1_000_000))  # per user and address
+    throttle_account: int = _setting(100, _integer(1, 1_000_000))  # per user and day
+    throttle_address: int = _setting(100, _integer(1, 1_000_000))  # per address in 15 minutes
+    password_min_length: int = _setting(8, _integer(1, 64))  # NIST SP 800-63B: allow 64
+    audit_retention: int = _setting(365, _integer(1, 10 * 365))  # days
     signup: str = _setting("closed", _one_of("closed", "open"))
     cors_origins: tuple[str, ...] = _setting(("*",), _origins)
     log_format: str = _setting(
@@ -177,24 +181,24 @@ class Settings:
         derive=lambda _: "text" if sys.stderr and sys.stderr.isatty() else "json",
     )
     metrics_host: str = _setting("127.0.0.1", _host)
-    metrics_port: int = _setting(9464, _integer(0, 65535))
-    """Port of the Prometheus metrics; 0 turns them off."""
+    metrics_port: int = _setting(9464, _integer(0, 65535))  # 0: no metrics
 
     @property
     def bind(self) -> str:
-        """Address to listen on, as gunicorn takes it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return self.host if self.is_socket else f"{host}:{self.port}"
+        """Address to listen on, as people read it."""
+        return self.host if self.is_socket else _address(self.host, self.port)
+
+    @property
+    def listeners(self) -> list[str]:
+        """Addresses to listen on, as gunicorn takes them: localhost is IPv4, IPv6, or both."""
+        if self.host != "localhost":
+            return [self.bind]
+        return [_address(each, self.port) for each in ("127.0.0.1", "::1") if _has_address(each)]
 
     @property
     def is_socket(self) -> bool:
         """Whether to listen on a Unix socket."""
         return self.host.startswith("unix:")
-
-    @property
-    def threads(self) -> int:
-        """Threads of a worker, so that a full hash queue leaves LIGHT_THREADS free."""
-        return self.hash_concurrency + self.hash_queue + LIGHT_THREADS
 
     @property
     def warnings(self) -> list[str]:
@@ -218,6 +222,19 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _has_address(address: str) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        socket.create_server((address, 0), family=family).close()
+    except OSError:
+        return False
+    return True
+
+
 def load_settings() -> Settings:
     """Read and validate every setting. Raises ConfigurationError with one line per mistake."""
     env = read_environment()
@@ -231,7 +248,7 @@ def load_settings() -> Settings:
             values[setting.name] = default.absolute() if isinstance(default, Path) else default
             with _collect(mistakes, name):
                 if (text := env.str(name, None)) is not None:
-                    values[setting.name] = parse(text)
+                    values[setting.name] = parse(_bare(name, text))
     secret_keys = _secrets(env, "SECRET_KEY", mistakes)
     needs_secret = values["jwt_algorithm"] == "HS256"
     jwt_secrets = _secrets(env, "JWT_SECRET", mistakes) if needs_secret else ()
@@ -243,6 +260,17 @@ def load_settings() -> Settings:
     if mistakes:
         raise ConfigurationError(mistakes)
     return settings
+
+
+def _bare(name: str, text: str) -> str:
+    """Return the text of a setting, or refuse what other programs put into it or around it."""
+    shown = "It" if name == "DATABASE_URL" else repr(text)  # a URL may hold a password
+    if re.search(r"\r|\A['\"]|['\"]\Z", text):
+        raise ValidationError(f"{shown} has quotes around it or a carriage return: remove them.")
+    if text.startswith("tcp://"):
+        advice = "set `enableServiceLinks: false` in the pod, or the setting itself."
+        raise ValidationError(f"{shown} is the address of a Kubernetes service: {advice}")
+    return text
 
 
 process_settings = cache(load_settings)
@@ -280,7 +308,7 @@ def _secrets(env: Env, name: str, mistakes: list[str]) -> tuple[bytes, ...]:
     """Read a secret and those of NAME_PREVIOUS, which only verify."""
     found: list[bytes] = []
     with _collect(mistakes, name):
-        text = _secret_text(env, name, generated_secret(name))
+        text = _secret_text(env, name, SECRETS[name])
         if text is None:
             raise ValidationError(
                 f"Missing, and there is no default. Set {name} or {name}_FILE to a secret of at"
@@ -292,25 +320,23 @@ def _secrets(env: Env, name: str, mistakes: list[str]) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def generated_secret(name: str) -> Path:
-    """Return the path of the secret that `make run` generates."""
-    return INSTANCE / name.lower()
-
-
 def _secret_text(env: Env, name: str, default_file: Path | None = None) -> str | None:
     """Return the text of NAME, or of the file that NAME_FILE names, or of the default file."""
     value, path = env.str(name, None), env.str(f"{name}_FILE", None)
     if value is not None and path is not None:
         raise ValidationError(f"{name}_FILE is set, too: keep one of them.")
     file = default_file if path is None else Path(path)
-    if value is not None or file is None:
-        return value
     try:
-        return file.read_text("utf-8", "surrogateescape").rstrip("\r\n")
+        if value is None and file:
+            value = file.read_text("utf-8", "surrogateescape")
     except (OSError, ValueError) as error:
         if path is None and isinstance(error, FileNotFoundError):
             return None
         raise ValidationError(f"Its file can't be read: {error}.") from error
+    value = value and value.rstrip("\r\n")
+    if value and QUOTED_SECRET.search(value):
+        raise ValidationError("There are quotes around it: remove them.")
+    return value
 
 
 def _secret(text: str) -> bytes:
@@ -332,3 +358,23 @@ def usable_cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def usable_cpus() -> int:
+    """Return how many cores this process may use at once, by its affinity and its CPU quota."""
+    return max(1, math.ceil(min(len(usable_cores()), cpu_quota())))
+
+
+def cpu_quota() -> float:
+    """Return how many CPUs this process's control groups and those above allow, or infinity."""
+    found = [math.inf]
+    lines = OWN_CGROUPS.read_text().splitlines() if OWN_CGROUPS.exists() else []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers not in {"", "cpu", "cpu,cpuacct"}:
+            continue
+        for group in (Path(path), *Path(path).parents):
+            files = [CGROUPS / controllers / group.relative_to("/") / name for name in QUOTA_FILES]
+            texts = [file.read_text() for file in files if file.exists()]
+            if quota := re.match(r"(\d+)\s+(\d+)", " ".join(texts)):  # not "max", not -1
+                found.append(int(quota[1]) / int(quota[2]))
+    return min(found)

@@ -8,10 +8,11 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
 from math import inf
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from time import monotonic, perf_counter
@@ -32,12 +33,16 @@ __all__ = ["Connection", "Database", "Row"]
 
 PACKAGE: Final = Path(__file__).parent
 
+PAGE_SIZE: Final = 100
+"""Rows read at a time where all are wanted."""
+
 
 class WriterLock:
     """Lets one thread of this process write at a time; the others wait for BUSY_SECONDS.
 
     While another process keeps the database locked, one thread waits for it and the others are
-    refused: otherwise no thread would remain for requests that only read.
+    refused: otherwise no thread would remain for requests that only read. If that process locks it
+    after a thread has waited here, this thread waits twice.
     """
 
     def __init__(self) -> None:
@@ -76,22 +81,11 @@ class Connection:
         self.driver = driver
         self.queries = _bind(queries, self)
         self.is_reusable = True
-        """False if opened without write permission: it would stay read-only when that is fixed."""
+        """False if it is read-only: it would stay so after the cause is fixed."""
         self.seconds = 0.0
         """Time that queries and transactions have taken since the connection was acquired."""
         self._lock = lock
         self._after_commit: list[Callable[[], object]] = []
-
-    def transaction(self) -> AbstractContextManager[None]:
-        """Commit all that is written inside, or nothing. Takes the write lock at the beginning.
-
-        Inside another transaction it is a savepoint, which can be rolled back alone.
-        """
-        return self._atomic("BEGIN IMMEDIATE", self._lock.held)
-
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Read one state of the database inside. Waits for no writer, and is not for writing."""
-        return self._atomic("BEGIN", nullcontext)
 
     def after_commit(self, callback: Callable[[], object]) -> None:
         """Call `callback` after the outermost transaction is committed, and not if it, or the
@@ -100,17 +94,19 @@ class Connection:
         self._after_commit.append(callback)
 
     @contextmanager
-    def _atomic(
-        self, begin: str, lock: Callable[[], AbstractContextManager[None]]
-    ) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
+        """Commit all that is written inside, or nothing. Takes the write lock at the beginning.
+
+        Inside another transaction it is a savepoint, which can be rolled back alone.
+        """
         is_nested, callbacks = self.driver.in_transaction, len(self._after_commit)
-        commit, rollback = "COMMIT", ["ROLLBACK"]
+        begin, commit, rollback = "BEGIN IMMEDIATE", "COMMIT", ["ROLLBACK"]
         if is_nested:
-            begin, commit, lock = "SAVEPOINT part", "RELEASE part", nullcontext
+            begin, commit = "SAVEPOINT part", "RELEASE part"
             rollback = ["ROLLBACK TO part", "RELEASE part"]
         began = perf_counter()
         try:
-            with lock():
+            with nullcontext() if is_nested else self._lock.held():
                 self.seconds += perf_counter() - began  # waiting counts, too
                 self._run(begin)
                 try:
@@ -133,9 +129,9 @@ class Connection:
 
     def raise_outage(self, error: sqlite3.Error) -> None:
         """Raise DatabaseUnavailable for an error of the database's state, not of the SQL."""
-        if sqlite.is_outage(error):
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
-                self.is_reusable = False
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in sqlite.OUTAGES:
+            self.is_reusable = self.is_reusable and code != sqlite3.SQLITE_READONLY
             raise DatabaseUnavailable(f"The database fails: {error}.") from error
 
     def _run(self, statement: str) -> None:
@@ -148,10 +144,7 @@ class Connection:
 
 @cache
 def load_queries() -> Queries:
-    """Read each feature's `queries.sql`, audit.sql and seed.sql, as a namespace each.
-
-    Raises aiosql's SQLParseException if one is malformed.
-    """
+    """Read each feature's `queries.sql`, audit.sql and seed.sql, as a namespace each."""
     files = {"audit": PACKAGE / "audit.sql", "seed": bundled("seed.sql")}
     files |= {path.parent.name: path for path in sorted(PACKAGE.glob("*/queries.sql"))}
     queries = Queries(SQLite3Adapter())
@@ -164,10 +157,9 @@ def _bind(queries: Queries, connection: Connection) -> SimpleNamespace:
     bound = SimpleNamespace()
     for dotted in queries.available_queries:
         feature, _, name = dotted.partition(".")
-        if not hasattr(bound, feature):
-            setattr(bound, feature, SimpleNamespace())
         query = getattr(getattr(queries, feature), name)
-        setattr(getattr(bound, feature), name, partial(_query, query, connection))
+        namespace = vars(bound).setdefault(feature, SimpleNamespace())
+        setattr(namespace, name, partial(_query, query, connection))
     return bound
 
 
@@ -199,10 +191,7 @@ class Database:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Provide a connection for one thread, and release it at the end.
-
-        Raises DatabaseUnavailable.
-        """
+        """Provide a connection for one thread, and release it. Raises DatabaseUnavailable."""
         connection = self.acquire()
         try:
             yield connection
@@ -210,18 +199,15 @@ class Database:
             self.release(connection)
 
     def acquire(self) -> Connection:
-        """Return a connection for one thread to use until `release`. Raises DatabaseUnavailable."""
+        """Return a connection for one thread to use until `release`. Raises DatabaseUnavailable.
+
+        All are to the same file as the first one. SQLite finds the log by the path, and two
+        databases with one log would damage each other.
+        """
         try:
             return self._idle.pop()
         except IndexError:
-            return self._open()
-
-    def _open(self) -> Connection:
-        """Open another connection, to the same file as the first one.
-
-        SQLite finds the log by the path: two databases with one log would damage each other.
-        """
-        file = self._check_file()
+            file = self._check_file()
         driver = sqlite.open_database(self.path)
         self._file = self._file or file
         connection = Connection(driver, self.queries, self._lock)
@@ -241,6 +227,20 @@ class Database:
         else:
             connection.driver.close()
 
+    def pages(self, query: str, start: Row, **parameters: Any) -> Iterator[list[Row]]:
+        """Yield all rows of a query, PAGE_SIZE at a time; `start` sorts before the first row.
+
+        The query takes the columns of `start`, by which it sorts, and `limit`. Between pages no
+        connection is held: so a client may be slow, and later rows may have changed.
+        """
+        last: Row | None = start
+        while last is not None:
+            after = {column: last[column] for column in start}
+            with self.connection() as db:
+                page = attrgetter(query)(db.queries)(**parameters, **after, limit=PAGE_SIZE)
+            yield page
+            last = page[-1] if len(page) == PAGE_SIZE else None
+
     def check(self) -> None:
         """Check that the path is the file that is open, and that it is usable and writable.
 
@@ -248,7 +248,7 @@ class Database:
         moved or replaced.
         """
         self._check_file()
-        sqlite.check(self.path)
+        sqlite.check(self.path, may_be_locked=True)
         sqlite.require_free_space(self.path)
 
     def _check_file(self) -> FileId:

@@ -104,9 +104,15 @@ class BodyTooLarge(ServiceError, status=413, code="body_too_large"):
 
 
 class UnsupportedBody(ServiceError, status=415, code="unsupported_media_type"):
-    """The content type of the body is not supported."""
+    """The content type of the body, its charset or its content coding is not supported."""
 
-    message = "Send the fields as application/json or application/x-www-form-urlencoded."
+    message = "Send the fields as application/json or application/x-www-form-urlencoded in UTF-8."
+
+
+class EncodedBody(UnsupportedBody):
+    """The body has a content coding; Accept-Encoding tells (RFC 9110 section 15.5.16)."""
+
+    message = "Send the body without a Content-Encoding."
 
 
 class InvalidFields(ServiceError, status=422, code="invalid_fields"):
@@ -135,6 +141,12 @@ class LastAdmin(ServiceError, status=409, code="last_admin"):
     """The last enabled admin can't be demoted, disabled or deleted."""
 
     message = "This is the last enabled admin. Promote another user first."
+
+
+class TooManyPets(ServiceError, status=409, code="too_many_pets"):
+    """The user has as many pets as one may have."""
+
+    message = "You have too many pets. Delete one first."
 
 
 class WrongPassword(ServiceError, status=403, code="wrong_password"):

@@ -4,14 +4,13 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import EEXIST
+from fcntl import LOCK_EX, flock
 from glob import escape
 from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
-ABANDONED_SECONDS: Final = 24 * 60 * 60
-"""Age at which a temporary file counts as left by a killed process."""
+ABANDONED_SECONDS: Final = 24 * 60 * 60  # a temporary file of this age is a killed process's
 
 
 def sync(path: Path) -> None:
@@ -51,29 +50,39 @@ def publish(temporary: Path, path: Path, *, replace: bool) -> None:
     """Fsync a temporary file and rename it to `path`, which is in the same folder, atomically.
 
     Raises FileExistsError if `path` exists and is not to be replaced, else OSError. On a file
-    system without hard links, a file that appears at the same moment is replaced nevertheless.
+    system without hard links, a lock of the folder keeps our processes apart.
     """
     sync(temporary)
+    folder = os.open(path.parent, os.O_RDONLY)
     try:
         if not replace:
-            path.hardlink_to(temporary)
-    except OSError as error:
-        if os.path.lexists(path):
-            raise FileExistsError(EEXIST, os.strerror(EEXIST), str(path)) from error
-        replace = True
-    if replace:
+            with suppress(OSError):
+                path.hardlink_to(temporary)
+                return
+            flock(folder, LOCK_EX)
+            if os.path.lexists(path):
+                raise FileExistsError(str(path))
         temporary.replace(path)
-    sync(path.parent)
+    finally:
+        os.fsync(folder)
+        os.close(folder)
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o600, replace: bool = True) -> None:
-    """Write a file that is complete and on the disk when it appears at `path`, or never appears.
+    """Write a file that is complete and on the disk when it appears at `path`.
 
     Raises FileExistsError if `path` exists and is not to be replaced, else OSError.
     """
     with temporary_beside(path, mode=mode) as temporary:
         temporary.write_bytes(data)
         publish(temporary, path, replace=replace)
+
+
+def others_can_write(path: Path) -> bool:
+    """Return whether the mode lets others write; root's group, and a read-only mount, are fine."""
+    status = path.stat()
+    bits = 0o002 if status.st_gid == 0 else 0o022
+    return bool(status.st_mode & bits) and not os.statvfs(path).f_flag & os.ST_RDONLY
 
 
 def bundled(name: str) -> Path:

@@ -8,7 +8,7 @@ import json
 import logging
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quoted
-from typing import Any, Final
+from typing import Any
 
 from flask import has_request_context, request
 from pythonjsonlogger.json import JsonFormatter
@@ -18,17 +18,14 @@ from jwt_server.web.middleware import ID, LINE
 # No line shows these, so they are not looked up.
 logging.logThreads = logging.logMultiprocessing = False
 
-WERKZEUG_REQUEST: Final = " - - ["
-"""Part of Werkzeug's lines about requests, and of no other."""
-
 
 def init_app(log_format: str) -> None:
     """Log to standard error, unless logging is configured already."""
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(log_format))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    # `flask run` would log each request again, with its query.
-    logging.getLogger("werkzeug").addFilter(lambda record: WERKZEUG_REQUEST not in str(record.msg))
+    # `flask run` would log each request again, with its query; only these lines have " - - [".
+    logging.getLogger("werkzeug").addFilter(lambda record: " - - [" not in str(record.msg))
     # yoyo would log each statement of `db upgrade`.
     logging.getLogger("yoyo.migrations").setLevel(logging.WARNING)
 

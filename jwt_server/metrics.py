@@ -14,10 +14,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 SIGN_IN: Final = ("POST", "/auth")
-"""Method and route of a sign-in."""
-
-SIGNED_IN: Final = "signed_in"
-"""The outcome of a successful sign-in; of another it is the error's code."""
+SIGNED_IN: Final = "signed_in"  # the outcome of a successful sign-in; else it is the error's code
 
 REQUEST_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 WAIT_SECONDS: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

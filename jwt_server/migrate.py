@@ -4,10 +4,10 @@ yoyo-migrations runs each in a transaction, but records it in another one, which
 So each file sets `user_version` at its end, and only that counts. A released file never changes.
 """
 
-import getpass
 import os
+import re
 import sqlite3
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Final
@@ -22,8 +22,12 @@ from jwt_server.errors import DatabaseUnavailable
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
-LOCK_SECONDS: Final = 10
-"""How long to wait for another upgrade of the same database."""
+OTHER_TABLES: Final = re.compile(r"(_yoyo_(log|migration|version)|yoyo_lock|sqlite_.*)\Z")
+
+SQL_FORMAT: Final = re.compile(r"--[^\n]*|(?=[,()])|(?<=[,()])")
+"""Comments and the places of optional white space: ALTER TABLE writes SQL in its own format."""
+
+LOCK_SECONDS: Final = 10  # to wait for another upgrade of the same database
 
 
 def upgrade(path: Path, *, break_lock: bool = False) -> list[str]:
@@ -35,7 +39,7 @@ def upgrade(path: Path, *, break_lock: bool = False) -> list[str]:
     if sqlite.schema_version(path) == sqlite.SCHEMA_VERSION and not break_lock:
         return []
     sqlite.check(path, oldest=1)  # yoyo takes any error for its own lock
-    _set_missing_user_name()
+    os.environ.setdefault("LOGNAME", "unknown")  # yoyo fails for a user without a name
     try:
         with get_backend(f"sqlite:///{quote(str(path))}") as backend:
             if break_lock:
@@ -56,21 +60,37 @@ def upgrade(path: Path, *, break_lock: bool = False) -> list[str]:
 def _apply(backend: DatabaseBackend, version: int) -> list[str]:
     """Apply the migrations after `version`, whatever yoyo has recorded."""
     migrations = read_migrations(str(MIGRATIONS))
-    there = migrations.filter(lambda each: number(each.id) <= version)
+    already_applied = migrations.filter(lambda each: number(each.id) <= version)
     missing = migrations.filter(lambda each: number(each.id) > version)
-    backend.mark_migrations(backend.to_apply(there))
+    backend.mark_migrations(backend.to_apply(already_applied))
     backend.unmark_migrations(backend.to_rollback(missing))
     with redirect_stdout(StringIO()):  # yoyo prints the result of each statement, even if empty
         backend.apply_migrations(missing)
     return [each.id for each in missing]
 
 
-def _set_missing_user_name() -> None:
-    """Set LOGNAME for a user id without a name, as in containers, where yoyo would fail."""
-    try:
-        getpass.getuser()
-    except (KeyError, OSError):
-        os.environ["LOGNAME"] = "unknown"
+def find_schema_change(driver: sqlite3.Connection) -> str | None:
+    """Return the first table, index, trigger or view that differs from the release's, or None.
+
+    The release is the one of the schema version. A trigger could make its author an admin.
+    """
+    version = driver.execute("PRAGMA user_version").fetchone()["user_version"]
+    with closing(sqlite3.connect(":memory:")) as ours:
+        ours.row_factory = sqlite.as_dict
+        for step in sorted(MIGRATIONS.glob("*.sql"))[:version]:
+            ours.executescript(step.read_text("utf-8"))
+        expected, found = _objects(ours), _objects(driver)
+    changed = sorted(label for label, _ in expected.items() ^ found.items())
+    return f"{changed[0]} is not as this service makes it" if changed else None
+
+
+def _objects(driver: sqlite3.Connection) -> dict[str, str]:
+    """Return the SQL of each object by kind and name, without yoyo's and SQLite's own tables."""
+    return {
+        f"{row['type']} {row['name']!r:.80}": " ".join(SQL_FORMAT.sub(" ", row["sql"]).split())
+        for row in driver.execute("SELECT * FROM sqlite_master WHERE sql IS NOT NULL")
+        if row["type"] not in ("table", "index") or not OTHER_TABLES.match(row["tbl_name"])
+    }
 
 
 def number(name: str) -> int:

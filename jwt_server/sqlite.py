@@ -1,13 +1,11 @@
 """The SQLite file: opened with the settings that keep data safe, created, and checked.
 
-Whatever is wrong with it is raised as DatabaseUnavailable, whose cause tells the operator what to
-do.
+What is wrong with it is raised as DatabaseUnavailable; the cause tells operators what to do.
 """
 
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -15,28 +13,18 @@ from typing import Any, Final
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.files import bundled
 
-SCHEMA_VERSION: Final = 5
-"""`PRAGMA user_version`: the number of the newest of migrations/*.sql."""
+SCHEMA_VERSION: Final = 5  # PRAGMA user_version: the number of the newest of migrations/*.sql
+APPLICATION_ID: Final = int.from_bytes(b"jwts")  # PRAGMA application_id
 
-APPLICATION_ID: Final = int.from_bytes(b"jwts")
-"""`PRAGMA application_id`, which tells our databases from those of other programs."""
+BUSY_SECONDS: Final = 2  # a writer waits so long for others, then the client gets 503
+READY_SECONDS: Final = 0.2  # /readyz waits so long for others
+CACHE_KIB: Final = 256  # per connection; SQLite's 2 MiB would be most of a worker's memory
+WAL_BYTES: Final = 64 * 1024 * 1024  # the write-ahead log is truncated to this after it has grown
+MIN_FREE_BYTES: Final = 8 * 1024 * 1024  # of disk space; below it the service is not ready
 
-BUSY_SECONDS: Final = 2
-"""Time that a writer waits for others before the client gets 503."""
-
-CACHE_KIB: Final = 256
-"""Page cache per connection. The system caches the pages, too; SQLite's default of 2 MiB per
-connection would be most of a worker's memory."""
-
-WAL_BYTES: Final = 64 * 1024 * 1024
-"""Size that the write-ahead log is truncated to after it has grown."""
-
-MIN_FREE_BYTES: Final = 8 * 1024 * 1024
-"""Free disk space below which the service is not ready."""
-
-# Errors of the database's state, and not of our SQL.
 OUTAGE_NAMES: Final = "BUSY LOCKED READONLY IOERR CORRUPT FULL CANTOPEN PERM PROTOCOL NOTADB"
 OUTAGES: Final = {getattr(sqlite3, f"SQLITE_{name}") for name in OUTAGE_NAMES.split()}
+"""Error codes of the database's state; others are bugs."""
 
 VERSION: Final = sqlite3.sqlite_version_info
 
@@ -44,9 +32,7 @@ VERSION: Final = sqlite3.sqlite_version_info
 WAL_RESET_FIXES: Final = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7), (3, 51): (3, 51, 3)}
 
 Row = dict[str, Any]
-
-FileId = tuple[int, int]
-"""Device and inode."""
+FileId = tuple[int, int]  # device and inode
 
 
 def file_id(path: Path) -> FileId:
@@ -60,11 +46,6 @@ def file_id(path: Path) -> FileId:
     return status.st_dev, status.st_ino
 
 
-def is_outage(error: sqlite3.Error) -> bool:
-    """Return whether an error is one of the database's state, and not of our SQL."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in OUTAGES
-
-
 def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
     """Return whether a checkpoint of this SQLite can, in a race, skip committed data.
 
@@ -74,7 +55,11 @@ def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
 
 
 def open_database(
-    path: Path, *, oldest: int = SCHEMA_VERSION, options: str = "mode=rw"
+    path: Path,
+    *,
+    oldest: int = SCHEMA_VERSION,
+    options: str = "mode=rw",
+    busy_seconds: float = BUSY_SECONDS,
 ) -> sqlite3.Connection:
     """Open a database of this service, with the schema version `oldest` or a newer one.
 
@@ -83,7 +68,7 @@ def open_database(
     """
     file_id(path)
     try:
-        driver, application, version = _connect(path, options)
+        driver, application, version = _connect(path, options, busy_seconds)
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"{path} can't be opened: {error}.") from error
     problem = ""
@@ -112,9 +97,13 @@ def schema_version(path: Path) -> int:
     return version
 
 
-def check(path: Path, *, oldest: int = SCHEMA_VERSION) -> None:
-    """Check that the database can be opened and written. Raises DatabaseUnavailable."""
-    with closing(open_database(path, oldest=oldest)) as driver:
+def check(path: Path, *, oldest: int = SCHEMA_VERSION, may_be_locked: bool = False) -> None:
+    """Check that the database can be opened and written. Raises DatabaseUnavailable.
+
+    With `may_be_locked` the answer comes soon, and another program's write is not a failure.
+    """
+    seconds = READY_SECONDS if may_be_locked else BUSY_SECONDS
+    with closing(open_database(path, oldest=oldest, busy_seconds=seconds)) as driver:
         try:
             driver.execute("BEGIN IMMEDIATE")
             # The lock alone can be had for a read-only file, too.
@@ -123,24 +112,22 @@ def check(path: Path, *, oldest: int = SCHEMA_VERSION) -> None:
             # A killed restore may leave it off, and then readers and writers block each other.
             driver.execute("PRAGMA journal_mode = WAL")
         except sqlite3.Error as error:
-            raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
+            is_locked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not (may_be_locked and is_locked and os.access(path, os.W_OK)):
+                raise DatabaseUnavailable(f"{path} can't be written: {error}.") from error
 
 
 def require_free_space(path: Path) -> None:
     """Raise DatabaseUnavailable if the disk has less than MIN_FREE_BYTES left."""
-    try:
-        free = shutil.disk_usage(path.parent).free
-    except OSError as error:
-        raise DatabaseUnavailable(f"{path} is unreachable: {error.strerror}.") from error
+    free = shutil.disk_usage(path.parent).free
     if free < MIN_FREE_BYTES:
         raise DatabaseUnavailable(f"The disk is full: {free >> 10} KiB are left for {path}.")
 
 
 def create(path: Path) -> bool:
-    """Create the database and its tables, readable by its owner only.
+    """Create the database and its tables, readable by its owner only; return False if it existed.
 
-    Returns False if it existed. Raises DatabaseUnavailable if it can't be created, or the file is
-    something else.
+    Raises DatabaseUnavailable if it can't be created, or the file is something else.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -160,14 +147,15 @@ def _create_tables(driver: sqlite3.Connection) -> bool:
     if has_tables(driver):
         return False
     driver.execute("PRAGMA journal_mode = WAL")
-    driver.execute("BEGIN IMMEDIATE")
-    with driver:
+    marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+    schema = bundled("schema.sql").read_text("utf-8")
+    try:
+        driver.executescript(f"BEGIN IMMEDIATE; {schema} {marks} COMMIT;")
+    except sqlite3.Error:
+        driver.rollback()
         if has_tables(driver):  # another process was faster
             return False
-        for statement in _statements(bundled("schema.sql").read_text("utf-8")):
-            driver.execute(statement)
-        driver.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        driver.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        raise
     return True
 
 
@@ -176,22 +164,14 @@ def has_tables(driver: sqlite3.Connection) -> bool:
     return driver.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
 
 
-def _statements(script: str) -> Iterator[str]:
-    """Split a script into statements: `executescript` would commit first."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-
-
-def _connect(path: Path, options: str = "mode=rw") -> tuple[sqlite3.Connection, int, int]:
+def _connect(
+    path: Path, options: str = "mode=rw", busy_seconds: float = BUSY_SECONDS
+) -> tuple[sqlite3.Connection, int, int]:
     """Return a connection with the file's application ID and schema version."""
     driver = sqlite3.connect(
         f"{path.as_uri()}?{options}",  # opening never creates a file
         uri=True,
-        timeout=BUSY_SECONDS,
+        timeout=busy_seconds,
         isolation_level=None,  # BEGIN is explicit
         check_same_thread=False,  # the pool passes a connection from one thread to another
     )

@@ -8,6 +8,7 @@ written, nothing is hashed. `security.rate_limits` says what counts against what
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Final
 
 from jwt_server import audit
@@ -39,18 +40,19 @@ def count_attempt(
 
     Raises TooManyAttempts; HashingBusy, which does not count.
     """
-    with database.connection() as db:  # released before hashing
-        _require_unblocked(db, attempt, now)
-        queue.require_room()  # a full queue costs no write
-        with db.transaction():
+    with queue.check_of(attempt.check_key):
+        with database.connection() as db:  # released before hashing
             _require_unblocked(db, attempt, now)
-            counted = _count_against_all(db, attempt, now)
-    try:
-        yield counted
-    except HashingBusy:
-        with database.connection() as db, db.transaction():
-            _refund(db, counted)
-        raise
+            queue.require_room()  # a full queue costs no write
+            with db.transaction():
+                _require_unblocked(db, attempt, now)
+                counted = _count_against_all(db, attempt, now)
+        try:
+            yield counted
+        except HashingBusy:
+            with database.connection() as db, db.transaction():
+                _refund(db, counted)
+            raise
 
 
 def record_success(db: Connection, counted: CountedAttempt) -> None:
@@ -66,6 +68,15 @@ def record_failure(
     """Record in the audit log each limit that a failed attempt has reached."""
     for limit in counted.reached:
         audit.record(db, actor, Action.LOCKED_OUT, user_id, limit=limit, **details)
+
+
+def count_action(db: Connection, limit: RateLimit, actor: Actor) -> None:
+    """Count what the current user is about to do. Raises TooManyAttempts, after one read."""
+    attempt = Attempt(limit)
+    _require_unblocked(db, attempt, actor.now)
+    with db.transaction():
+        _require_unblocked(db, attempt, actor.now)
+        record_failure(db, _count_against_all(db, attempt, actor.now), actor, actor.id)
 
 
 def count_against(db: Connection, limit: RateLimit, now: int) -> bool:
@@ -109,8 +120,10 @@ def _require_unblocked(db: Connection, attempt: Attempt, now: int) -> None:
     """Raise TooManyAttempts if one of the attempt's limits is reached; one read."""
     until: int | None = db.queries.auth.blocked_until(
         resettable=attempt.resettable.key,
-        address=attempt.address.key if attempt.address else "",
-        account=attempt.account.key if attempt.account else "",
+        address=attempt.address.key,
+        site=attempt.site.key,
+        share=attempt.share.key,
+        account=attempt.account.key,
         username_key=attempt.username_key,
         network=attempt.network,
         since=now - KNOWN_SECONDS,
@@ -122,35 +135,17 @@ def _require_unblocked(db: Connection, attempt: Attempt, now: int) -> None:
 
 def _count_against_all(db: Connection, attempt: Attempt, now: int) -> CountedAttempt:
     counted = CountedAttempt(attempt)
-    limits = [attempt.resettable, attempt.address]
-    if attempt.account is not None and _count_share(db, counted, attempt.account, now):
-        limits.append(attempt.account)
-    for limit in filter(None, limits):
+    limits = [attempt.resettable, attempt.address, attempt.site]
+    if attempt.account.key and not db.queries.auth.is_known_address(
+        username_key=attempt.username_key, network=attempt.network, since=now - KNOWN_SECONDS
+    ):
+        limits += [attempt.share, attempt.account]
+    for limit in filter(attrgetter("key"), limits):
         counted.keys.append(limit.key)
         if count_against(db, limit, now):
             counted.reached.append(limit.name)
     prune(db, now)
     return counted
-
-
-def _count_share(db: Connection, counted: CountedAttempt, account: RateLimit, now: int) -> bool:
-    """Count the site's share of the account's limit; return whether the attempt is within it.
-
-    Attempts from a network that the user is known to sign in from don't count.
-    """
-    attempt = counted.attempt
-    if db.queries.auth.is_known_address(
-        username_key=attempt.username_key, network=attempt.network, since=now - KNOWN_SECONDS
-    ):
-        return False
-    # The share is one of the account's window, so it ends with it.
-    window_end = db.queries.auth.window_end(key=account.key, now=now)
-    counted.keys.append(attempt.share_key)
-    expires_at = window_end or now + account.window
-    share: Row = db.queries.auth.count(
-        key=attempt.share_key, expires_at=expires_at, now=now, restart=False
-    )
-    return bool(share["count"] <= rate_limits.ACCOUNT_SHARE)
 
 
 def _refund(db: Connection, counted: CountedAttempt) -> None:

@@ -6,19 +6,17 @@ from functools import partial, wraps
 from typing import Any
 
 from flask import request
-from marshmallow import validate
 
 from jwt_server import audit, errors
 from jwt_server.audit import Action
 from jwt_server.auth import attempts
 from jwt_server.auth.sign_in import hash_to_verify
 from jwt_server.database import Connection, Row
-from jwt_server.security import passwords
 from jwt_server.security.tokens import TokenSubject
 from jwt_server.users import users
 from jwt_server.web.middleware import USER
 from jwt_server.web.operations import operation_of, raises
-from jwt_server.web.schemas import BodySchema, Text
+from jwt_server.web.schemas import BodySchema, Password
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
 View = Callable[..., Any]
@@ -27,7 +25,7 @@ View = Callable[..., Any]
 class PasswordSchema(BodySchema):
     """The current user's password, for `require_password`."""
 
-    password = Text(required=True, validate=validate.Length(1, passwords.MAX_CHARACTERS))
+    password = Password(required=True)
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,8 @@ class CurrentUser:
     username: str
     admin: bool
     session_id: str
+    signed_in_at: int
+    """When the session was opened; Unix time."""
     authenticated_at: int
     """When the password was last checked in this session; Unix time."""
 
@@ -121,6 +121,7 @@ def find_current_user(db: Connection, subject: TokenSubject, now: float) -> Curr
         username=row["username"],
         admin=bool(row["admin"]),
         session_id=subject.session_id,
+        signed_in_at=row["created_at"],
         authenticated_at=row["authenticated_at"],
     )
 
@@ -132,8 +133,14 @@ def require_still_signed_in(db: Connection, user: CurrentUser) -> None:
 
 def require_recent_password(user: CurrentUser) -> None:
     """Raise PasswordTooOld (RFC 9470) unless the password was checked recently."""
-    if user.authenticated_at + errors.PasswordTooOld.max_age <= current_service().clock():
+    if not has_recent_password(user):
         raise errors.PasswordTooOld
+
+
+def has_recent_password(user: CurrentUser, since: int = 0) -> bool:
+    """Return whether the password was checked recently, and after the Unix time `since`."""
+    oldest = current_service().clock() - errors.PasswordTooOld.max_age
+    return user.authenticated_at > max(oldest, since)
 
 
 def require_password(user: CurrentUser, password: str) -> Row:

@@ -2,8 +2,8 @@
 
 -- name: session_with_user(id)^
 -- The session of an access token, with its user: all that decides whether a request is let through.
-SELECT sessions.user_id, sessions.authenticated_at, sessions.expires_at, sessions.ended_at,
-       users.username, users.admin, users.disabled
+SELECT sessions.user_id, sessions.created_at, sessions.authenticated_at, sessions.expires_at,
+       sessions.ended_at, users.username, users.admin, users.disabled
 FROM sessions JOIN users ON users.id = sessions.user_id
 WHERE sessions.id = :id;
 
@@ -37,7 +37,9 @@ AND EXISTS (
 );
 
 -- name: authenticate(id, now)!
-UPDATE sessions SET authenticated_at = :now WHERE id = :id AND ended_at IS NULL;
+-- Later than the sign-in even within the same second, so that the two can be told apart.
+UPDATE sessions SET authenticated_at = max(:now, created_at + 1)
+WHERE id = :id AND ended_at IS NULL;
 
 -- name: active_of_user(user_id, now)
 -- In no order.
@@ -62,12 +64,12 @@ DELETE FROM sessions WHERE number IN (
     SELECT number FROM sessions WHERE expires_at < :before ORDER BY expires_at LIMIT :limit
 );
 
--- name: blocked_until(resettable, address, account, username_key, network, since, now)$
--- Until when an attempt is refused, or null. The account's limit does not apply to a network from
--- which its user is known to sign in.
+-- name: blocked_until(resettable, address, site, share, account, username_key, network, since, now)$
+-- Until when an attempt is refused, or null. The account's limit and a site's share of it do not
+-- apply to a network from which its user is known to sign in.
 SELECT max(blocked_until) FROM throttle
-WHERE key IN (:resettable, :address, :account) AND blocked_until > :now AND (
-    key <> :account OR NOT EXISTS (
+WHERE key IN (:resettable, :address, :site, :share, :account) AND blocked_until > :now AND (
+    key NOT IN (:share, :account) OR NOT EXISTS (
         SELECT 1 FROM users JOIN known_addresses ON known_addresses.user_id = users.id
         WHERE users.username_key = :username_key
         AND known_addresses.network = :network AND known_addresses.last_at > :since
@@ -78,10 +80,6 @@ WHERE key IN (:resettable, :address, :account) AND blocked_until > :now AND (
 SELECT 1 AS known FROM users JOIN known_addresses ON known_addresses.user_id = users.id
 WHERE users.username_key = :username_key
 AND known_addresses.network = :network AND known_addresses.last_at > :since;
-
--- name: window_end(key, now)$
--- When the current window of a rate limit ends, or null.
-SELECT expires_at FROM throttle WHERE key = :key AND expires_at > :now;
 
 -- name: count(key, expires_at, now, restart)^
 -- One more. An expired window starts again at one; with `restart`, each attempt also extends the

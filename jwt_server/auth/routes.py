@@ -11,13 +11,13 @@ from jwt_server.audit import Action
 from jwt_server.auth import sessions, token_responses
 from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.auth.sign_in import sign_in
-from jwt_server.security import passwords
 from jwt_server.users import names
 from jwt_server.web.operations import accepts, accepts_query, raises, returns
 from jwt_server.web.parsing import REPEATED, SEND_ONCE
 from jwt_server.web.problems import prefers_json
+from jwt_server.web.request import PUBLIC_HEADERS
 from jwt_server.web.responses import json_response
-from jwt_server.web.schemas import BodySchema, Text
+from jwt_server.web.schemas import BodySchema, Password, Text
 from jwt_server.web.service import audit_cutoff, current_actor, current_service, get_db
 
 bp = Blueprint("auth", __name__)
@@ -40,10 +40,10 @@ class CredentialsSchema(BodySchema):
         metadata={
             "format": "username",
             "maxLength": names.MAX_CHARACTERS,
-            "description": "Case-insensitive; the length is counted in NFKC.",
+            "description": "Case-insensitive, without space at either end; length in NFKC.",
         },
     )
-    password = Text(required=True, validate=validate.Length(1, passwords.MAX_CHARACTERS))
+    password = Password(required=True)
 
     @pre_load
     def require_both(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
@@ -182,5 +182,5 @@ def verify(caller: CurrentUser) -> tuple[None, dict[str, str]]:
 def show_keys() -> tuple[dict[str, Any], dict[str, str]]:
     """Return the public keys that verify access tokens; none under HS256."""
     service = current_service()
-    headers = {"Cache-Control": f"public, max-age={service.settings.jwks_max_age}"}
+    headers = {"Cache-Control": f"public, max-age={service.settings.jwks_max_age}"} | PUBLIC_HEADERS
     return {"keys": service.tokens.keys.jwks()}, headers

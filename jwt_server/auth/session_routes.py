@@ -46,7 +46,7 @@ def reauthenticate(caller: CurrentUser, body: dict[str, str]) -> None:
 @login_required
 @returns(200, SessionSchema(many=True))
 def list_sessions(caller: CurrentUser) -> list[Row]:
-    """List the current user's active sessions, oldest first; at most 50."""
+    """List the user's active sessions, at most 50, oldest first, with the hour of the last use."""
     rows = sessions.list_active(get_db(), caller.id, current_service().now())
     return [row | {"current": row["id"] == caller.session_id} for row in rows]
 

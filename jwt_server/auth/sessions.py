@@ -5,6 +5,7 @@ the grace period, for two tabs and lost responses. Any other replaced token is i
 ends the session for both. Times are Unix times, lifetimes seconds.
 """
 
+import secrets
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -42,9 +43,9 @@ def open_session(db: Connection, user: Row, new: NewSession) -> Row:
     Ends the user's oldest sessions beyond the limit, and prunes old ones of all users.
     """
     session = {
-        "id": refresh_tokens.new_session_id(),
+        "id": secrets.token_urlsafe(16),
         "user_id": user["id"],
-        "nonce": refresh_tokens.new_nonce(),
+        "nonce": secrets.token_bytes(16),
         "expires_at": new.now + min(new.idle, new.absolute),
     }
     db.queries.auth.insert(
@@ -62,9 +63,24 @@ def open_session(db: Connection, user: Row, new: NewSession) -> Row:
 
 
 def list_active(db: Connection, user_id: int, now: int) -> list[Row]:
-    """Return a user's active sessions, oldest first."""
-    rows: list[Row] = db.queries.auth.active_of_user(user_id=user_id, now=now)
-    return sorted(rows, key=itemgetter("number"))
+    """Return a user's active sessions as `hide_refreshes`."""
+    return hide_refreshes(db.queries.auth.active_of_user(user_id=user_id, now=now))
+
+
+def hide_refreshes(sessions: list[Row]) -> list[Row]:
+    """Return sessions, oldest first, with the times that a refresh sets rounded down to the hour.
+
+    They, or their order, would tell a thief when a refresh token is within the grace.
+    """
+    names = {"rotated_at", "last_used_at", "expires_at"}
+    return [
+        session
+        | {
+            name: max(session["created_at"], session[name] // rate_limits.HOUR * rate_limits.HOUR)
+            for name in names & session.keys()
+        }
+        for session in sorted(sessions, key=itemgetter("number"))
+    ]
 
 
 def refresh(

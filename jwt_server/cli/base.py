@@ -16,19 +16,34 @@ import click
 from flask.cli import AppGroup
 from tabulate import tabulate
 
-from jwt_server.audit import Actor, operator
+from jwt_server.audit import Actor
 from jwt_server.database import Connection
 from jwt_server.errors import ServiceError
+from jwt_server.logs import printable
 from jwt_server.web.service import current_service
 
-HEADINGS: Final = {
-    "created_at": "created at", "last_sign_in_at": "last sign-in", "signs_from": "signs from",
-}  # fmt: skip
+HEADINGS: Final = {"created_at": "created at", "last_sign_in_at": "last sign-in"}
 """Headings of tables that differ from the names in JSON."""
 
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object per line."
-)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON object per line.")
+
+
+class Refusal(click.ClickException):
+    """The reason why a command ends with exit code 1."""
+
+    def format_message(self) -> str:
+        """Return it safe to print, as it may have names from a database."""
+        return "\n".join(map(printable, self.message.split("\n")))
+
+
+def echo(line: str, *, err: bool = False) -> None:
+    """Print a line, with control characters made visible: a name could steer the terminal."""
+    click.echo(printable(line), err=err)
+
+
+def echo_json(value: Mapping[str, Any]) -> None:
+    """Print a line of JSON in ASCII, with control characters escaped."""
+    click.echo(json.dumps(value).replace("\x7f", r"\u007f"))
 
 
 class Command(click.Command):
@@ -40,20 +55,20 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except ServiceError as error:
-            raise click.ClickException(getattr(error, "cause", error.message)) from error
+            raise Refusal(getattr(error, "cause", error.message)) from error
         except BrokenPipeError:
             raise  # click ends silently: the reader had enough, as `head` has
         except OSError as error:
             if error.filename is None:  # Python would write buffered output again at exit
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise click.ClickException(f"{error}.") from error
+            raise Refusal(f"{error}.") from error
 
 
 def prepare_streams() -> None:
     """Refuse a closed standard output, and escape what the terminal's encoding lacks."""
     if sys.stdout is None:  # closed, as by >&-
         text = "Standard output is closed. Redirect it to /dev/null to run this without output."
-        raise click.ClickException(text)
+        raise Refusal(text)
     if isinstance(sys.stdout, TextIOWrapper):  # standard error does so by default
         sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stdin is None:
@@ -77,19 +92,21 @@ def opened() -> AbstractContextManager[Connection]:
 
 def operator_actor() -> Actor:
     """Return the actor of the audit log who runs this command."""
-    return operator(current_service().now())
+    return Actor(None, None, current_service().now())
 
 
 def print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
     """Print a JSON object per row as soon as it is read, or a table when all are read."""
     if as_json:
         for row in rows:
-            click.echo(json.dumps(row))
+            echo_json(row)
         return
-    words = {True: "yes", False: "no"}
-    cells = [
-        {name: words[value] if isinstance(value, bool) else value for name, value in row.items()}
-        for row in rows
-    ]
+    cells = [{name: _cell(value) for name, value in row.items()} for row in rows]
     table = tabulate(cells, headers=HEADINGS, tablefmt="simple", disable_numparse=True)
     click.echo(table if cells else "Nothing found.")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else printable(str(value))

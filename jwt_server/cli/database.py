@@ -7,9 +7,8 @@ import click
 
 from jwt_server import audit, migrate, sqlite
 from jwt_server import backup as backups
-from jwt_server.audit import Action
 from jwt_server.auth import sessions
-from jwt_server.cli.base import Group, opened, operator_actor, top
+from jwt_server.cli.base import Group, echo, opened, operator_actor, top
 from jwt_server.database import Connection
 from jwt_server.users import users
 from jwt_server.web.schemas import iso
@@ -23,7 +22,7 @@ def init_db() -> None:
     """Create the database with its tables, if there is none."""
     path = current_service().settings.database
     is_new = sqlite.create(path)
-    click.echo(f"{'Created' if is_new else 'Already there'}: {path}")
+    echo(f"{'Created' if is_new else 'Already there'}: {path}")
 
 
 @top.command()
@@ -35,7 +34,7 @@ def seed() -> None:
     service = current_service()
     with opened() as db:
         is_new = users.add_demo_user(db, service.settings.salt_rounds, service.now())
-    click.echo(f"{'Created' if is_new else 'Already there'}: user {users.DEMO_USERNAME}")
+    echo(f"{'Created' if is_new else 'Already there'}: user {users.DEMO_USERNAME}")
 
 
 @top.group(cls=Group)
@@ -54,8 +53,8 @@ def upgrade(*, break_lock: bool) -> None:
     """
     path = current_service().settings.database
     for name in migrate.upgrade(path, break_lock=break_lock):
-        click.echo(f"Applied: {name}")
-    click.echo(f"Up to date: {path} has schema version {sqlite.SCHEMA_VERSION}")
+        echo(f"Applied: {name}")
+    echo(f"Up to date: {path} has schema version {sqlite.SCHEMA_VERSION}")
 
 
 @top.command()
@@ -72,7 +71,7 @@ def backup(file: Path) -> None:
     now = service.now()
     count = backups.take(service.settings.database, file)
     size = file.stat().st_size
-    click.echo(f"Backed up: {file.absolute()} ({size} bytes, {count} users, {iso(now)})")
+    echo(f"Backed up: {file.absolute()} ({size} bytes, {count} users, {iso(now)})")
 
 
 @top.command()
@@ -94,10 +93,10 @@ def restore(file: Path) -> None:
         nonlocal ended
         ended = sessions.end_all(db, None, actor.now)
         sessions.end_all(db, None, 0)  # also those that seem expired by a clock that is ahead
-        audit.record(db, actor, Action.DATABASE_RESTORED, sessions_ended=ended)
+        audit.record(db, actor, audit.Action.DATABASE_RESTORED, sessions_ended=ended)
 
     at = iso(actor.now).replace(":", "")
     count, replaced = backups.restore(file, database, end_sessions, now=actor.now, at=at)
     if replaced:
-        click.echo(f"Kept: {replaced} is the old database")
-    click.echo(f"Restored: {database} ({count} users, sessions ended: {ended})")
+        echo(f"Kept: {replaced} is the old database")
+    echo(f"Restored: {database} ({count} users, sessions ended: {ended})")

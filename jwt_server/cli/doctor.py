@@ -6,7 +6,6 @@ machine, is a warning.
 """
 
 import ipaddress
-import json
 import os
 import re
 import shutil
@@ -15,13 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-import click
-
-from jwt_server import audit, backup, sqlite
-from jwt_server.audit import Action
-from jwt_server.cli.base import json_option, top
-from jwt_server.config import INSTANCE, SECRETS, Settings, generated_secret, is_loopback
+from jwt_server import audit, backup, migrate, sqlite
+from jwt_server.cli.base import echo, echo_json, json_option, top
+from jwt_server.config import INSTANCE, SECRETS, Settings, is_loopback
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable
+from jwt_server.files import others_can_write
 from jwt_server.security.key_files import load_keys
 from jwt_server.users import users
 from jwt_server.web.service import Service, current_service
@@ -42,7 +39,13 @@ GUESSABLE: Final = re.compile(
 
 MIN_FREE_BYTES: Final = 2 * sqlite.WAL_BYTES
 MOUNTS: Final = Path("/proc/self/mountinfo")
-NETWORK_FILE_SYSTEMS: Final = re.compile("nfs4?|cifs|smb3|smbfs|9p|afs|ceph|fuse.sshfs")
+LOCAL_DISKS: Final = re.compile(
+    "ext[234]|xfs|btrfs|zfs|f2fs|jfs|bcachefs|nilfs2|overlay|aufs|apfs|hfs(plus)?|ntfs3?|fuseblk"
+)
+NETWORK_FILE_SYSTEMS: Final = re.compile(
+    "nfs4?|cifs|smb(3|fs)|9p|k?afs|ceph|gluster(fs)?|lustre|gpfs|beegfs|ocfs2|gfs2|virtiofs"
+    "|grpcfuse|fakeowner|vboxsf|prl_fs|vmhgfs|fuse[.].+"
+)
 
 
 def check_database(service: Service) -> Iterator[Finding]:
@@ -53,6 +56,9 @@ def check_database(service: Service) -> Iterator[Finding]:
         with service.database.connection() as db:
             if damage := backup.find_damage(db.driver):
                 yield UNSAFE, f"The database is damaged: {damage}.", "Restore the newest backup."
+            elif change := migrate.find_schema_change(db.driver):
+                text = f"The database's schema was changed: {change}."
+                yield UNSAFE, text, "Find out who did so, and undo it, or restore a backup."
     except DatabaseUnavailable as error:
         yield UNSAFE, error.cause, ""
     if sqlite.has_wal_reset_bug(sqlite.VERSION):
@@ -106,7 +112,7 @@ def check_files(service: Service) -> Iterator[Finding]:
     for path in filter(Path.exists, _private_paths(service.settings)):
         mode, is_folder = path.stat().st_mode, path.is_dir()
         advice = f"chmod {700 if is_folder else 600} {path}"
-        if mode & 0o022:
+        if others_can_write(path):
             yield UNSAFE, f"Others can change {path}.", advice
         elif mode & 0o004 and not is_folder:
             yield UNSAFE, f"Every user of this machine can read {path}.", advice
@@ -117,8 +123,8 @@ def check_files(service: Service) -> Iterator[Finding]:
 def _private_paths(settings: Settings) -> Iterator[Path]:
     yield from sorted({INSTANCE.absolute(), settings.database.parent, settings.jwt_keys_dir})
     yield Path(".env")
-    for name in SECRETS:
-        yield generated_secret(name)
+    for name, generated in SECRETS.items():
+        yield generated
         files = (os.environ.get(variable) for variable in (f"{name}_FILE", f"{name}_PREVIOUS_FILE"))
         yield from (Path(file) for file in files if file)
     yield from settings.jwt_keys_dir.glob("*.pem")
@@ -128,9 +134,10 @@ def _private_paths(settings: Settings) -> Iterator[Path]:
 def check_disk(service: Service) -> Iterator[Finding]:
     """Is the database on a local disk with room?"""
     path = service.settings.database
-    if NETWORK_FILE_SYSTEMS.fullmatch(kind := _file_system(path.parent)):
-        advice = "Move it to a local disk: SQLite's locks are not reliable over a network."
-        yield UNSAFE, f"{path} is on a network file system ({kind}).", advice
+    if (kind := _file_system(path.parent)) and not LOCAL_DISKS.fullmatch(kind):
+        level = UNSAFE if NETWORK_FILE_SYSTEMS.fullmatch(kind) else WARNING
+        advice = "Move it to a local disk: elsewhere locks may fail, or files may not last."
+        yield level, f"{path} is on {kind}, which is not known to be a local disk.", advice
     free, size = shutil.disk_usage(path.parent).free, path.stat().st_size if path.exists() else 0
     text = f"{free >> 20} MiB are free on the disk of the database ({size >> 20} MiB)."
     if free < MIN_FREE_BYTES:
@@ -151,15 +158,16 @@ def check_audit_log(service: Service) -> Iterator[Finding]:
     """Do the newest rows come from the past, and sign-ins from more than one proxy?"""
     with service.database.connection() as db:
         newest = audit.page(db, before=sys.maxsize, limit=1)
-        sign_ins = audit.page(db, action=Action.SIGNED_IN, before=sys.maxsize, limit=100)
+        sign_ins = audit.page(db, action=audit.Action.SIGNED_IN, before=sys.maxsize, limit=100)
     if newest and (behind := newest[0]["at"] - service.now()) > 0:
         text = f"The clock is {behind} s behind the newest row."
         yield UNSAFE, text, "Set it: expired tokens would be valid again."
     user_ids, addresses = ({row[column] for row in sign_ins} for column in ("user_id", "address"))
-    is_shared = len(addresses) == 1 < len(user_ids) and not service.settings.trusted_proxies
-    if is_shared and (address := addresses.pop()) and ipaddress.ip_address(address).is_private:
-        text = f"{len(user_ids)} users signed in, all from {address}, which may be a proxy."
-        yield WARNING, text, "Set TRUSTED_PROXIES, or all clients share their limits."
+    addresses.discard(None)  # of deleted users
+    is_shared = len(addresses) == 1 < len(user_ids)
+    if is_shared and (not (address := addresses.pop()) or ipaddress.ip_address(address).is_private):
+        text = f"{len(user_ids)} users signed in, all from {address or 'an unknown address'}."
+        yield WARNING, text, "If it is a proxy, correct TRUSTED_PROXIES: all share their limits."
 
 
 def check_settings(service: Service) -> Iterator[Finding]:
@@ -195,16 +203,14 @@ CHECKS: Final[dict[str, Callable[[Service], Iterator[Finding]]]] = {
 }
 
 
-def _run_checks(service: Service) -> Iterator[tuple[str, Finding]]:
-    """Yield each check's name with its findings, or with OK."""
-    for name, check in CHECKS.items():
-        try:
-            findings = list(check(service))
-        except DatabaseUnavailable:
-            findings = [(NOTE, "Skipped, as the database can't be used.", "")]
-        except OSError as error:
-            findings = [(WARNING, f"It can't be checked: {error}.", "")]
-        yield from ((name, finding) for finding in findings or [(OK, "", "")])
+def _run_check(check: Callable[[Service], Iterator[Finding]]) -> list[Finding]:
+    """Return the findings of a check, or OK."""
+    try:
+        return list(check(current_service())) or [(OK, "", "")]
+    except DatabaseUnavailable:
+        return [(NOTE, "Skipped, as the database can't be used.", "")]
+    except OSError as error:
+        return [(WARNING, f"It can't be checked: {error}.", "")]
 
 
 @top.command()
@@ -219,13 +225,14 @@ def doctor(*, as_json: bool) -> None:
     it, like every command, with 3.
     """
     levels = set()
-    for check, (level, text, advice) in _run_checks(current_service()):
+    findings = ((name, *finding) for name, check in CHECKS.items() for finding in _run_check(check))
+    for name, level, text, advice in findings:
         levels.add(level)
         if as_json:
-            click.echo(json.dumps({"check": check, "level": level, "what": text, "advice": advice}))
+            echo_json({"check": name, "level": level, "what": text, "advice": advice})
         else:
-            click.echo(f"{level:<8} {check:<9} {text}".rstrip())
+            echo(f"{level:<8} {name:<9} {text}".rstrip())
             if advice:
-                click.echo(f"{'':<18} {advice}")
+                echo(f"{'':<18} {advice}")
     if UNSAFE in levels:
         raise SystemExit(1)

@@ -10,8 +10,7 @@ import aiosql
 import click
 
 from jwt_server import audit
-from jwt_server.audit import Action
-from jwt_server.cli.base import opened, operator_actor, top
+from jwt_server.cli.base import Refusal, echo, opened, operator_actor, top
 from jwt_server.database import Connection, Row
 from jwt_server.pets.routes import PetFieldsSchema
 from jwt_server.security.passwords import NO_HASH, hash_cost
@@ -53,9 +52,9 @@ def import_koa(file: Path) -> None:
             problems += _import_pet(db, pet, actor.now, dry_run=bool(problems))
             pets += 1
         if problems:
-            raise click.ClickException("\n".join(["Nothing was imported:", *problems]))
-        audit.record(db, actor, Action.USERS_IMPORTED, users=users, pets=pets)
-    click.echo(f"Imported: {users} users, {pets} pets")
+            raise Refusal("\n".join(["Nothing was imported:", *problems]))
+        audit.record(db, actor, audit.Action.USERS_IMPORTED, users=users, pets=pets)
+    echo(f"Imported: {users} users, {pets} pets")
 
 
 @contextmanager
@@ -68,12 +67,25 @@ def _opened_source(path: Path) -> Iterator[sqlite3.Connection]:
             # Text that is not UTF-8 is reported with its row.
             driver.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
             driver.execute("BEGIN")
+            _require_tables(driver, path)
             driver.execute("SELECT 1 FROM users, pets")  # fails for a file of another kind
             yield driver
     except sqlite3.Error as error:
-        raise click.ClickException(
+        raise Refusal(
             f"{path} can't be read as a database of the original server: {error}."
         ) from error
+
+
+def _require_tables(driver: sqlite3.Connection, path: Path) -> None:
+    """Refuse a view, a virtual table or a damaged one, all of which may have rows without end."""
+    for table in ("users", "pets"):
+        types = [row["type"] for row in driver.execute(f"PRAGMA table_list({table})")]
+        columns = driver.execute(f"PRAGMA table_xinfo({table})").fetchall()
+        if types not in ([], ["table"]) or any(column["hidden"] for column in columns):
+            raise Refusal(f"{path} can't be imported: {table} is a view, or has computed columns.")
+        [found] = driver.execute(f"PRAGMA quick_check({table})").fetchone().values()
+        if found != "ok":
+            raise Refusal(f"{path} is damaged: {' '.join(found.split())}.")
 
 
 def _import_user(db: Connection, user: Row, now: int) -> list[str]:
@@ -111,7 +123,8 @@ def _import_user(db: Connection, user: Row, now: int) -> list[str]:
 
 def _import_pet(db: Connection, pet: Row, now: int, *, dry_run: bool) -> list[str]:
     """Insert a pet unless `dry_run`, and return the reasons why it can't be imported."""
-    pet_id, fields = _valid_id(pet["id"]), {name: pet[name] for name in PET_FIELDS.fields}
+    pet_id = _valid_id(pet["id"])
+    fields = {name: pet[name] for name in PET_FIELDS.fields if name in pet}
     problems = [] if pet_id else [BAD_ID]
     if pet["owner"] is None:
         problems.append(f"its owner, user {pet['user_id']!r:.40}, is not in the file.")

@@ -3,11 +3,9 @@
 import click
 
 from jwt_server import audit
-from jwt_server.audit import Action
-from jwt_server.cli.base import Group, opened, operator_actor, print_rows, top
+from jwt_server.cli.base import Group, Refusal, echo, opened, operator_actor, print_rows, top
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.security import key_files, keys
-from jwt_server.security.key_files import KeyFile, KeyFolder
 from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
 
@@ -43,10 +41,10 @@ def list_keys(*, pem: bool) -> None:
             click.echo(f"# {each.key.kid}\n{keys.dump_public(each.key)}", nl=False)
         return
     signing = key_files.signing_file(files, current_service().now())
-    rows = [
-        {"kid": each.key.kid, "signs_from": iso(each.activation), "state": _state(each, signing)}
+    rows = (
+        {"kid": each.key.kid, "signs from": iso(each.activation), "state": _state(each, signing)}
         for each in files
-    ]
+    )
     print_rows(rows, as_json=False)
 
 
@@ -62,7 +60,7 @@ def rotate() -> None:
     service = current_service()
     new = key_files.rotate(_folder(), service.now(), 2 * service.settings.jwks_max_age)
     when = "now" if new.activation <= service.now() else iso(new.activation)
-    _report(f"Added: {new.key.kid} signs from {when} on", Action.KEY_ADDED, new.key.kid)
+    _report(f"Added: {new.key.kid} signs from {when} on", audit.Action.KEY_ADDED, new.key.kid)
 
 
 @commands.command()
@@ -76,9 +74,9 @@ def revoke(kid: str) -> None:
     over at once; other verifiers learn of it when they next fetch the keys.
     """
     new = key_files.revoke(_folder(), kid, current_service().now())
-    _report(f"Revoked: {kid}", Action.KEY_REVOKED, kid)
+    _report(f"Revoked: {kid}", audit.Action.KEY_REVOKED, kid)
     if new is not None:
-        _report(f"Added: {new.key.kid} signs from now on", Action.KEY_ADDED, new.key.kid)
+        _report(f"Added: {new.key.kid} signs from now on", audit.Action.KEY_ADDED, new.key.kid)
 
 
 @commands.command()
@@ -91,31 +89,31 @@ def prune() -> None:
     longest_ttl = max(service.settings.access_token_ttl, service.settings.text_token_ttl)
     deleted = key_files.prune(_folder(), service.now(), longest_ttl)
     for file in deleted:
-        _report(f"Removed: {file.key.kid}", Action.KEY_REMOVED, file.key.kid)
+        _report(f"Removed: {file.key.kid}", audit.Action.KEY_REMOVED, file.key.kid)
     if not deleted:
-        click.echo("Every key is still needed.")
+        echo("Every key is still needed.")
 
 
-def _report(text: str, action: Action, kid: str) -> None:
+def _report(text: str, action: audit.Action, kid: str) -> None:
     """Print what was done, and record it in the audit log, if there is a database."""
-    click.echo(text)
+    echo(text)
     try:
         with opened() as db:
             audit.record(db, operator_actor(), action, kid=kid)
     except DatabaseUnavailable as error:
-        click.echo(f"This is not in the audit log: {error.cause}", err=True)
+        echo(f"This is not in the audit log: {error.cause}", err=True)
 
 
-def _folder() -> KeyFolder:
+def _folder() -> key_files.KeyFolder:
     folder = current_service().tokens.keys
-    if not isinstance(folder, KeyFolder):
-        raise click.ClickException(
+    if not isinstance(folder, key_files.KeyFolder):
+        raise Refusal(
             "JWT_ALGORITHM is HS256, which has a secret and no keys: set EdDSA, ES256 or RS256."
         )
     return folder
 
 
-def _state(file: KeyFile, signing: KeyFile) -> str:
+def _state(file: key_files.KeyFile, signing: key_files.KeyFile) -> str:
     if file == signing:
         return "signs"
     return "will sign" if file.activation > signing.activation else "verifies"

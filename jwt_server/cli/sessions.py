@@ -1,6 +1,5 @@
 """`flask sessions` and `flask prune`: sign users out, delete expired rows."""
 
-from collections.abc import Callable, Mapping
 from typing import Final
 
 import click
@@ -8,20 +7,12 @@ import click
 from jwt_server import audit
 from jwt_server.auth import attempts
 from jwt_server.auth import sessions as auth_sessions
-from jwt_server.cli.base import Group, opened, operator_actor, top
-from jwt_server.database import Connection
+from jwt_server.cli.base import Group, echo, opened, operator_actor, top
 from jwt_server.users import users
 from jwt_server.web.service import audit_cutoff, current_service
 
 PRUNE_BATCH: Final = 1000
 """Rows per transaction, so that the service can write in between."""
-
-PRUNE: Final[Mapping[str, Callable[[Connection, int, int], int]]] = {
-    "sessions": auth_sessions.prune,
-    "attempt counts": attempts.prune,
-    "addresses": attempts.prune_addresses,
-    "audit rows": lambda db, _now, limit: audit.prune(db, audit_cutoff(), limit),
-}
 
 
 @top.group(cls=Group)
@@ -45,7 +36,7 @@ def end(name: str | None, *, everyone: bool) -> None:
     with opened() as db:
         user_id = None if name is None else users.get_by_name(db, name)["id"]
         ended = auth_sessions.sign_out_all(db, user_id, actor=operator_actor())
-    click.echo(f"Ended: {ended} {'session' if ended == 1 else 'sessions'}")
+    echo(f"Ended: {ended} {'session' if ended == 1 else 'sessions'}")
 
 
 @top.command()
@@ -59,9 +50,15 @@ def prune() -> None:
     service deletes them, too, a few at a time.
     """
     now = current_service().now()
+    kinds = (
+        ("sessions", auth_sessions.prune, now),
+        ("attempt counts", attempts.prune, now),
+        ("addresses", attempts.prune_addresses, now),
+        ("audit rows", audit.prune, audit_cutoff()),
+    )
     with opened() as db:
-        for label, prune_batch in PRUNE.items():
+        for label, prune_batch, time in kinds:
             deleted = 0
-            while batch := prune_batch(db, now, PRUNE_BATCH):
+            while batch := prune_batch(db, time, PRUNE_BATCH):
                 deleted += batch
-            click.echo(f"Deleted: {deleted} {label}")
+            echo(f"Deleted: {deleted} {label}")

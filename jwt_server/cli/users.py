@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from jwt_server import audit
-from jwt_server.audit import Action
 from jwt_server.auth import attempts, sessions
-from jwt_server.cli.base import Group, json_option, opened, operator_actor, print_rows, top
+from jwt_server.cli.base import Group, echo, json_option, opened, operator_actor, print_rows, top
 from jwt_server.database import Row
 from jwt_server.errors import InvalidFields, UsernameTaken
+from jwt_server.logs import printable
 from jwt_server.security import policy
 from jwt_server.users import names, users
 from jwt_server.web.schemas import iso
@@ -24,7 +24,7 @@ Examples:
   users passwd ada --password-stdin < file
   users list --search a"""
 
-generate_option = click.option("--generate", is_flag=True, help="Print a random password.")
+generate_option = click.option("--generate", is_flag=True, help="Print and set a random password.")
 stdin_option = click.option("--password-stdin", is_flag=True, help="Read it from standard input.")
 
 
@@ -56,8 +56,7 @@ def add(name: str, *, admin: bool, generate: bool, password_stdin: bool) -> None
         password = _new_password(name, generate=generate, from_stdin=password_stdin)
         hashed = current_service().hasher.hash(password)
         user_id = users.add(db, name, hashed, admin=admin, actor=operator_actor())
-    done = f"Created: {'admin' if admin else 'user'} {name} (id {user_id})"
-    _report(done, name, password if generate else None)
+    echo(f"Created: {'admin' if admin else 'user'} {name} (id {user_id})")
 
 
 @commands.command("list")
@@ -106,8 +105,7 @@ def passwd(name: str, *, generate: bool, password_stdin: bool) -> None:
         with db.transaction():
             users.set_hash(db, user["id"], hashed, actor=actor)
             ended = sessions.end_all(db, user["id"], actor.now)
-    done = f"Changed: the password of {user['username']} (sessions ended: {ended})"
-    _report(done, user["username"], password if generate else None)
+    echo(f"Changed: the password of {user['username']} (sessions ended: {ended})")
 
 
 def _add_switch(command: str, summary: str, state: str, **flag: bool) -> None:
@@ -122,7 +120,7 @@ def _add_switch(command: str, summary: str, state: str, **flag: bool) -> None:
             user = set_flag(db, users.get_by_name(db, name)["id"], actor=actor, **flag)
             if flag.get("disabled"):
                 sessions.end_all(db, user["id"], actor.now)
-        click.echo(f"{user['username']} {state} now.")
+        echo(f"{user['username']} {state} now.")
 
 
 DISABLE = "Disable a user: end all sessions, refuse passwords and tokens."
@@ -147,8 +145,8 @@ def unlock(name: str) -> None:
         key = names.username_key(user["username"])
         with db.transaction():
             if attempts.unlock(db, current_service().rate_limits, user["id"], key):
-                audit.record(db, operator_actor(), Action.USER_UNLOCKED, user["id"])
-    click.echo(f"{user['username']} is unlocked now.")
+                audit.record(db, operator_actor(), audit.Action.USER_UNLOCKED, user["id"])
+    echo(f"{user['username']} is unlocked now.")
 
 
 @commands.command()
@@ -163,26 +161,28 @@ def delete(name: str, *, yes: bool) -> None:
     """
     with opened() as db:
         user = users.get_by_name(db, name)
-        label = f"{user['username']} (id {user['id']})"
+        label = printable(f"{user['username']} (id {user['id']})")
         if not yes:
             click.confirm(f"Delete {label} permanently?", abort=True)
         users.remove(db, user["id"], actor=operator_actor())
-    click.echo(f"Deleted: {label}")
+    echo(f"Deleted: {label}")
 
 
 def _new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
-    """Generate, read, or prompt for a new password. Raises InvalidFields for a weak one."""
+    """Print a random new password, read one, or prompt for it. Raises InvalidFields if weak."""
     min_length = current_service().settings.password_min_length
     if generate and from_stdin:
         raise click.UsageError("--generate and --password-stdin exclude each other.")
     if generate:
-        return policy.generate_password(min_length)
+        password = policy.generate_password(min_length)
+        echo(f"Password: {password}")  # before it is stored, so that it can't be lost
+        return password
     if from_stdin == sys.stdin.isatty():  # a terminal would display it
         raise click.UsageError(
             "Type the password at a terminal, or use --password-stdin with a file or pipe."
         )
     if from_stdin:
-        sent = sys.stdin.buffer.read(4096)  # more than the longest password
+        sent = sys.stdin.buffer.read(8192)  # more than the longest password
         password = sent.decode("utf-8-sig", "surrogateescape").removesuffix("\n").removesuffix("\r")
     else:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
@@ -191,23 +191,8 @@ def _new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
     return password
 
 
-def _report(done: str, username: str, generated: str | None) -> None:
-    """Print what was done, and a generated password, which can't be printed a second time."""
-    try:
-        click.echo(f"{done}\nPassword: {generated}" if generated else done)
-    except OSError as error:
-        if not generated:
-            raise
-        raise OSError(
-            f"The new password of {username} is set, but it is lost: it could not be printed"
-            f" ({error}). To set another, run `users passwd {username} --generate`"
-        ) from error
-
-
 def _described(user: Row) -> dict[str, Any]:
     flags = {name: bool(user[name]) for name in ("admin", "disabled")}
-    times = {
-        name: None if user[name] is None else iso(user[name])
-        for name in ("created_at", "last_sign_in_at")
-    }
+    last = user["last_sign_in_at"]
+    times = {"created_at": iso(user["created_at"]), "last_sign_in_at": last and iso(last)}
     return {"id": user["id"], "username": user["username"], **flags, **times}

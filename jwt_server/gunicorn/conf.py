@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import time
-from contextlib import suppress
 from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -25,36 +24,26 @@ try:
 except ConfigurationError as error:
     raise SystemExit(str(error)) from error
 
-# Under systemd the socket is inherited (LISTEN_FDS) and gunicorn ignores this.
-bind = [settings.bind]
+os.environ.pop("SCRIPT_NAME", None)  # the middleware's; gunicorn's is 500 for other paths
 
-# One process per core, as Python runs one thread at a time. The threads allow for all passwords
-# that are hashed or queued, and for other requests beside them.
+bind = settings.listeners  # ignored under systemd, whose socket is inherited (LISTEN_FDS)
 workers = settings.workers
-threads = settings.threads
+threads = settings.hash_concurrency + settings.hash_queue + 32  # that many for other requests
 worker_class = "jwt_server.gunicorn.worker.Worker"
+worker_connections = 1000 + threads  # requests in the hash queue are connected, too
+preload_app = False  # the app opens files, and counts, in each worker
+http_parser = "python"  # whatever is installed
+certfile, http2_cleartext = None, "off"  # the worker reads requests itself
+keepalive = settings.keep_alive  # longer than the proxy's, so that the proxy closes first
+graceful_timeout = timeout = max(30, 2 * settings.hash_wait + 10)  # two waits to hash a password
 
-# Always the same parser, whatever is installed.
-http_parser = "python"
-
-# Longer than nginx keeps an idle connection (60 s), so that nginx closes first.
-keepalive = 75
-
-# The longest request waits in the hash queue twice and hashes after it.
-graceful_timeout = timeout = max(30, 2 * settings.hash_wait + 10)
-
-# Queued requests are connected, too.
-worker_connections = 1000 + threads
-
-# An access token has at most 4,096 characters; browsers send about 20 headers.
+# Browsers send the cookies of all applications on localhost; the worker bounds the whole head.
 limit_request_line = 4094
-limit_request_fields = 64
-limit_request_field_size = 8190
+limit_request_fields = 100
+limit_request_field_size = 16 * 1024
 
-# The service logs requests itself, with their id.
-accesslog = None
+accesslog = None  # the service logs requests itself, with their ID
 logger_class = "jwt_server.gunicorn.logger.Logger"
-
 control_socket_disable = True
 
 # No header of a client changes the scheme or the path; TRUSTED_PROXIES says what a proxy may set.
@@ -65,15 +54,24 @@ cores = usable_cores()
 core_shares = [cores[number::workers] for number in range(min(workers, len(cores)))]
 """The cores of each worker: one, or more if there are fewer workers than cores."""
 
+OWN_OPTIONS = (
+    "bind", "workers", "threads", "worker_class", "preload_app", "certfile", "http2_cleartext",
+)  # fmt: skip
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
 
 
 def on_starting(server: Any) -> None:
     """Open the metrics port, and exit with one line if it, the database or the keys can't be used.
 
-    Ignore SIGHUP: gunicorn's own reload would mix new code with what the arbiter has imported, and
-    stop the service if the new code or settings had a mistake.
+    Ignore SIGHUP: gunicorn's reload would mix new code with what the arbiter has imported, and stop
+    the service if the new code or settings had a mistake.
     """
+    for name in OWN_OPTIONS:
+        if (value := server.cfg.settings[name].get()) != globals()[name]:
+            raise SystemExit(
+                f"gunicorn's option {name} can't be {value!r}, in GUNICORN_CMD_ARGS or as an"
+                " argument: see docs/configuration.md for HOST, PORT, WORKERS and the others."
+            )
     try:
         sqlite.check(settings.database)
         load_keys(settings).signing_key(time.time())
@@ -93,10 +91,7 @@ def on_starting(server: Any) -> None:
 
 
 def reset_stop_signals() -> None:
-    """Let signals stop a new worker at once, until it has its own handlers.
-
-    It inherits those of the arbiter, which would lose them.
-    """
+    """Let signals end a new worker until it has its own handlers; the arbiter's would lose them."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
@@ -111,8 +106,10 @@ def pre_fork(server: Any, worker: Any) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     """Pin the worker to its cores: elsewhere its threads contend for the interpreter lock."""
     if hasattr(os, "sched_setaffinity"):  # not on macOS
-        with suppress(OSError):  # the allowed cores have changed
+        try:
             os.sched_setaffinity(0, worker.core_share)
+        except OSError as error:  # the allowed cores have changed
+            worker.log.warning("Not pinned to the cores %s: %s", worker.core_share, error.strerror)
     if server.metrics:
         server.metrics.start()
 
@@ -124,6 +121,6 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def on_exit(server: Any) -> None:
-    """Remove the counts."""
+    """Delete the workers' counts."""
     if server.metrics:
         shutil.rmtree(server.metrics.folder, ignore_errors=True)

@@ -32,13 +32,12 @@ log = logging.getLogger(__name__)
 
 PREFIX: Final = "jwt-server-metrics-"
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
-PATHS: Final = ("/metrics", "/metrics/")
+# The kinds of a worker's files, and more bytes than their counts take.
 WORKER_FILES: Final = {"counter": 1 << 16, "gauge_livesum": 1 << 12, "histogram": 1 << 19}
-"""The kinds of a worker's files, and more bytes than their counts take."""
 MAX_THREADS: Final = 16
 READ_SECONDS: Final = 2
-BIND_SECONDS: Final = 5
-"""How long the workers of a killed service may still have the port; gunicorn waits as long."""
+TOTAL_SECONDS: Final = 5
+BIND_SECONDS: Final = 5  # to wait for the workers of a killed service, as gunicorn does
 
 
 class Handler(MetricsHandler):
@@ -50,7 +49,7 @@ class Handler(MetricsHandler):
 
     def do_GET(self) -> None:  # noqa: N802 - http.server has this name
         """Send the metrics."""
-        if self.path.partition("?")[0] in PATHS:
+        if self.path.partition("?")[0] in ("/metrics", "/metrics/"):
             super().do_GET()
         else:
             self.send_error(404, explain="The metrics are at /metrics.")
@@ -74,10 +73,10 @@ class MetricsServer(ThreadingMixIn, TCPServer):
         MultiProcessCollector(registry, self.folder)
 
     def start(self) -> None:
-        """Serve in a thread of this worker, and take the space of its counts.
+        """Serve in a thread of this worker, and reserve the space of its counts.
 
-        They are written like memory: without space on the disk the system would kill the worker.
-        So if there is none, this worker's counts are missing.
+        They are written as memory, so without space the system would kill the worker. It does not
+        count then.
         """
         try:
             for kind, size in WORKER_FILES.items():
@@ -93,12 +92,19 @@ class MetricsServer(ThreadingMixIn, TCPServer):
         self.slots.acquire()
         super().process_request(request, client_address)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Handle a connection, and free its slot."""
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Handle a connection, and end it if the client sends or reads too slowly."""
+        timer = threading.Timer(TOTAL_SECONDS, request.shutdown, [socket.SHUT_RDWR])
+        timer.start()
         try:
-            super().process_request_thread(request, client_address)
+            super().finish_request(request, client_address)
         finally:
-            self.slots.release()
+            timer.cancel()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection, and free its slot."""
+        super().shutdown_request(request)
+        self.slots.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log what failed, which is mostly a client that has disconnected."""
@@ -114,23 +120,20 @@ def listen(settings: Settings) -> MetricsServer:
     while True:
         try:
             server = MetricsServer(settings)
+            break
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
                 where = f"port {settings.metrics_port} of {settings.metrics_host}"
                 text = f"METRICS_PORT: Can't listen on {where} ({error.strerror})."
                 raise ConfigurationError([f"{text} Set another, or 0 for none."]) from error
             time.sleep(0.2)
-        else:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = server.folder
-            values.ValueClass = values.MultiProcessValue()
-            return server
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = server.folder
+    values.ValueClass = values.MultiProcessValue()
+    return server
 
 
 def make_folder() -> str:
-    """Make the folder of the counts, and remove those of services that were killed.
-
-    This process and its workers hold a lock on theirs until the last of them ends.
-    """
+    """Make the folder of the counts, locked until the last worker ends; remove unlocked ones."""
     base = MEMORY if os.access(MEMORY, os.W_OK) else Path(gettempdir())
     folder = mkdtemp(prefix=PREFIX, dir=base)
     fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)

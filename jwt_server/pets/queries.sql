@@ -1,19 +1,21 @@
 -- Pets. Every query names the owner, so that no user can reach another's pet by its id.
 
--- name: names_of_user(user_id)
-SELECT name, species FROM pets WHERE user_id = :user_id ORDER BY id;
+-- name: names_of_user(user_id, limit)
+SELECT name, species FROM pets WHERE user_id = :user_id ORDER BY id LIMIT :limit;
 
--- name: page_of_user(user_id, after, limit)
+-- name: page_of_user(user_id, id, limit)
+-- The pets after this id.
 SELECT id, name, species, created_at FROM pets
-WHERE user_id = :user_id AND id > :after ORDER BY id LIMIT :limit;
+WHERE user_id = :user_id AND id > :id ORDER BY id LIMIT :limit;
 
 -- name: find(user_id, id)^
 SELECT id, name, species, created_at FROM pets WHERE user_id = :user_id AND id = :id;
 
--- name: insert(user_id, name, species, now)^
--- Returns no row if the user has been deleted in the meantime.
+-- name: insert(user_id, name, species, now, max_pets)^
+-- Returns no row if the user has that many pets.
 INSERT INTO pets (user_id, name, species, created_at)
-SELECT id, :name, :species, :now FROM users WHERE id = :user_id
+SELECT :user_id, :name, :species, :now
+WHERE NOT EXISTS (SELECT 1 FROM pets WHERE user_id = :user_id LIMIT 1 OFFSET :max_pets - 1)
 RETURNING id, name, species, created_at;
 
 -- name: replace(user_id, id, name, species)^

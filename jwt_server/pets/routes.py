@@ -1,21 +1,24 @@
 """The user's pets: `/pets`, the full resource, and `/my-pets`, the list of the original API."""
 
-from typing import Any
+from typing import Any, Final
 
 from flask import Blueprint, Response, url_for
 from marshmallow import Schema, fields, post_load
 from marshmallow.validate import Length
 
-from jwt_server.auth.guard import CurrentUser, login_required
-from jwt_server.database import Row
-from jwt_server.errors import NotFound, TokenUserDeleted
+from jwt_server.auth.guard import CurrentUser, login_required, require_still_signed_in
+from jwt_server.database import PAGE_SIZE, Row
+from jwt_server.errors import NotFound, TooManyPets
 from jwt_server.web.operations import accepts, accepts_query, raises, returns
 from jwt_server.web.paging import PageSchema, page_of
-from jwt_server.web.responses import json_response
+from jwt_server.web.responses import json_array, json_response, stream_json
 from jwt_server.web.schemas import BodySchema, Text, Timestamp
-from jwt_server.web.service import current_service, get_db
+from jwt_server.web.service import current_service, get_db, release_connection
 
 bp = Blueprint("pets", __name__)
+
+MAX_PETS: Final = 10_000
+"""Pets per user."""
 
 
 class PetFieldsSchema(BodySchema):
@@ -56,7 +59,12 @@ class PetSchema(Schema):
 def list_my_pets(user: CurrentUser) -> Response:
     """List the name and species of all of the user's pets."""
     # Not serialized by the schema: the rows have just these fields, and speed matters here.
-    return json_response(get_db().queries.pets.names_of_user(user_id=user.id))
+    names = get_db().queries.pets.names_of_user(user_id=user.id, limit=PAGE_SIZE)
+    if len(names) < PAGE_SIZE:
+        return json_response(names)
+    release_connection()  # each page takes one
+    pages = current_service().database.pages("pets.page_of_user", {"id": 0}, user_id=user.id)
+    return stream_json(json_array(map(MyPetSchema(many=True).dump, pages)))
 
 
 @bp.get("/pets")
@@ -67,20 +75,22 @@ def list_pets(user: CurrentUser, page: dict[str, int]) -> tuple[list[Row], dict[
     """List a page of the user's pets, oldest first."""
     queries = get_db().queries.pets
     limit, after = page["limit"], page.get("after", 0)
-    return page_of(queries.page_of_user(user_id=user.id, after=after, limit=limit + 1), limit)
+    return page_of(queries.page_of_user(user_id=user.id, id=after, limit=limit + 1), limit)
 
 
 @bp.post("/pets")
 @login_required
+@raises(TooManyPets)
 @accepts(PetFieldsSchema)
 @returns(201, PetSchema, headers=["Location"])
 def add_pet(user: CurrentUser, pet: dict[str, Any]) -> tuple[Row, dict[str, str]]:
     """Add a pet."""
-    db = get_db()
+    db, now = get_db(), current_service().now()
     with db.transaction():
-        row = db.queries.pets.insert(user_id=user.id, now=current_service().now(), **pet)
-    if row is None:  # deleted since the guard
-        raise TokenUserDeleted
+        require_still_signed_in(db, user)
+        row = db.queries.pets.insert(user_id=user.id, now=now, max_pets=MAX_PETS, **pet)
+    if row is None:
+        raise TooManyPets
     return row, {"Location": url_for("pets.show_pet", pet_id=row["id"])}
 
 

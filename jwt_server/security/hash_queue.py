@@ -5,17 +5,20 @@ cores for it; the other requests of the process stay fast.
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import Event, RLock
 from typing import Final
 
-from jwt_server.errors import HashingBusy
+from jwt_server.errors import HashingBusy, TooManyAttempts
 
 POLL_SECONDS: Final = 0.5
 """How often a queued request checks that its client is still connected."""
+
+MAX_CHECKS_AT_ONCE: Final = 2
+"""Of one password, so that one user can't fill the queue."""
 
 
 @dataclass
@@ -36,6 +39,7 @@ class HashQueue:
     _lock: AbstractContextManager[object] = field(default_factory=RLock, repr=False)
     _used: int = 0
     queued: deque[Event] = field(default_factory=deque, repr=False)
+    _checks: Counter[str] = field(default_factory=Counter, repr=False)
 
     @contextmanager
     def slot(self) -> Iterator[None]:
@@ -59,6 +63,22 @@ class HashQueue:
         with self._lock:
             if self._used >= self.slots and len(self.queued) >= self.size:
                 raise HashingBusy
+
+    @contextmanager
+    def check_of(self, key: str) -> Iterator[None]:
+        """Count a check of the password that `key` stands for, while it is queued or running.
+
+        Raises TooManyAttempts beyond MAX_CHECKS_AT_ONCE, unless the key is empty.
+        """
+        with self._lock:
+            if key and self._checks[key] >= MAX_CHECKS_AT_ONCE:
+                raise TooManyAttempts(1)
+            self._checks[key] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._checks -= Counter([key])  # a count of zero is removed
 
     def _fill_slots(self) -> None:
         while self.queued and self._used < self.slots:

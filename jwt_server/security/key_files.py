@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from jwt_server.config import Settings
 from jwt_server.errors import ConfigurationError, KeysUnavailable, NotFound
-from jwt_server.files import delete_abandoned, sync, write_atomically
+from jwt_server.files import delete_abandoned, others_can_write, sync, write_atomically
 from jwt_server.security import keys
 from jwt_server.security.keys import Jwk, Key, SharedSecrets, UnusableKey
 
@@ -84,7 +84,7 @@ class KeyFolder:
             _, found = self._load_all(self.names())
         except KeysUnavailable as error:
             return [error.cause]
-        if self.path.stat().st_mode & 0o022:
+        if others_can_write(self.path):
             found.append(f"Others may write to {self.path}: chmod 700 {self.path}.")
         return found
 
@@ -116,8 +116,8 @@ class KeyFolder:
             raise UnusableKey("Its name is not <activation>-<kid>.pem.")
         if not path.is_file():  # opening a FIFO would wait for a writer
             raise UnusableKey("It is not a regular file.")
-        if path.stat().st_mode & 0o077:
-            raise UnusableKey(f"Others may read it: chmod 600 {path}.")
+        if path.stat().st_mode & 0o027:  # Kubernetes lets the group read
+            raise UnusableKey(f"Others may read or change it: chmod 600 {path}.")
         key = keys.load(self.algorithm, path.read_bytes())
         if key.kid != match[2]:
             raise UnusableKey(f"Its kid is {key.kid}.")
@@ -125,7 +125,6 @@ class KeyFolder:
 
 
 KeySet = SharedSecrets | KeyFolder
-"""The keys of one algorithm; those of a folder may change at any time."""
 
 
 def load_keys(settings: Settings) -> KeySet:
@@ -145,7 +144,7 @@ def signing_file(files: list[KeyFile], now: float) -> KeyFile:
 
 
 def rotate(folder: KeyFolder, now: int, lead: int) -> KeyFile:
-    """Add a key that signs in `lead` seconds, or at once if it is the first; create the folder."""
+    """Add a key that signs in `lead` seconds, or at once if it is the first."""
     folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return _add(folder, now + lead if folder.names() else now)
 
@@ -162,8 +161,7 @@ def revoke(folder: KeyFolder, kid: str, now: int) -> KeyFile | None:
         raise NotFound(f"There is no key {kid}.")
     must_replace = len(stolen) == len(files) or signing_file(files, now) in stolen
     new = _add(folder, now) if must_replace else None
-    for file in stolen:
-        _delete(file)
+    _delete(stolen)
     return new
 
 
@@ -178,8 +176,7 @@ def prune(folder: KeyFolder, now: int, longest_ttl: int) -> list[KeyFile]:
         for file, successor in pairwise(folder.files())
         if successor.activation + longest_ttl <= now
     ]
-    for file in expired:
-        _delete(file)
+    _delete(expired)
     return expired
 
 
@@ -191,6 +188,7 @@ def _add(folder: KeyFolder, activation: int) -> KeyFile:
     return KeyFile(path, activation, key)
 
 
-def _delete(file: KeyFile) -> None:
-    file.path.unlink(missing_ok=True)
-    sync(file.path.parent)
+def _delete(files: list[KeyFile]) -> None:
+    for file in files:
+        file.path.unlink(missing_ok=True)
+        sync(file.path.parent)

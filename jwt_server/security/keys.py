@@ -8,21 +8,15 @@ from typing import Any, Final
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
 
 from jwt_server.security.primitives import base64url_encode
 
 RSA_BITS: Final = 3072
 
+# The members of a JWK that its thumbprint covers (RFC 7638 section 3.2, RFC 8037 section 2).
 THUMBPRINT_MEMBERS: Final = ("crv", "e", "kty", "n", "x", "y")
-"""Those of a public key that its thumbprint covers (RFC 7638 section 3.2, RFC 8037 section 2)."""
 
 Jwk = dict[str, str]
 
@@ -86,9 +80,7 @@ KEY_TYPES: Final[Mapping[str, _KeyType]] = {
     ),
     "ES256": _KeyType(
         lambda: ec.generate_private_key(ec.SECP256R1()),
-        lambda key: (
-            isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)
-        ),
+        lambda key: isinstance(getattr(key, "curve", None), ec.SECP256R1),
         "a key on the curve P-256",
     ),
     "RS256": _KeyType(
@@ -110,7 +102,7 @@ def generate(algorithm: str) -> Key:
 def load(algorithm: str, pem: bytes) -> Key:
     """Load an unencrypted PEM. Raises UnusableKey if it is not a key for the algorithm."""
     try:
-        private = load_pem_private_key(pem, password=None)
+        private = serialization.load_pem_private_key(pem, password=None)
     except (TypeError, ValueError, UnsupportedAlgorithm) as error:
         raise UnusableKey("It is not an unencrypted private key in PEM.") from error
     if not KEY_TYPES[algorithm].is_valid(private):
@@ -120,14 +112,20 @@ def load(algorithm: str, pem: bytes) -> Key:
 
 def dump(key: Key) -> bytes:
     """Return the PEM (PKCS #8) that `load` reads."""
-    pem: bytes = key.signing.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem: bytes = key.signing.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
     return pem
 
 
 def dump_public(key: Key) -> str:
     """Return the public half as PEM (SubjectPublicKeyInfo)."""
     [public] = key.verifying
-    pem: bytes = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    pem: bytes = public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     return pem.decode()
 
 

@@ -4,6 +4,7 @@ New hashes are bcrypt_sha256: bcrypt over an HMAC-SHA-256 of the password, so th
 72 bytes. Plain bcrypt hashes verify by the first 72 bytes.
 """
 
+import unicodedata
 import warnings
 from dataclasses import dataclass
 from typing import Final
@@ -48,19 +49,46 @@ class Hasher:
     def verify_and_renew(self, password: str, stored: str) -> str | None:
         """Return the hash to store: the same, or one of today's kind and cost; None if wrong."""
         with self.queue.slot():
-            if not verify_password(password, stored, self.rounds):
+            form = _find_form(password, stored, self.rounds)
+            if form is None:
                 return None
             is_current = bcrypt_sha256.identify(stored) and hash_cost(stored) == self.rounds
-            return stored if is_current else hash_password(password, self.rounds)
+            if is_current and form == normalize(password):
+                return stored
+            return hash_password(password, self.rounds)
 
 
 def hash_password(password: str, rounds: int) -> str:
     """Hash with a fresh salt."""
-    return str(bcrypt_sha256.using(rounds=rounds).hash(password))
+    return str(bcrypt_sha256.using(rounds=rounds).hash(normalize(password)))
 
 
 def verify_password(password: str, stored: str, rounds: int) -> bool:
-    """Return whether `stored` is a hash of the password.
+    """Return whether `stored` is a hash of the password, in either form."""
+    return _find_form(password, stored, rounds) is not None
+
+
+def normalize(password: str) -> str:
+    """Return the password as it is hashed: NFC, as keyboards differ (RFC 8265 section 4.2)."""
+    return unicodedata.normalize("NFC", password)
+
+
+def fits(password: str) -> bool:
+    """Whether the password has at most MAX_CHARACTERS in NFC; see `names.fits`."""
+    return len(password) <= 4 * MAX_CHARACTERS and len(normalize(password)) <= MAX_CHARACTERS
+
+
+def _find_form(password: str, stored: str, rounds: int) -> str | None:
+    """Return the form of the password that `stored` is a hash of, or None.
+
+    Older releases hashed what was sent. Where that is not NFC, both are tried, whatever is stored.
+    """
+    forms = dict.fromkeys((normalize(password), password))
+    return next((form for form in forms if _verify(form, stored, rounds)), None)
+
+
+def _verify(password: str, stored: str, rounds: int) -> bool:
+    """Return whether `stored` is a hash of exactly this.
 
     A failure costs what a hash at `rounds` costs, whatever is stored.
     """

@@ -10,7 +10,7 @@ from unicodedata import normalize
 
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-from jwt_server.security.passwords import MAX_CHARACTERS
+from jwt_server.security import passwords
 
 # All lists: each word is in one of them only, so common passwords that are names aren't in
 # the list of passwords.
@@ -25,10 +25,11 @@ GROUPS: Final = 7
 
 def find_problem(password: str, username: str, min_length: int) -> str | None:
     """Return why this can't be the user's new password, as a sentence, or None."""
+    if not passwords.fits(password):
+        return f"Use at most {passwords.MAX_CHARACTERS} characters."
+    password = passwords.normalize(password)
     if len(password) < min_length:
         return f"Use at least {min_length} characters."
-    if len(password) > MAX_CHARACTERS:
-        return f"Use at most {MAX_CHARACTERS} characters."
     if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in password):
         return "NUL and invalid UTF-8 are not allowed."
     if password.casefold() in COMMON:

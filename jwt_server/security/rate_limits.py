@@ -14,16 +14,20 @@ from jwt_server.config import Settings
 from jwt_server.security.primitives import base64url_encode, derive_key
 
 MINUTE: Final = 60
-DAY: Final = 24 * 60 * MINUTE
+HOUR: Final = 60 * MINUTE
+DAY: Final = 24 * HOUR
 ADDRESS_WINDOW: Final = 15 * MINUTE
 MAX_DOUBLING_LOCKOUT: Final = 15 * MINUTE
 
 SIGN_UPS_PER_DAY: Final = 10
+SITE_SIGN_UPS_PER_DAY: Final = 30
+SITE_FACTOR: Final = 10  # times the attempts of an address
 REFRESHES_PER_MINUTE: Final = 30
+RENAMES_PER_DAY: Final = 10
 MAC_BYTES: Final = 16
 
-ACCOUNT_SHARE: Final = 10
-"""How much one address may add to the count of an account."""
+SITE_SHARE: Final = 10
+"""Attempts an hour at one account from one IPv4 address, or from one IPv6 site."""
 
 CLIENT_PREFIX: Final = 64
 """An IPv6 client has at least this network to itself, and uses any address in it."""
@@ -54,19 +58,25 @@ class RateLimit:
         return now + min(MAX_DOUBLING_LOCKOUT, 1 << doublings)
 
 
+NO_LIMIT: Final = RateLimit("", limit=0, window=0)
+
+
 @dataclass(frozen=True)
 class Attempt:
     """The limits that an attempt counts against."""
 
     resettable: RateLimit
     """A success resets its count."""
-    address: RateLimit | None = None
-    account: RateLimit | None = None
-    """Does not apply to a network that the user is known to sign in from."""
-    share_key: str = ""
-    """Counts what the site of this address has added to the account's count."""
+    address: RateLimit = NO_LIMIT
+    site: RateLimit = NO_LIMIT
+    share: RateLimit = NO_LIMIT
+    """Of the account's limit, for one site. Neither of these two applies to a network from which
+    the user is known to sign in."""
+    account: RateLimit = NO_LIMIT
     username_key: str = ""
     network: str = ""
+    check_key: str = ""
+    """Stands for the password in the hash queue; empty if none is checked."""
 
 
 @dataclass(frozen=True)
@@ -90,28 +100,33 @@ class RateLimits:
         """Return the limits of a password for a name, from an address."""
         root = self.account_root(username_key)
         client, site = network_of(address), network_of(address, SITE_PREFIX)
-        pair_key = f"{root}.pair.{self._mac(root, client)}"
+        pair = f"{root}.pair.{self._mac(root, client)}"
         address_key = f"address.{self._mac('address', client)}"
+        site_key, site_attempts = f"site.{self._mac('site', site)}", SITE_FACTOR * self.address
+        share_key = f"{root}.share.{self._mac(root, site)}"
+        site_limit = RateLimit(site_key, site_attempts, ADDRESS_WINDOW, name="network")
         return Attempt(
-            resettable=RateLimit(
-                pair_key, self.pair, DAY, doubling=True, name="account and address"
-            ),
+            resettable=RateLimit(pair, self.pair, DAY, doubling=True, name="account and address"),
             address=RateLimit(address_key, self.address, ADDRESS_WINDOW, name="address"),
+            site=site_limit if site != client else NO_LIMIT,
+            share=RateLimit(share_key, SITE_SHARE, HOUR, name="account and network"),
             account=RateLimit(f"{root}.all", self.account, DAY, name="account"),
-            share_key=f"{root}.share.{self._mac(root, site)}",
             username_key=username_key,
             network=client,
+            check_key=pair,
         )
 
     def reauthentication(self, user_id: int, session_id: str) -> Attempt:
         """Return the limit of a signed-in user's password; all routes that ask for it share it."""
         key = f"{user_root(user_id)}.{session_id}"
-        return Attempt(RateLimit(key, self.pair, DAY, doubling=True, name="session"))
+        limit = RateLimit(key, self.pair, DAY, doubling=True, name="session")
+        return Attempt(limit, check_key=user_root(user_id))
 
     def sign_up(self, address: str) -> Attempt:
-        """Return the limit of sign-ups from an address."""
-        key = f"sign-up.{self._mac('sign-up', network_of(address))}"
-        return Attempt(RateLimit(key, SIGN_UPS_PER_DAY, DAY, name="sign-up"))
+        """Return the limit of sign-ups from an IPv4 address or an IPv6 site."""
+        limit = SITE_SIGN_UPS_PER_DAY if ":" in address else SIGN_UPS_PER_DAY
+        key = f"sign-up.{self._mac('sign-up', network_of(address, SITE_PREFIX))}"
+        return Attempt(RateLimit(key, limit, DAY, name="sign-up"))
 
     def account_root(self, username_key: str) -> str:
         """Return the start, up to a dot, of the keys that count attempts at an account."""
@@ -130,6 +145,11 @@ def user_root(user_id: int) -> str:
 def refresh_limit(session_id: str) -> RateLimit:
     """Return the limit of a session's refreshes."""
     return RateLimit(f"refresh.{session_id}", REFRESHES_PER_MINUTE, MINUTE)
+
+
+def rename_limit(user_id: int) -> RateLimit:
+    """Return the limit of a user's changes of the username."""
+    return RateLimit(f"{user_root(user_id)}.rename", RENAMES_PER_DAY, DAY, name="rename")
 
 
 def network_of(address: str, prefix: int = CLIENT_PREFIX) -> str:

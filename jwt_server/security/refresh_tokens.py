@@ -7,7 +7,6 @@ The same session, generation and nonce always make the same token.
 
 import hmac
 import re
-import secrets
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -55,16 +54,6 @@ def parse(token: str) -> tuple[str, int]:
     if match is None:
         raise RefreshTokenInvalid
     return match[1], int(match[2])
-
-
-def new_session_id() -> str:
-    """Generate a session id of 128 bits."""
-    return secrets.token_urlsafe(16)
-
-
-def new_nonce() -> bytes:
-    """Generate a nonce of 128 bits."""
-    return secrets.token_bytes(16)
 
 
 def _sign(key: bytes, session_id: str, generation: int, nonce: bytes) -> str:

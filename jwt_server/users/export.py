@@ -1,44 +1,46 @@
-"""The export of everything stored about a user, as one document.
+"""The export of everything stored about a user.
 
 Each table that refers to users has its part; a test compares them with the schema.
 """
 
 import json
-from operator import itemgetter
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from jwt_server.database import Connection, Row
-from jwt_server.errors import TokenUserDeleted
+from jwt_server.auth import sessions
+from jwt_server.database import Database, Row
 from jwt_server.web.schemas import iso
+
+# The tables, and values that sort before their first row.
+TABLES: Final[Mapping[str, Row]] = {
+    "users": {"id": 0},
+    "sessions": {"expires_at": 0, "number": 0},
+    "known_addresses": {"network": ""},
+    "audit": {"id": 0},
+    "pets": {"id": 0},
+}
 
 FLAGS: Final = frozenset({"admin", "disabled", "refreshable"})
 
 
-def export_user(db: Connection, user_id: int) -> dict[str, list[dict[str, Any]]]:
-    """Return the user's rows by table, without password hash and nonces.
-
-    Raises TokenUserDeleted if the user has been deleted.
-    """
-    queries = db.queries.users
-    with db.snapshot():
-        tables: dict[str, list[Row]] = {
-            "users": queries.export_account(user_id=user_id),
-            "sessions": queries.export_sessions(user_id=user_id),
-            "known_addresses": queries.export_known_addresses(user_id=user_id),
-            "audit": queries.export_audit(user_id=user_id),
-            "pets": queries.export_pets(user_id=user_id),
-        }
-    if not tables["users"]:
-        raise TokenUserDeleted
-    tables["sessions"].sort(key=itemgetter("created_at", "id"))
-    tables["audit"].sort(key=itemgetter("id"))
+def export_user(database: Database, user_id: int) -> dict[str, Iterator[list[dict[str, Any]]]]:
+    """Return the user's rows by table, in pages, without password hash and nonces."""
     return {
-        table: [{name: _readable(name, value) for name, value in row.items()} for row in rows]
-        for table, rows in tables.items()
+        table: map(_readable, database.pages(f"users.export_{table}", start, user_id=user_id))
+        for table, start in TABLES.items()
     }
 
 
-def _readable(name: str, value: Any) -> Any:
+def _readable(rows: list[Row]) -> list[dict[str, Any]]:
+    if rows and "rotated_at" in rows[0]:
+        rows = sessions.hide_refreshes(rows)
+    return [
+        {name: _value(name, value) for name, value in row.items() if name != "number"}
+        for row in rows
+    ]
+
+
+def _value(name: str, value: Any) -> Any:
     if name == "details":
         return json.loads(value or "null")
     if (name == "at" or name.endswith("_at")) and value is not None:

@@ -22,8 +22,8 @@ braille pattern."""
 
 
 def normalize(username: str) -> str:
-    """Return the name as it is stored and shown (NFKC)."""
-    return unicodedata.normalize("NFKC", username)
+    """Return the name as it is stored and shown: NFKC, without the space that phones add."""
+    return unicodedata.normalize("NFKC", username.strip())
 
 
 def fits(username: str) -> bool:
@@ -44,11 +44,11 @@ def validate(username: str) -> str:
 
 def find_problem(username: str) -> str | None:
     """Return why this is not a valid username, as a sentence, or None."""
-    if not username:
-        return "Use at least one character."
     if not fits(username):
         return TOO_LONG
     name = normalize(username)
+    if not name:
+        return "Use at least one character."
     if name != name.strip():
         return "Remove the space at the beginning or end."
     categories = set(map(unicodedata.category, name))

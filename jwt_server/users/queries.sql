@@ -53,26 +53,32 @@ DELETE FROM users WHERE id = :id;
 -- An enabled admin other than this user.
 SELECT id FROM users WHERE admin = 1 AND disabled = 0 AND id <> :id LIMIT 1;
 
--- The export of everything stored about a user, without secrets.
+-- The export of everything stored about a user, without secrets, a page at a time.
 
--- name: export_account(user_id)
-SELECT id, username, admin, disabled, created_at, last_sign_in_at FROM users WHERE id = :user_id;
+-- name: export_users(user_id, id, limit)
+SELECT id, username, admin, disabled, created_at, last_sign_in_at FROM users
+WHERE id = :user_id AND id > :id ORDER BY id LIMIT :limit;
 
--- name: export_sessions(user_id)
--- In no order.
-SELECT id, created_at, rotated_at, last_used_at, authenticated_at, expires_at, ends_at, ended_at,
-       refreshable, address, user_agent
-FROM sessions WHERE user_id = :user_id;
+-- name: export_sessions(user_id, expires_at, number, limit)
+SELECT number, id, created_at, rotated_at, last_used_at, authenticated_at, expires_at, ends_at,
+       ended_at, refreshable, address, user_agent
+FROM sessions WHERE user_id = :user_id AND (expires_at, number) > (:expires_at, :number)
+ORDER BY expires_at, number LIMIT :limit;
 
--- name: export_known_addresses(user_id)
-SELECT network, last_at FROM known_addresses WHERE user_id = :user_id ORDER BY network;
+-- name: export_known_addresses(user_id, network, limit)
+SELECT network, last_at FROM known_addresses
+WHERE user_id = :user_id AND network > :network ORDER BY network LIMIT :limit;
 
--- name: export_audit(user_id)
--- What was done to the user, and what the user did to others, without their details. In no order.
+-- name: export_audit(user_id, id, limit)
+-- What was done to the user, and what the user did to others, without their details.
 SELECT id, at, action, actor_id,
-       CASE WHEN actor_id IS NULL OR actor_id = :user_id THEN address END AS address,
-       CASE WHEN user_id = :user_id THEN details END AS details
-FROM audit WHERE user_id = :user_id OR actor_id = :user_id;
+       CASE WHEN actor_id IS NULL OR actor_id = :user_id THEN address END AS address, details
+FROM audit WHERE user_id = :user_id AND id > :id
+UNION ALL
+SELECT id, at, action, actor_id, address, NULL
+FROM audit WHERE actor_id = :user_id AND user_id IS NOT :user_id AND id > :id
+ORDER BY id LIMIT :limit;
 
--- name: export_pets(user_id)
-SELECT id, name, species, created_at FROM pets WHERE user_id = :user_id ORDER BY id;
+-- name: export_pets(user_id, id, limit)
+SELECT id, name, species, created_at FROM pets
+WHERE user_id = :user_id AND id > :id ORDER BY id LIMIT :limit;

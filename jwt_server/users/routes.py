@@ -3,23 +3,24 @@
 from functools import wraps
 from typing import Any
 
-from flask import Blueprint, Response
-from marshmallow import Schema, fields, validate
+from flask import Blueprint, Response, url_for
+from marshmallow import Schema, fields
 
 from jwt_server import audit, errors
 from jwt_server.audit import Action
 from jwt_server.auth import guard, sessions, token_responses
-from jwt_server.auth.attempts import count_attempt, record_failure
+from jwt_server.auth.attempts import count_action, count_attempt, record_failure
 from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.auth.sign_in import MAX_VERIFICATIONS
 from jwt_server.database import Connection, Row
 from jwt_server.security import passwords, policy
+from jwt_server.security.rate_limits import rename_limit
 from jwt_server.users import names, users
 from jwt_server.users.export import export_user
 from jwt_server.web.operations import accepts, raises, returns
 from jwt_server.web.request import client_address
-from jwt_server.web.responses import json_response
-from jwt_server.web.schemas import BodySchema, Flag, Text, Timestamp
+from jwt_server.web.responses import json_array, json_object, stream_json
+from jwt_server.web.schemas import BodySchema, Flag, Password, Text, Timestamp
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
 bp = Blueprint("me", __name__)
@@ -42,7 +43,7 @@ class NameSchema(BodySchema):
             "format": "username",
             "minLength": 1,
             "maxLength": names.MAX_CHARACTERS,
-            "description": "Stored as NFKC; no invisible characters, no space at either end.",
+            "description": "Stored as NFKC, without space at either end; no invisible characters.",
         },
     )
 
@@ -53,10 +54,16 @@ class SignupSchema(NameSchema):
     password = Text(required=True, metadata=NEW_PASSWORD)
 
 
+class DeletionSchema(BodySchema):
+    """The current password, unless it was given at `POST /auth/reauth`."""
+
+    password = Password()
+
+
 class PasswordChangeSchema(BodySchema):
     """The current and the new password."""
 
-    current_password = Text(required=True, validate=validate.Length(1, passwords.MAX_CHARACTERS))
+    current_password = Password(required=True)
     new_password = Text(required=True, metadata=NEW_PASSWORD)
 
 
@@ -110,7 +117,7 @@ def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
     db = get_db()
     with db.transaction():
         user_id = users.add(db, username, hashed, admin=False, actor=actor)
-        return _account(db, user_id), {"Location": "/me"}
+        return _account(db, user_id), {"Location": url_for("me.show_account")}
 
 
 @bp.route("/me")
@@ -123,26 +130,35 @@ def show_account(caller: CurrentUser) -> Row:
 
 @bp.route("/me", methods=["PATCH"])
 @login_required(recent_password=True)
-@raises(errors.UsernameTaken)
+@raises(errors.UsernameTaken, errors.TooManyAttempts)
 @accepts(NameSchema)
 @returns(200, AccountSchema)
 def rename_account(caller: CurrentUser, body: dict[str, str]) -> Row:
-    """Change the username."""
-    db = get_db()
+    """Change the username, at most 10 times a day; names that are taken count, too."""
+    username = names.validate(body["username"])
+    db, actor = get_db(), current_actor(caller.id)
+    count_action(db, rename_limit(caller.id), actor)
     with db.transaction():
         guard.require_still_signed_in(db, caller)
-        users.rename(db, caller.id, body["username"], actor=current_actor(caller.id))
+        users.rename(db, caller.id, username, actor=actor)
         return _account(db, caller.id)
 
 
 @bp.route("/me", methods=["DELETE"])
 @login_required
 @raises(errors.WrongPassword, errors.LastAdmin, errors.HashingBusy, errors.TooManyAttempts)
-@accepts(guard.PasswordSchema)
+@accepts(DeletionSchema)
 @returns(204)
 def delete_account(caller: CurrentUser, body: dict[str, str]) -> None:
-    """Delete the account for ever, with its pets and sessions; the last admin can't."""
-    guard.require_password(caller, body["password"])
+    """Delete the account for ever, with its pets and sessions; the last admin can't.
+
+    Within 15 minutes of `POST /auth/reauth` in this session no password is needed, because some
+    proxies drop the body of a DELETE request. The sign-in itself does not count.
+    """
+    if "password" in body:
+        guard.require_password(caller, body["password"])
+    elif not guard.has_recent_password(caller, since=caller.signed_in_at):
+        raise errors.InvalidFields({"password": ["Send it here, or at POST /auth/reauth first."]})
     db = get_db()
     with db.transaction():
         guard.require_still_signed_in(db, caller)
@@ -154,7 +170,9 @@ def delete_account(caller: CurrentUser, body: dict[str, str]) -> None:
 @returns(200, {"type": "object", "additionalProperties": {"type": "array"}})
 def export_account(caller: CurrentUser) -> Response:
     """Export everything stored about the current user, by table."""
-    return json_response(export_user(get_db(), caller.id))
+    release_connection()  # each page takes one
+    tables = export_user(current_service().database, caller.id)
+    return stream_json(json_object({name: json_array(pages) for name, pages in tables.items()}))
 
 
 @bp.route("/me/password", methods=["PUT"])

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from jwt_server import audit
-from jwt_server.audit import Action, Actor, operator
+from jwt_server.audit import Action, Actor
 from jwt_server.database import Connection, Row
 from jwt_server.errors import LastAdmin, NotFound, UsernameTaken
 from jwt_server.security.passwords import hash_password, verify_password
@@ -167,7 +167,9 @@ def add_demo_user(db: Connection, rounds: int, now: int) -> bool:
         user: Row | None = db.queries.seed.insert_demo_user(password_hash=password_hash, now=now)
         if user is not None:
             db.queries.seed.insert_demo_pets(user_id=user["id"], now=now)
-            audit.record(db, operator(now), Action.USER_ADDED, user["id"], username=DEMO_USERNAME)
+            audit.record(
+                db, Actor(None, None, now), Action.USER_ADDED, user["id"], username=DEMO_USERNAME
+            )
     return user is not None
 
 

@@ -16,7 +16,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import Rule
 
 from jwt_server import __version__
-from jwt_server.errors import NotSignedIn, ServiceError
+from jwt_server.errors import NotSignedIn, ServiceError, UnsupportedBody
 from jwt_server.web.operations import Operation, describe_response, operation_of
 from jwt_server.web.problems import HTTP_ERRORS
 
@@ -126,6 +126,8 @@ def _error_responses(declared: Operation) -> dict[int, Json]:
             headers.append("WWW-Authenticate")
         if any(error.retry_after is not None for error in errors):
             headers.append("Retry-After")
+        if UnsupportedBody in errors:
+            headers.append("Accept-Encoding")
         responses[status] = _error_response(status, codes, headers)
     return responses
 

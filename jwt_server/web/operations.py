@@ -44,9 +44,7 @@ def accepts(schema: type[Schema], *, any_content_type: bool = False) -> Decorato
 
     With `any_content_type` a body of another type counts as one without fields.
     """
-    refusals = [errors.BodyTooLarge, errors.MalformedBody]
-    if not any_content_type:
-        refusals.append(errors.UnsupportedBody)
+    refusals = (errors.BodyTooLarge, errors.MalformedBody, errors.UnsupportedBody)
     read = partial(parsing.read_body, any_content_type=any_content_type)
     return _load("body", schema, read, *refusals)
 

@@ -10,6 +10,7 @@ from jwt_server.errors import DatabaseUnavailable, KeysUnavailable, NotFound
 from jwt_server.web.middleware import CLOSED_POLICY
 from jwt_server.web.openapi import document
 from jwt_server.web.operations import raises, returns
+from jwt_server.web.request import PUBLIC_HEADERS
 from jwt_server.web.responses import PlainResponse, json_response
 from jwt_server.web.service import current_service
 
@@ -56,7 +57,10 @@ def ready() -> str:
 @returns(200, {"type": "object", "required": ["openapi"]})
 def show_description() -> Response:
     """Return this document, OpenAPI 3.1."""
-    return json_response(document(current_app) | {"servers": [{"url": request.script_root or "/"}]})
+    content = document(current_app) | {"servers": [{"url": request.script_root or "/"}]}
+    response = json_response(content)
+    response.headers.extend(PUBLIC_HEADERS)
+    return response
 
 
 @bp.get("/docs")
@@ -74,9 +78,10 @@ def show_docs() -> tuple[str, dict[str, str]]:
 def show_asset(asset: str) -> Response:
     """Return a script or style sheet of the page."""
     response = send_from_directory(ASSETS[asset], asset, conditional=False)
+    response.headers.extend(PUBLIC_HEADERS)
     # Of Flask's conditional requests and ranges, this is all that a browser needs.
     etag, _ = response.get_etag()
-    if etag is None or not request.if_none_match.contains(etag):
+    if etag is None or not request.if_none_match.contains_weak(etag):
         return response
     response.close()
-    return PlainResponse(status=304, headers={"ETag": response.headers["ETag"]})
+    return PlainResponse(status=304, headers={"ETag": response.headers["ETag"], **PUBLIC_HEADERS})

@@ -49,11 +49,6 @@ class PageSchema(Schema):
     after = Cursor(metadata={"format": "cursor", "description": "From the `Link` header."})
 
 
-def cursor(row_id: int) -> str:
-    """Return the cursor of the page after this id."""
-    return base64url_encode(str(row_id).encode())
-
-
 def page_of(rows: list[Row], limit: int) -> tuple[list[Row], dict[str, str]]:
     """Return the rows of the page and the headers, from up to `limit + 1` rows.
 
@@ -63,5 +58,5 @@ def page_of(rows: list[Row], limit: int) -> tuple[list[Row], dict[str, str]]:
         return rows, {}
     shown = rows[:limit]
     path = url_for(str(request.endpoint), **(request.view_args or {}))
-    query = urlencode({"limit": limit, "after": cursor(shown[-1]["id"])})
+    query = urlencode({"limit": limit, "after": base64url_encode(str(shown[-1]["id"]).encode())})
     return shown, {"Link": f'<{path}?{query}>; rel="next"'}

@@ -3,6 +3,7 @@
 The order of checks: 413 (too large), 415 (content type), 400 (unreadable), 422 (fields).
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -18,6 +19,9 @@ REPEATED: Final = object()
 """The value of a form or query field that was sent more than once."""
 
 SEND_ONCE: Final = "Send this field once."
+
+MAX_FIELDS: Final = 1000
+"""Fields of a body; each costs far more than its bytes."""
 
 MAX_FIELDS_NAMED: Final = 20
 """An error names at most this many fields, so that a response doesn't echo thousands."""
@@ -40,16 +44,21 @@ def read_body(*, any_content_type: bool) -> dict[str, Any]:
     """Read the fields of a JSON or form body; without a body there are none.
 
     With `any_content_type` a body of another type has none either. Raises BodyTooLarge,
-    UnsupportedBody, MalformedBody.
+    UnsupportedBody, EncodedBody, MalformedBody.
     """
     body = _read()
-    if request.mimetype == "application/json":
-        return _parse_json(body)
-    if request.mimetype == "application/x-www-form-urlencoded":
-        return _parse_form(body)
-    if any_content_type or not (body or request.mimetype):
-        return {}
-    raise errors.UnsupportedBody
+    is_json = request.mimetype == "application/json"
+    if not is_json and request.mimetype != "application/x-www-form-urlencoded":
+        if any_content_type or not (body or request.mimetype):
+            return {}
+        raise errors.UnsupportedBody
+    if request.environ.get("HTTP_CONTENT_ENCODING", "").lower() not in ("", "identity"):
+        raise errors.EncodedBody
+    if request.mimetype_params.get("charset", "utf-8").lower() not in ("utf-8", "utf8"):
+        raise errors.UnsupportedBody
+    if request.content_length not in (None, len(body)):  # gunicorn passes on what has come
+        raise errors.MalformedBody("The body is shorter than its Content-Length.")
+    return _parse_json(body) if is_json else _parse_form(body)
 
 
 def read_query() -> dict[str, Any]:
@@ -75,12 +84,11 @@ def _read() -> bytes:
         raise errors.MalformedBody from error
     if len(body) > errors.MAX_BODY_BYTES:
         raise errors.BodyTooLarge
-    if request.content_length not in (None, len(body)):  # gunicorn passes on what has come
-        raise errors.MalformedBody("The body is shorter than its Content-Length.")
     return body
 
 
 def _parse_json(body: bytes) -> dict[str, Any]:
+    body = body.removeprefix(BOM_UTF8)  # RFC 8259 section 8.1
     if not body:
         return {}
     try:
@@ -89,10 +97,15 @@ def _parse_json(body: bytes) -> dict[str, Any]:
         raise errors.MalformedBody(str(error)) from error
     if not isinstance(value, dict):
         raise errors.MalformedBody("The body is not a JSON object.")
+    if len(value) > MAX_FIELDS:
+        raise errors.MalformedBody(f"The JSON object has over {MAX_FIELDS} members.")
     return value
 
 
 def _parse_form(body: bytes) -> dict[str, Any]:
+    # More percent signs than escapes of three bytes fit in a body: each stray one costs the most.
+    if body.count(b"&") >= MAX_FIELDS or body.count(b"%") > errors.MAX_BODY_BYTES // 3:
+        raise errors.MalformedBody(f"The form has over {MAX_FIELDS} fields, or is not encoded.")
     try:
         return _unique(parse_qsl(body.decode("utf-8"), keep_blank_values=True, errors="strict"))
     except UnicodeDecodeError as error:

@@ -20,11 +20,8 @@ KNOWN_METHODS: Final = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 )
 
-# A charset in Accept is ignored, as all responses are UTF-8. Quoted strings match first and stay.
-QUOTED: Final = r'"(?:\\.|[^"\\])*"'
-CHARSET: Final = re.compile(
-    rf"({QUOTED})|;[ \t]*charset[ \t]*=[ \t]*(?:{QUOTED}|[^;,\"]*)", re.IGNORECASE
-)
+# A charset in Accept is ignored, as all responses are UTF-8; in a quoted string it does not matter.
+CHARSET: Final = re.compile(r';[ \t]*charset[ \t]*=[ \t]*("[\w-]*"|[\w-]*)', re.IGNORECASE)
 
 # Code and message of the exceptions of Flask and Werkzeug.
 HTTP_ERRORS: Final = {
@@ -49,7 +46,7 @@ def prefers_json() -> bool:
 
     A tie, the default of browsers and axios, means text.
     """
-    header = CHARSET.sub(r"\1", request.headers.get("Accept", ""))
+    header = CHARSET.sub("", request.headers.get("Accept", ""))
     accepted = parse_accept_header(header, MIMEAccept)
     json = max(accepted.quality("application/json"), accepted.quality("application/problem+json"))
     return json > accepted.quality("text/plain")
@@ -61,6 +58,8 @@ def _service_error(error: errors.ServiceError) -> Response:
     response = _problem(error.status, error.code, error.message, error.errors)
     if isinstance(error, errors.NotSignedIn):
         response.headers["WWW-Authenticate"] = error.challenge
+    if isinstance(error, errors.EncodedBody):
+        response.headers["Accept-Encoding"] = "identity"
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     return response

@@ -1,6 +1,7 @@
 """What holds for every request: ids in paths, CORS, and what is known of the client."""
 
 import re
+import select
 import socket
 from typing import Final
 
@@ -8,13 +9,19 @@ from flask import Flask, Response, has_request_context, request
 from flask_cors import CORS
 from werkzeug.routing import BaseConverter, IntegerConverter
 
-from jwt_server.errors import MAX_BODY_BYTES
+from jwt_server.errors import MAX_BODY_BYTES, NotFound
 from jwt_server.security.primitives import ID_PATTERN, MAX_ID
 from jwt_server.security.refresh_tokens import SESSION_ID_PATTERN
 from jwt_server.web.middleware import CLIENT_ADDRESS, METHODS, RULE
 from jwt_server.web.responses import PlainResponse
 
 EXPOSED_HEADERS: Final = ("Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID")
+PUBLIC_HEADERS: Final = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": ", ".join(EXPOSED_HEADERS),
+}
+"""Of what may be cached: for scripts of every origin, also if a cache asked without Origin."""
+
 PREFLIGHT_MAX_AGE: Final = 24 * 60 * 60
 MAX_USER_AGENT: Final = 200
 
@@ -61,8 +68,8 @@ def init_app(app: Flask, origins: tuple[str, ...]) -> None:
     @app.after_request
     def finish(response: Response) -> Response:
         if "HTTP_ORIGIN" in request.environ:
-            add_cors_headers(response)
-        if not any_origin:
+            add_cors_headers(response)  # not those of PUBLIC_HEADERS
+        if not any_origin and response.headers.get("Access-Control-Allow-Origin") != "*":
             response.vary.add("Origin")
         return response
 
@@ -70,13 +77,19 @@ def init_app(app: Flask, origins: tuple[str, ...]) -> None:
 def _begin() -> Response | None:
     """Note the route, and answer a CORS preflight on any path; flask-cors adds the headers."""
     environ = request.environ
-    environ[RULE] = request.url_rule
+    # Werkzeug takes a path with no slash or several at its start for one with one.
+    is_exact = re.match("/(?!/)", environ["PATH_INFO"])
+    environ[RULE] = request.url_rule if is_exact else None
     is_preflight = (
         environ["REQUEST_METHOD"] == "OPTIONS"
         and "HTTP_ORIGIN" in environ
         and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
     )
-    return PlainResponse(status=204) if is_preflight else None
+    if is_preflight:
+        return PlainResponse(status=204)
+    if not is_exact:
+        raise NotFound
+    return None
 
 
 def client_address() -> str:
@@ -99,9 +112,9 @@ def client_disconnected() -> bool:
     sock = request.environ.get("gunicorn.socket") if has_request_context() else None
     if sock is None:
         return False
+    readable = select.poll()  # receiving would wait until the socket's timeout
+    readable.register(sock, select.POLLIN)
     try:
-        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
-    except (BlockingIOError, ValueError):  # nothing to read; TLS of gunicorn's own, without peek
-        return False
+        return bool(readable.poll(0) and sock.recv(1, socket.MSG_PEEK) == b"")
     except OSError:
         return True

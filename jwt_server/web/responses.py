@@ -1,7 +1,8 @@
 """Responses without a default content type, and compact JSON in UTF-8."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, cast
 from wsgiref.types import WSGIEnvironment
 
@@ -9,6 +10,9 @@ from flask import Flask, Request, Response
 from flask.sessions import NullSession, SessionInterface, SessionMixin
 
 FAST_STATUSES: Final = frozenset({200, 401, 403, 422})
+
+STREAM_BYTES: Final = 64 * 1024
+"""Size from which a JSON document is sent in parts."""
 
 # Created once: `json.dumps` creates an encoder per call for all but its default format.
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -44,15 +48,46 @@ class NoSessions(SessionInterface):
         """Return an empty session."""
         return self.session
 
-    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Do nothing."""
-
 
 def json_response(
     content: Any, status: int = 200, content_type: str = "application/json"
 ) -> Response:
     """Return compact JSON in UTF-8, members in the order given."""
     return PlainResponse(_encode(content), status, content_type=content_type)
+
+
+def json_array(pages: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """Yield a JSON array in parts, one for each page of its elements."""
+    separator = "["
+    for page in pages:
+        if page:
+            yield separator + _encode(page)[1:-1]
+            separator = ","
+    yield "[]" if separator == "[" else "]"
+
+
+def json_object(members: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    """Yield a JSON object in parts, from members in parts."""
+    separator = "{"
+    for name, parts in members.items():
+        yield f"{separator}{_encode(name)}:"
+        yield from parts
+        separator = ","
+    yield "}"
+
+
+def stream_json(parts: Iterator[str]) -> Response:
+    """Return JSON of any size, sent as its parts are made; a short document as a whole.
+
+    The first parts are made at once, so that an error in them becomes a response.
+    """
+    head = b""
+    for part in parts:
+        head += part.encode()
+        if len(head) > STREAM_BYTES:
+            body = chain([head], map(str.encode, parts))
+            return PlainResponse(body, content_type="application/json")
+    return PlainResponse(head, content_type="application/json")
 
 
 class App(Flask):

@@ -4,7 +4,10 @@ import re
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
-from marshmallow import RAISE, Schema, fields
+from marshmallow import RAISE, Schema, ValidationError, fields
+from marshmallow.validate import Length
+
+from jwt_server.security import passwords
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -31,6 +34,19 @@ class Text(fields.String):
         if "\0" in text or _SURROGATE.search(text):
             raise self.make_error("characters")
         return text
+
+
+class Password(Text):
+    """A password to check. Its length is counted in NFC."""
+
+    def __init__(self, **options: Any) -> None:
+        metadata = {"maxLength": passwords.MAX_CHARACTERS, "description": "Length in NFC."}
+        super().__init__(validate=[Length(1), _fits], metadata=metadata, **options)
+
+
+def _fits(password: str) -> None:
+    if not passwords.fits(password):
+        raise ValidationError(f"Longer than {passwords.MAX_CHARACTERS} characters.")
 
 
 class Flag(fields.Boolean):

@@ -16,7 +16,16 @@ from jwt_server.database import Connection
 from jwt_server.users import users
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.auth import JSON, access, refresh, sign_in
-from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer, bearer_of, everything
+from tests.helpers.factories import (
+    CREDENTIALS,
+    INSERT_SESSION,
+    OPERATOR,
+    add_user,
+    bearer,
+    bearer_of,
+    everything,
+    session_row,
+)
 
 PASSWORD = "correct horse battery"
 NEW = {"username": "Ada", "password": PASSWORD}
@@ -39,6 +48,19 @@ def test_sign_up_creates_an_account(open_client: FlaskClient, clock: Clock) -> N
     tokens = sign_in(open_client, username="ADA", password=PASSWORD)
     me = open_client.get("/me", headers=bearer(tokens["access_token"]))
     assert me.get_json() == response.get_json()
+
+
+def test_outer_space_of_usernames_is_removed(open_client: FlaskClient) -> None:
+    new = {"username": " Ada \n", "password": PASSWORD}
+
+    signed_up = open_client.post("/users", json=new)
+    again = open_client.post("/users", json=NEW)
+    headers = bearer(sign_in(open_client, username="ada\t", password=PASSWORD)["access_token"])
+    renamed = open_client.patch("/me", json={"username": "\xa0Ada L. "}, headers=headers)
+
+    assert (signed_up.status_code, signed_up.get_json()["username"]) == (201, "Ada")
+    assert again.status_code == 409
+    assert (renamed.status_code, renamed.get_json()["username"]) == (200, "Ada L.")
 
 
 def test_a_new_password_is_not_trimmed(open_client: FlaskClient) -> None:
@@ -68,7 +90,8 @@ def test_sign_up_with_a_taken_name_returns_409(open_client: FlaskClient) -> None
 INVALID_SIGN_UPS: list[tuple[dict[str, Any], str]] = [
     ({"username": "", "password": PASSWORD}, "username"),
     ({"username": "a" * 65, "password": PASSWORD}, "username"),
-    ({"username": " a", "password": PASSWORD}, "username"),
+    ({"username": " ", "password": PASSWORD}, "username"),
+    ({"username": "\N{DIAERESIS}a", "password": PASSWORD}, "username"),  # a space in NFKC
     ({"username": "a\u200b", "password": PASSWORD}, "username"),
     ({"username": "a\tb", "password": PASSWORD}, "username"),
     ({"username": "a\u115f", "password": PASSWORD}, "username"),
@@ -218,6 +241,41 @@ def test_deletion_removes_pets_sessions_and_addresses(
     assert client.get("/me", headers=stranger).status_code == 200
 
 
+@pytest.mark.parametrize("body", [{}, {"json": {}}, {"data": {}}], ids=["none", "JSON", "form"])
+def test_deletion_after_reauth_needs_no_body(
+    client: FlaskClient, clock: Clock, db: Connection, body: dict[str, Any]
+) -> None:
+    headers = bearer(sign_in(client)["access_token"])
+    assert client.delete("/me", headers=headers, **body).status_code == 422
+    client.post("/auth/reauth", json={"password": "mypassword"}, headers=headers)
+    clock.advance(15 * 60 - 1)
+
+    response = client.delete("/me", headers=headers, **body)
+
+    assert (response.status_code, response.data) == (204, b"")
+    assert users.find_by_name(db, "travis") is None
+
+
+def test_deletion_without_body_is_refused_unless_this_session_has_reauthenticated_recently(
+    client: FlaskClient, clock: Clock, db: Connection
+) -> None:
+    tokens, other = sign_in(client), bearer(sign_in(client)["access_token"])
+    headers = bearer(tokens["access_token"]) | JSON
+    for password in ("wrong", "mypassword"):  # of which the first does not count
+        response = client.delete("/me", headers=headers)
+        assert (response.status_code, response.get_json()["code"]) == (422, "invalid_fields")
+        assert set(response.get_json()["errors"]) == {"password"}
+        client.post("/auth/reauth", json={"password": password}, headers=headers)
+    assert client.delete("/me", headers=other).status_code == 422
+    wrong = client.delete("/me", json={"password": "wrong"}, headers=headers)
+    assert (wrong.status_code, wrong.get_json()["code"]) == (403, "wrong_password")
+    clock.advance(15 * 60 + 1)
+    headers = bearer(refresh(client, tokens["refresh_token"])["access_token"])
+
+    assert client.delete("/me", headers=headers).status_code == 422
+    assert users.find_by_name(db, "travis")
+
+
 def test_the_last_admin_can_not_delete_the_account(client: FlaskClient, db: Connection) -> None:
     users.set_admin(db, 1, admin=True, actor=OPERATOR)
     headers = bearer(sign_in(client)["access_token"]) | JSON
@@ -251,6 +309,34 @@ def test_export_has_everything_but_secrets(
     assert found["known_addresses"] == [{"network": "127.0.0.1", "last_at": "2023-11-14T22:13:20Z"}]
     assert "bcrypt" not in response.text
     assert "stranger" not in response.text
+
+
+def test_export_of_many_rows_has_each_once(
+    client: FlaskClient, db: Connection, travis: dict[str, str]
+) -> None:
+    numbers = range(2500)
+    for statement in (
+        "INSERT INTO pets (user_id, name, created_at) VALUES (1, ?, 0)",
+        "INSERT INTO known_addresses VALUES (1, ?, 0)",
+        "INSERT INTO audit (at, action, user_id, actor_id, details) VALUES (?, '', 1, 1, '{}')",
+        "INSERT INTO audit (at, action, user_id, actor_id, details) VALUES (?, '', 9, 1, '{}')",
+        INSERT_SESSION.replace("(NULL, ?,", "(NULL, 'session-' || ?,").replace(
+            "?, ?, NULL", "9, 9, NULL"
+        ),
+    ):
+        values = session_row(1, "", 0)[1:-2] if "session" in statement else ()
+        db.driver.executemany(statement, [(number, *values) for number in numbers])
+    tables = [*personal_tables(db)]
+    counts = {
+        table: db.driver.execute(f"SELECT count(*) AS rows FROM {table}").fetchone()["rows"]  # noqa: S608 - ours
+        for table in tables
+    }
+
+    exported = client.get("/me/export", headers=travis).get_json()
+
+    for table, rows in exported.items():
+        keys = {row["network" if table == "known_addresses" else "id"] for row in rows}
+        assert len(rows) == len(keys) == counts[table]
 
 
 SECRET_COLUMNS = {"password_hash", "username_key", "nonce", "generation", "user_id", "number"}

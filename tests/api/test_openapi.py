@@ -292,12 +292,15 @@ def test_server_url_has_the_proxy_prefix(client: FlaskClient) -> None:
     assert client.get("/openapi.json").get_json()["servers"] == [{"url": "/"}]
 
 
-def test_asset_etag_match_returns_304(send: Send) -> None:
+@pytest.mark.parametrize("template", ["{}", "W/{}", '"other", {} ,"more"'])
+def test_asset_etag_match_returns_304(send: Send, template: str) -> None:
     first = send("GET", "/docs/swagger-ui.css")
-    again = send("GET", "/docs/swagger-ui.css", headers={"If-None-Match": first.headers["ETag"]})
+    known = {"If-None-Match": template.format(first.headers["ETag"])}
+    again = send("GET", "/docs/swagger-ui.css", headers=known)
 
     assert first.headers["Cache-Control"] == "no-cache"
     assert (again.status, again.body) == (304, b"")
+    assert again.headers["ETag"] == first.headers["ETag"]
 
 
 @pytest.fixture(scope="module")

@@ -142,7 +142,10 @@ def test_options_without_origin_returns_allow(send: Send) -> None:
     assert "html" not in response.headers.get("Content-Type", "")
 
 
-@pytest.mark.parametrize("path", ["/", "/nowhere", "/Auth", "/auth/x", "/auth//", "/My-pets"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/nowhere", "/Auth", "/auth/x", "/auth//", "/My-pets", "//auth", "/%2Fauth", "/%2f/auth"],
+)
 @pytest.mark.parametrize("method", ["GET", "POST", "PROPFIND"])
 def test_unknown_path_returns_404(send: Send, method: str, path: str) -> None:
     response = send(method, path)

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from jwt_server.database import Database
+from tests.helpers.app import MakeApp
 from tests.helpers.factories import bearer, token
 from tests.helpers.fuzzing import examples
 from tests.helpers.http import Send
@@ -56,6 +58,32 @@ def test_form_not_in_utf8_returns_400(send: Send, path: str, body: bytes) -> Non
     response = send("POST", path, data=body, content_type=FORM, headers=bearer(token()))
 
     assert (response.status, response.text) == (400, "The form is not UTF-8.")
+
+
+TOO_MANY = {
+    "1,001 fields": (FORM, b"&".join(b"x%d=" % number for number in range(1001))),
+    "1,001 empty fields": (FORM, b"&" * 1000),
+    "22,000 percent signs": (FORM, b"%" * 22_000),
+    "1,001 members": (JSON, json.dumps({str(number): 1 for number in range(1001)}).encode()),
+}
+
+
+@pytest.mark.parametrize("path", ["/auth", "/pets"])
+@pytest.mark.parametrize(("content_type", "body"), TOO_MANY.values(), ids=TOO_MANY)
+def test_too_many_fields_return_400(send: Send, path: str, content_type: str, body: bytes) -> None:
+    response = send("POST", path, data=body, content_type=content_type, headers=bearer(token()))
+
+    assert response.status == 400
+    assert " over 1000 " in response.text
+
+
+def test_form_of_1000_fields_is_parsed(send: Send) -> None:
+    body = b"username=%61&password=" + b"%61" * 17_000
+    body += b"".join(b"&x%d=" % number for number in range(998))
+
+    response = send("POST", "/auth", data=body, content_type=FORM)
+
+    assert (response.status, response.text[:10]) == (422, "password: ")
 
 
 BAD_USERNAMES = {
@@ -167,6 +195,7 @@ def test_token_is_checked_before_the_body(send: Send) -> None:
         (b'{"name":"x"}', "text/json"),
         (b'{"name":"x"}', "application/problem+json"),
         (b'{"name":"x"}', None),
+        (b'{"name":"x"}', f"{JSON};x={'y' * 1024}"),
         (b"", "text/plain"),
     ],
 )
@@ -175,6 +204,114 @@ def test_other_content_type_returns_415(send: Send, body: bytes, content_type: s
 
     assert response.status == 415
     assert "application/json" in response.text
+
+
+GOOD_JSON = b'{"name":"x","username":"travis","password":"mypassword"}'
+GOOD_FORM = b"name=x&username=travis&password=mypassword"
+UTF_8 = [JSON, f"{JSON}; charset=utf-8", f'{JSON};CHARSET="UTF-8"', f"{JSON};charset=utf8;x=y"]
+
+
+@pytest.mark.parametrize("content_type", [*UTF_8, f"{FORM}; charset=UTF-8"])
+def test_charset_utf_8_is_accepted(send: Send, content_type: str) -> None:
+    body = GOOD_FORM if content_type.startswith(FORM) else GOOD_JSON
+
+    assert send("POST", "/auth", data=body, content_type=content_type).status == 200
+
+
+@pytest.mark.parametrize("path", ["/auth", "/auth/logout"])
+@pytest.mark.parametrize("charset", ["iso-8859-1", "utf-16", "us-ascii", '"latin1"', "x"])
+@pytest.mark.parametrize(
+    ("media_type", "body"), [(JSON, GOOD_JSON), (FORM, GOOD_FORM)], ids=["JSON", "form"]
+)
+def test_other_charset_returns_415(
+    send: Send, path: str, media_type: str, body: bytes, charset: str
+) -> None:
+    content_type = f"{media_type}; charset={charset}"
+
+    response = send("POST", path, data=body, content_type=content_type, headers=bearer(token()))
+
+    assert response.status == 415
+    assert "UTF-8" in response.text
+    assert "Accept-Encoding" not in response.headers
+
+
+@pytest.mark.parametrize("path", ["/auth", "/pets"])
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "zstd", "identity, gzip", "x"])
+@pytest.mark.parametrize(
+    ("content_type", "body"), [(JSON, GOOD_JSON), (FORM, b"\x1f\x8b\x08")], ids=["JSON", "form"]
+)
+def test_content_encoding_returns_415(
+    send: Send, path: str, coding: str, content_type: str, body: bytes
+) -> None:
+    headers = bearer(token()) | {"Content-Encoding": coding, "Accept": JSON}
+
+    response = send("POST", path, data=body, content_type=content_type, headers=headers)
+
+    assert response.status == 415
+    assert json.loads(response.body)["code"] == "unsupported_media_type"
+    assert response.headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+def test_content_encoding_identity_is_accepted(send: Send, coding: str) -> None:
+    headers = {"Content-Encoding": coding}
+
+    response = send("POST", "/auth", data=GOOD_JSON, content_type=JSON, headers=headers)
+
+    assert response.status == 200
+
+
+def test_byte_order_mark_before_json_is_ignored(send: Send) -> None:
+    body = b"\xef\xbb\xbf" + GOOD_JSON
+
+    assert send("POST", "/auth", data=body, content_type=JSON).status == 200
+
+
+@pytest.mark.parametrize("body", [b"\xef\xbb\xbf" * 2 + GOOD_JSON, b"\xff\xfe" + GOOD_JSON])
+def test_other_marks_before_json_return_400(send: Send, body: bytes) -> None:
+    assert send("POST", "/auth", data=body, content_type=JSON).status == 400
+
+
+LARGE = b"\xff" * (LIMIT + 1)
+LATIN_1 = f"{JSON}; charset=latin1"
+
+# A request with as many mistakes as there can be at once, in the order of the checks, and how it
+# continues once the first of them is corrected.
+IN_ORDER: dict[str, tuple[int, str, str, bool, bytes, str]] = {
+    "unknown path": (404, "POST", "/nowhere", False, LARGE, LATIN_1),
+    "method": (405, "PATCH", "/me/password", False, LARGE, LATIN_1),
+    "token": (401, "PUT", "/me/password", False, LARGE, LATIN_1),
+    "size": (413, "PUT", "/me/password", True, LARGE, LATIN_1),
+    "charset": (415, "PUT", "/me/password", True, b"\xff", LATIN_1),
+    "media type": (415, "PUT", "/me/password", True, b"\xff", "text/plain"),
+    "JSON": (400, "PUT", "/me/password", True, b'{"current_password":\xff}', JSON),
+    "fields": (422, "PUT", "/me/password", True, b'{"current_password":"x"}', JSON),
+    "rate limit": (
+        429, "PUT", "/me/password", True,
+        b'{"current_password":"x","new_password":"correct horse battery"}', JSON,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", IN_ORDER)
+def test_checks_run_in_the_documented_order(
+    make_app: MakeApp, database: Database, travis: dict[str, str], mistake: str
+) -> None:
+    client = make_app(throttle_pair=1).test_client()
+    wrong = {"password": "x"}  # uses up the free attempts of the session
+    assert client.post("/auth/reauth", json=wrong, headers=travis).status_code == 403
+    assert client.post("/auth/reauth", json=wrong, headers=travis).status_code == 429
+    status, method, path, has_token, body, content_type = IN_ORDER[mistake]
+
+    response = client.open(
+        path,
+        method=method,
+        data=body,
+        content_type=content_type,
+        headers=travis if has_token else {},
+    )
+
+    assert response.status_code == status
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from jwt_server.database import Connection
+from jwt_server.pets.routes import MAX_PETS
 from tests.helpers.app import Clock
+from tests.helpers.auth import JSON, run_at_once
 from tests.helpers.factories import add_user, bearer_of
 
 Headers = dict[str, str]
@@ -175,8 +177,58 @@ def test_link_has_the_proxy_prefix(client: FlaskClient, travis: Headers) -> None
     assert response.headers["Link"] == '</api/pets?limit=1&after=MQ>; rel="next"'
 
 
-def test_insert_for_unknown_user_adds_nothing(db: Connection) -> None:
-    assert db.queries.pets.insert(user_id=99, name="late", species=None, now=0) is None
+def insert_pets(db: Connection, count: int) -> None:
+    """Insert pets of travis, as an import does."""
+    db.driver.executemany(
+        "INSERT INTO pets (user_id, name, created_at) VALUES (1, ?, 0)",
+        [(f"pet {number} ".ljust(100, "🐕"),) for number in range(count)],
+    )
+
+
+@pytest.mark.parametrize("imported", [MAX_PETS - 2, MAX_PETS + 500])
+def test_more_than_10000_pets_are_refused(
+    client: FlaskClient, travis: Headers, other_user: Headers, db: Connection, imported: int
+) -> None:
+    insert_pets(db, imported)
+
+    response = client.post("/pets", headers=travis | JSON, json={"name": "one too many"})
+
+    assert (response.status_code, response.get_json()["code"]) == (409, "too_many_pets")
+    assert db.driver.execute("SELECT 1 FROM pets WHERE name = 'one too many'").fetchall() == []
+    assert client.post("/pets", headers=other_user, json={"name": "x"}).status_code == 201
+    assert client.put("/pets/1", headers=travis, json={"name": "x"}).status_code == 200
+    client.delete("/pets/1", headers=travis)
+    again = client.post("/pets", headers=travis, json={"name": "x"})
+    assert again.status_code == (201 if imported < MAX_PETS else 409)
+
+
+def test_simultaneous_requests_add_10000_pets_at_most(
+    app: Flask, travis: Headers, db: Connection
+) -> None:
+    insert_pets(db, MAX_PETS - 5)
+
+    responses = run_at_once(
+        lambda: app.test_client().post("/pets", headers=travis, json={"name": "x"}), 8
+    )
+
+    assert sorted(response.status_code for response in responses) == [201] * 3 + [409] * 5
+    assert db.driver.execute("SELECT count(*) AS pets FROM pets").fetchone()["pets"] == MAX_PETS
+
+
+def test_long_list_of_my_pets_is_sent_in_parts(
+    client: FlaskClient, travis: Headers, db: Connection
+) -> None:
+    insert_pets(db, 2500)
+
+    response = client.get("/my-pets", headers=travis)
+
+    assert "Content-Length" not in response.headers
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.text.startswith(
+        '[{"name":"Bunny","species":"dog"},{"name":"Ru","species":"cat"},{"name":"pet 0 🐕'
+    )
+    names = [pet["name"].partition("🐕")[0] for pet in response.get_json()[2:]]
+    assert names == [f"pet {number} " for number in range(2500)]
 
 
 def test_add_returns_401_if_user_is_deleted_meanwhile(

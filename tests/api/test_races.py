@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def two_workers(folder: Path) -> Iterator[Server]:
-    with running(
-        folder, BASE_ENVIRONMENT | {"WORKERS": "2", "HASH_QUEUE": "100", "HASH_WAIT": "60"}
-    ) as server:
+    settings = {"WORKERS": "2", "HASH_QUEUE": "100", "HASH_WAIT": "60", "TRUSTED_PROXIES": "1"}
+    with running(folder, BASE_ENVIRONMENT | settings) as server:
         yield server
 
 
@@ -59,7 +59,7 @@ def refresh(server: Server, tokens: Tokens) -> Response:
 
 
 def query(folder: Path, statement: str) -> list[Any]:
-    with closing(sqlite3.connect(folder / "server.db", timeout=10)) as driver, driver:
+    with closing(sqlite3.connect(folder / "server.db", timeout=60)) as driver, driver:
         return driver.execute(statement).fetchall()
 
 
@@ -120,33 +120,43 @@ def test_disabling_a_user_during_sign_ins_leaves_no_session(
     barrier = threading.Barrier(2)
 
     def disable() -> None:
-        barrier.wait(timeout=30)
+        barrier.wait(timeout=120)
         done = flask(folder, BASE_ENVIRONMENT, "users", "disable", "travis")
         assert done.returncode == 0, done.stderr
 
     thread = threading.Thread(target=disable)
     thread.start()
-    barrier.wait(timeout=30)
+    barrier.wait(timeout=120)
     responses: list[Response] = []
+    sites = count(1)  # each attempt from another, or some would be refused
     while thread.is_alive() or len(responses) < 2 * THREADS:
         responses += run_at_once(
-            lambda: send_to_server(two_workers, "POST", "/auth", {}, FORM, FORM_TYPE), THREADS
+            lambda: send_to_server(
+                two_workers,
+                "POST",
+                "/auth",
+                {"X-Forwarded-For": f"2001:db8:{next(sites):x}::1"},
+                FORM,
+                FORM_TYPE,
+            ),
+            THREADS,
         )
     thread.join()
+    assert query(folder, "UPDATE users SET disabled = 0 RETURNING disabled") == [(0,)]
 
-    assert {response.status for response in responses} == {200, 401}
+    statuses = {response.status for response in responses}
+    assert statuses - {503} == {200, 401}  # 503 if the database is busy for long
     for response in responses:
         if response.status == 200:
             assert send_to_server(two_workers, "GET", "/pets", bearer(response.text)).status == 401
     assert query(folder, "SELECT count(*) FROM sessions WHERE ended_at IS NULL") == [(0,)]
-    assert flask(folder, BASE_ENVIRONMENT, "users", "enable", "travis").returncode == 0
 
 
 def kill(server: Server) -> None:
     """Kill all processes, as a power failure would."""
     for pid in [*server.workers(), server.process.pid]:
         os.kill(pid, signal.SIGKILL)
-    server.process.wait(timeout=10)
+    server.process.wait(timeout=120)
 
 
 @pytest.mark.parametrize("minutes", [0, 1], ids=["within the grace", "after the grace"])
@@ -174,8 +184,7 @@ def test_rotation_survives_a_kill(tmp_path: Path, minutes: int) -> None:
 def test_no_refresh_is_lost_under_load(two_workers: Server, folder: Path) -> None:
     """Ten clients refresh their own sessions as fast as they can."""
 
-    def refresh_often(_number: int) -> tuple[str, int]:
-        tokens = sign_in(two_workers)
+    def refresh_often(tokens: dict[str, str]) -> tuple[str, int]:
         for _ in range(20):
             response = refresh(two_workers, tokens)
             assert response.status == 200, response.text
@@ -183,7 +192,8 @@ def test_no_refresh_is_lost_under_load(two_workers: Server, folder: Path) -> Non
         return session_of(tokens), int(tokens["refresh_token"].split(".")[2])
 
     with ThreadPoolExecutor(10) as pool:
-        generations = dict(pool.map(refresh_often, range(10)))
+        signed_in = [sign_in(two_workers) for _ in range(10)]
+        generations = dict(pool.map(refresh_often, signed_in))
 
     rows = dict(query(folder, "SELECT id, generation FROM sessions"))
     assert {session: rows[session] for session in generations} == generations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jwt_server.audit import operator
+from jwt_server.audit import Actor
 from jwt_server.auth import sessions
 from jwt_server.auth.sessions import NewSession
 from jwt_server.database import Connection, Database, Row
@@ -27,7 +28,6 @@ from jwt_server.security.key_files import KeyFolder, KeySet
 from jwt_server.security.keys import ALGORITHMS, SharedSecrets
 from jwt_server.security.refresh_tokens import (
     RefreshTokens,
-    new_session_id,
     parse,
 )
 from jwt_server.security.tokens import AccessTokens, TokenSubject
@@ -55,7 +55,7 @@ def token_of(session: Row, generation: int) -> str:
 
 def rotate(db: Connection, session: Row, generation: int, now: int) -> Row:
     token = token_of(session, generation)
-    return sessions.refresh(db, TOKENS, token, idle=100, grace=10, actor=operator(now))
+    return sessions.refresh(db, TOKENS, token, idle=100, grace=10, actor=Actor(None, None, now))
 
 
 def generation(db: Connection, session: Row) -> int:
@@ -127,9 +127,9 @@ def test_foreign_token_takes_no_write_lock(db: Connection, session: Row) -> None
 
     statements: list[str] = []
     db.driver.set_trace_callback(statements.append)
-    for token in (theirs, TOKENS.issue(new_session_id(), 1, session["nonce"]), "r1.x"):
+    for token in (theirs, TOKENS.issue(secrets.token_urlsafe(16), 1, session["nonce"]), "r1.x"):
         with pytest.raises(RefreshTokenInvalid):
-            sessions.refresh(db, TOKENS, token, idle=100, grace=10, actor=operator(1000))
+            sessions.refresh(db, TOKENS, token, idle=100, grace=10, actor=Actor(None, None, 1000))
     db.driver.set_trace_callback(None)
     assert not any(each.startswith("BEGIN") for each in statements)
     assert db.driver.execute("SELECT * FROM sessions").fetchall() == before
@@ -140,7 +140,9 @@ def test_concurrent_refreshes_rotate_once(database: Database, session: Row) -> N
 
     def refresh() -> Row:
         with database.connection() as db:
-            return sessions.refresh(db, TOKENS, token, idle=100, grace=10, actor=operator(1050))
+            return sessions.refresh(
+                db, TOKENS, token, idle=100, grace=10, actor=Actor(None, None, 1050)
+            )
 
     refreshed = run_at_once(refresh, 8)
 
@@ -236,7 +238,7 @@ def rings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[KeySet]]:
 def test_access_token_verifies_only_with_its_own_keys(
     rings: dict[str, list[KeySet]], algorithm: str
 ) -> None:
-    subject = TokenSubject(7, new_session_id())
+    subject = TokenSubject(7, secrets.token_urlsafe(16))
     ring = rings[algorithm][0]
     tokens = AccessTokens(ring, "us", "them")
     token = tokens.issue(subject, admin=False, now=1000, ttl=60)

@@ -77,19 +77,20 @@ def traced(app: Flask) -> Iterator[list[str]]:
         each.driver.set_trace_callback(None)
 
 
+@pytest.mark.parametrize(("password", "forms"), [("wrong", 1), ("wro\u0301ng", 2)], ids=ascii)
 def test_failed_sign_ins_do_the_same_work(
-    app: Flask, client: FlaskClient, spent: Callable[[], int]
+    app: Flask, client: FlaskClient, spent: Callable[[], int], password: str, forms: int
 ) -> None:
     work: dict[str, list[tuple[list[str], int]]] = {}
     with traced(app) as statements:
         for name in NAMES:
             for _ in range(8):  # five are hashed, then three are refused
                 statements.clear()
-                guesses(client)(name, address=STRANGER)
+                guesses(client)(name, password, STRANGER)
                 work.setdefault(name, []).append((list(statements), spent()))
 
     first = work["nobody"]
-    assert [hashed for _, hashed in first] == [2**6] * 5 + [0] * 3
+    assert [hashed for _, hashed in first] == [forms * 2**6] * 5 + [0] * 3
     assert any("INSERT INTO audit" in sql for sql in first[0][0])
     assert all(len(sql) == 1 and "SELECT max(blocked_until)" in sql[0] for sql, _ in first[5:])
     for name, found in work.items():

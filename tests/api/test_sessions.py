@@ -21,7 +21,7 @@ from jwt_server.errors import TokenRevoked
 from jwt_server.security.refresh_tokens import RefreshTokens, parse
 from jwt_server.users import users
 from tests.helpers.app import Clock, MakeApp
-from tests.helpers.auth import DAY, JSON, access, refresh, run_at_once, sign_in
+from tests.helpers.auth import DAY, JSON, access, guesses, refresh, run_at_once, sign_in
 from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer, bearer_of, token
 from tests.helpers.fuzzing import examples
 
@@ -301,11 +301,38 @@ def test_list_sessions(client: FlaskClient, db: Connection, clock: Clock) -> Non
     assert listed[0] == {
         "id": parse(first["refresh_token"])[0],
         "created_at": "2023-11-14T22:13:20Z",
-        "last_used_at": "2023-11-14T22:14:20Z",
+        "last_used_at": "2023-11-14T22:13:20Z",
         "address": "127.0.0.1",
         "user_agent": "Phone/1 (?[2J) " + "x" * 185,
         "current": False,
     }
+
+
+def test_no_response_tells_when_a_session_was_refreshed(client: FlaskClient, clock: Clock) -> None:
+    """It would tell a thief of both tokens when the refresh token is within the grace."""
+    stolen = bearer(client.post("/auth", json=CREDENTIALS).text)  # the text form lasts for hours
+    tokens = sign_in(client)
+    session_id = parse(tokens["refresh_token"])[0]
+    youngest_id = parse(sign_in(client)["refresh_token"])[0]
+
+    def shown(path: str, *names: str) -> dict[str, Any]:
+        body = client.get(path, headers=stolen).get_json()
+        rows = body["sessions"] if path == "/me/export" else body
+        assert [row["id"] for row in rows[-2:]] == [session_id, youngest_id]
+        return {name: rows[-2][name] for name in names}
+
+    until_the_hour = 2800
+    for waits, used, expires in (
+        ([0, 1, until_the_hour - 2], "2023-11-14T22:13:20Z", "2023-11-21T22:00:00Z"),
+        ([1, 1, 3598], "2023-11-14T23:00:00Z", "2023-11-21T23:00:00Z"),
+    ):
+        for wait in waits:
+            clock.advance(wait)
+            tokens = refresh(client, tokens["refresh_token"])
+            assert shown("/auth/sessions", "last_used_at") == {"last_used_at": used}
+            assert shown("/me/export", "last_used_at", "rotated_at", "expires_at") == {
+                "last_used_at": used, "rotated_at": used, "expires_at": expires
+            }  # fmt: skip
 
 
 def test_ending_another_session_needs_a_recent_password(client: FlaskClient, clock: Clock) -> None:
@@ -595,8 +622,10 @@ def test_concurrent_sign_ins_with_an_old_hash_succeed(
     """One of them replaces the hash, and the others verify again."""
     add_user(db, "old", password_hash=bcrypt.using(rounds=4).hash("correct horse"))
 
+    addresses = iter([f"192.0.2.{number}" for number in range(8)])
+
     def sign_in_once() -> int:
-        data = {"username": "old", "password": "correct horse"}
-        return client.application.test_client().post("/auth", data=data).status_code
+        guess = guesses(client.application.test_client())
+        return guess("old", "correct horse", next(addresses)).status_code
 
     assert set(run_at_once(sign_in_once, 8)) == {200}

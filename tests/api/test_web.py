@@ -13,7 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from jwt_server.config import Settings
-from jwt_server.database import Connection
+from jwt_server.database import Connection, Database
 from jwt_server.errors import InvalidToken, NotSignedIn, ServiceError
 from jwt_server.web.problems import HTTP_ERRORS
 from tests.helpers.app import MakeApp
@@ -45,7 +45,10 @@ PUBLIC = {
         ("application/json;q=nan", False),
         ("image/png", False),
         (",;=/", False),
+        ('a/b;c="' + '\\"' * 500, False),
+        ("application/json".ljust(1025, ","), False),
         ("application/json", True),
+        ("application/json".ljust(1024, ","), True),
         ("APPLICATION/JSON", True),
         ("application/json; charset=utf-8", True),
         ('text/plain;profile="a;charset=b", application/json', True),
@@ -176,6 +179,7 @@ def test_every_error_code_is_tested() -> None:
     elsewhere = {"database_unavailable", "internal_error", "keys_unavailable"}
     elsewhere |= {"hashing_busy"}  # tests/unit/test_hash_queue.py
     elsewhere |= {"too_many_tries"}  # tests/api/test_attempts.py
+    elsewhere |= {"too_many_pets"}  # tests/api/test_pets.py
     elsewhere |= from_the_command_line | disabled | of_sessions | of_accounts
     assert named - elsewhere == set(CODES)
 
@@ -275,6 +279,15 @@ def test_preflight_on_any_path_needs_no_token(send: Send, path: str) -> None:
     assert "Access-Control-Allow-Credentials" not in response.headers
 
 
+def test_preflight_with_over_1_kib_of_headers_allows_none_of_them(send: Send) -> None:
+    headers = PREFLIGHT | {"Access-Control-Request-Headers": "authorization" + ",a" * 1000}
+
+    response = send("OPTIONS", "/auth", headers=headers)
+
+    assert response.status == 204
+    assert "Access-Control-Allow-Headers" not in response.headers
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [("GET", "/my-pets"), ("POST", "/auth"), ("GET", "/nowhere"), ("PUT", "/auth"),
@@ -293,6 +306,29 @@ def test_no_cors_headers_without_origin(send: Send) -> None:
     response = send("GET", "/my-pets")
 
     assert not [name for name, _ in response.headers if name.startswith("Access-Control")]
+
+
+SHARED = ["/.well-known/jwks.json", "/openapi.json", "/docs/docs.js", "/docs/docs.css"]
+
+
+@pytest.mark.parametrize("path", SHARED)
+@pytest.mark.parametrize("origins", [("*",), ("https://app.example.com",)])
+@pytest.mark.parametrize("origin", [None, "https://app.example.com", "https://other.example.com"])
+def test_public_response_is_readable_from_every_origin(
+    make_app: MakeApp, database: Database, path: str, origins: tuple[str, ...], origin: str | None
+) -> None:
+    get = partial(send_to_app, make_app(cors_origins=origins).test_client(), "GET", path)
+    headers = {"Origin": origin} if origin else {}
+
+    first = get(headers=headers)
+    again = get(headers=headers | {"If-None-Match": first.headers.get("ETag", "")})
+
+    assert (first.status, again.status) == (200, 304 if path.startswith("/docs/") else 200)
+    for response in (first, again):
+        assert response.headers.getlist("Access-Control-Allow-Origin") == ["*"]
+        assert "X-Request-ID" in response.headers["Access-Control-Expose-Headers"]
+        assert "Access-Control-Allow-Credentials" not in response.headers
+        assert "Origin" not in response.headers.get("Vary", "")
 
 
 ORIGINS = ("https://app.example.com", "http://[::1]:5173")

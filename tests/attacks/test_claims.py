@@ -246,7 +246,7 @@ def test_an_expensive_token_is_refused_cheaply(target: Target, attack: Attack) -
     target.still_works()
 
 
-@pytest.mark.parametrize("length", [8200, 60_000])
+@pytest.mark.parametrize("length", [16_400, 60_000])
 def test_a_token_longer_than_any_header_never_reaches_the_service(
     server: Server, length: int
 ) -> None:

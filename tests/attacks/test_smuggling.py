@@ -84,14 +84,10 @@ def cases() -> Iterator[Case]:
         length(hidden), CHUNKED, body=hidden, line=b"POST /pets HTTP/1.0"))  # fmt: skip
     yield Case("chunks in HTTP/1.0", request(
         CHUNKED, body=ZERO + SECOND, line=b"POST /pets HTTP/1.0"))  # fmt: skip
-    yield Case("a body of GET", request(length(SECOND), body=SECOND, line=b"GET /healthz HTTP/1.1"))
-    yield Case(
-        "chunks of GET", request(CHUNKED, body=CHUNKED_SECOND, line=b"GET /healthz HTTP/1.1")
-    )
+    yield Case("a body of GET", request(length(SECOND), body=SECOND, line=b"GET /docs HTTP/1.1"))
+    yield Case("chunks of GET", request(CHUNKED, body=CHUNKED_SECOND, line=b"GET /docs HTTP/1.1"))
     yield Case("a body that nobody reads", request(length(SECOND), body=SECOND))
-    yield Case(
-        "a body of HEAD", request(length(SECOND), body=SECOND, line=b"HEAD /healthz HTTP/1.1")
-    )
+    yield Case("a body of HEAD", request(length(SECOND), body=SECOND, line=b"HEAD /docs HTTP/1.1"))
     yield Case("the same length twice", request(length(SECOND), length(SECOND), body=SECOND))
     yield Case("Content_Length", request(length(SECOND), b"Content_Length: 0", body=SECOND))
     for told in TRANSFER_ENCODINGS:
@@ -205,7 +201,7 @@ def test_gunicorn_does_run_what_is_plainly_a_second_request(direct: Server) -> N
     service = Service(direct.log_file)
     before = service.size()
 
-    received = direct.raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" + SECOND)
+    received = direct.raw(b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n" + SECOND)
 
     assert statuses(received) == [200, 200]
     assert [SMUGGLED_ID in line for line in service.answered_since(before)] == [False, True]
@@ -242,7 +238,7 @@ def test_nginx_hands_on_no_second_request(site: RawSite, sent: bytes) -> None:
 def test_nginx_does_hand_on_what_is_plainly_a_second_request(site: RawSite) -> None:
     """The control of the test above."""
     before = site.service.size()
-    first = f"GET /healthz HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode()
+    first = f"GET /docs HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode()
     last = SECOND.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
     received = site.raw(first + last)

@@ -132,7 +132,7 @@ CASES: dict[str, tuple[list[Header], bytes]] = {
     "a request in the authority": ([METHOD, SCHEME, PATH, (b":authority", b"x\r\n\r\n" + SECOND)],
                                    b""),
     "a request in the scheme": ([METHOD, (b":scheme", b"https" + CUT), PATH, AUTHORITY], b""),
-    "two paths": ([*USUAL, (b":path", b"/healthz")], b""),
+    "two paths": ([*USUAL, (b":path", b"/docs")], b""),
     "no path": ([METHOD, SCHEME, AUTHORITY], b""),
     "an empty path": ([METHOD, SCHEME, (b":path", b""), AUTHORITY], b""),
     "another host": ([*USUAL, (b"host", b"evil")], b""),
@@ -157,13 +157,17 @@ def test_one_request_of_http_2_is_one_of_http_1(
     site.next_client_gets_its_own()
 
 
+def test_a_body_that_is_too_large_is_413(site: RawSite) -> None:
+    assert answer(site, [*USUAL, (b"content-length", b"70000")], b"x") == [413]
+
+
 def test_a_plain_request_of_http_2_is_answered(site: RawSite) -> None:
     """The control: what the frames are made with makes good ones."""
     before = site.service.size()
     told = (b"x-request-id", SMUGGLED_ID.encode())
 
     assert answer(
-        site, [(b":method", b"GET"), SCHEME, (b":path", b"/healthz"), AUTHORITY, told], b""
+        site, [(b":method", b"GET"), SCHEME, (b":path", b"/docs"), AUTHORITY, told], b""
     ) == [200]
 
     assert sum(SMUGGLED_ID in line for line in site.service.answered_since(before)) == 1

@@ -42,7 +42,7 @@ def refusal_code(response: Response) -> str:
 
 def run_sql(target: Target, statement: str, *values: object) -> list[Any]:
     """Run a statement on the service's database."""
-    with closing(sqlite3.connect(target.settings.database, timeout=10)) as driver, driver:
+    with closing(sqlite3.connect(target.settings.database, timeout=60)) as driver, driver:
         return driver.execute(statement, values).fetchall()
 
 

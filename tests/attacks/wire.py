@@ -13,7 +13,7 @@ from tests.helpers.site import NAME, Site, service_on_socket, site
 
 # The second request, and how it would show: its id in the service's log.
 SMUGGLED_ID = "smuggled-request"
-SECOND = f"GET /healthz HTTP/1.1\r\nHost: {NAME}\r\nX-Request-ID: {SMUGGLED_ID}\r\n\r\n".encode()
+SECOND = f"GET /docs HTTP/1.1\r\nHost: {NAME}\r\nX-Request-ID: {SMUGGLED_ID}\r\n\r\n".encode()
 
 # nginx and gunicorn say 501 of a transfer coding that they do not know (RFC 9112 section 6.1),
 # nginx says 505 of an HTTP version. No other is taken.
@@ -99,12 +99,10 @@ class RawSite:
     def next_client_gets_its_own(self) -> None:
         """Check that nothing was left on the connection between nginx and the service."""
         before = self.service.size()
-        received = self.raw(
-            request(b"X-Request-ID: the-next-client", line=b"GET /healthz HTTP/1.1")
-        )
+        received = self.raw(request(b"X-Request-ID: the-next-client", line=b"GET /docs HTTP/1.1"))
         assert statuses(received) == [200]
         assert b"x-request-id: the-next-client" in received.lower()
-        assert received.endswith(b"alive")
+        assert received.endswith(b"</html>")
         assert len(self.service.answered_since(before)) == 1
 
 

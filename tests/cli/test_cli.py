@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import stat
 from contextlib import closing
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from jwt_server import audit
+from jwt_server.audit import Actor
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from tests.helpers.app import MakeApp
-from tests.helpers.factories import CREDENTIALS
+from tests.helpers.factories import CREDENTIALS, add_user
 from tests.helpers.server import flask
 
 
@@ -49,6 +52,53 @@ def test_seed_hashes_with_salt_rounds(fresh: Flask, settings: Settings) -> None:
     with closing(Database(settings.database)) as database, database.connection() as db:
         user = db.queries.users.find_by_key(username_key="travis")
     assert ",r=4$" in user["password_hash"]
+
+
+HOSTILE = "ada\x1b[2J\x07\x9b31m\u202e\u2066\u200b\x7f\nadmin"
+"""A name that no request can set, but a database from elsewhere can have."""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "users list", "users list --json", "users show ada", "users passwd ada --generate",
+        "users promote ada", "users demote ada", "users disable ada", "users enable ada",
+        "users unlock ada", "users delete ada", "users delete ada --yes",
+        "sessions end --user ada", "audit", "audit --json", "doctor",
+    ],
+)  # fmt: skip
+def test_no_command_prints_control_characters(app: Flask, db: Connection, command: str) -> None:
+    add_user(db, "ada")
+    db.driver.execute("UPDATE users SET username = ? WHERE username_key = 'ada'", (HOSTILE,))
+    details = {HOSTILE: HOSTILE}
+    audit.record(db, Actor(2, HOSTILE, 0), audit.Action.USER_RENAMED, 2, **details)
+    db.driver.execute(f'CREATE TABLE "{HOSTILE}" (x)')  # which doctor names
+
+    done = app.test_cli_runner().invoke(args=command.split(), input="y\n")
+
+    assert (done.exit_code, done.exception) == (0, None) or command == "doctor"
+    assert "".join(done.output.split("\n")).isprintable()
+    assert "\nadmin" not in done.output
+    if command != "sessions end --user ada":
+        assert r"ada\x1b[2J\x07\x9b31m\u202e\u2066\u200b\x7f\nadmin" in done.output or (
+            r"ada\u001b[2J\u0007\u009b31m\u202e\u2066\u200b\u007f\nadmin" in done.output
+        )
+
+
+def test_reason_of_a_refusal_has_no_control_characters(app: Flask, tmp_path: Path) -> None:
+    file = tmp_path / "koa.db"
+    with closing(sqlite3.connect(file)) as driver:
+        driver.execute('CREATE TABLE users ("id\x1b[2J")')
+        driver.execute("CREATE VIEW pets AS SELECT 1")
+        driver.execute("PRAGMA writable_schema = ON")
+        driver.execute("UPDATE sqlite_master SET sql = 'CREATE broken', name = 'x\x1b[2J'")
+        driver.commit()
+
+    code, output = run(app, "import-koa", str(file))
+
+    assert code == 1
+    assert r"x\x1b[2J" in output
+    assert "\x1b" not in output
 
 
 def test_a_missing_database_is_reported_with_the_next_step(fresh: Flask) -> None:

@@ -57,8 +57,9 @@ Examine = Callable[..., Report]
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with a sound SQLite, whatever this one has."""
+    """A machine with a sound SQLite and a local disk, whatever this one has."""
     monkeypatch.setattr(our_sqlite, "VERSION", (3, 51, 3))
+    monkeypatch.setattr(doctor, "MOUNTS", Path("/nowhere"))
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +139,16 @@ def test_a_damaged_database(healthy: Path, examine: Examine) -> None:
         driver.execute("INSERT INTO pets (user_id, name, created_at) VALUES (77, 'Rex', 0)")
 
     assert examine().problems == {"database": {"UNSAFE"}}
+
+
+def test_a_changed_schema(healthy: Path, examine: Examine) -> None:
+    with closing(sqlite3.connect(healthy)) as driver:
+        driver.execute("CREATE TRIGGER t AFTER INSERT ON sessions BEGIN DELETE FROM audit; END")
+
+    report = examine()
+
+    assert report.problems == {"database": {"UNSAFE"}}
+    assert "trigger 't' is not as" in report.text
 
 
 @pytest.mark.parametrize(
@@ -228,6 +239,12 @@ def test_typed_secrets_are_weak(secret: bytes) -> None:
     assert find_weakness(secret) is not None
 
 
+def leave_roots_group(path: Path) -> None:
+    """Give a file to another group than root's, whose members may write."""
+    if os.getuid() == 0:
+        os.chown(path, -1, 1)
+
+
 def test_files_that_others_can_read(
     healthy: Path, examine: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +261,7 @@ def test_files_that_others_can_read(
     for path in files:
         path.touch()
         path.chmod(0o600)
+        leave_roots_group(path)
     assert examine(jwt_keys_dir=keys).problems == {}
 
     modes = [(0o640, "WARNING"), (0o604, "UNSAFE"), (0o620, "UNSAFE"), (0o602, "UNSAFE")]
@@ -257,17 +275,46 @@ def test_files_that_others_can_read(
         assert {Path(each).name for each in named} == {path.name}
 
 
-def test_folders_that_others_can_write_to(healthy: Path, examine: Examine, tmp_path: Path) -> None:
+@pytest.fixture
+def instance(tmp_path: Path) -> Path:
+    """The service's folder, of a group that is not root's."""
     folder = tmp_path / "instance"
     folder.mkdir()
-    folder.chmod(0o755)
+    leave_roots_group(folder)
+    return folder
+
+
+def test_folders_that_others_can_write_to(healthy: Path, examine: Examine, instance: Path) -> None:
+    instance.chmod(0o755)
     assert examine().problems == {}
 
-    folder.chmod(0o775)
+    instance.chmod(0o775)
     report = examine()
 
     assert report.problems == {"files": {"UNSAFE"}}
-    assert f"chmod 700 {folder}" in report.text
+    assert f"chmod 700 {instance}" in report.text
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files to root's group")
+def test_the_group_of_root_may_write(healthy: Path, examine: Examine, instance: Path) -> None:
+    for path, mode in ((instance, 0o2770), (healthy, 0o620)):
+        os.chown(path, -1, 0)
+        path.chmod(mode)
+    assert examine().problems == {}  # users of OpenShift are in it
+
+    instance.chmod(0o772)
+    assert examine().problems == {"files": {"UNSAFE"}}
+
+
+def test_nobody_can_write_to_a_folder_that_is_mounted_read_only(
+    healthy: Path, examine: Examine, instance: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = dict.fromkeys(("f_bavail", "f_bfree", "f_blocks", "f_frsize"), 1 << 20)
+    mounted_read_only = SimpleNamespace(f_flag=os.ST_RDONLY, **space)
+    instance.chmod(0o1777)  # as Kubernetes mounts secrets
+    monkeypatch.setattr(os, "statvfs", lambda _path: mounted_read_only)
+
+    assert examine().problems == {}
 
 
 def test_a_check_that_is_not_permitted_is_a_warning(
@@ -298,24 +345,36 @@ def test_a_disk_that_is_nearly_full(
     assert report.exit_code == (1 if level == "UNSAFE" else 0)
 
 
-@pytest.mark.parametrize(
-    ("kind", "level"), [("nfs4", "UNSAFE"), ("cifs", "UNSAFE"), ("ext4", "ok"), ("xfs", "ok")]
-)
-def test_a_network_file_system(
-    healthy: Path, examine: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    kind: str, level: str,
-) -> None:  # fmt: skip
+FILE_SYSTEMS = {
+    "ok": "ext2 ext3 ext4 xfs btrfs zfs f2fs overlay apfs hfs hfsplus ntfs3 fuseblk",
+    "UNSAFE": """nfs nfs4 cifs smb3 9p afs ceph glusterfs lustre virtiofs grpcfuse fakeowner vboxsf
+        vmhgfs fuse.sshfs fuse.gcsfuse fuse.s3fs fuse.glusterfs fuse.vmhgfs-fuse fuse.grpcfuse
+        fuse.rclone""",
+    "WARNING": "tmpfs ramfs newfs ext5 nfs4x",
+}
+
+
+@pytest.mark.parametrize("level", FILE_SYSTEMS)
+def test_file_systems_that_are_not_known_to_be_local_are_named(
+    healthy: Path, examine: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
     device = tmp_path.stat().st_dev
     mounts = tmp_path / "mountinfo"
-    mounts.write_text(
-        "22 1 0:999999 / / rw,relatime - nfs4 server:/ rw\n"
-        f"30 22 {os.major(device)}:{os.minor(device)} / /srv rw shared:1 - {kind} x rw\n"
-    )
     monkeypatch.setattr(doctor, "MOUNTS", mounts)
-    assert examine().levels["disk"] == {level}
+    for kind in FILE_SYSTEMS[level].split():
+        mounts.write_text(
+            "22 1 0:999999 / / rw,relatime - nfs4 server:/ rw\n"
+            f"30 22 {os.major(device)}:{os.minor(device)} / /srv rw shared:1 - {kind} x rw\n"
+        )
+        report = examine()
 
-    mounts.unlink()  # as on macOS
-    assert examine().levels["disk"] == {"ok"}
+        assert report.levels["disk"] == {level}, kind
+        assert report.exit_code == (1 if level == "UNSAFE" else 0)
+        assert (f" is on {kind}, " in report.text) is (level != "ok")
+
+
+def test_an_unknown_mount_is_no_problem(healthy: Path, examine: Examine) -> None:
+    assert examine().levels["disk"] == {"ok"}  # there is no list of mounts on macOS
 
 
 def test_a_clock_that_was_set_back(healthy: Path, examine: Examine, clock: Clock) -> None:
@@ -330,7 +389,7 @@ def test_a_clock_that_was_set_back(healthy: Path, examine: Examine, clock: Clock
     assert "60 s behind" in report.text
 
 
-def record_sign_ins(db: Connection, addresses: list[str], now: int) -> None:
+def record_sign_ins(db: Connection, addresses: list[str | None], now: int) -> None:
     for user_id, address in enumerate(addresses, 1):
         audit.record(db, Actor(user_id, address, now), Action.SIGNED_IN, user_id)
 
@@ -345,12 +404,16 @@ def record_sign_ins(db: Connection, addresses: list[str], now: int) -> None:
         (["127.0.0.1", "10.0.0.7"], 0, "ok"),
         (["8.8.8.8", "8.8.8.8"], 0, "ok"),
         ([], 0, "ok"),
-        (["127.0.0.1", "127.0.0.1"], 1, "ok"),
+        (["127.0.0.1", "127.0.0.1"], 1, "WARNING"),
+        (["", ""], 1, "WARNING"),
+        ([None, "127.0.0.1", "127.0.0.1"], 1, "WARNING"),
+        ([None, None], 1, "ok"),
     ],
 )
-def test_a_proxy_that_is_not_in_the_settings(
-    db: Connection, examine: Examine, clock: Clock, addresses: list[str], trusted: int, level: str
-) -> None:
+def test_a_proxy_that_hides_the_clients(
+    db: Connection, examine: Examine, clock: Clock, addresses: list[str | None], trusted: int,
+    level: str,
+) -> None:  # fmt: skip
     record_sign_ins(db, addresses, int(clock()))
 
     assert examine(trusted_proxies=trusted).levels["audit log"] == {level}

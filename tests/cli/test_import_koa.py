@@ -136,7 +136,7 @@ BAD_USERS = [
     ((18, "", "x"), "the password hash is unusable."),
     ((19, "x" * 65, MYPASSWORD), "the name can't be used. Longer than 64 characters."),
     ((20, "\x1b[2J", MYPASSWORD), "the name can't be used. "),
-    ((21, " x", MYPASSWORD), "the name can't be used. "),
+    ((21, "\N{DIAERESIS}x", MYPASSWORD), "the name can't be used. "),
     ((10**18, "id too long", MYPASSWORD), "the id is not an integer of 1 to 18 digits."),
 ]
 BAD_NAME = "the name can't be used. "
@@ -265,6 +265,56 @@ def test_a_file_of_another_kind_is_refused(
     assert done.exit_code == 1
     assert f"Error: {file} can't be read as a database of the original server: " in done.output
     assert why in done.output
+
+
+ENDLESS = """
+WITH RECURSIVE x (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM x)
+SELECT id, id AS username, '' AS passwordHash, id AS user_id, '' AS name, '' AS species FROM x
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        (f"DROP TABLE users; CREATE VIEW Users AS {ENDLESS}", "users is a view"),
+        (f"DROP TABLE pets; CREATE VIEW pets AS {ENDLESS}", "pets is a view"),
+        ("DROP TABLE pets; CREATE VIRTUAL TABLE pets USING fts4 (id, user_id, name, species)",
+         "pets is a view"),
+        ("ALTER TABLE users ADD COLUMN more AS (hex(zeroblob(1000000000)))",
+         "users is a view, or has computed columns"),
+    ],
+)  # fmt: skip
+def test_only_tables_are_imported(
+    import_koa: Import, file: Path, db: Connection, script: str, why: str
+) -> None:
+    with closing(sqlite3.connect(original(file))) as driver:
+        driver.executescript(script)
+
+    done = import_koa(file)
+
+    assert (done.exit_code, why in done.output) == (1, True)
+    assert rows(db) == []
+
+
+def test_table_whose_pages_are_repeated_is_refused(
+    import_koa: Import, file: Path, db: Connection
+) -> None:
+    """A file of a few pages could have rows without end."""
+    original(file, ((number, "x" * 1000, MYPASSWORD) for number in range(1, 99)))
+    with closing(sqlite3.connect(file)) as driver:
+        [root] = driver.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'users'"
+        ).fetchone()
+        [size] = driver.execute("PRAGMA page_size").fetchone()
+    content, start = bytearray(file.read_bytes()), (root - 1) * size
+    cell = start + int.from_bytes(content[start + 12 : start + 14])  # the file format's section 1.6
+    content[start + 8 : start + 12] = content[cell : cell + 4]  # the last child is the first
+    file.write_bytes(content)
+
+    done = import_koa(file)
+
+    assert (done.exit_code, f"Error: {file} is damaged: " in done.output) == (1, True)
+    assert rows(db) == []
 
 
 def test_a_missing_file_or_a_folder_is_a_wrong_command_line(

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -368,8 +369,8 @@ def test_a_key_of_another_type_or_too_weak_is_refused(
         keys.load(algorithm, pem(private))
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
-def test_a_key_that_others_may_read_is_refused(
+@pytest.mark.parametrize("mode", [0o604, 0o660, 0o620, 0o601])
+def test_a_key_that_others_may_read_or_its_group_may_change_is_refused(
     app: Flask, make_app: MakeApp, folder: Path, algorithm: str, mode: int
 ) -> None:
     [path] = folder.iterdir()
@@ -377,6 +378,17 @@ def test_a_key_that_others_may_read_is_refused(
 
     with pytest.raises(ConfigurationError, match=f"chmod 600 {path}"):
         make_app(jwt_algorithm=algorithm, jwt_keys_dir=folder)
+
+
+@pytest.mark.parametrize("mode", [0o440, 0o640, 0o400])
+def test_a_key_that_its_group_may_read_is_used(
+    app: Flask, make_app: MakeApp, folder: Path, algorithm: str, mode: int
+) -> None:
+    [path] = folder.iterdir()
+    path.chmod(mode)  # as Kubernetes mounts secrets
+    client = make_app(jwt_algorithm=algorithm, jwt_keys_dir=folder).test_client()
+
+    assert sign_in(client)
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
@@ -489,10 +501,22 @@ def test_a_failed_refresh_without_keys_does_not_use_up_the_token(
 def test_a_folder_that_others_can_write_to_is_refused(
     app: Flask, make_app: MakeApp, folder: Path, algorithm: str, mode: int
 ) -> None:
+    if os.getuid() == 0:
+        os.chown(folder, -1, 1)  # the group of root is not refused
     folder.chmod(mode)
 
     with pytest.raises(ConfigurationError, match=f"chmod 700 {folder}"):
         make_app(jwt_algorithm=algorithm, jwt_keys_dir=folder)
+
+
+def test_a_folder_that_is_mounted_read_only_is_used_whatever_its_mode(
+    app: Flask, make_app: MakeApp, folder: Path, algorithm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_flag=os.ST_RDONLY))
+    folder.chmod(0o1777)
+    client = make_app(jwt_algorithm=algorithm, jwt_keys_dir=folder).test_client()
+
+    assert sign_in(client)
 
 
 def test_a_key_folder_that_is_a_file_is_refused(make_app: MakeApp, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ Tokens = dict[str, Any]
 Guess = Callable[..., TestResponse]
 
 JSON = {"Accept": "application/json"}
-DAY = 24 * 60 * 60
+HOUR = 60 * 60
+DAY = 24 * HOUR
 STRANGER, HOME = "203.0.113.1", "198.51.100.7"
 
 DEFAULT_LIMITS = {

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from jwt_server.audit import operator
+from jwt_server.audit import Actor
 from jwt_server.database import Connection
 from jwt_server.security.passwords import hash_password
 from jwt_server.users.names import normalize, username_key
@@ -26,13 +26,14 @@ SETTINGS = (
     "ACCESS_TOKEN_TTL", "AUDIT_RETENTION", "CORS_ORIGINS", "DATABASE_URL",
     "HASH_CONCURRENCY", "HASH_QUEUE", "HASH_WAIT", "HOST", "JWKS_MAX_AGE", "JWT_ALGORITHM",
     "JWT_AUDIENCE", "JWT_ISSUER", "JWT_KEYS_DIR", "JWT_SECRET", "JWT_SECRET_FILE",
-    "JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_FILE",
+    "JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_FILE", "KEEP_ALIVE",
     "LOG_FORMAT", "METRICS_HOST", "METRICS_PORT",
     "PASSWORD_MIN_LENGTH", "PORT",
-    "REFRESH_GRACE", "REFRESH_TOKEN_IDLE_TTL", "REFRESH_TOKEN_TTL", "SALT_ROUNDS", "SECRET_KEY",
-    "SECRET_KEY_FILE", "SECRET_KEY_PREVIOUS", "SECRET_KEY_PREVIOUS_FILE", "SIGNUP",
+    "REFRESH_GRACE", "REFRESH_TOKEN_IDLE_TTL", "REFRESH_TOKEN_TTL", "SALT_ROUNDS",
+    "SCRIPT_NAME", "SECRET_KEY", "SECRET_KEY_FILE", "SECRET_KEY_PREVIOUS",
+    "SECRET_KEY_PREVIOUS_FILE", "SIGNUP",
     "TEXT_TOKEN_TTL", "THROTTLE_ACCOUNT", "THROTTLE_ADDRESS", "THROTTLE_PAIR",
-    "TRUSTED_PROXIES", "WORKERS",
+    "TRUSTED_PROXIES", "WEB_CONCURRENCY", "WORKERS",
 )  # fmt: skip
 
 UNTHROTTLED: dict[str, Any] = dict.fromkeys(
@@ -40,7 +41,7 @@ UNTHROTTLED: dict[str, Any] = dict.fromkeys(
 )
 """Settings without rate limits, for all tests but those of the limits."""
 
-OPERATOR = operator(0)
+OPERATOR = Actor(None, None, 0)
 """The actor of changes that tests make without HTTP."""
 
 HEADER = {"alg": "HS256", "typ": "JWT"}

@@ -58,4 +58,4 @@ def nginx(folder: Path, site: str, port: int) -> Iterator[Server]:
         yield Server("127.0.0.1", port, process, log)
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=120)

@@ -12,6 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from gunicorn.config import Config
 
 from tests.helpers.databases import create_database
 from tests.helpers.factories import JWT_SECRET, SECRET_KEY, UNTHROTTLED
@@ -211,3 +215,12 @@ def failed_start(folder: Path, extra: Mapping[str, str]) -> list[str]:
     process = gunicorn(folder, {**extra, "PORT": str(free_port())}, log)
     assert process.wait(timeout=START_SECONDS) != 0
     return [line for line in log.read_text().splitlines() if "Starting gunicorn" not in line]
+
+
+def arbiter(conf: ModuleType) -> SimpleNamespace:
+    """Return gunicorn's main process, as far as the configuration uses it."""
+    cfg: Any = Config
+    made = cfg()
+    for name in conf.OWN_OPTIONS:
+        made.set(name, getattr(conf, name))
+    return SimpleNamespace(cfg=made)

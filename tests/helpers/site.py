@@ -61,13 +61,13 @@ class Site:
         headers: dict[str, str] | None = None,
     ) -> Response:
         """Send a request over TLS."""
-        connection = http.client.HTTPSConnection(NAME, timeout=10)
+        connection = http.client.HTTPSConnection(NAME, timeout=60)
         connection.sock = self.connect()
         return _response(connection, method, path, body, headers or {})
 
     def send_plain(self, method: str, path: str, body: str | None = None) -> Response:
         """Send a request without TLS."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.plain_port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.plain_port, timeout=60)
         return _response(connection, method, path, body, {"Host": NAME})
 
 
@@ -102,10 +102,17 @@ def service_on_socket(folder: Path, **settings: str) -> Iterator[Path]:
 
 
 @contextmanager
-def site(folder: Path, service: Path, *, limits: bool = True) -> Iterator[Site]:
-    """Run nginx in front of the service; without `limits`, it stops no flood of sign-ins."""
+def site(
+    folder: Path, service: Path, *, limits: bool = True, rate: str = "2r/s", more: str = ""
+) -> Iterator[Site]:
+    """Run nginx in front of the service; without `limits`, it stops no flood of sign-ins.
+
+    `rate` is that of sign-ins beyond the burst, `more` is added to the configuration.
+    """
     port, plain_port = free_port(), free_port()
-    configuration = configure(folder, service, port, plain_port)
+    configuration = more + configure(folder, service, port, plain_port)
+    assert "rate=2r/s" in configuration
+    configuration = configuration.replace("rate=2r/s", f"rate={rate}")
     if not limits:
         configuration = re.sub(r" *limit_req zone=.*\n", "", configuration)
         assert "limit_req zone" not in configuration

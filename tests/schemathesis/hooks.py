@@ -12,10 +12,10 @@ from typing import Any
 import schemathesis
 from hypothesis import strategies as st
 
-from jwt_server.security.primitives import MAX_ID
-from jwt_server.web.paging import cursor
+from jwt_server.security.primitives import MAX_ID, base64url_encode
 
-schemathesis.openapi.format("cursor", st.integers(1, MAX_ID).map(cursor))
+cursors = st.integers(1, MAX_ID).map(lambda row_id: base64url_encode(str(row_id).encode()))
+schemathesis.openapi.format("cursor", cursors)
 
 letters = st.characters(categories=["Ll", "Nd"], max_codepoint=0x2AF)
 schemathesis.openapi.format("username", st.text(letters, min_size=1, max_size=16))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import subprocess
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from jwt_server.config import process_settings
 from tests.helpers.factories import SETTINGS
-from tests.helpers.server import BASE_ENVIRONMENT, ROOT
+from tests.helpers.server import BASE_ENVIRONMENT, ROOT, running
 
 DEPLOY = {path.name: path.read_text() for path in (ROOT / "deploy").iterdir()}
 WALK = "".join((ROOT / "docs" / f"{page}.md").read_text() for page in ("deployment", "operations"))
@@ -52,6 +54,19 @@ def test_the_timeouts_of_systemd_nginx_and_gunicorn_fit(monkeypatch: pytest.Monk
     assert "keepalive_timeout" not in DEPLOY["nginx.conf"].split("server {")[0]
 
 
+def test_idle_connections_are_kept_as_long_as_the_setting_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (BASE_ENVIRONMENT | {"KEEP_ALIVE": "620"}).items():
+        monkeypatch.setenv(name, value)
+
+    process_settings.cache_clear()
+    gunicorn = runpy.run_path(str(ROOT / "jwt_server" / "gunicorn" / "conf.py"))
+    process_settings.cache_clear()
+
+    assert gunicorn["keepalive"] == 620
+
+
 def test_the_unit_allows_what_the_service_does() -> None:
     allowed = UNIT.rindex("SystemCallFilter=@chown sched_setaffinity")  # its socket, its cores
     assert allowed > UNIT.index("SystemCallFilter=~@privileged")
@@ -63,7 +78,7 @@ def test_the_unit_allows_what_the_service_does() -> None:
 
 def test_nothing_runs_as_root_and_no_secret_is_in_the_image() -> None:
     assert "User=jwt-server" in UNIT
-    assert "USER jwt-server" in DEPLOY["Dockerfile"]
+    assert re.search(r"^USER [1-9][0-9]+$", DEPLOY["Dockerfile"], re.MULTILINE)
     for text in DEPLOY.values():
         assert not re.search(r"(JWT_SECRET|SECRET_KEY)[=:] ?[\"\w]", text)
     for name in ("jwt_secret", "secret_key"):
@@ -78,8 +93,74 @@ def test_systemd_owns_the_socket_that_nginx_and_the_settings_name() -> None:
     assert f"server unix:{path};" in DEPLOY["nginx.conf"]
     assert f"HOST=unix:{path}" in WALK
     assert "SocketMode=0660" in socket
+    assert "SocketGroup=jwt-server-proxy" in socket  # other programs of www-data are not in it
+    assert "groupadd --system jwt-server-proxy" in WALK
+    assert "user www-data jwt-server-proxy;" in WALK
     assert "Requires=jwt-server.socket" in UNIT
     assert "\nRuntimeDirectory" not in UNIT  # systemd would delete the socket at each stop
+
+
+def dockerfile() -> dict[str, list[str]]:
+    """Return the arguments of each instruction of the Dockerfile."""
+    lines = re.sub(r"\\\n", "", re.sub(r"^#.*\n", "", DEPLOY["Dockerfile"], flags=re.MULTILINE))
+    found: dict[str, list[str]] = {}
+    for line in filter(None, lines.splitlines()):
+        instruction, _, arguments = line.partition(" ")
+        found.setdefault(instruction, []).append(arguments)
+    return found
+
+
+def test_the_health_check_asks_the_port_of_the_service_and_no_proxy(tmp_path: Path) -> None:
+    [check] = dockerfile()["HEALTHCHECK"]
+    _, *arguments = json.loads(check.partition(" CMD ")[2])
+
+    def is_healthy(port: int) -> bool:
+        proxy = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy"), "http://127.0.0.1:9")
+        done = subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, *arguments],
+            env=proxy | {"PORT": str(port)}, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        return done.returncode == 0
+
+    with running(tmp_path, BASE_ENVIRONMENT) as server:
+        assert is_healthy(server.port)
+        (tmp_path / "server.db").unlink()
+        assert not is_healthy(server.port)
+    assert not is_healthy(server.port)
+
+
+def test_all_that_the_image_installs_has_a_hash(tmp_path: Path) -> None:
+    steps = [step.strip() for run in dockerfile()["RUN"] for step in run.split("&&")]
+    [extract] = [step for step in steps if step.startswith("sed ")]
+    (tmp_path / "requirements-dev.txt").write_bytes((ROOT / "requirements-dev.txt").read_bytes())
+    subprocess.run(["/bin/sh", "-c", extract], cwd=tmp_path, check=True)  # noqa: S603 - our own command
+
+    for step in steps:
+        if re.search(r"\bpip (install|wheel)\b", step):
+            assert "--require-hashes" in step or "--no-deps" in step
+        if "pip wheel" in step:
+            assert "--no-build-isolation" in step
+    [name, *hashes] = (tmp_path / "requirements-build.txt").read_text().split("\\\n")
+    assert name.startswith("setuptools==")
+    assert hashes
+    assert all(each.strip().startswith("--hash=sha256:") for each in hashes)
+
+
+def test_an_arbitrary_user_of_group_0_can_write_to_the_volume() -> None:
+    [run] = [run for run in dockerfile()["RUN"] if "useradd" in run]
+
+    assert "--mode 0770 --owner jwt-server --group 0 /data" in run
+    assert "--gid 0" in run
+
+
+def test_the_sites_of_nginx_can_be_used_together() -> None:
+    declared = [
+        set(re.findall(r"^(?:map .* \$|upstream )(\w+) {", DEPLOY[name], re.MULTILINE))
+        for name in ("nginx.conf", "nginx-auth-request.conf")
+    ]
+
+    assert all(declared)
+    assert not set.intersection(*declared)  # the later one would silently win
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")

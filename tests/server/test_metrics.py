@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ from jwt_server.gunicorn import metrics_server
 from jwt_server.web.service import EXTENSION, Service
 from tests.helpers import server as servers
 from tests.helpers.app import Clock, MakeApp
+from tests.helpers.auth import guesses
+from tests.helpers.databases import create_database
 from tests.helpers.disks import filled, small_disk
 from tests.helpers.factories import CREDENTIALS, bearer, token
 from tests.helpers.http import Response, send_to_server
@@ -35,6 +38,7 @@ from tests.helpers.server import (
     BASE_ENVIRONMENT,
     ROOT,
     Server,
+    flask,
     free_port,
     running,
     wait_for_workers,
@@ -76,11 +80,13 @@ def test_requests_are_counted_by_method_route_and_status(
     for number in (1, 2, 99):
         client.get(f"/pets/{number}", headers=travis)
     client.delete("/pets/1", headers=travis)
+    client.get("/healthz")  # which is not logged
 
     count = partial(value, app, REQUESTS, route="/pets/<id:pet_id>")
     assert count(method="GET", status="200") == 2
     assert count(method="GET", status="404") == 1
     assert count(method="DELETE", status="204") == 1
+    assert value(app, REQUESTS, method="GET", route="/healthz", status="200") == 1
     total = "jwt_server_request_seconds_sum"
     assert 0 < value(app, total, method="GET", route="/pets/<id:pet_id>", status="200") < 10
 
@@ -140,10 +146,11 @@ def test_a_full_hash_queue_is_counted(make_app: MakeApp, db: Connection) -> None
 
 
 def test_queued_passwords_and_their_wait_are_measured(app: Flask) -> None:
-    def sign_in() -> None:
-        app.test_client().post("/auth", data=CREDENTIALS)
+    def sign_in(address: str) -> None:
+        guesses(app.test_client())("travis", "mypassword", address)
 
-    clients = [threading.Thread(target=sign_in) for _ in range(3)]
+    addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+    clients = [threading.Thread(target=sign_in, args=[each]) for each in addresses]
     with service_of(app).hasher.queue.slot():
         assert value(app, QUEUED) == 0
         for each in clients:
@@ -342,6 +349,27 @@ def test_half_sent_requests_block_neither_the_service_nor_the_metrics(counted: C
             slow.sendall(b"GET /metrics HTTP/1.1\r\n")
         assert send_to_server(counted.server, "GET", "/my-pets", bearer(token())).status == 200
         assert counted.scrape().status == 200
+
+
+@pytest.mark.slow
+def test_a_client_that_sends_byte_by_byte_is_disconnected(counted: Counted) -> None:
+    address = (counted.server.host, counted.port)
+    with socket.create_connection(address, timeout=20) as slow, pytest.raises(ConnectionError):
+        for _ in range(1000):
+            slow.sendall(b"x")
+            time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
+def test_commands_ignore_the_folder_of_other_programs_metrics(tmp_path: Path, name: str) -> None:
+    create_database(tmp_path / "server.db")
+
+    done = flask(tmp_path, BASE_ENVIRONMENT | {name: "/nonexistent"}, "users", "list")
+
+    assert done.returncode == 0
+    assert "travis" in done.stdout
+    assert "Traceback" not in done.stderr
 
 
 def test_with_port_0_there_are_no_metrics(server: Server) -> None:

@@ -176,15 +176,18 @@ def test_sighup_changes_nothing(server: Server) -> None:
 
 def test_a_stop_completes_the_requests_that_hash_or_are_queued(tmp_path: Path) -> None:
     one = {"WORKERS": "1", "HASH_CONCURRENCY": "1", "HASH_QUEUE": "8", "SALT_ROUNDS": "10"}
+    one |= {"TRUSTED_PROXIES": "1"}
     statuses: list[int] = []
 
-    def sign_in() -> None:
+    def sign_in(address: str) -> None:
+        headers = FORM | {"X-Forwarded-For": address}
         with closing(http.client.HTTPConnection(server.host, server.port, timeout=SECONDS)) as it:
-            it.request("POST", "/auth", "username=travis&password=mypassword", FORM)
+            it.request("POST", "/auth", "username=travis&password=mypassword", headers)
             statuses.append(it.getresponse().status)
 
     with running(tmp_path, BASE_ENVIRONMENT | one) as server:
-        threads = [threading.Thread(target=sign_in) for _ in range(6)]
+        addresses = [f"192.0.2.{number}" for number in range(6)]
+        threads = [threading.Thread(target=sign_in, args=[each]) for each in addresses]
         for thread in threads:
             thread.start()
         wait_until(lambda: accepted(server) == 6)

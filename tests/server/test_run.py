@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -114,7 +115,7 @@ def test_the_database_is_created_once_with_the_demo_user(
         assert db.driver.execute("SELECT 1 FROM pets").fetchone() is None
     for printed in (first, capsys.readouterr().out):
         assert "username=travis&password=mypassword" in printed
-        assert "http://127.0.0.1:3000/my-pets" in printed
+        assert "http://localhost:3000/my-pets" in printed
 
 
 def instance(folder: Path) -> list[str]:
@@ -161,7 +162,7 @@ def test_concurrent_runs_agree_on_the_secrets(tmp_path: Path) -> None:
     loaded = []
 
     def start() -> None:
-        barrier.wait(timeout=10)
+        barrier.wait(timeout=120)
         create_secrets()
         loaded.append(load_settings())
 
@@ -227,6 +228,26 @@ def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         main()
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_taken_metrics_port_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    monkeypatch.setattr(os, "execv", lambda *_: None)
+    monkeypatch.setenv("METRICS_HOST", host)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setenv("METRICS_PORT", str(port))
+        main()
+
+    assert capsys.readouterr().err == f"WARNING: Port {port} is in use: no metrics.\n"
+    assert os.environ["METRICS_PORT"] == "0"
+    monkeypatch.setenv("METRICS_PORT", str(port))
+    main()
+    assert capsys.readouterr().err == ""
+    assert os.environ["METRICS_PORT"] == str(port)
+
+
 @pytest.mark.parametrize("algorithm", ["EdDSA", "HS256"])
 def test_the_first_key_is_created_if_there_must_be_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, algorithm: str
@@ -272,6 +293,6 @@ def test_it_runs_the_server_on_linux_and_again_without_what_macos_lacks(tmp_path
             )
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(timeout=30)
+            process.wait(timeout=120)
         pets, token = pasted.stdout.split()
         assert pets == '[{"name":"Bunny","species":"dog"},{"name":"Ru","species":"cat"}]'

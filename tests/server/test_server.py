@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import signal
 import socket
@@ -23,8 +24,10 @@ from tests.helpers.http import send_to_server
 from tests.helpers.server import (
     BASE_ENVIRONMENT,
     Server,
+    arbiter,
     environment,
     failed_start,
+    gunicorn,
     running,
     wait_for_workers,
 )
@@ -60,6 +63,19 @@ def conf(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> ModuleType:
     return conf
 
 
+@pytest.mark.parametrize("option", ["--bind=0.0.0.0:8000", "--preload"])
+def test_an_option_that_the_service_sets_itself_is_one_line_and_no_start(
+    tmp_path: Path, option: str
+) -> None:
+    create_database(tmp_path / "server.db")
+
+    *warnings, line = failed_start(tmp_path, BASE_ENVIRONMENT | {"GUNICORN_CMD_ARGS": option})
+
+    assert line.startswith("gunicorn's option ")
+    assert "GUNICORN_CMD_ARGS" in line
+    assert not any(each for each in warnings if "WARNING" not in each)
+
+
 @pytest.mark.parametrize(("kind", "cause"), KINDS.items())
 def test_the_start_is_refused_with_the_state_of_the_database(
     conf: ModuleType, settings: Settings, database: Database, kind: str, cause: str
@@ -68,7 +84,7 @@ def test_the_start_is_refused_with_the_state_of_the_database(
     spoil(settings.database, kind)
 
     with pytest.raises(SystemExit, match=cause):
-        conf.on_starting(SimpleNamespace())
+        conf.on_starting(arbiter(conf))
 
 
 def test_the_start_is_refused_without_a_key_or_the_metrics_port(
@@ -77,24 +93,24 @@ def test_the_start_is_refused_without_a_key_or_the_metrics_port(
     no_key = replace(settings, jwt_algorithm="EdDSA", jwt_keys_dir=settings.database.parent / "k")
     monkeypatch.setattr(conf, "settings", no_key)
     with pytest.raises(SystemExit, match="keys rotate"):
-        conf.on_starting(SimpleNamespace())
+        conf.on_starting(arbiter(conf))
 
     monkeypatch.setattr(metrics_server, "BIND_SECONDS", 0)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         monkeypatch.setattr(conf, "settings", replace(settings, metrics_port=port))
         with pytest.raises(SystemExit, match=r"^METRICS_PORT: .*already in use"):
-            conf.on_starting(SimpleNamespace())
+            conf.on_starting(arbiter(conf))
 
 
 FORK_AND_STOP = """\
 import os, signal
-from types import SimpleNamespace
 from jwt_server.gunicorn import conf
+from tests.helpers.server import arbiter
 
 for number in (signal.SIGTERM, signal.SIGQUIT):
     signal.signal(number, lambda number, frame: print("the arbiter got", number, flush=True))
-    conf.on_starting(SimpleNamespace())
+    conf.on_starting(arbiter(conf))
     if worker := os.fork():
         print("the worker ended by", os.waitpid(worker, 0)[1], flush=True)
         os.kill(os.getpid(), number)
@@ -131,6 +147,18 @@ def test_the_arbiter_imports_the_app_for_all_workers(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system can't pin")
+def test_a_worker_whose_cores_are_no_longer_allowed_runs_unpinned(
+    conf: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    allowed = os.sched_getaffinity(0)
+    log = logging.getLogger("test")
+
+    conf.post_fork(SimpleNamespace(metrics=None), SimpleNamespace(core_share=[1023], log=log))
+
+    assert os.sched_getaffinity(0) == allowed
+    assert caplog.messages == ["Not pinned to the cores [1023]: Invalid argument"]
+
+
 @pytest.mark.slow
 def test_replaced_workers_have_a_core_each_and_the_settings_of_the_others(tmp_path: Path) -> None:
     lines = [f"{name}={value!r}" for name, value in BASE_ENVIRONMENT.items()]
@@ -145,6 +173,22 @@ def test_replaced_workers_have_a_core_each_and_the_settings_of_the_others(tmp_pa
             assert pinned_to(wait_for_workers(server, len(cores), gone=[victim])) == cores
 
         assert send_to_server(server, "GET", "/my-pets", bearer(token())).status == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+def test_by_default_the_service_is_at_every_address_of_localhost(server: Server, host: str) -> None:
+    assert send_to_server(replace(server, host=host), "GET", "/healthz").status == 200
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_at_one_address_of_localhost_is_no_start(tmp_path: Path) -> None:
+    create_database(tmp_path / "server.db")
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        port = str(other.getsockname()[1])
+        process = gunicorn(tmp_path, BASE_ENVIRONMENT | {"PORT": port}, tmp_path / "log")
+
+        assert process.wait(timeout=60) != 0
+    assert "Connection in use: ('::1', " in (tmp_path / "log").read_text()
 
 
 def test_no_header_moves_the_service(server: Server) -> None:

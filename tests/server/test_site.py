@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -15,7 +16,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.helpers.app import MakeApp
+from tests.helpers.app import Clock, MakeApp
+from tests.helpers.auth import run_at_once
 from tests.helpers.description import password_operations
 from tests.helpers.factories import CREDENTIALS, bearer, token
 from tests.helpers.nginx import needs_nginx
@@ -69,7 +71,7 @@ def test_a_post_over_http_is_refused_and_not_redirected(nginx_site: Site, path: 
 @pytest.mark.parametrize(
     ("path", "headers", "status"),
     [("/healthz", {}, 200), ("/docs", {}, 200), ("/nowhere", {}, 404), ("/metrics", {}, 404),
-     ("/pets", {"Content-Length": "70000"}, 413), ("/pets", {"Cookie": "x" * 40_000}, 400)],
+     ("/pets", {"Content-Length": "70000"}, 413), ("/pets", {"Cookie": "x" * 40_000}, 431)],
     ids=str,
 )  # fmt: skip
 def test_every_response_has_the_security_headers_once(
@@ -83,6 +85,69 @@ def test_every_response_has_the_security_headers_once(
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy
     assert "includeSubDomains" in answer.headers["Strict-Transport-Security"]
+
+
+ORIGIN = {"Origin": "https://app.example.com"}
+
+
+@needs_nginx
+@pytest.mark.parametrize("accept", ["application/json", "application/json, text/plain, */*"])
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "code"),
+    [
+        ("GET", "/me", {"Host": "a b"}, 400, "bad_request"),
+        ("GET", "/metrics", {}, 404, "not_found"),
+        ("TRACE", "/me", {}, 405, "method_not_allowed"),
+        ("POST", "/pets", {"Content-Length": "70000"}, 413, "body_too_large"),
+        ("GET", "/me", {"Cookie": "x" * 40_000}, 431, "headers_too_large"),
+        ("GET", "/me", {"Transfer-Encoding": "x"}, 501, "method_not_implemented"),
+    ],
+    ids=str,
+)
+def test_scripts_can_read_the_errors_that_nginx_makes(
+    nginx_site: Site, accept: str, method: str, path: str, headers: dict[str, str],
+    status: int, code: str,
+) -> None:  # fmt: skip
+    answer = nginx_site.send(method, path, headers=ORIGIN | {"Accept": accept} | headers)
+
+    assert answer.status == status
+    assert answer.headers.getlist("Access-Control-Allow-Origin") == ["*"]
+    assert answer.headers.getlist("Access-Control-Expose-Headers") == ["Retry-After"]
+    assert answer.headers["Cache-Control"] == "no-store"
+    if accept == "application/json":
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        problem = json.loads(answer.body)
+        assert (problem["status"], problem["code"]) == (status, code)
+        assert problem.keys() == {"type", "title", "status", "detail", "code"}
+    else:
+        assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert answer.text.endswith(".")
+
+
+@needs_nginx
+def test_a_url_that_is_too_long_is_414_with_cors_headers(nginx_site: Site) -> None:
+    answer = nginx_site.send("GET", "/" + "x" * 17_000, headers=ORIGIN)
+
+    assert (answer.status, answer.text) == (414, "The URL is too long.")
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
+@needs_nginx
+def test_responses_of_the_service_get_no_second_cors_headers(nginx_site: Site) -> None:
+    for headers, expected in ((ORIGIN, ["*"]), ({}, [])):
+        answer = nginx_site.send("GET", "/my-pets", headers=headers)
+
+        assert answer.status == 403
+        assert answer.headers.getlist("Access-Control-Allow-Origin") == expected
+        assert answer.headers.getlist("Cache-Control") == ["no-store"]
+
+
+@needs_nginx
+@pytest.mark.parametrize("path", ["/.error.text", "/.error.json", "/.preflight"])
+def test_the_pages_of_errors_are_not_public(nginx_site: Site, path: str) -> None:
+    answer = nginx_site.send("GET", path)
+
+    assert (answer.status, answer.text) == (404, "Not found.")
 
 
 @needs_nginx
@@ -199,26 +264,57 @@ def test_slow_bodies_occupy_no_thread_of_the_service(nginx_site: Site) -> None:
 
 
 @needs_nginx
-def test_a_flood_of_sign_ins_is_limited_by_nginx(nginx_site: Site) -> None:
-    answers = [nginx_site.send("POST", path) for path in ["/auth", "/auth/"] * 20]
+def test_a_flood_of_sign_ins_is_limited_by_nginx(service: Path, tmp_path: Path) -> None:
+    with site(tmp_path, service, rate="1r/m") as nginx_site:  # whatever time the requests take
+        answers = [nginx_site.send("POST", path) for path in ["/auth", "/auth/"] * 12]
+        preflight = nginx_site.send("OPTIONS", "/auth")
+        other = nginx_site.send("GET", "/healthz")
 
-    assert nginx_site.send("OPTIONS", "/auth").status == 200
     statuses = [answer.status for answer in answers]
     assert set(statuses) == {422, 429}
-    assert statuses.count(422) >= 10
+    assert statuses.count(422) >= 20
+    assert (preflight.status, other.status) == (200, 200)
     stopped = next(answer for answer in answers if answer.status == 429)
     assert stopped.text == "That was too much at once. Try again in a few seconds."
     assert stopped.headers["Retry-After"] == "10"
     assert stopped.headers["X-Content-Type-Options"] == "nosniff"
     assert stopped.headers["Access-Control-Allow-Origin"] == "*"
-    assert nginx_site.send("GET", "/healthz").status == 200  # the rest goes on
+
+
+@needs_nginx
+@pytest.mark.parametrize(
+    ("network", "elsewhere"),
+    [(["203.0.113.9"], ["203.0.113.8", "::ffff:203.0.113.7"]),
+     ([f"2001:db8:0:a0a::{number:x}:0" for number in range(22)], ["2001:db8:0:a0b::1:0"])],
+    ids=["IPv4 address", "IPv6 /64"],
+)  # fmt: skip
+def test_nginx_limits_clients_by_network(
+    tmp_path: Path, network: list[str], elsewhere: list[str]
+) -> None:
+    client = "set_real_ip_from 127.0.0.1; real_ip_header X-Test-Client;\n"
+    with site(tmp_path, tmp_path / "nobody.sock", more=client, rate="1r/m") as stopped:
+
+        def post(address: str) -> int:
+            return stopped.send("POST", "/auth", headers={"X-Test-Client": address}).status
+
+        statuses = [post(address) for address, _ in zip(cycle(network), range(22), strict=False)]
+        assert statuses == [503] * 21 + [429]
+        assert {post(address) for address in elsewhere} == {503}
 
 
 @needs_nginx
 def test_a_stopped_service_is_503_with_a_message(tmp_path: Path) -> None:
+    asked = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "x-a"}
     with site(tmp_path, tmp_path / "nobody.sock") as stopped:
-        answer = stopped.send("GET", "/my-pets")
+        preflight = stopped.send("OPTIONS", "/my-pets", headers=ORIGIN | asked)
+        answer = stopped.send("GET", "/my-pets", headers=ORIGIN)
 
+    assert (preflight.status, preflight.body) == (204, b"")  # or a script would see no 503
+    assert preflight.headers["Access-Control-Allow-Origin"] == "*"
+    assert preflight.headers["Access-Control-Allow-Methods"] == "PUT"
+    assert preflight.headers["Access-Control-Allow-Headers"] == "x-a"
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert "Access-Control-Allow-Methods" not in answer.headers
     assert answer.status == 503
     assert answer.text == "The login service is away for a moment. Try again in a few seconds."
     assert answer.headers["Retry-After"] == "5"
@@ -227,7 +323,7 @@ def test_a_stopped_service_is_503_with_a_message(tmp_path: Path) -> None:
 
 
 def test_nginx_limits_exactly_the_routes_that_hash(client: FlaskClient) -> None:
-    [limited] = re.findall(r'"~(\^\S+ .*\$)" \$binary_remote_addr;', CONFIGURATION)
+    [limited] = re.findall(r'"~(\^\S+ .*\$)" \$client_network;', CONFIGURATION)
 
     for hashes in password_operations(client.get("/openapi.json").get_json()):
         assert re.search(limited, hashes)
@@ -237,6 +333,13 @@ def test_nginx_limits_exactly_the_routes_that_hash(client: FlaskClient) -> None:
         "POST /x/auth", "OPTIONS /auth", "DELETE /me/x",
     ):  # fmt: skip
         assert not re.search(limited, cheap)
+
+
+NO_ADDRESSES = [
+    "unknown", "_hidden", "<script>", "fe80::1%<script>", "[fe80::1%eth0]:443", "203.0.113.9:",
+    "203.0.113.9:https", "203.0.113.9:443:443", "[203.0.113.9", "[2001:db8::1]443", "[]:443",
+    "203.0.113.09", "2130706433", "for=203.0.113.9", "\x85\xa0203.0.113.9", "1" * 5000,
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -265,12 +368,29 @@ def address(make_app: MakeApp, database: object) -> Any:
         (1, "203.0.113.9", "127.0.0.1", "203.0.113.9"),
         (1, "6.6.6.6, 203.0.113.9", "127.0.0.1", "203.0.113.9"),
         (2, "6.6.6.6, 203.0.113.9, 10.0.0.1", "127.0.0.1", "203.0.113.9"),
-        (2, "203.0.113.9", "127.0.0.1", ""),  # one is missing: nobody's word is taken
+        (2, "203.0.113.9", "127.0.0.1", "127.0.0.1"),  # one is missing: it is not believed
         (1, None, "", ""),
-        (1, "", "127.0.0.1", ""),
-        (1, "unknown", "127.0.0.1", ""),
-        (1, "<script>", "127.0.0.1", ""),
-        (1, "fe80::1%<script>", "127.0.0.1", ""),
+        (1, "", "127.0.0.1", "127.0.0.1"),
+        *[(1, f"6.6.6.6, {entry}", "127.0.0.1", "127.0.0.1") for entry in NO_ADDRESSES],
+        *[
+            (1, f"6.6.6.6, {entry}", "127.0.0.1", "203.0.113.9")
+            for entry in (
+                "203.0.113.9:51008",
+                '"203.0.113.9:443"',
+                "::ffff:203.0.113.9",
+                "[::ffff:203.0.113.9]:443",
+            )
+        ],
+        *[
+            (1, f"6.6.6.6, {entry}", "127.0.0.1", "2001:db8::1")
+            for entry in (
+                "[2001:db8::1]:443",
+                "[2001:DB8::1]",
+                '"[2001:db8::1]:443"',
+                '"[2001:db8::1]"',
+                "[2001:0db8:0000:0000:0000:0000:0000:0001]:65535",
+            )
+        ],
         (1, "2001:DB8::1", "127.0.0.1", "2001:db8::1"),
         (0, None, "::ffff:203.0.113.9", "203.0.113.9"),
     ],
@@ -279,3 +399,58 @@ def test_trusted_proxies_says_how_many_are_believed(
     address: Any, trusted: int, forwarded: str | None, peer: str, expected: str
 ) -> None:
     assert address(trusted, forwarded, peer) == expected
+
+
+def test_clients_are_limited_by_address_whatever_the_port(
+    make_app: MakeApp, database: object
+) -> None:
+    client = make_app(trusted_proxies=1, signup="open").test_client()
+
+    def sign_up(forwarded: str) -> int:
+        body = CREDENTIALS | {"password": "correct horse"}
+        headers = {"X-Forwarded-For": forwarded}
+        return client.post("/users", json=body, headers=headers).status_code
+
+    assert {sign_up(f"203.0.113.{number}:51008") for number in range(11)} == {409}
+    assert [sign_up(f"192.0.2.1:{port}") for port in range(50_000, 50_011)] == [409] * 10 + [429]
+
+
+@pytest.mark.parametrize("forwarded", [*NO_ADDRESSES, None])
+def test_a_missing_client_address_is_logged_once_a_minute(
+    make_app: MakeApp, database: object, clock: Clock, caplog: pytest.LogCaptureFixture,
+    forwarded: str | None,
+) -> None:  # fmt: skip
+    app = make_app(trusted_proxies=1)
+    headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+
+    def post() -> int:
+        sent = {"data": "", "headers": headers, "environ_overrides": {"REMOTE_ADDR": "10.0.0.7"}}
+        return app.test_client().post("/auth", **sent).status_code
+
+    def warnings() -> list[str]:
+        return [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+
+    for _ in range(2):
+        caplog.clear()
+        assert set(run_at_once(post, 8)) == {422}
+        [line] = warnings()
+        shown = r"[0-9A-Fa-f.:\[\]? ]{0,100}"  # no other text of the client
+        assert re.fullmatch(
+            f"no client address in X-Forwarded-For '{shown}'"
+            r" \(TRUSTED_PROXIES=1\): 10\.0\.0\.7 counts", line,
+        )  # fmt: skip
+        clock.advance(59)
+        post()
+        assert len(warnings()) == 1
+        clock.advance(1)
+
+
+def test_a_health_check_without_a_proxy_is_no_warning(
+    make_app: MakeApp, database: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make_app(trusted_proxies=1).test_client()
+    caplog.clear()
+
+    assert client.get("/healthz").status_code == client.head("/readyz").status_code == 200
+
+    assert {record.levelname for record in caplog.records} <= {"INFO"}

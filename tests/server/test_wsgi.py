@@ -79,10 +79,11 @@ def test_granian_responds_as_gunicorn_does(granian: Server) -> None:
 
 def reads_during_sign_ins(server: Server) -> int:
     """Read, one request after the other, until sixteen simultaneous sign-ins are done."""
-    wrong, reads = "username=nobody&password=wrong", 0
+    wrong, reads = "username=nobody%d&password=wrong", 0
     with ThreadPoolExecutor(16) as pool:
         sign_ins = [
-            pool.submit(send_to_server, server, "POST", "/auth", {}, wrong, FORM) for _ in range(16)
+            pool.submit(send_to_server, server, "POST", "/auth", {}, wrong % number, FORM)
+            for number in range(16)
         ]
         while not all(future.done() for future in sign_ins):
             reads += send_to_server(server, "GET", "/my-pets", bearer(token())).status == 200

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import secrets
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from jwt_server.config import is_loopback, load_settings, usable_cores
+from jwt_server import config
+from jwt_server.config import is_loopback, load_settings, usable_cpus
 from jwt_server.errors import ConfigurationError
 from tests.helpers.app import MakeApp
 from tests.helpers.factories import CREDENTIALS, bearer
@@ -35,7 +40,8 @@ def mistakes() -> tuple[str, ...]:
 def test_defaults_match_the_contract(env: Environment, tmp_path: Path) -> None:
     settings = load_settings()
 
-    assert settings.bind == "127.0.0.1:3000"
+    assert settings.bind == "localhost:3000"
+    assert settings.listeners == ["127.0.0.1:3000", "[::1]:3000"]
     assert is_loopback(settings.host)
     assert settings.database == tmp_path / "instance" / "jwt-server.db"
     assert settings.salt_rounds == 12
@@ -56,6 +62,7 @@ def test_settings_are_read_from_the_environment(env: Environment, tmp_path: Path
         "JWT_KEYS_DIR": "keys",
         "ACCESS_TOKEN_TTL": "60",
         "TEXT_TOKEN_TTL": "3600",
+        "SCRIPT_NAME": "/accounts/login",
         "CORS_ORIGINS": "https://app.example.com, http://localhost:5173, http://[::1]:8080",
         "JWT_SECRET_PREVIOUS": f"{'p' * 32}, {'q' * 32}\n",
     }.items():
@@ -71,6 +78,7 @@ def test_settings_are_read_from_the_environment(env: Environment, tmp_path: Path
     assert settings.jwt_audience == settings.jwt_issuer == "https://login.example.com"
     assert settings.jwt_keys_dir == tmp_path / "keys"
     assert (settings.access_token_ttl, settings.text_token_ttl) == (60, 3600)
+    assert settings.script_name == "/accounts/login"
     assert settings.cors_origins == (
         "https://app.example.com",
         "http://localhost:5173",
@@ -109,6 +117,13 @@ def test_missing_secrets_are_refused(tmp_path: Path) -> None:
         ("DATABASE_URL", "postgresql://localhost/x"),
         ("DATABASE_URL", "sqlite://x.db"),
         ("DATABASE_URL", "sqlite:///"),
+        ("SCRIPT_NAME", "login"),
+        ("SCRIPT_NAME", "/login/"),
+        ("SCRIPT_NAME", "/"),
+        ("SCRIPT_NAME", "//login"),
+        ("SCRIPT_NAME", "/log in"),
+        ("SCRIPT_NAME", "/log%69n"),
+        ("SCRIPT_NAME", "https://example.com/login"),
         ("CORS_ORIGINS", ","),
         ("CORS_ORIGINS", ""),
         ("CORS_ORIGINS", "*,https://app.example.com"),
@@ -153,6 +168,21 @@ def test_missing_secrets_are_refused(tmp_path: Path) -> None:
         ("CORS_ORIGINS", "https://exa mple.com"),
         ("CORS_ORIGINS", "https://münchen.de"),
         ("CORS_ORIGINS", "http://a\\b"),
+        *(
+            ("CORS_ORIGINS", f"{origin}{wrong}")
+            for origin in ("capacitor://localhost", "app://-", "chrome-extension://abcdefgh")
+            for wrong in ("/", "/index.html", " x", "?", "#", ":", ":0", "%20")
+        ),
+        ("CORS_ORIGINS", "app://user@host"),
+        ("CORS_ORIGINS", "app://"),
+        ("CORS_ORIGINS", "app:x"),
+        ("CORS_ORIGINS", "App://x"),
+        ("CORS_ORIGINS", "https://App_1.example.com"),
+        ("CORS_ORIGINS", "file://"),
+        ("KEEP_ALIVE", "0"),
+        ("KEEP_ALIVE", "7201"),
+        ("WEB_CONCURRENCY", ""),
+        ("WEB_CONCURRENCY", "auto"),
         ("JWT_SECRET", f"-----BEGIN PUBLIC KEY-----\n{'x' * 64}\n-----END PUBLIC KEY-----"),
         ("JWT_SECRET_PREVIOUS", f"ssh-rsa {'x' * 64}"),
         ("JWT_ISSUER", "é"),
@@ -356,6 +386,30 @@ def test_loopback_hosts(env: Environment, host: str, loopback: bool) -> None:
     assert is_loopback(load_settings().host) is loopback
 
 
+@pytest.mark.parametrize("missing", ["127.0.0.1", "::1"])
+def test_localhost_is_what_the_system_has_of_it(env: Environment, missing: str) -> None:
+    bind = socket.socket.bind
+
+    class Socket(socket.socket):
+        def bind(self, address: Any) -> None:
+            if address[0] == missing:
+                raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+            bind(self, address)
+
+    env.setattr(socket, "socket", Socket)
+
+    [address] = load_settings().listeners
+    assert missing not in address
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "127.0.0.1", "example.com"])
+def test_another_host_is_taken_as_it_is(env: Environment, host: str) -> None:
+    env.setenv("HOST", host)
+    settings = load_settings()
+
+    assert settings.listeners == [settings.bind]
+
+
 def test_a_unix_socket_requires_a_trusted_proxy(env: Environment) -> None:
     env.setenv("HOST", "unix:/run/jwt-server/http.sock")
 
@@ -367,14 +421,196 @@ def test_a_unix_socket_requires_a_trusted_proxy(env: Environment) -> None:
     assert not is_loopback(settings.host)
 
 
+ORIGINS = (
+    "capacitor://localhost", "ionic://localhost", "tauri://localhost", "http://tauri.localhost",
+    "chrome-extension://mhjfbmdgcfjbbpaeojofohoefgiehjai", "app://-", "app://.",
+    "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc",
+    "safari-web-extension://E4E6F2C0-7F1B-4E5A-9B57-0C1B5D0E6E11",
+    "http://my_app.internal:8080", "https://_x.example.com",
+)  # fmt: skip
+
+
+@pytest.mark.usefixtures("database")
+def test_origins_of_browsers_and_app_shells_are_accepted(
+    env: Environment, make_app: MakeApp
+) -> None:
+    env.setenv("CORS_ORIGINS", ",".join(ORIGINS))
+    client = make_app(cors_origins=load_settings().cors_origins).test_client()
+    for origin in ORIGINS:
+        allowed = client.get("/healthz", headers={"Origin": origin})
+        refused = client.get("/healthz", headers={"Origin": f"{origin}x"})
+
+        assert allowed.headers["Access-Control-Allow-Origin"] == origin
+        assert "Access-Control-Allow-Origin" not in refused.headers
+
+
+@pytest.mark.parametrize("spoil", ["{}\r", '"{}"', "'{}'", '"{}', "{}'"])
 @pytest.mark.parametrize(
-    ("workers", "expected"), [("1", len(usable_cores())), ("512", 1), (str(len(usable_cores())), 1)]
+    ("name", "value"),
+    [
+        ("PORT", "3000"), ("HOST", "127.0.0.1"), ("HOST", "unix:/run/x"), ("WORKERS", "2"),
+        ("JWT_ISSUER", "https://login.example.com"), ("JWT_KEYS_DIR", "keys"), ("SIGNUP", "open"),
+        ("CORS_ORIGINS", "https://app.example.com"), ("CORS_ORIGINS", "*"),
+    ],
+)  # fmt: skip
+def test_quotes_and_carriage_returns_are_refused_and_shown(
+    env: Environment, name: str, value: str, spoil: str
+) -> None:
+    env.setenv("TRUSTED_PROXIES", "1")
+    env.setenv(name, spoil.format(value))
+
+    [line] = mistakes()
+
+    assert line.startswith(f"{name}: ")
+    assert repr(spoil.format(value)) in line
+    assert "\r" not in line
+
+
+@pytest.mark.parametrize("spoiled", ["sqlite:///x.db\r", '"postgresql://u:hunter2@h/x"'])
+def test_quotes_around_a_database_are_refused_and_not_shown(env: Environment, spoiled: str) -> None:
+    env.setenv("DATABASE_URL", spoiled)
+
+    [line] = mistakes()
+
+    assert line.startswith("DATABASE_URL: It has quotes")
+    assert "x" not in line.removeprefix("DATABASE_URL: ")
+    assert "hunter2" not in line
+
+
+def test_the_address_of_a_kubernetes_service_is_refused_with_advice(env: Environment) -> None:
+    env.setenv("METRICS_PORT", "tcp://10.0.0.1:9464")
+
+    [line] = mistakes()
+
+    assert line.startswith("METRICS_PORT: 'tcp://10.0.0.1:9464' ")
+    assert "enableServiceLinks: false" in line
+
+
+@pytest.mark.parametrize("is_file", [False, True], ids=["variable", "file"])
+@pytest.mark.parametrize("name", ["SECRET_KEY", "JWT_SECRET"])
+def test_line_ends_behind_a_secret_are_ignored(
+    env: Environment, tmp_path: Path, name: str, is_file: bool
+) -> None:
+    secret, previous = secrets.token_urlsafe(32), [secrets.token_urlsafe(32) for _ in range(2)]
+    for variable, text in ((name, secret), (f"{name}_PREVIOUS", ",".join(previous))):
+        env.delenv(variable, raising=False)
+        path = tmp_path / variable
+        path.write_bytes(f"{text}\r\n\n".encode())
+        env.setenv(
+            f"{variable}_FILE" if is_file else variable, str(path) if is_file else f"{text}\r\n"
+        )
+
+    settings = load_settings()
+
+    found = settings.secret_keys if name == "SECRET_KEY" else settings.jwt_secrets
+    assert found == tuple(each.encode() for each in (secret, *previous))
+    assert settings.warnings == []
+
+
+@pytest.mark.parametrize("is_file", [False, True], ids=["variable", "file"])
+@pytest.mark.parametrize("quote", ["'", '"'])
+@pytest.mark.parametrize(
+    "name", ["SECRET_KEY", "JWT_SECRET", "SECRET_KEY_PREVIOUS", "JWT_SECRET_PREVIOUS"]
+)
+def test_quotes_around_a_secret_are_refused_and_not_shown(
+    env: Environment, tmp_path: Path, name: str, quote: str, is_file: bool
+) -> None:
+    secret = secrets.token_urlsafe(32)
+    lists = [f"{{0}}{secret},{secret}{{0}}", f"{secret},{{0}}{secret}{{0}}"]
+    for text in [f"{{0}}{secret}{{0}}\r\n", *(lists if "PREVIOUS" in name else [])]:
+        (tmp_path / "secret").write_text(text.format(quote))
+        env.delenv(name, raising=False)
+        env.setenv(
+            f"{name}_FILE" if is_file else name,
+            str(tmp_path / "secret") if is_file else text.format(quote),
+        )
+
+        assert mistakes() == (f"{name}: There are quotes around it: remove them.",)
+
+
+def test_a_quote_inside_of_a_secret_belongs_to_it(env: Environment) -> None:
+    secret = f"'{'s' * 16}\"{'t' * 16}"
+    env.setenv("JWT_SECRET", secret)
+
+    assert load_settings().jwt_secrets == (secret.encode(),)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"WEB_CONCURRENCY": "5"}, 5),
+        ({"WEB_CONCURRENCY": "5", "WORKERS": "3"}, 3),
+        ({"WORKERS": "3"}, 3),
+        ({}, usable_cpus()),
+    ],
+    ids=str,
+)
+def test_workers_wins_over_web_concurrency(
+    env: Environment, variables: dict[str, str], expected: int
+) -> None:
+    for name, value in variables.items():
+        env.setenv(name, value)
+
+    assert load_settings().workers == expected
+
+
+@pytest.fixture
+def cgroups(monkeypatch: Environment, tmp_path: Path) -> Path:
+    """A folder of control groups without a group, on a machine of eight cores."""
+    monkeypatch.setattr(config, "CGROUPS", tmp_path)
+    monkeypatch.setattr(config, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(config, "usable_cores", lambda: list(range(8)))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        # Version 2, in a container, and as a unit of systemd.
+        ("0::/", {"cpu.max": "200000 100000"}, 2),
+        ("0::/", {"cpu.max": "150000 100000"}, 2),
+        ("0::/", {"cpu.max": "50000 100000"}, 1),
+        ("0::/", {"cpu.max": "max 100000"}, 8),
+        ("0::/", {"cpu.max": "1600000 100000"}, 8),
+        ("0::/a/b", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),
+        ("0::/a/b", {"a/cpu.max": "max 100000", "a/b/cpu.max": "400000 100000"}, 4),
+        # Version 1, with its path inside and outside of the container.
+        ("4:cpu,cpuacct:/", {"cpu,cpuacct/cpu.cfs_quota_us": "200000",
+                             "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 2),
+        ("1:cpu:/docker/1f", {"cpu/cpu.cfs_quota_us": "300000\n",
+                              "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        # Both at once; other controllers; nothing; no Linux.
+        ("5:memory:/x\n1:cpu:/\n0::/", {"cpu/cpu.cfs_quota_us": "600000",
+                                        "cpu/cpu.cfs_period_us": "100000"}, 6),
+        ("5:cpuset:/", {"cpuset/cpu.max": "100000 100000"}, 8),
+        ("0::/", {"cpu.max": "garbage"}, 8),
+        ("0::/", {}, 8),
+        (None, {}, 8),
+    ],
+)  # fmt: skip
+def test_workers_default_to_the_cores_that_the_cpu_quota_allows(
+    env: Environment, cgroups: Path, own: str | None, files: dict[str, str], expected: int
+) -> None:
+    if own is not None:
+        (cgroups / "own").write_text(f"{own}\n")
+    for name, text in files.items():
+        (cgroups / name).parent.mkdir(parents=True, exist_ok=True)
+        (cgroups / name).write_text(text)
+
+    settings = load_settings()
+
+    assert (settings.workers, settings.hash_concurrency) == (expected, 1)
+    env.setenv("WORKERS", "1")
+    assert load_settings().hash_concurrency == expected
+
+
+@pytest.mark.parametrize(
+    ("workers", "expected"), [("1", usable_cpus()), ("512", 1), (str(usable_cpus()), 1)]
 )
 def test_hash_concurrency_defaults_to_a_share_of_the_cores(
     env: Environment, workers: str, expected: int
 ) -> None:
     env.setenv("WORKERS", workers)
-    settings = load_settings()
 
-    assert settings.hash_concurrency == expected
-    assert settings.threads == expected + 32 + 32  # hashing, queued, and other requests
+    assert load_settings().hash_concurrency == expected

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -41,6 +44,23 @@ def test_replaces_an_existing_file_only_if_told_to(folder: Path) -> None:
     files.write_atomically(folder / "x", b"new")
     assert (folder / "x").read_bytes() == b"new"
     assert list(folder.iterdir()) == [folder / "x"]
+
+
+def test_of_concurrent_writers_one_wins_and_is_not_overwritten(folder: Path) -> None:
+    writers = [str(number).encode() for number in range(8)]
+    with ThreadPoolExecutor(len(writers)) as pool:
+        for round_ in range(30):
+            path, barrier = folder / f"{round_}", Barrier(len(writers))
+
+            def write(data: bytes, path: Path = path, barrier: Barrier = barrier) -> bytes:
+                barrier.wait(timeout=30)
+                with suppress(FileExistsError):
+                    files.write_atomically(path, data, replace=False)
+                    return data
+                return b""
+
+            written = b"".join(pool.map(write, writers))
+            assert path.read_bytes() == written
 
 
 def test_a_failure_leaves_the_old_file_and_no_temporary_one(folder: Path) -> None:

@@ -13,16 +13,20 @@ from urllib.parse import urlencode
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
-from jwt_server.errors import HashingBusy
+from jwt_server.config import Settings
+from jwt_server.database import Connection
+from jwt_server.errors import HashingBusy, TooManyAttempts
 from jwt_server.security.hash_queue import HashQueue
-from tests.helpers.app import MakeApp
+from tests.helpers.app import Clock, MakeApp
 from tests.helpers.description import password_operations
-from tests.helpers.factories import CREDENTIALS, bearer, token
+from tests.helpers.factories import CREDENTIALS, add_user, bearer, open_session, token
 from tests.helpers.http import send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, running
 
 PATIENCE = 10
+NOW = 1_700_000_000
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -239,6 +243,78 @@ def test_reads_are_served_while_the_queue_is_full(
     assert queued.result(PATIENCE).status_code == 200
 
 
+Send = Callable[[FlaskClient], TestResponse]
+
+
+def sign_in_as(username: str, password: str, address: str = "203.0.113.1") -> Send:
+    body = {"username": username, "password": password}
+    origin = {"REMOTE_ADDR": address}
+    return lambda client: client.post("/auth", json=body, environ_overrides=origin)
+
+
+def reauthenticate(user_id: int, number: int) -> Send:
+    headers = bearer(token(NOW, sub=str(user_id), sid=f"session-{number}-of-user-{user_id:04}"))
+    body = {"password": "mypassword"}
+    return lambda client: client.post("/auth/reauth", json=body, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("checks", "others"),
+    [
+        ([sign_in_as("travis", "mypassword")] * 3,
+         [sign_in_as("ada", "mypassword"), sign_in_as("travis", "mypassword", "203.0.113.2")]),
+        ([sign_in_as(name, "x", f"2001:db8::{len(name)}") for name in ("SS", "ß", "ẞ")],
+         [sign_in_as("ss", "x", "2001:db8:0:1::1")]),
+        ([reauthenticate(1, number) for number in range(3)], [reauthenticate(2, 1)]),
+    ],
+    ids=["right password", "unknown name", "sessions of a user"],
+)  # fmt: skip
+def test_two_checks_of_a_password_are_queued_and_the_third_is_refused(
+    make_app: MakeApp, settings: Settings, db: Connection, clock: Clock,
+    checks: list[Send], others: list[Send],
+) -> None:  # fmt: skip
+    clock.time = NOW
+    add_user(db, "ada", "mypassword")
+    for user_id in (1, 2):
+        for number in range(3):
+            open_session(settings.database, NOW, user_id, f"session-{number}-of-user-{user_id:04}")
+    app = make_app()
+    queue = app.extensions["jwt-server"].hasher.queue
+    version = "PRAGMA data_version"
+    with ThreadPoolExecutor(4) as pool:
+        with queue.slot():
+            queued = [pool.submit(check, app.test_client()) for check in checks[:2]]
+            until(lambda: len(queue.queued) == 2)
+            before = db.driver.execute(version).fetchall()
+
+            refused = checks[2](app.test_client())
+
+            assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+            assert refused.text == "Too many attempts. Try again in 1 second."
+            assert db.driver.execute(version).fetchall() == before
+            queued += [pool.submit(other, app.test_client()) for other in others]
+            until(lambda: len(queue.queued) == 2 + len(others))
+        statuses = {response.result(PATIENCE).status_code for response in queued}
+
+    assert statuses == {checks[2](app.test_client()).status_code}
+    assert statuses <= {200, 204, 401}
+    assert not queue._checks
+
+
+def test_a_failed_check_makes_room_for_another() -> None:
+    queue = HashQueue(slots=1, size=0, wait=0)
+
+    for _ in range(3):
+        with pytest.raises(ValueError, match="broken"), queue.check_of("x"):
+            raise ValueError("broken")
+
+    with queue.check_of("x"), queue.check_of("x"):
+        with pytest.raises(TooManyAttempts), queue.check_of("x"):
+            pass
+        with queue.check_of("y"):
+            pass
+
+
 def test_gunicorn_has_threads_for_a_full_queue_and_other_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -254,10 +330,10 @@ def test_gunicorn_has_threads_for_a_full_queue_and_other_requests(
 def test_a_client_that_disconnects_leaves_the_queue_and_reads_go_on(tmp_path: Path) -> None:
     environment = BASE_ENVIRONMENT | {
         "SALT_ROUNDS": "14", "WORKERS": "1", "HASH_CONCURRENCY": "1", "HASH_QUEUE": "3",
-        "HASH_WAIT": "300",
+        "HASH_WAIT": "300", "TRUSTED_PROXIES": "1",
     }  # fmt: skip
     with running(tmp_path, environment) as server:
-        connections = [post_credentials(server) for _ in range(4)]
+        connections = [post_credentials(server, f"192.0.2.{number}") for number in range(4)]
         for connection in connections[1:]:
             connection.close()
         # Otherwise each of them would be hashed and answered with 401.
@@ -269,12 +345,12 @@ def test_a_client_that_disconnects_leaves_the_queue_and_reads_go_on(tmp_path: Pa
         connections[0].close()
 
 
-def post_credentials(server: Server) -> socket.socket:
+def post_credentials(server: Server, address: str) -> socket.socket:
     """Send a sign-in without waiting for the response."""
     body = urlencode(CREDENTIALS).encode()
     connection = socket.create_connection((server.host, server.port))
     connection.sendall(
         b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-        b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+        b"X-Forwarded-For: %s\r\nContent-Length: %d\r\n\r\n%s" % (address.encode(), len(body), body)
     )
     return connection
