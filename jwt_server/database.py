@@ -57,12 +57,12 @@ class WriterLock:
         is_blocked = began < self._busy_at + BUSY_SECONDS
         is_held = self._lock.acquire(timeout=0 if is_blocked else BUSY_SECONDS)
         try:
-            if not is_held or began < self._busy_at:  # it has waited long enough
+            if not is_held or began < self._busy_at:  # while this thread waited, another gave up
                 raise DatabaseUnavailable("The database is locked, and others wait to write.")
             yield
             self._busy_at = -inf
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # only BEGIN fails so
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # only BEGIN can be busy
                 self._busy_at = monotonic()
             raise
         finally:
@@ -88,8 +88,9 @@ class Connection:
         self._after_commit: list[Callable[[], object]] = []
 
     def after_commit(self, callback: Callable[[], object]) -> None:
-        """Call `callback` after the outermost transaction is committed, and not if it, or the
-        savepoint around, is rolled back.
+        """Call `callback` after the outermost transaction is committed.
+
+        It is dropped if that, or a savepoint around this call, is rolled back.
         """
         self._after_commit.append(callback)
 
@@ -99,7 +100,7 @@ class Connection:
 
         Inside another transaction it is a savepoint, which can be rolled back alone.
         """
-        is_nested, callbacks = self.driver.in_transaction, len(self._after_commit)
+        is_nested, registered = self.driver.in_transaction, len(self._after_commit)
         begin, commit, rollback = "BEGIN IMMEDIATE", "COMMIT", ["ROLLBACK"]
         if is_nested:
             begin, commit = "SAVEPOINT part", "RELEASE part"
@@ -118,16 +119,16 @@ class Connection:
                             self.driver.execute(statement)
                     raise
         except BaseException as error:
-            del self._after_commit[callbacks:]
+            del self._after_commit[registered:]
             if isinstance(error, sqlite3.Error):
-                self.raise_outage(error)
+                self.raise_if_outage(error)
             raise
         if not is_nested:
             committed, self._after_commit = self._after_commit, []
             for callback in committed:
                 callback()
 
-    def raise_outage(self, error: sqlite3.Error) -> None:
+    def raise_if_outage(self, error: sqlite3.Error) -> None:
         """Raise DatabaseUnavailable for an error of the database's state, not of the SQL."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in sqlite.OUTAGES:
@@ -144,7 +145,7 @@ class Connection:
 
 @cache
 def load_queries() -> Queries:
-    """Read each feature's `queries.sql`, audit.sql and seed.sql, as a namespace each."""
+    """Read each feature's `queries.sql`, audit.sql and seed.sql, each as a namespace."""
     files = {"audit": PACKAGE / "audit.sql", "seed": bundled("seed.sql")}
     files |= {path.parent.name: path for path in sorted(PACKAGE.glob("*/queries.sql"))}
     queries = Queries(SQLite3Adapter())
@@ -169,7 +170,7 @@ def _query(query: QueryFn, connection: Connection, **parameters: Any) -> Any:
         result = query(connection.driver, **parameters)
         return list(result) if isinstance(result, Iterator) else result
     except sqlite3.Error as error:
-        connection.raise_outage(error)
+        connection.raise_if_outage(error)
         raise
     finally:
         connection.seconds += perf_counter() - began

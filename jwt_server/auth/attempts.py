@@ -1,8 +1,8 @@
 """Rate limiting of password attempts, sign-ups and refreshes, in the database for all workers.
 
-A refused attempt costs one read: no write, no hash. Any other is counted before its password is
-hashed, in one transaction that checks again, and refunded if it succeeds. If the count can't be
-written, nothing is hashed. `security.rate_limits` says what counts against what.
+A refused attempt costs one read: no write, no hash. Every other attempt is counted before its
+password is hashed, in one transaction that checks again, and refunded if it succeeds. If the count
+can't be written, nothing is hashed. `security.rate_limits` says what counts against what.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def count_attempt(
 ) -> Iterator[CountedAttempt]:
     """Count an attempt whose password is hashed inside the `with` block.
 
-    Raises TooManyAttempts; HashingBusy, which does not count.
+    Raises TooManyAttempts before the block. HashingBusy in the block is refunded.
     """
     with queue.check_of(attempt.check_key):
         with database.connection() as db:  # released before hashing
@@ -90,7 +90,7 @@ def count_against(db: Connection, limit: RateLimit, now: int) -> bool:
 
 
 def remember_address(db: Connection, user_id: int, attempt: Attempt, now: int) -> None:
-    """Remember the network of a sign-in as known for the user, inside a transaction."""
+    """Remember the network of a sign-in as known for the user, in a transaction; prune others."""
     db.queries.auth.remember_address(user_id=user_id, network=attempt.network, now=now)
     prune_addresses(db, now)
 
@@ -100,6 +100,7 @@ def unlock(db: Connection, limits: RateLimits, user_id: int, username_key: str) 
     deleted = 0
     with db.transaction():
         for root in (limits.account_root(username_key), rate_limits.user_root(user_id)):
+            # All keys that begin with root and a dot: "/" follows "." in ASCII.
             deleted += db.queries.auth.delete_counts(first=f"{root}.", end=f"{root}/")
     return deleted
 

@@ -1,4 +1,4 @@
-"""The guard of the routes for signed-in users: `@login_required`, over `authenticate`."""
+"""The guard of the routes for signed-in users: `@login_required`, which uses `authenticate`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,16 +51,16 @@ def login_required(
 ) -> View:
     """Call the view with the CurrentUser as its first argument, or refuse the request.
 
-    `optional` passes None for a request without a Bearer token. `recent_password` requires one
-    (see `require_recent_password`). `refuse_with` is the status of a refusal: the original's
-    clients of `/my-pets` expect 403.
+    `optional` passes None for a request without a Bearer token. `recent_password` also requires
+    that the password was checked in the last 15 minutes. `refuse_with` is the status of a refusal:
+    the original's clients of `/my-pets` expect 403.
     """
     if view is None:
         options: dict[str, Any] = {"optional": optional, "recent_password": recent_password}
         return partial(login_required, **options, refuse_with=refuse_with)
 
     @raises(errors.DatabaseUnavailable, errors.KeysUnavailable)
-    @raises(*[errors.PasswordTooOld] * recent_password)
+    @raises(*([errors.PasswordTooOld] if recent_password else []))
     @raises(errors.TokenMissing, *errors.InvalidToken.__subclasses__(), status=refuse_with)
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -144,9 +144,9 @@ def has_recent_password(user: CurrentUser, since: int = 0) -> bool:
 
 
 def require_password(user: CurrentUser, password: str) -> Row:
-    """Check the current user's password; return the row as verified. Releases the connection.
+    """Check the current user's password; return the row as it was checked.
 
-    Raises WrongPassword, HashingBusy and TooManyAttempts.
+    Releases the request's connection first, as hashing takes long. Raises WrongPassword, HashingBusy and TooManyAttempts.
     """
     service, actor = current_service(), current_actor(user.id)
     database, queue = service.database, service.hasher.queue

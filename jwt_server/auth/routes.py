@@ -87,7 +87,7 @@ class ScopeSchema(Schema):
     )
 
 
-@bp.route("/auth", methods=["POST"])
+@bp.post("/auth")
 @raises(errors.CredentialRequired, errors.WrongCredentials, errors.TooManyAttempts)
 @raises(errors.DatabaseUnavailable, errors.HashingBusy, errors.KeysUnavailable)
 @accepts(CredentialsSchema, any_content_type=True)
@@ -115,7 +115,7 @@ def issue_token(credentials: dict[str, str]) -> Response:
     return response
 
 
-@bp.route("/auth/refresh", methods=["POST"])
+@bp.post("/auth/refresh")
 @raises(errors.RefreshTokenInvalid, errors.RefreshTokenReused)
 @raises(errors.SessionExpired, errors.SessionEnded, errors.TooManyAttempts)
 @raises(errors.DatabaseUnavailable, errors.KeysUnavailable)
@@ -141,7 +141,7 @@ def refresh(body: dict[str, str]) -> dict[str, Any]:
     return token_responses.token_object(session)
 
 
-@bp.route("/auth/logout", methods=["POST"])
+@bp.post("/auth/logout")
 @login_required(optional=True)
 @accepts(LogoutSchema)
 @accepts_query(ScopeSchema)
@@ -164,7 +164,7 @@ def logout(caller: CurrentUser | None, body: dict[str, str], scope: dict[str, st
         sessions.sign_out_all(db, caller.id, actor=actor, except_id=except_id)
 
 
-@bp.route("/auth/verify")
+@bp.get("/auth/verify")
 @login_required
 @returns(204, headers=["X-Auth-User-Id", "X-Auth-Username", "X-Auth-Admin"])
 def verify(caller: CurrentUser) -> tuple[None, dict[str, str]]:
@@ -176,7 +176,7 @@ def verify(caller: CurrentUser) -> tuple[None, dict[str, str]]:
     }
 
 
-@bp.route("/.well-known/jwks.json")
+@bp.get("/.well-known/jwks.json")
 @raises(errors.KeysUnavailable)
 @returns(200, KeySetSchema, headers=["Cache-Control"])
 def show_keys() -> tuple[dict[str, Any], dict[str, str]]:

@@ -26,7 +26,7 @@ class SessionSchema(Schema):
     current = fields.Boolean(required=True)
 
 
-@bp.route("/auth/reauth", methods=["POST"])
+@bp.post("/auth/reauth")
 @login_required
 @raises(errors.WrongPassword, errors.HashingBusy, errors.TooManyAttempts)
 @accepts(guard.PasswordSchema)
@@ -42,7 +42,7 @@ def reauthenticate(caller: CurrentUser, body: dict[str, str]) -> None:
         audit.record(db, actor, Action.REAUTHENTICATED, caller.id, session=caller.session_id)
 
 
-@bp.route("/auth/sessions")
+@bp.get("/auth/sessions")
 @login_required
 @returns(200, SessionSchema(many=True))
 def list_sessions(caller: CurrentUser) -> list[Row]:
@@ -51,7 +51,7 @@ def list_sessions(caller: CurrentUser) -> list[Row]:
     return [row | {"current": row["id"] == caller.session_id} for row in rows]
 
 
-@bp.route("/auth/sessions/<session:session_id>", methods=["DELETE"])
+@bp.delete("/auth/sessions/<session:session_id>")
 @login_required
 @raises(errors.NotFound, errors.PasswordTooOld)
 @returns(204)

@@ -1,8 +1,8 @@
 """Sessions: opened at sign-in, extended by refreshing, ended by signing out.
 
-Each refresh token can be used once. The token just replaced gets the same successor within
-the grace period, for two tabs and lost responses. Any other replaced token is in two hands, and
-ends the session for both. Times are Unix times, lifetimes seconds.
+Each refresh token can be used once. The token replaced last gets the same successor again within
+the grace period, so that two tabs or a lost response do no harm. Any other replaced token is in two
+hands, and ends the session for both. Times are Unix times, lifetimes seconds.
 """
 
 import secrets
@@ -22,12 +22,12 @@ MAX_SESSIONS_PER_USER: Final = 50
 """Active sessions per user; signing in beyond this ends the oldest."""
 
 RETENTION_SECONDS: Final = 24 * 60 * 60
-"""How long an ended or expired session can be told from one that never existed."""
+"""How long the row of an ended session is kept, so that its tokens get `session_ended`."""
 
 
 @dataclass(frozen=True)
 class NewSession:
-    """A session to open, for a client: how long it lives without and with refreshes."""
+    """A session to open: `idle` seconds without a refresh, `absolute` seconds in all."""
 
     refreshable: bool
     idle: int
@@ -38,7 +38,8 @@ class NewSession:
 
 
 def open_session(db: Connection, user: Row, new: NewSession) -> Row:
-    """Open a session, inside the transaction that has checked the user; return it for the tokens.
+    """Open a session, inside the transaction that has checked the user; return what its tokens are
+    made of.
 
     Ends the user's oldest sessions beyond the limit, and prunes old ones of all users.
     """
@@ -86,7 +87,7 @@ def hide_refreshes(sessions: list[Row]) -> list[Row]:
 def refresh(
     db: Connection, tokens: RefreshTokens, token: str, *, idle: int, grace: int, actor: Actor
 ) -> Row:
-    """Return the session that a refresh token extends, at the generation of the next token.
+    """Use a refresh token; return its session with the generation and expiry of the next one.
 
     Raises RefreshTokenInvalid, RefreshTokenReused, SessionExpired or SessionEnded; and
     TooManyAttempts, which changes nothing: the token stays valid.
@@ -115,7 +116,7 @@ def refresh(
 
 
 def verify(db: Connection, tokens: RefreshTokens, token: str) -> tuple[int, Row]:
-    """Return a refresh token's generation and its session, active or not, without a write lock.
+    """Return a refresh token's generation and its session, active or not; only reads.
 
     Raises RefreshTokenInvalid unless this service has issued the token.
     """
@@ -162,7 +163,7 @@ def end_by_token(db: Connection, tokens: RefreshTokens, token: str, *, actor: Ac
 
 
 def end_all(db: Connection, user_id: int | None, now: int, except_id: str = "") -> int:
-    """End the active sessions of a user but one, or of all users; return how many."""
+    """End the active sessions of a user but one, or of all users if None; return how many."""
     with db.transaction():
         if user_id is None:
             return int(db.queries.auth.end_everyones(now=now))

@@ -119,7 +119,7 @@ class Worker(ThreadWorker):
 
     tpool: Any  # gunicorn's threads
     poller: Any
-    closers = ThreadPoolExecutor(CLOSING_THREADS)  # starts them in the worker's process
+    closers = ThreadPoolExecutor(CLOSING_THREADS)  # its threads start after the fork
     accept_again_at = log_again_at = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -197,8 +197,8 @@ class Worker(ThreadWorker):
     def handle(self, conn: Any) -> Any:
         """Wait for a connection's next request for a moment, if no other waits for a thread.
 
-        gunicorn returns each idle connection to its main thread, at the cost of four changes of
-        threads per request.
+        gunicorn returns each idle connection to its main thread, at the cost of four thread
+        switches per request.
         """
         poll = select.poll()
         others = self.tpool._work_queue

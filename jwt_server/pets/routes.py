@@ -56,14 +56,14 @@ class PetSchema(Schema):
 @bp.get("/my-pets")
 @login_required(refuse_with=403)
 @returns(200, MyPetSchema(many=True))
-def list_my_pets(user: CurrentUser) -> Response:
+def list_my_pets(caller: CurrentUser) -> Response:
     """List the name and species of all of the user's pets."""
     # Not serialized by the schema: the rows have just these fields, and speed matters here.
-    names = get_db().queries.pets.names_of_user(user_id=user.id, limit=PAGE_SIZE)
+    names = get_db().queries.pets.names_of_user(user_id=caller.id, limit=PAGE_SIZE)
     if len(names) < PAGE_SIZE:
         return json_response(names)
     release_connection()  # each page takes one
-    pages = current_service().database.pages("pets.page_of_user", {"id": 0}, user_id=user.id)
+    pages = current_service().database.pages("pets.page_of_user", {"id": 0}, user_id=caller.id)
     return stream_json(json_array(map(MyPetSchema(many=True).dump, pages)))
 
 
@@ -71,11 +71,11 @@ def list_my_pets(user: CurrentUser) -> Response:
 @login_required
 @accepts_query(PageSchema)
 @returns(200, PetSchema(many=True), headers=["Link"])
-def list_pets(user: CurrentUser, page: dict[str, int]) -> tuple[list[Row], dict[str, str]]:
+def list_pets(caller: CurrentUser, page: dict[str, int]) -> tuple[list[Row], dict[str, str]]:
     """List a page of the user's pets, oldest first."""
     queries = get_db().queries.pets
     limit, after = page["limit"], page.get("after", 0)
-    return page_of(queries.page_of_user(user_id=user.id, id=after, limit=limit + 1), limit)
+    return page_of(queries.page_of_user(user_id=caller.id, id=after, limit=limit + 1), limit)
 
 
 @bp.post("/pets")
@@ -83,12 +83,12 @@ def list_pets(user: CurrentUser, page: dict[str, int]) -> tuple[list[Row], dict[
 @raises(TooManyPets)
 @accepts(PetFieldsSchema)
 @returns(201, PetSchema, headers=["Location"])
-def add_pet(user: CurrentUser, pet: dict[str, Any]) -> tuple[Row, dict[str, str]]:
+def add_pet(caller: CurrentUser, pet: dict[str, Any]) -> tuple[Row, dict[str, str]]:
     """Add a pet."""
     db, now = get_db(), current_service().now()
     with db.transaction():
-        require_still_signed_in(db, user)
-        row = db.queries.pets.insert(user_id=user.id, now=now, max_pets=MAX_PETS, **pet)
+        require_still_signed_in(db, caller)
+        row = db.queries.pets.insert(user_id=caller.id, now=now, max_pets=MAX_PETS, **pet)
     if row is None:
         raise TooManyPets
     return row, {"Location": url_for("pets.show_pet", pet_id=row["id"])}
@@ -98,9 +98,9 @@ def add_pet(user: CurrentUser, pet: dict[str, Any]) -> tuple[Row, dict[str, str]
 @login_required
 @raises(NotFound)
 @returns(200, PetSchema)
-def show_pet(user: CurrentUser, pet_id: int) -> Row:
+def show_pet(caller: CurrentUser, pet_id: int) -> Row:
     """Return a pet."""
-    return _found(get_db().queries.pets.find(user_id=user.id, id=pet_id))
+    return _found(get_db().queries.pets.find(user_id=caller.id, id=pet_id))
 
 
 @bp.put("/pets/<id:pet_id>")
@@ -108,22 +108,22 @@ def show_pet(user: CurrentUser, pet_id: int) -> Row:
 @raises(NotFound)
 @accepts(PetFieldsSchema)
 @returns(200, PetSchema)
-def replace_pet(user: CurrentUser, pet: dict[str, Any], pet_id: int) -> Row:
+def replace_pet(caller: CurrentUser, pet: dict[str, Any], pet_id: int) -> Row:
     """Replace a pet's name and species."""
     db = get_db()
     with db.transaction():
-        return _found(db.queries.pets.replace(user_id=user.id, id=pet_id, **pet))
+        return _found(db.queries.pets.replace(user_id=caller.id, id=pet_id, **pet))
 
 
 @bp.delete("/pets/<id:pet_id>")
 @login_required
 @raises(NotFound)
 @returns(204)
-def remove_pet(user: CurrentUser, pet_id: int) -> None:
+def remove_pet(caller: CurrentUser, pet_id: int) -> None:
     """Delete a pet."""
     db = get_db()
     with db.transaction():
-        if not db.queries.pets.remove(user_id=user.id, id=pet_id):
+        if not db.queries.pets.remove(user_id=caller.id, id=pet_id):
             raise NotFound
 
 

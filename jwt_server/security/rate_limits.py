@@ -66,7 +66,7 @@ class Attempt:
     """The limits that an attempt counts against."""
 
     resettable: RateLimit
-    """A success resets its count."""
+    """The right password resets its count."""
     address: RateLimit = NO_LIMIT
     site: RateLimit = NO_LIMIT
     share: RateLimit = NO_LIMIT

@@ -95,7 +95,7 @@ def signup_open(view: guard.View) -> guard.View:
     return guarded
 
 
-@bp.route("/users", methods=["POST"])
+@bp.post("/users")
 @signup_open
 @raises(errors.UsernameTaken, errors.TooManyAttempts)
 @raises(errors.DatabaseUnavailable, errors.HashingBusy)
@@ -120,7 +120,7 @@ def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
         return _account(db, user_id), {"Location": url_for("me.show_account")}
 
 
-@bp.route("/me")
+@bp.get("/me")
 @login_required
 @returns(200, AccountSchema)
 def show_account(caller: CurrentUser) -> Row:
@@ -128,7 +128,7 @@ def show_account(caller: CurrentUser) -> Row:
     return _account(get_db(), caller.id)
 
 
-@bp.route("/me", methods=["PATCH"])
+@bp.patch("/me")
 @login_required(recent_password=True)
 @raises(errors.UsernameTaken, errors.TooManyAttempts)
 @accepts(NameSchema)
@@ -144,7 +144,7 @@ def rename_account(caller: CurrentUser, body: dict[str, str]) -> Row:
         return _account(db, caller.id)
 
 
-@bp.route("/me", methods=["DELETE"])
+@bp.delete("/me")
 @login_required
 @raises(errors.WrongPassword, errors.LastAdmin, errors.HashingBusy, errors.TooManyAttempts)
 @accepts(DeletionSchema)
@@ -165,7 +165,7 @@ def delete_account(caller: CurrentUser, body: dict[str, str]) -> None:
         users.remove(db, caller.id, actor=current_actor(caller.id))
 
 
-@bp.route("/me/export")
+@bp.get("/me/export")
 @login_required
 @returns(200, {"type": "object", "additionalProperties": {"type": "array"}})
 def export_account(caller: CurrentUser) -> Response:
@@ -175,7 +175,7 @@ def export_account(caller: CurrentUser) -> Response:
     return stream_json(json_object({name: json_array(pages) for name, pages in tables.items()}))
 
 
-@bp.route("/me/password", methods=["PUT"])
+@bp.put("/me/password")
 @login_required
 @raises(errors.WrongPassword, errors.HashingBusy, errors.TooManyAttempts)
 @accepts(PasswordChangeSchema)
