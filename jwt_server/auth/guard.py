@@ -146,8 +146,8 @@ def has_recent_password(user: CurrentUser, since: int = 0) -> bool:
 def require_password(user: CurrentUser, password: str) -> Row:
     """Check the current user's password; return the row as it was checked.
 
-    Releases the request's connection first, as hashing takes long. Raises WrongPassword, HashingBusy
-    and TooManyAttempts.
+    Releases the request's connection first, as hashing takes long. Raises WrongPassword,
+    HashingBusy and TooManyAttempts.
     """
     service, actor = current_service(), current_actor(user.id)
     database, queue = service.database, service.hasher.queue
