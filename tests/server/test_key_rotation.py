@@ -50,7 +50,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyFolder:
 @pytest.fixture(scope="module")
 def server(keys: KeyFolder) -> Iterator[Server]:
     settings = BASE_ENVIRONMENT | {"JWT_ALGORITHM": "EdDSA", "JWT_KEYS_DIR": str(keys.path)}
-    with running(keys.path.parent, settings | {"WORKERS": "2"}) as server:
+    with running(keys.path.parent, settings | {"WORKERS": "2", "TRUSTED_PROXIES": "1"}) as server:
         yield server
 
 
@@ -61,8 +61,9 @@ def verifier(server: Server) -> Any:
     return names["user_of"]
 
 
-def sign_in(server: Server) -> Response:
-    return send_to_server(server, "POST", "/auth", {}, json.dumps(CREDENTIALS), "application/json")
+def sign_in(server: Server, address: str = "192.0.2.1") -> Response:
+    headers, body = {"X-Forwarded-For": address}, json.dumps(CREDENTIALS)
+    return send_to_server(server, "POST", "/auth", headers, body, "application/json")
 
 
 @dataclass
@@ -77,7 +78,7 @@ class Load:
 
     def run(self, client: int) -> None:
         while not self.stop.wait(0.02):
-            signed_in = sign_in(self.server)
+            signed_in = sign_in(self.server, f"198.51.100.{client}")
             read = send_to_server(self.server, "GET", "/my-pets", bearer(signed_in.text))
             if (signed_in.status, read.status) != (200, 200):
                 self.failures.append(f"{signed_in.text[:40]} {read.status} {read.text[:40]}")
