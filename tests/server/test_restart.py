@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,11 @@ REQUESTS: tuple[tuple[str, str, dict[str, str], str | None, int], ...] = (
     ("GET", "/my-pets", {}, None, 200),
     ("POST", "/pets", JSON, '{"name": "Rex"}', 201),
 )
+
+SITES = count(1)
+"""Each request comes from another network, so that no limit on passwords applies."""
+
+ONE_WORKER = {"WORKERS": "1", "TRUSTED_PROXIES": "1"}
 
 # What systemd does: the socket is file 3, and the variables name the process that is to take it.
 ACTIVATE = """\
@@ -86,7 +92,7 @@ class Client:
             self.close()  # the server has closed the idle connection
         if self.connection is None:
             self.connection = http.client.HTTPConnection(*self.address, timeout=SECONDS)
-        headers = headers | self.travis
+        headers = headers | self.travis | {"X-Forwarded-For": f"2001:db8:{next(SITES):x}::1"}
         if not self.keep_alive:
             headers |= {"Connection": "close"}
         try:
@@ -129,7 +135,7 @@ def activated(folder: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
                 sys.executable, "-S", "-c", ACTIVATE, str(listener.fileno()),
                 *GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app",
             ],
-            cwd=folder, env=environment(folder, BASE_ENVIRONMENT | {"WORKERS": "1"}),
+            cwd=folder, env=environment(folder, BASE_ENVIRONMENT | ONE_WORKER),
             stdout=log, stderr=log, pass_fds=[listener.fileno()],
         )  # fmt: skip
 
