@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import secrets
 import select
 import signal
 import socket
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -39,12 +41,18 @@ wait_until = partial(until, seconds=SECONDS)
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 JSON = {"Content-Type": "application/json"}
 
-# No successful sign-ins: the 51st would end the session of the token.
+# No successful sign-ins: the 51st would end the session of the token. NAME is another each time,
+# because a network gets ten wrong passwords an hour for each.
 REQUESTS: tuple[tuple[str, str, dict[str, str], str | None, int], ...] = (
-    ("POST", "/auth", FORM, "username=travis&password=wrong", 401),
+    ("POST", "/auth", FORM, "username=NAME&password=wrong", 401),
     ("GET", "/my-pets", {}, None, 200),
     ("POST", "/pets", JSON, '{"name": "Rex"}', 201),
 )
+
+SITES = count(1)
+"""Each request comes from another network, so that no limit on passwords applies."""
+
+ONE_WORKER = {"WORKERS": "1", "TRUSTED_PROXIES": "1"}
 
 # What systemd does: the socket is file 3, and the variables name the process that is to take it.
 ACTIVATE = """\
@@ -84,11 +92,12 @@ class Client:
             self.close()  # the server has closed the idle connection
         if self.connection is None:
             self.connection = http.client.HTTPConnection(*self.address, timeout=SECONDS)
-        headers = headers | self.travis
+        headers = headers | self.travis | {"X-Forwarded-For": f"2001:db8:{next(SITES):x}::1"}
         if not self.keep_alive:
             headers |= {"Connection": "close"}
         try:
-            self.connection.request(method, path, body, headers)
+            sent = body and body.replace("NAME", secrets.token_hex(8))
+            self.connection.request(method, path, sent, headers)
             response = self.connection.getresponse()
             text = response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -126,7 +135,7 @@ def activated(folder: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
                 sys.executable, "-S", "-c", ACTIVATE, str(listener.fileno()),
                 *GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app",
             ],
-            cwd=folder, env=environment(folder, BASE_ENVIRONMENT | {"WORKERS": "1"}),
+            cwd=folder, env=environment(folder, BASE_ENVIRONMENT | ONE_WORKER),
             stdout=log, stderr=log, pass_fds=[listener.fileno()],
         )  # fmt: skip
 
