@@ -33,6 +33,7 @@ worker_class = "jwt_server.gunicorn.worker.Worker"
 worker_connections = 1000 + threads  # requests in the hash queue are connected, too
 preload_app = False  # the app opens files, and counts, in each worker
 http_parser = "python"  # whatever is installed
+sendfile = False  # it would wait for a slow client without a limit
 certfile, http2_cleartext = None, "off"  # the worker reads requests itself
 keepalive = settings.keep_alive  # longer than the proxy's, so that the proxy closes first
 graceful_timeout = timeout = max(30, 2 * settings.hash_wait + 10)  # two waits to hash a password

@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import partial
 from math import inf
 from selectors import EVENT_READ
+from struct import pack
 from threading import BoundedSemaphore
 from typing import Any, Final
 
@@ -64,29 +65,31 @@ class Connection(TConn):
         self.head = bytearray()
 
     def init(self) -> None:
-        """Don't wait forever for a client that has stopped to send or read."""
-        super().init()  # type: ignore[no-untyped-call]  # as above
-        self.sock.settimeout(CLIENT_SECONDS)
+        """Limit the time of reads and writes; cheaper than with settimeout()."""
+        if not self.initialized:
+            super().init()  # type: ignore[no-untyped-call]  # as above
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                self.sock.setsockopt(socket.SOL_SOCKET, option, pack("ll", CLIENT_SECONDS, 0))
+            self.parser.unreader = Unreader(self.sock)  # type: ignore[no-untyped-call]  # as above
 
     def receive_head(self) -> bool:
         """Read what has arrived; return whether it is all that the parser needs.
 
         Raises LimitRequestHeaders, and OSError, also if the client has taken too long.
         """
-        if not self.initialized:
-            self.init()
-            self.parser.unreader = Unreader(self.sock)  # type: ignore[no-untyped-call]  # as above
+        self.init()
         reader = self.parser.unreader
         if not self.head:
             reader.deadline = time.monotonic() + CLIENT_SECONDS
         self.head += reader.take_buffered()  # requests may be pipelined
-        self.sock.settimeout(0)
         searched = 0
         while self.head.find(END_OF_HEAD, searched) < 0:
             if len(self.head) > MAX_HEAD_BYTES:
                 raise LimitRequestHeaders("limit request head size")  # type: ignore[no-untyped-call]  # as above
+            if self.head:
+                self.sock.settimeout(0)
             try:
-                data = reader.chunk()
+                data = reader.chunk()  # readable if it is the first
             except BlockingIOError:
                 if len(self.head) > SMALL_HEAD_BYTES and not self.is_large:
                     self.is_large = LARGE_HEADS.acquire(blocking=False)
