@@ -40,11 +40,19 @@ class Application(BaseHTTPRequestHandler):
 class Failing(Application):
     """A login service whose database fails."""
 
+    status = 503
+
     def answer(self) -> None:
-        self.send_response(503)
+        self.send_response(self.status)
         self.end_headers()
 
     do_GET = answer  # noqa: N815 - http.server's name
+
+
+class Missing(Failing):
+    """A server that is no login service."""
+
+    status = 404
 
 
 @contextmanager
@@ -117,11 +125,34 @@ def test_other_identity_headers_are_removed(site: Server, spelled: Callable[[str
         "X-AUTH-EMAIL", "X-AUTH-REQUEST-USER", "X-FORWARDED-USER", "REMOTE-USER", "REMOTE-GROUPS",
         "X-WEBAUTH-USER", "X-AUTHENTICATED-USER", "X-AUTHENTIK-USERNAME", "X-AUTHENTIK-GROUPS",
         "X-GOOG-AUTHENTICATED-USER-EMAIL", "CF-ACCESS-AUTHENTICATED-USER-EMAIL",
+        "X-REAL-IP", "X-FORWARDED-HOST", "X-FORWARDED-PREFIX",
     } <= {name.upper() for name in claimed}  # fmt: skip
 
     answer = send_to_server(site, "GET", "/", bearer(token()) | claimed)
 
     assert "root" not in seen(answer).values()
+
+
+SET_HERE = ("X-Forwarded-For", "X-Forwarded-Proto")
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_only_nginx_says_where_a_request_comes_from(site: Server, method: str) -> None:
+    names = [*SET_HERE, "Forwarded", "Proxy", "X-Real-IP", "X-Forwarded-Host", "X-Forwarded-Prefix"]
+    assert set(names) == set(
+        re.findall(
+            r"proxy_set_header (X-Forwarded\S+|Forwarded|Proxy|X-Real-IP) ",
+            (ROOT / "deploy" / "jwt-server-proxy.conf").read_text(),
+        )
+    )
+    headers = bearer(token()) if method == "GET" else PREFLIGHT
+
+    answer = send_to_server(site, method, "/", headers | dict.fromkeys(names, "6.6.6.6"))
+
+    assert answer.status == 200
+    assert "6.6.6.6" not in seen(answer).values()
+    assert seen(answer)["x-forwarded-for"] == "127.0.0.1"
+    assert seen(answer)["x-forwarded-proto"] == "http"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +168,7 @@ def test_ambiguous_header_names_are_removed(site: Server, name: str) -> None:
 def test_the_documentation_lists_the_removed_and_the_set_headers() -> None:
     told = (ROOT / "docs" / "clients.md").read_text()
 
-    for name in [*BLANKED, "X-Auth-User-Id", "X-Auth-Username", "X-Auth-Admin"]:
+    for name in [*BLANKED, *SET_HERE, "X-Auth-User-Id", "X-Auth-Username", "X-Auth-Admin"]:
         assert f"`{name}`" in told, name
 
 
@@ -175,13 +206,26 @@ PREFLIGHT = ORIGIN | {
 
 
 def test_a_preflight_reaches_the_application_without_a_user(site: Server) -> None:
-    claimed = {"X-Auth-User-Id": "1", "X-Auth-Admin": "true", "X-Remote-User": "root"}
+    claimed = {
+        "X-Auth-User-Id": "1", "X-Remote-User": "root", "Authorization": f"Bearer {token()}",
+        "X-HTTP-Method-Override": "DELETE", "X-HTTP-Method": "DELETE", "Cookie": "session=1",
+        "X-Method-Override": "DELETE", "Connection": "upgrade", "Upgrade": "websocket",
+    }  # fmt: skip
 
-    answer = send_to_server(site, "OPTIONS", "/", PREFLIGHT | claimed)
+    answer = send_to_server(
+        site,
+        "OPTIONS",
+        "/",
+        PREFLIGHT | claimed,
+        "_method=DELETE",
+        "application/x-www-form-urlencoded",
+    )
 
     assert answer.status == 200
-    assert seen(answer)["access-control-request-method"] == "PUT"
-    assert not {"x-auth-user-id", "x-auth-admin", "x-remote-user"} & set(seen(answer))
+    assert json.loads(answer.body)["body"] == ""
+    assert seen(answer) == {name.lower(): value for name, value in PREFLIGHT.items()} | {
+        "host": "127.0.0.1", "x-forwarded-for": "127.0.0.1", "x-forwarded-proto": "http",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -206,7 +250,11 @@ def test_what_is_no_preflight_needs_a_token(
         ("/", {}, 401),
         ("/", bearer("x"), 401),
         ("/", {"Authorization": "Bearer \x7f"}, 401),
+        ("/_verify", {}, 404),
+        ("/_verify", bearer("x"), 404),
+        ("/.error", {}, 404),
         ("/", {"Host": "a b"}, 400),
+        ("/", {"Transfer-Encoding": "x"}, 501),
         ("/", {"Content-Length": "2000000"}, 413),
         ("/" + "x" * 9_000, {}, 414),
         ("/", {"Cookie": "x" * 40_000}, 431),
@@ -224,6 +272,7 @@ def test_scripts_can_read_the_errors_that_nginx_makes(
     assert answer.headers["Content-Type"] == "text/plain"
     assert ("WWW-Authenticate" in answer.headers) is (status == 401)
     assert "<html>" not in answer.text
+    assert answer.headers["Server"] == "nginx"
 
 
 def test_responses_of_the_application_are_passed_on_unchanged(site: Server) -> None:
@@ -335,12 +384,19 @@ def test_the_login_service_gets_only_the_token(tmp_path: Path, method: str) -> N
 
 def test_the_subrequest_is_not_public(site: Server) -> None:
     assert send_to_server(site, "GET", "/_verify", bearer(token())).status == 404
+    assert (
+        send_to_server(site, "TRACE", "/", bearer(token())).text == "This method is not supported."
+    )
 
 
 def test_a_stopped_or_failing_login_service_is_503(tmp_path: Path) -> None:
     responses = []
-    with serving(Application) as behind, serving(Failing) as failing:
-        for login in (free_port(), failing):
+    with (
+        serving(Application) as behind,
+        serving(Failing) as failing,
+        serving(Missing) as missing,
+    ):
+        for login in (free_port(), failing, missing):
             with nginx_before(tmp_path, login, behind) as site:
                 responses.append(send_to_server(site, "GET", "/", bearer(token())))
 
