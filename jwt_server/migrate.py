@@ -22,7 +22,10 @@ from jwt_server.errors import DatabaseUnavailable
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
-OTHER_TABLES: Final = re.compile(r"(_yoyo_(log|migration|version)|yoyo_lock|sqlite_.*)\Z")
+OTHER_TABLES: Final = re.compile(
+    r"(_yoyo_(log|migration|version)|yoyo_lock|sqlite_.*|_litestream_(lock|seq))\Z"
+)
+"""Tables of yoyo, SQLite and Litestream."""
 
 SQL_FORMAT: Final = re.compile(r"--[^\n]*|(?=[,()])|(?<=[,()])")
 """Comments and the places of optional white space: ALTER TABLE writes SQL in its own format."""
@@ -85,11 +88,13 @@ def find_schema_change(driver: sqlite3.Connection) -> str | None:
 
 
 def _objects(driver: sqlite3.Connection) -> dict[str, str]:
-    """Return the SQL of each object by kind and name, without yoyo's and SQLite's own tables."""
+    """Return the SQL of each object by kind and name, without OTHER_TABLES."""
     return {
         f"{row['type']} {row['name']!r:.80}": " ".join(SQL_FORMAT.sub(" ", row["sql"]).split())
         for row in driver.execute("SELECT * FROM sqlite_master WHERE sql IS NOT NULL")
-        if row["type"] not in ("table", "index") or not OTHER_TABLES.match(row["tbl_name"])
+        if row["type"] not in ("table", "index")
+        or not OTHER_TABLES.match(row["tbl_name"])
+        or "REFERENCES" in row["sql"].upper()  # to a table of ours: deletions in it would fail
     }
 
 

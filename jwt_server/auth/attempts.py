@@ -40,7 +40,7 @@ def count_attempt(
 
     Raises TooManyAttempts before the block. HashingBusy in the block is refunded.
     """
-    with queue.check_of(attempt.check_key):
+    with queue.checks.hold(attempt.check_key):
         with database.connection() as db:  # released before hashing
             _require_unblocked(db, attempt, now)
             queue.require_room()  # a full queue costs no write

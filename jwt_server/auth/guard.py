@@ -1,6 +1,7 @@
 """The guard of the routes for signed-in users: `@login_required`, which uses `authenticate`."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any
@@ -141,6 +142,11 @@ def has_recent_password(user: CurrentUser, since: int = 0) -> bool:
     """Return whether the password was checked recently, and after the Unix time `since`."""
     oldest = current_service().clock() - errors.PasswordTooOld.max_age
     return user.authenticated_at > max(oldest, since)
+
+
+def stream_slot(user: CurrentUser) -> AbstractContextManager[None]:
+    """Return what a long response of the user holds while it is sent. Raises TooManyAttempts."""
+    return current_service().streams.hold(user.id)
 
 
 def require_password(user: CurrentUser, password: str) -> Row:

@@ -6,7 +6,12 @@ from flask import Blueprint, Response, url_for
 from marshmallow import Schema, fields, post_load
 from marshmallow.validate import Length
 
-from jwt_server.auth.guard import CurrentUser, login_required, require_still_signed_in
+from jwt_server.auth.guard import (
+    CurrentUser,
+    login_required,
+    require_still_signed_in,
+    stream_slot,
+)
 from jwt_server.database import PAGE_SIZE, Row
 from jwt_server.errors import NotFound, TooManyPets
 from jwt_server.web.operations import accepts, accepts_query, raises, returns
@@ -64,7 +69,8 @@ def list_my_pets(caller: CurrentUser) -> Response:
         return json_response(names)
     release_connection()  # each page takes one
     pages = current_service().database.pages("pets.page_of_user", {"id": 0}, user_id=caller.id)
-    return stream_json(json_array(map(MyPetSchema(many=True).dump, pages)))
+    names_of_pages = map(MyPetSchema(many=True).dump, pages)
+    return stream_json(json_array(names_of_pages), stream_slot(caller))
 
 
 @bp.get("/pets")

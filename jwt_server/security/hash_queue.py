@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from threading import Event, RLock
+from threading import Event, Lock, RLock
 from typing import Final
 
 from jwt_server.errors import HashingBusy, TooManyAttempts
@@ -19,6 +19,30 @@ POLL_SECONDS: Final = 0.5
 
 MAX_CHECKS_AT_ONCE: Final = 2
 """Of one password, so that one user can't fill the queue."""
+
+
+@dataclass
+class KeyedLimit:
+    """Lets at most `limit` threads of this process do something at once for one key."""
+
+    limit: int
+    _counts: Counter[object] = field(default_factory=Counter, repr=False)
+    _lock: AbstractContextManager[object] = field(default_factory=Lock, repr=False)
+
+    @contextmanager
+    def hold(self, key: object) -> Iterator[None]:
+        """Count inside as one for the key. Raises TooManyAttempts, but not for an empty key."""
+        with self._lock:
+            if key and self._counts[key] >= self.limit:
+                raise TooManyAttempts(1)
+            self._counts[key] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._counts[key] -= 1
+                if not self._counts[key]:
+                    del self._counts[key]
 
 
 @dataclass
@@ -39,7 +63,7 @@ class HashQueue:
     _lock: AbstractContextManager[object] = field(default_factory=RLock, repr=False)
     _used: int = 0
     queued: deque[Event] = field(default_factory=deque, repr=False)
-    _checks: Counter[str] = field(default_factory=Counter, repr=False)
+    checks: KeyedLimit = field(default_factory=lambda: KeyedLimit(MAX_CHECKS_AT_ONCE), repr=False)
 
     @contextmanager
     def slot(self) -> Iterator[None]:
@@ -63,22 +87,6 @@ class HashQueue:
         with self._lock:
             if self._used >= self.slots and len(self.queued) >= self.size:
                 raise HashingBusy
-
-    @contextmanager
-    def check_of(self, key: str) -> Iterator[None]:
-        """Count a check of the password that `key` stands for, while it is queued or running.
-
-        Raises TooManyAttempts beyond MAX_CHECKS_AT_ONCE, unless the key is empty.
-        """
-        with self._lock:
-            if key and self._checks[key] >= MAX_CHECKS_AT_ONCE:
-                raise TooManyAttempts(1)
-            self._checks[key] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._checks -= Counter([key])  # a count of zero is removed
 
     def _fill_slots(self) -> None:
         while self.queued and self._used < self.slots:

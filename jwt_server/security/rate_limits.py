@@ -76,7 +76,8 @@ class Attempt:
     username_key: str = ""
     network: str = ""
     check_key: str = ""
-    """Stands for the password in the hash queue; empty if none is checked."""
+    """Stands for the password of one user from one network in the hash queue; empty if none is
+    checked."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class RateLimits:
             account=RateLimit(f"{root}.all", self.account, DAY, name="account"),
             username_key=username_key,
             network=client,
-            check_key=pair,
+            check_key=share_key,
         )
 
     def reauthentication(self, user_id: int, session_id: str) -> Attempt:

@@ -67,16 +67,21 @@ ORDER BY expires_at, number LIMIT :limit;
 
 -- name: export_known_addresses(user_id, network, limit)
 SELECT network, last_at FROM known_addresses
-WHERE user_id = :user_id AND network > :network ORDER BY network LIMIT :limit;
+WHERE user_id = :user_id AND (network > :network OR :network IS NULL)
+ORDER BY network LIMIT :limit;
 
 -- name: export_audit(user_id, id, limit)
--- What was done to the user, and what the user did to others, without their details.
+-- What was done to the user, and what the user did to others, without their details. The second
+-- part ends where the page does, so that no page reads past the rows of the first.
 SELECT id, at, action, actor_id,
        CASE WHEN actor_id IS NULL OR actor_id = :user_id THEN address END AS address, details
 FROM audit WHERE user_id = :user_id AND id > :id
 UNION ALL
 SELECT id, at, action, actor_id, address, NULL
-FROM audit WHERE actor_id = :user_id AND user_id IS NOT :user_id AND id > :id
+FROM audit WHERE actor_id = :user_id AND user_id IS NOT :user_id AND id > :id AND id <= coalesce(
+    (SELECT id FROM audit WHERE user_id = :user_id AND id > :id ORDER BY id LIMIT 1 OFFSET :limit - 1),
+    9223372036854775807
+)
 ORDER BY id LIMIT :limit;
 
 -- name: export_pets(user_id, id, limit)

@@ -146,7 +146,8 @@ def rename_account(caller: CurrentUser, body: dict[str, str]) -> Row:
 
 @bp.delete("/me")
 @login_required
-@raises(errors.WrongPassword, errors.LastAdmin, errors.HashingBusy, errors.TooManyAttempts)
+@raises(errors.WrongPassword, errors.PasswordTooOld, errors.LastAdmin)
+@raises(errors.HashingBusy, errors.TooManyAttempts)
 @accepts(DeletionSchema)
 @returns(204)
 def delete_account(caller: CurrentUser, body: dict[str, str]) -> None:
@@ -158,7 +159,7 @@ def delete_account(caller: CurrentUser, body: dict[str, str]) -> None:
     if "password" in body:
         guard.require_password(caller, body["password"])
     elif not guard.has_recent_password(caller, since=caller.signed_in_at):
-        raise errors.InvalidFields({"password": ["Send it here, or at POST /auth/reauth first."]})
+        raise errors.PasswordTooOld
     db = get_db()
     with db.transaction():
         guard.require_still_signed_in(db, caller)
@@ -172,7 +173,8 @@ def export_account(caller: CurrentUser) -> Response:
     """Export everything stored about the current user, by table."""
     release_connection()  # each page takes one
     tables = export_user(current_service().database, caller.id)
-    return stream_json(json_object({name: json_array(pages) for name, pages in tables.items()}))
+    members = {name: json_array(pages) for name, pages in tables.items()}
+    return stream_json(json_object(members), guard.stream_slot(caller))
 
 
 @bp.put("/me/password")

@@ -70,8 +70,8 @@ class RequestMiddleware:
     metrics: Metrics
     settings: Settings
     clock: Callable[[], float]
-    _lock: Lock = field(default_factory=Lock)
-    _warned_at: float = 0.0
+    _lock: Lock = field(default_factory=Lock, init=False)
+    _warned_at: float = field(default=0.0, init=False)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request."""

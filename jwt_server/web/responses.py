@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from itertools import chain
 from typing import Any, Final, cast
 from wsgiref.types import WSGIEnvironment
@@ -76,17 +77,22 @@ def json_object(members: Mapping[str, Iterable[str]]) -> Iterator[str]:
     yield "}"
 
 
-def stream_json(parts: Iterator[str]) -> Response:
+def stream_json(parts: Iterator[str], slot: AbstractContextManager[None]) -> Response:
     """Return JSON of any size, sent as its parts are made; a short document as a whole.
 
-    The first parts are made at once, so that an error in them becomes a response.
+    The first parts are made at once, so that an error in them becomes a response. `slot` is held
+    while a long document is sent, because a slow client keeps a thread.
     """
     head = b""
     for part in parts:
         head += part.encode()
         if len(head) > STREAM_BYTES:
+            held = ExitStack()
+            held.enter_context(slot)
             body = chain([head], map(str.encode, parts))
-            return PlainResponse(body, content_type="application/json")
+            response = PlainResponse(body, content_type="application/json")
+            response.call_on_close(held.close)
+            return response
     return PlainResponse(head, content_type="application/json")
 
 

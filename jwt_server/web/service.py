@@ -10,7 +10,7 @@ from jwt_server.audit import Actor
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.metrics import Metrics, create_metrics
-from jwt_server.security.hash_queue import HashQueue
+from jwt_server.security.hash_queue import HashQueue, KeyedLimit
 from jwt_server.security.key_files import load_keys
 from jwt_server.security.passwords import Hasher
 from jwt_server.security.rate_limits import DAY, RateLimits
@@ -19,6 +19,8 @@ from jwt_server.security.tokens import AccessTokens
 from jwt_server.web.request import client_address, client_disconnected
 
 EXTENSION: Final = "jwt-server"
+
+MAX_STREAMS_AT_ONCE: Final = 4
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Service:
     hasher: Hasher
     rate_limits: RateLimits
     metrics: Metrics
+    streams: KeyedLimit
+    """Of long responses to a user, because a slow client keeps a thread."""
     clock: Callable[[], float]
     """Unix time in seconds; tests move it."""
 
@@ -60,6 +64,7 @@ def create_service(settings: Settings, clock: Callable[[], float]) -> Service:
         Hasher(settings.salt_rounds, queue),
         RateLimits.from_settings(settings),
         metrics,
+        KeyedLimit(MAX_STREAMS_AT_ONCE),
         clock,
     )
 

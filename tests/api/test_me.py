@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections import Counter
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -164,7 +166,7 @@ def test_rename_needs_a_recent_password(client: FlaskClient, clock: Clock, db: C
         ("PUT", "/me/password", {"new_password": PASSWORD}, 422, "invalid_fields"),
         ("PUT", "/me/password", {"current_password": "x", "new_password": PASSWORD}, 403,
          "wrong_password"),
-        ("DELETE", "/me", None, 422, "invalid_fields"),
+        ("DELETE", "/me", None, 401, "insufficient_user_authentication"),
         ("DELETE", "/me", {"password": "x"}, 403, "wrong_password"),
     ],
 )  # fmt: skip
@@ -246,7 +248,7 @@ def test_deletion_after_reauth_needs_no_body(
     client: FlaskClient, clock: Clock, db: Connection, body: dict[str, Any]
 ) -> None:
     headers = bearer(sign_in(client)["access_token"])
-    assert client.delete("/me", headers=headers, **body).status_code == 422
+    assert client.delete("/me", headers=headers, **body).status_code == 401
     client.post("/auth/reauth", json={"password": "mypassword"}, headers=headers)
     clock.advance(15 * 60 - 1)
 
@@ -263,16 +265,17 @@ def test_deletion_without_body_is_refused_unless_this_session_has_reauthenticate
     headers = bearer(tokens["access_token"]) | JSON
     for password in ("wrong", "mypassword"):  # of which the first does not count
         response = client.delete("/me", headers=headers)
-        assert (response.status_code, response.get_json()["code"]) == (422, "invalid_fields")
-        assert set(response.get_json()["errors"]) == {"password"}
+        code = response.get_json()["code"]
+        assert (response.status_code, code) == (401, "insufficient_user_authentication")
+        assert "max_age=900" in response.headers["WWW-Authenticate"]
         client.post("/auth/reauth", json={"password": password}, headers=headers)
-    assert client.delete("/me", headers=other).status_code == 422
+    assert client.delete("/me", headers=other).status_code == 401
     wrong = client.delete("/me", json={"password": "wrong"}, headers=headers)
     assert (wrong.status_code, wrong.get_json()["code"]) == (403, "wrong_password")
     clock.advance(15 * 60 + 1)
     headers = bearer(refresh(client, tokens["refresh_token"])["access_token"])
 
-    assert client.delete("/me", headers=headers).status_code == 422
+    assert client.delete("/me", headers=headers).status_code == 401
     assert users.find_by_name(db, "travis")
 
 
@@ -337,6 +340,54 @@ def test_export_of_many_rows_has_each_once(
     for table, rows in exported.items():
         keys = {row["network" if table == "known_addresses" else "id"] for row in rows}
         assert len(rows) == len(keys) == counts[table]
+
+
+def test_a_page_of_the_export_reads_as_few_rows_however_many_there_are(db: Connection) -> None:
+    """Of the audit log the user's own rows are read once, by user and by actor."""
+    steps = Counter[int]()
+    insert = "INSERT INTO audit (at, action, user_id, actor_id, details) VALUES (0, '', 1, 1, '{}')"
+    for size in (2_000, 16_000):
+        db.driver.execute("DELETE FROM audit")
+        db.driver.executemany(insert, [()] * size)
+        db.driver.set_progress_handler(partial(steps.update, [size]), 100)
+        assert len(db.queries.users.export_audit(user_id=1, id=0, limit=100)) == 100
+        db.driver.set_progress_handler(None, 0)
+
+    assert steps[16_000] < 2 * steps[2_000]
+
+
+def test_export_has_the_unknown_address(
+    client: FlaskClient, db: Connection, travis: dict[str, str]
+) -> None:
+    db.driver.execute("INSERT INTO known_addresses VALUES (1, '', 0), (1, '192.0.2.1', 0)")
+
+    exported = client.get("/me/export", headers=travis).get_json()
+
+    assert [row["network"] for row in exported["known_addresses"]] == ["", "192.0.2.1"]
+
+
+@pytest.mark.parametrize("path", ["/me/export", "/my-pets"])
+def test_a_user_gets_four_long_responses_at_once(
+    client: FlaskClient, db: Connection, clock: Clock, travis: dict[str, str], path: str
+) -> None:
+    insert = "INSERT INTO pets (user_id, name, created_at) VALUES (?, ?, 0)"
+    stranger = add_user(db, "stranger")
+    db.driver.executemany(insert, [(user, "x" * 100) for user in (1, stranger) for _ in range(900)])
+    sent = [client.get(path, headers=travis) for _ in range(4)]
+
+    refused = client.get(path, headers=travis | JSON)
+    other = client.get(path, headers=bearer_of(db, stranger, int(clock())))
+    short = client.get("/pets", headers=travis)
+
+    assert (refused.status_code, refused.get_json()["code"]) == (429, "too_many_tries")
+    assert refused.headers["Retry-After"] == "1"
+    assert (other.status_code, short.status_code) == (200, 200)
+    for response in sent:
+        assert response.status_code == 200
+        response.close()
+    again = client.get(path, headers=travis)
+    assert (again.status_code, again.text.count("x" * 100)) == (200, 900)
+    other.close()
 
 
 SECRET_COLUMNS = {"password_hash", "username_key", "nonce", "generation", "user_id", "number"}

@@ -375,6 +375,8 @@ PROMOTE = "BEGIN UPDATE users SET admin = 1; END"
         (f"CREATE VIEW everything AS {ENDLESS}", "view 'everything'"),
         (f"DROP TABLE pets; CREATE VIEW pets AS {ENDLESS}", "index 'pets_of_user'"),
         ("CREATE VIRTUAL TABLE words USING fts4 (x)", "table 'words'"),
+        ("DROP TABLE IF EXISTS _yoyo_log; CREATE TABLE _yoyo_log (a REFERENCES users (id))",
+         "table '_yoyo_log'"),
         ("ALTER TABLE users ADD COLUMN x ANY AS (hex(id))", "table 'users'"),
         ("CREATE INDEX more ON users (hex(username))", "index 'more'"),
         ("DROP INDEX pets_of_user", "index 'pets_of_user'"),
@@ -408,8 +410,13 @@ def test_restore_of_an_older_release_with_a_trigger_is_refused(
     )  # fmt: skip
 
 
-def test_restore_accepts_an_analyzed_database(run: Commands, path: Path, file: Path) -> None:
-    run_scripts(file, "ANALYZE")
+@pytest.mark.parametrize(
+    "script", ["ANALYZE", "CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)"]
+)
+def test_restore_accepts_what_other_programs_leave(
+    run: Commands, path: Path, file: Path, script: str
+) -> None:
+    run_scripts(file, script)
 
     assert run("restore", file)[0] == 0
 
