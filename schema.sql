@@ -34,7 +34,8 @@ CREATE TABLE sessions (
     ends_at          INTEGER NOT NULL,  -- even if refreshed
     ended_at         INTEGER,
     address          TEXT    NOT NULL,
-    user_agent       TEXT    NOT NULL
+    user_agent       TEXT    NOT NULL,
+    client_id        TEXT    NOT NULL DEFAULT ''  -- as sent at /auth/token; proves nothing
 ) STRICT;
 
 -- Finds a user's active sessions without reading the others.

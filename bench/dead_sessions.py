@@ -28,7 +28,7 @@ SIGN_INS = 40
 FILL = """
 INSERT INTO sessions
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :dead)
-SELECT NULL, 'dead' || i, 1, x'00', 1, 1, 0, 0, 0, 0, :now - 60, 0, :now - 60, '', '' FROM n
+SELECT NULL, 'dead' || i, 1, x'00', 1, 1, 0, 0, 0, 0, :now - 60, 0, :now - 60, '', '', '' FROM n
 """
 
 

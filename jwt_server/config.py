@@ -145,6 +145,7 @@ class Settings:
     jwt_secrets: tuple[bytes, ...] = field(repr=False)
     database: Path = _setting(DEFAULT_DATABASE, _sqlite_path, variable="DATABASE_URL")
     jwt_algorithm: str = _setting("HS256", _one_of("HS256", "EdDSA", "ES256", "RS256"))
+    jwt_typ: str = _setting("JWT", _one_of("JWT", "at+jwt"))
     jwt_keys_dir: Path = _setting(INSTANCE / "jwt_keys", _folder)
     jwks_max_age: int = _setting(10 * 60, SECONDS)
     jwt_issuer: str = _setting("jwt-server", ISSUER)
@@ -255,6 +256,8 @@ def load_settings() -> Settings:
     settings = Settings(secret_keys, jwt_secrets, **values)
     if settings.is_socket and not settings.trusted_proxies:
         mistakes.append("TRUSTED_PROXIES: It must be 1 or more behind a Unix socket.")
+    if settings.jwt_typ != "JWT" and settings.jwt_algorithm == "HS256":
+        mistakes.append("JWT_TYP: at+jwt needs a JWT_ALGORITHM with public keys.")
     if settings.metrics_port == settings.port and not settings.is_socket:
         mistakes.append(f"METRICS_PORT: PORT is {settings.port}, too.")
     if mistakes:

@@ -131,6 +131,12 @@ class CredentialRequired(ServiceError, status=422, code="credential_required"):
         self.errors = {field: [self.message]}
 
 
+class UnsupportedGrantType(ServiceError, status=400, code="unsupported_grant_type"):
+    """The grant type at `POST /auth/token` is not one of those supported."""
+
+    message = "Send password or refresh_token as grant_type."
+
+
 class UsernameTaken(ServiceError, status=409, code="username_taken"):
     """Another user has this name, in some spelling."""
 

@@ -52,8 +52,12 @@ class Metrics:
         default_factory=dict, repr=False
     )
 
-    def count(self, method: str, route: str, status: str, code: str | None, seconds: float) -> None:
-        """Count a request; `code` is that of its error, if any.
+    def count(
+        self, method: str, route: str, status: str, code: str | None, seconds: float, *,
+        is_sign_in: bool = False,
+    ) -> None:  # fmt: skip
+        """Count a request; `code` is that of its error, if any. A sign-in is marked, unless it is
+        the original's.
 
         Clients must not choose the labels, since each combination is kept.
         """
@@ -64,7 +68,7 @@ class Metrics:
         observe(seconds)
         if code is not None:
             self.refusals.labels(route, code).inc()
-        if (method, route) == SIGN_IN:
+        if is_sign_in or (method, route) == SIGN_IN:
             self.sign_ins.labels(code or SIGNED_IN).inc()
 
 

@@ -9,20 +9,20 @@ WHERE sessions.id = :id;
 
 -- name: find_for_refresh(id)^
 -- All that decides about a refresh.
-SELECT sessions.id, sessions.user_id, nonce, generation, refreshable, rotated_at,
+SELECT sessions.id, sessions.user_id, nonce, client_id, generation, refreshable, rotated_at,
        sessions.expires_at, ends_at, ended_at, users.admin, users.disabled,
        coalesce(throttle.blocked_until, 0) AS blocked_until
 FROM sessions JOIN users ON users.id = sessions.user_id
 LEFT JOIN throttle ON throttle.key = 'refresh.' || sessions.id
 WHERE sessions.id = :id;
 
--- name: insert(id, user_id, nonce, refreshable, now, expires_at, ends_at, address, user_agent)!
+-- name: insert(id, user_id, nonce, refreshable, now, expires_at, ends_at, address, user_agent, client_id)!
 INSERT INTO sessions (
     id, user_id, nonce, generation, refreshable, created_at, rotated_at, last_used_at,
-    authenticated_at, expires_at, ends_at, address, user_agent
+    authenticated_at, expires_at, ends_at, address, user_agent, client_id
 ) VALUES (
     :id, :user_id, :nonce, 1, :refreshable, :now, :now, :now,
-    :now, :expires_at, :ends_at, :address, :user_agent
+    :now, :expires_at, :ends_at, :address, :user_agent, :client_id
 );
 
 -- name: rotate(id, generation, admin, expires_at, now)!

@@ -1,6 +1,7 @@
 """Routes for signing in, refreshing, signing out, and for other services that verify tokens."""
 
-from typing import Any
+import re
+from typing import Any, Final
 from urllib.parse import quote
 
 from flask import Blueprint, Response, current_app
@@ -10,7 +11,7 @@ from jwt_server import errors
 from jwt_server.audit import Action
 from jwt_server.auth import sessions, token_responses
 from jwt_server.auth.guard import CurrentUser, login_required
-from jwt_server.auth.sign_in import sign_in
+from jwt_server.config import Settings
 from jwt_server.users import names
 from jwt_server.web.operations import accepts, accepts_query, raises, returns
 from jwt_server.web.parsing import REPEATED, SEND_ONCE
@@ -18,12 +19,19 @@ from jwt_server.web.problems import prefers_json
 from jwt_server.web.request import PUBLIC_HEADERS
 from jwt_server.web.responses import json_response
 from jwt_server.web.schemas import BodySchema, Password, Text
-from jwt_server.web.service import audit_cutoff, current_actor, current_service, get_db
+from jwt_server.web.service import current_actor, current_service, get_db
 
 bp = Blueprint("auth", __name__)
 
+ISSUER_URL: Final = re.compile(
+    r"https://[^/?#]+(/[^?#]*)?|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/[^?#]*)?"
+)
 
-def _within_limit(username: str) -> None:
+IGNORED = {"description": "Ignored; OAuth libraries send it."}
+
+
+def within_limit(username: str) -> None:
+    """Raise ValidationError for a username that nobody can have, as its comparison is costly."""
     if not names.fits(username):
         raise ValidationError(names.TOO_LONG)
 
@@ -36,7 +44,7 @@ class CredentialsSchema(BodySchema):
 
     username = Text(
         required=True,
-        validate=[validate.Length(1), _within_limit],
+        validate=[validate.Length(1), within_limit],
         metadata={
             "format": "username",
             "maxLength": names.MAX_CHARACTERS,
@@ -62,6 +70,8 @@ class RefreshSchema(BodySchema):
     """The refresh token to use up."""
 
     refresh_token = Text(required=True, validate=validate.Length(1, 200))  # issued: about 80
+    grant_type = fields.String(metadata=IGNORED)
+    client_id = fields.String(metadata=IGNORED)
 
 
 class LogoutSchema(BodySchema):
@@ -74,6 +84,17 @@ class KeySetSchema(Schema):
     """Public keys (RFC 7517 section 5)."""
 
     keys = fields.List(fields.Dict(), required=True)
+
+
+class MetadataSchema(Schema):
+    """The metadata (RFC 8414 section 2)."""
+
+    issuer = fields.String(required=True)
+    jwks_uri = fields.String(required=True)
+    token_endpoint = fields.String(required=True)
+    grant_types_supported = fields.List(fields.String(), required=True)
+    token_endpoint_auth_methods_supported = fields.List(fields.String(), required=True)
+    response_types_supported = fields.List(fields.String(), required=True)
 
 
 class ScopeSchema(Schema):
@@ -95,21 +116,13 @@ class ScopeSchema(Schema):
 @returns(200, {"type": "string", "pattern": token_responses.COMPACT_JWT}, content_type="text/plain")
 def issue_token(credentials: dict[str, str]) -> Response:
     """Sign in; get the bare token as text, or a token object if the client prefers JSON."""
-    service = current_service()
-    token_responses.require_signing_key()
     as_json = prefers_json()
-    session = sign_in(
-        service.database,
-        service.hasher,
-        service.rate_limits,
-        **credentials,
-        new=token_responses.new_session(refreshable=as_json),
-        audit_cutoff=audit_cutoff(),
-    )
+    session = token_responses.sign_in_client(**credentials, refreshable=as_json)
     if as_json:
         response = json_response(token_responses.token_object(session))
     else:
-        token, _ = token_responses.issue_access_token(session, service.settings.text_token_ttl)
+        ttl = current_service().settings.text_token_ttl
+        token, _ = token_responses.issue_access_token(session, ttl)
         response = current_app.response_class(token, mimetype="text/plain")
     response.vary.add("Accept")
     return response
@@ -128,17 +141,7 @@ def refresh(body: dict[str, str]) -> dict[str, Any]:
     as stolen, and the session ends. Over 30 refreshes a minute are refused, and the token stays
     valid.
     """
-    service = current_service()
-    token_responses.require_signing_key()
-    session = sessions.refresh(
-        get_db(),
-        service.refresh_tokens,
-        body["refresh_token"],
-        idle=service.settings.refresh_token_idle_ttl,
-        grace=service.settings.refresh_grace,
-        actor=current_actor(),
-    )
-    return token_responses.token_object(session)
+    return token_responses.refresh_client(body["refresh_token"])
 
 
 @bp.post("/auth/logout")
@@ -176,11 +179,39 @@ def verify(caller: CurrentUser) -> tuple[None, dict[str, str]]:
     }
 
 
+def cached(settings: Settings) -> dict[str, str]:
+    """Return the headers of what verifiers may cache for `JWKS_MAX_AGE`."""
+    return {"Cache-Control": f"public, max-age={settings.jwks_max_age}"} | PUBLIC_HEADERS
+
+
 @bp.get("/.well-known/jwks.json")
 @raises(errors.KeysUnavailable)
 @returns(200, KeySetSchema, headers=["Cache-Control"])
 def show_keys() -> tuple[dict[str, Any], dict[str, str]]:
     """Return the public keys that verify access tokens; none under HS256."""
     service = current_service()
-    headers = {"Cache-Control": f"public, max-age={service.settings.jwks_max_age}"} | PUBLIC_HEADERS
-    return {"keys": service.tokens.keys.jwks()}, headers
+    return {"keys": service.tokens.keys.jwks()}, cached(service.settings)
+
+
+@bp.get("/.well-known/openid-configuration", endpoint="show_openid_configuration")
+@bp.get("/.well-known/oauth-authorization-server")
+@raises(errors.NotFound)
+@returns(200, MetadataSchema, headers=["Cache-Control"])
+def show_metadata() -> tuple[dict[str, Any], dict[str, str]]:
+    """Show where the public keys and the token endpoint are (RFC 8414), if the issuer is a URL.
+
+    For libraries that verify tokens. The service is no OpenID provider.
+    """
+    settings = current_service().settings
+    if settings.jwt_algorithm == "HS256" or not ISSUER_URL.fullmatch(settings.jwt_issuer):
+        raise errors.NotFound
+    base = settings.jwt_issuer.rstrip("/")
+    metadata = {
+        "issuer": settings.jwt_issuer,
+        "jwks_uri": f"{base}/.well-known/jwks.json",
+        "token_endpoint": f"{base}/auth/token",
+        "grant_types_supported": ["password", "refresh_token"],
+        "token_endpoint_auth_methods_supported": ["none"],
+        "response_types_supported": [],
+    }
+    return metadata, cached(settings)

@@ -35,6 +35,7 @@ class NewSession:
     address: str
     user_agent: str
     now: int
+    client_id: str = ""
 
 
 def open_session(db: Connection, user: Row, new: NewSession) -> Row:
@@ -47,6 +48,7 @@ def open_session(db: Connection, user: Row, new: NewSession) -> Row:
         "id": secrets.token_urlsafe(16),
         "user_id": user["id"],
         "nonce": secrets.token_bytes(16),
+        "client_id": new.client_id,
         "expires_at": new.now + min(new.idle, new.absolute),
     }
     db.queries.auth.insert(

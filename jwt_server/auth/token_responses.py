@@ -5,12 +5,14 @@ from typing import Any, Final
 from flask import request
 from marshmallow import Schema, fields, validate
 
+from jwt_server.auth import sessions
 from jwt_server.auth.sessions import NewSession
+from jwt_server.auth.sign_in import sign_in
 from jwt_server.database import Row
 from jwt_server.security.tokens import TokenSubject
-from jwt_server.web.middleware import USER
+from jwt_server.web.middleware import SIGN_IN, USER
 from jwt_server.web.request import client_address, user_agent
-from jwt_server.web.service import current_service
+from jwt_server.web.service import audit_cutoff, current_actor, current_service, get_db
 
 COMPACT_JWT: Final = r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$"
 """A JWT (RFC 7515 section 7.1), as a pattern of JSON Schema."""
@@ -24,6 +26,37 @@ class TokenSchema(Schema):
     expires_in = fields.Integer(required=True)
     refresh_token = fields.String(required=True)
     refresh_expires_in = fields.Integer(required=True)
+
+
+def sign_in_client(username: str, password: str, *, refreshable: bool, client_id: str = "") -> Row:
+    """Check a password, and return a new session of this client. Raises as `sign_in` does."""
+    service = current_service()
+    request.environ[SIGN_IN] = True
+    require_signing_key()
+    return sign_in(
+        service.database,
+        service.hasher,
+        service.rate_limits,
+        username,
+        password,
+        new=new_session(refreshable=refreshable, client_id=client_id),
+        audit_cutoff=audit_cutoff(),
+    )
+
+
+def refresh_client(token: str) -> dict[str, Any]:
+    """Exchange a refresh token for new tokens, for TokenSchema. Raises as `sessions.refresh`."""
+    service = current_service()
+    require_signing_key()
+    session = sessions.refresh(
+        get_db(),
+        service.refresh_tokens,
+        token,
+        idle=service.settings.refresh_token_idle_ttl,
+        grace=service.settings.refresh_grace,
+        actor=current_actor(),
+    )
+    return token_object(session)
 
 
 def require_signing_key() -> None:
@@ -54,14 +87,23 @@ def issue_access_token(session: Row, ttl: int) -> tuple[str, int]:
     ttl = min(ttl, session["expires_at"] - now)
     request.environ[USER] = session["user_id"]  # for the access log
     subject = TokenSubject(session["user_id"], session["id"])
-    return service.tokens.issue(subject, admin=bool(session["admin"]), now=now, ttl=ttl), ttl
+    is_admin, client_id = bool(session["admin"]), session["client_id"]
+    return service.tokens.issue(subject, admin=is_admin, now=now, ttl=ttl, client_id=client_id), ttl
 
 
-def new_session(*, refreshable: bool) -> NewSession:
+def new_session(*, refreshable: bool, client_id: str = "") -> NewSession:
     """Return a session for this client, with refresh tokens or with a single access token."""
     service = current_service()
     settings = service.settings
     idle, absolute = settings.refresh_token_idle_ttl, settings.refresh_token_ttl
     if not refreshable:
         idle = absolute = settings.text_token_ttl
-    return NewSession(refreshable, idle, absolute, client_address(), user_agent(), service.now())
+    return NewSession(
+        refreshable,
+        idle,
+        absolute,
+        client_address(),
+        user_agent(),
+        service.now(),
+        client_id,
+    )

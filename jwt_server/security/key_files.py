@@ -18,7 +18,7 @@ from jwt_server.config import Settings
 from jwt_server.errors import ConfigurationError, KeysUnavailable, NotFound
 from jwt_server.files import delete_abandoned, others_can_write, sync, write_atomically
 from jwt_server.security import keys
-from jwt_server.security.keys import Jwk, Key, SharedSecrets, UnusableKey
+from jwt_server.security.keys import ACCESS_TOKEN_TYPE, Jwk, Key, SharedSecrets, UnusableKey
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,11 @@ class KeyFolder:
         return signing_file(self.files(), now).key
 
     def verifying_key(self, header: Mapping[str, Any]) -> Key | None:
-        """Return the key with exactly this header."""
-        return next((file.key for file in self.files() if file.key.header == header), None)
+        """Return the key with exactly this header, of either type of token."""
+        for file in self.files():
+            if header in (file.key.header, {**file.key.header, "typ": ACCESS_TOKEN_TYPE}):
+                return file.key
+        return None
 
     def contains(self, key: Key) -> bool:
         """Return whether the file of this key still exists."""

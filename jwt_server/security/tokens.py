@@ -15,7 +15,7 @@ import jwt
 
 from jwt_server.errors import TokenExpired, TokenForged, TokenMalformed
 from jwt_server.security.key_files import KeySet
-from jwt_server.security.keys import ALGORITHMS, Key
+from jwt_server.security.keys import ACCESS_TOKEN_TYPE, ALGORITHMS, Key
 from jwt_server.security.primitives import base64url_decode, load_json, parse_id
 from jwt_server.security.refresh_tokens import SESSION_ID_PATTERN
 
@@ -26,7 +26,7 @@ FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.A
 SESSION_ID: Final = re.compile(SESSION_ID_PATTERN, re.ASCII)
 
 # The types are exact: a bool is not an int.
-CLAIMS: Final[Mapping[str, type]] = {
+CLAIMS: Final[dict[str, type]] = {
     "iss": str, "aud": str, "sub": str, "iat": int, "exp": int, "jti": str, "sid": str,
     "admin": bool,
 }  # fmt: skip
@@ -61,10 +61,16 @@ class AccessTokens:
     keys: KeySet
     issuer: str
     audience: str
+    typ: str = "JWT"
     _cache: dict[str, _Verified] = field(default_factory=dict, repr=False, compare=False)
 
-    def issue(self, subject: TokenSubject, *, admin: bool, now: int, ttl: int) -> str:
-        """Sign a token that expires `ttl` seconds after `now`. Raises KeysUnavailable."""
+    def issue(
+        self, subject: TokenSubject, *, admin: bool, now: int, ttl: int, client_id: str = ""
+    ) -> str:
+        """Sign a token that expires `ttl` seconds after `now`. Raises KeysUnavailable.
+
+        Of the type `at+jwt` (RFC 9068) it names the client, by default the audience.
+        """
         key = self.keys.signing_key(now)
         claims = {
             "iss": self.issuer,
@@ -76,8 +82,12 @@ class AccessTokens:
             "sid": subject.session_id,
             "admin": admin,
         }
+        if self.typ == ACCESS_TOKEN_TYPE:
+            claims["client_id"] = client_id or self.audience
         payload = json.dumps(claims, separators=(",", ":")).encode()
-        return _jws.encode(payload, key.signing, self.keys.algorithm, dict(key.header))
+        return _jws.encode(
+            payload, key.signing, self.keys.algorithm, {**key.header, "typ": self.typ}
+        )
 
     def verify(self, token: str, now: float) -> TokenSubject:
         """Return the subject of a valid access token.
@@ -101,7 +111,7 @@ class AccessTokens:
         key = self.keys.verifying_key(header)
         if key is None or not self._is_signature(signature, token, key):
             raise TokenForged
-        claims = _check_types(payload)
+        claims = _check_types(payload, header["typ"])
         if (claims["iss"], claims["aud"]) != (self.issuer, self.audience) or "nbf" in claims:
             raise TokenForged  # the service issues no `nbf`, and does not evaluate it
         subject = TokenSubject(int(claims["sub"]), claims["sid"])
@@ -125,9 +135,10 @@ def _decode(token: str) -> tuple[Any, Any, bytes]:
         raise TokenMalformed from error
 
 
-def _check_types(claims: Any) -> Mapping[str, Any]:
+def _check_types(claims: Any, typ: str) -> Mapping[str, Any]:
+    kinds = CLAIMS | ({"client_id": str} if typ == ACCESS_TOKEN_TYPE else {})
     if not isinstance(claims, dict) or any(
-        type(claims.get(name)) is not kind for name, kind in CLAIMS.items()
+        type(claims.get(name)) is not kind for name, kind in kinds.items()
     ):
         raise TokenMalformed
     if parse_id(claims["sub"]) is None or not SESSION_ID.fullmatch(claims["sid"]):

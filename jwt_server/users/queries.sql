@@ -61,7 +61,7 @@ WHERE id = :user_id AND id > :id ORDER BY id LIMIT :limit;
 
 -- name: export_sessions(user_id, expires_at, number, limit)
 SELECT number, id, created_at, rotated_at, last_used_at, authenticated_at, expires_at, ends_at,
-       ended_at, refreshable, address, user_agent
+       ended_at, refreshable, address, user_agent, client_id
 FROM sessions WHERE user_id = :user_id AND (expires_at, number) > (:expires_at, :number)
 ORDER BY expires_at, number LIMIT :limit;
 

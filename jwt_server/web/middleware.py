@@ -58,6 +58,8 @@ CLIENT_ADDRESS: Final = "jwt_server.client_address"
 RULE: Final = "jwt_server.rule"
 USER: Final = "jwt_server.user_id"
 """Set if a user is signed in or signs in."""
+SIGN_IN: Final = "jwt_server.sign_in"
+"""Set if a password is checked to sign in."""
 CODE: Final = "jwt_server.code"
 """Set to the code of an error response."""
 
@@ -138,7 +140,7 @@ class RequestMiddleware:
         method, route = environ["REQUEST_METHOD"], rule.rule if rule else "-"
         if method not in METHODS:
             method = "-"
-        self.metrics.count(method, route, status, code, seconds)
+        self.metrics.count(method, route, status, code, seconds, is_sign_in=SIGN_IN in environ)
         is_healthy = status == "200" and route in ("/healthz", "/readyz")
         if is_healthy or not log.isEnabledFor(logging.INFO):  # probes would fill the log
             return

@@ -81,10 +81,11 @@ def _operation(app: Flask, rule: Rule) -> Json:
     view = app.view_functions[rule.endpoint]
     declared = operation_of(view)
     summary, description = _docstring(view)
-    responses = declared.responses | _error_responses(declared)
+    blueprint, _, name = rule.endpoint.partition(".")
+    responses = _responses(declared)
     operation: Json = {
-        "operationId": view.__name__,
-        "tags": [rule.endpoint.partition(".")[0]],
+        "operationId": name,
+        "tags": [blueprint],
         "summary": summary,
         "responses": {str(status): response for status, response in responses.items()},
         "security": declared.security,
@@ -109,6 +110,23 @@ def _request_body(schema: type[Schema]) -> Json:
             "application/x-www-form-urlencoded": {"schema": form},
         },
     }
+
+
+def _responses(declared: Operation) -> dict[int, Json]:
+    """Describe all responses; a declared error also gets the codes of those that are raised."""
+    responses = _error_responses(declared)
+    for status, response in declared.responses.items():
+        error = responses.get(status, {})
+        content = response.get("content", {})
+        if status in COMMON_ERRORS:  # Flask's own errors stay as they are
+            content = content | error.get("content", {})
+        described = {"content": content} if content else {}
+        responses[status] = (
+            response
+            | described
+            | {"description": error.get("description", response["description"])}
+        )
+    return responses
 
 
 def _error_responses(declared: Operation) -> dict[int, Json]:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from flask import request
 from marshmallow import Schema, ValidationError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from jwt_server import errors
 from jwt_server.security.primitives import load_json
@@ -77,6 +77,8 @@ def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
 def _read() -> bytes:
     try:
         body = request.get_data()
+    except RequestEntityTooLarge as error:
+        raise errors.BodyTooLarge from error
     except HTTPException:
         raise
     except Exception as error:

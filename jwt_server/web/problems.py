@@ -52,9 +52,15 @@ def prefers_json() -> bool:
     return json > accepted.quality("text/plain")
 
 
-def _service_error(error: errors.ServiceError) -> Response:
+def log_error(error: errors.ServiceError) -> None:
+    """Note the code of an error for the access log and the metrics, and log its cause."""
+    request.environ[CODE] = error.code
     if isinstance(error, errors.Unavailable):
         log.error("%s", error.cause)
+
+
+def _service_error(error: errors.ServiceError) -> Response:
+    log_error(error)
     response = _problem(error.status, error.code, error.message, error.errors)
     if isinstance(error, errors.NotSignedIn):
         response.headers["WWW-Authenticate"] = error.challenge

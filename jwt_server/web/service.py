@@ -59,7 +59,7 @@ def create_service(settings: Settings, clock: Callable[[], float]) -> Service:
     return Service(
         settings,
         Database(settings.database, observe_seconds=metrics.database.observe),
-        AccessTokens(keys, settings.jwt_issuer, settings.jwt_audience),
+        AccessTokens(keys, settings.jwt_issuer, settings.jwt_audience, settings.jwt_typ),
         RefreshTokens.from_secrets(settings.secret_keys),
         Hasher(settings.salt_rounds, queue),
         RateLimits.from_settings(settings),

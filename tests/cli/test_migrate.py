@@ -244,6 +244,7 @@ def test_lock_of_a_killed_upgrade_can_be_broken(
         "DROP TABLE throttle",
         "DROP TABLE known_addresses",
         "DROP TABLE audit",
+        "ALTER TABLE sessions DROP COLUMN client_id",
         "INSERT INTO yoyo_lock VALUES (1, '2026-01-01', 4711)",
     )
     monkeypatch.setattr(migrate, "LOCK_SECONDS", 0.1)

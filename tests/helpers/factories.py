@@ -26,7 +26,7 @@ SETTINGS = (
     "ACCESS_TOKEN_TTL", "AUDIT_RETENTION", "CORS_ORIGINS", "DATABASE_URL",
     "HASH_CONCURRENCY", "HASH_QUEUE", "HASH_WAIT", "HOST", "JWKS_MAX_AGE", "JWT_ALGORITHM",
     "JWT_AUDIENCE", "JWT_ISSUER", "JWT_KEYS_DIR", "JWT_SECRET", "JWT_SECRET_FILE",
-    "JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_FILE", "KEEP_ALIVE",
+    "JWT_SECRET_PREVIOUS", "JWT_SECRET_PREVIOUS_FILE", "JWT_TYP", "KEEP_ALIVE",
     "LOG_FORMAT", "METRICS_HOST", "METRICS_PORT",
     "PASSWORD_MIN_LENGTH", "PORT",
     "REFRESH_GRACE", "REFRESH_TOKEN_IDLE_TTL", "REFRESH_TOKEN_TTL", "SALT_ROUNDS",
@@ -103,7 +103,9 @@ def open_session(path: Path, now: int | None = None, user_id: int = 1, sid: str 
         driver.execute(INSERT_SESSION, session_row(user_id, sid, opened))
 
 
-INSERT_SESSION = "INSERT INTO sessions VALUES (NULL, ?, ?, ?, 1, 1, ?, ?, ?, ?, ?, ?, NULL, '', '')"
+INSERT_SESSION = (
+    "INSERT INTO sessions VALUES (NULL, ?, ?, ?, 1, 1, ?, ?, ?, ?, ?, ?, NULL, '', '', '')"
+)
 
 
 def session_row(user_id: int, sid: str, opened: int) -> tuple[object, ...]:
@@ -174,7 +176,7 @@ KINDS = {
     "empty": "is not a database of this service",
     "another": "is not a database of this service",
     "a folder": "can't be opened",
-    "newer": "schema version 99, this release knows 5 and no newer one",
-    "older": "schema version 1, this release needs 5",
+    "newer": "schema version 99, this release knows 6 and no newer one",
+    "older": "schema version 1, this release needs 6",
     "not writable": "can't be written",
 }

@@ -114,9 +114,14 @@ def test_sign_ins_are_counted_by_outcome(app: Flask, client: FlaskClient) -> Non
     client.post("/auth", data={"username": "nobody", "password": "wrong"})
     client.post("/auth")
     client.options("/auth")
+    grant = {"grant_type": "password", **CREDENTIALS}
+    tokens = client.post("/auth/token", data=grant).get_json()
+    client.post("/auth/token", data=grant | {"password": "wrong"})
+    again = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+    assert client.post("/auth/token", data=again).status_code == 200  # no sign-in
 
-    assert value(app, SIGN_INS, outcome="signed_in") == 4
-    assert value(app, SIGN_INS, outcome="wrong_credentials") == 2
+    assert value(app, SIGN_INS, outcome="signed_in") == 5
+    assert value(app, SIGN_INS, outcome="wrong_credentials") == 3
     assert value(app, SIGN_INS, outcome="credential_required") == 1
     assert value(app, REFUSALS, route="/auth", code="wrong_credentials") == 2
 

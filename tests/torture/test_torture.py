@@ -96,7 +96,7 @@ SABOTAGE = {
         "session {rotated}: found"),
     "a session is there that nobody opened": (
         "INSERT INTO sessions SELECT NULL, 'x', user_id, nonce, 1, 1, 0, 0, 0, 0, 9, 9, NULL, '',"
-        " '' FROM sessions WHERE id = :live", "session x: found"),
+        " '', '' FROM sessions WHERE id = :live", "session x: found"),
     "a password is rolled back": (ROLL_BACK, "user {changed}: password: found False"),
     "a name is rolled back": (
         "UPDATE users SET username = 'x' WHERE id = :user", "user {user}: found"),
