@@ -491,8 +491,8 @@ PASSWORD_ROUTES = {
     "PUT /me/password": ("current_password", {"new_password": "correct horse battery"}),
     "DELETE /me": ("password", {}),
 }
-LIMITED_BY_ADDRESS = {"POST /auth", "POST /users"}
-"""Covered by the other tests of this module."""
+LIMITED_BY_ADDRESS = {"POST /auth", "POST /auth/token", "POST /users"}
+"""Covered by the other tests of this module, and by test_oauth.py."""
 
 
 def password_routes(client: FlaskClient, headers: dict[str, str], password: str) -> list[Guess]:

@@ -165,6 +165,7 @@ def test_many_threads_neither_exceed_the_slots_nor_lose_one() -> None:
 PASSWORD_ROUTES = [
     ("POST", "/auth", CREDENTIALS),
     ("POST", "/auth", {"username": "nobody", "password": "x"}),
+    ("POST", "/auth/token", CREDENTIALS | {"grant_type": "password"}),
     ("POST", "/auth/reauth", {"password": "mypassword"}),
     ("POST", "/users", {"username": "ada", "password": "correct horse"}),
     ("DELETE", "/me", {"password": "mypassword"}),
@@ -190,7 +191,8 @@ def test_every_route_that_hashes_uses_the_queue(
 
     assert refused.status_code == 503
     assert refused.headers["Retry-After"] == "5"
-    assert refused.text == "Too many people are signing in right now. Try again in a few seconds."
+    message = "Too many people are signing in right now. Try again in a few seconds."
+    assert message in refused.text
     assert done.status_code in {200, 201, 204, 401}
 
 
