@@ -63,7 +63,7 @@ def conf(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> ModuleType:
     return conf
 
 
-@pytest.mark.parametrize("option", ["--bind=0.0.0.0:8000", "--preload"])
+@pytest.mark.parametrize("option", ["--bind=0.0.0.0:8000", "--preload", "--proxy-protocol"])
 def test_an_option_that_the_service_sets_itself_is_one_line_and_no_start(
     tmp_path: Path, option: str
 ) -> None:
