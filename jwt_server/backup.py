@@ -119,11 +119,7 @@ def _check_intact(path: Path, *, compare: bool = False) -> int:
     `compare` first compares its schema with the release's: an index could compute endlessly.
     """
     with closing(sqlite.open_database(path, oldest=1, options=UNUSED_FILE)) as driver:
-        try:
-            change = migrate.find_schema_change(driver) if compare else None
-        except sqlite3.DatabaseError as error:
-            raise DatabaseUnavailable(f"{path} is damaged: {error}.") from error
-        if change:
+        if compare and (change := migrate.find_schema_change(driver)):
             raise DatabaseUnavailable(f"{path} can't be trusted: {change}.")
         if damage := find_damage(driver):
             raise DatabaseUnavailable(f"{path} is damaged: {damage}.")

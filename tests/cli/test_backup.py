@@ -339,7 +339,7 @@ def spoil_file(file: Path, path: Path, kind: str) -> Path:
         ("newer", "has schema version 99"),
         ("truncated", "database disk image is malformed"),
         ("a page", "is damaged: "),
-        ("the schema", "is damaged: "),
+        ("the schema", "database disk image is malformed"),
         ("dangling", "is damaged: a row of pets refers to a row that does not exist"),
         ("open", "is in use, or was not closed"),
         ("missing", "is not a file"),
