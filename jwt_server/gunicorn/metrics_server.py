@@ -37,6 +37,7 @@ WORKER_FILES: Final = {"counter": 1 << 16, "gauge_livesum": 1 << 12, "histogram"
 MAX_THREADS: Final = 16
 READ_SECONDS: Final = 2
 TOTAL_SECONDS: Final = 5
+PAUSE_SECONDS: Final = 1
 BIND_SECONDS: Final = 5  # to wait for the workers of a killed service, as gunicorn does
 
 
@@ -86,6 +87,16 @@ class MetricsServer(ThreadingMixIn, TCPServer):
             values.ValueClass = values.MutexValue
         serve = partial(self.serve_forever, poll_interval=3600)
         threading.Thread(target=serve, daemon=True).start()
+
+    def get_request(self) -> Any:
+        """Accept a connection; without a file for it, pause, as it would be readable at once."""
+        try:
+            return super().get_request()
+        except BlockingIOError:
+            raise
+        except OSError:
+            time.sleep(PAUSE_SECONDS)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a thread for a connection, once there is a slot for it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import threading
@@ -354,6 +355,32 @@ def test_half_sent_requests_block_neither_the_service_nor_the_metrics(counted: C
             slow.sendall(b"GET /metrics HTTP/1.1\r\n")
         assert send_to_server(counted.server, "GET", "/my-pets", bearer(token())).status == 200
         assert counted.scrape().status == 200
+
+
+def test_the_metrics_thread_rests_while_files_are_exhausted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would try again all the time, as the client still waits."""
+    rests: list[float] = []
+    monkeypatch.setattr(time, "sleep", rests.append)
+    monkeypatch.setattr(values, "ValueClass", values.MutexValue)
+    port = free_port()
+    server = metrics_server.MetricsServer(replace(settings, metrics_port=port))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with closing(server.socket), socket.create_connection(("127.0.0.1", port)) as client:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                server.get_request()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert rests == [1]
+        with closing(server.get_request()[0]):
+            client.close()
+        with pytest.raises(BlockingIOError):  # another worker was faster
+            server.get_request()
+
+    assert rests == [1]
 
 
 @pytest.mark.slow
