@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from threading import Lock
 from typing import Any, Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -40,6 +40,9 @@ ADDRESS_WITH_PORT: Final = re.compile(
 )
 NOT_IN_ADDRESSES: Final = re.compile(r'[^0-9A-Fa-f.:,\[\]" ]')
 WARNING_SECONDS: Final = 60
+
+VARIABLE: Final = re.compile(r"<(?:(\w+)(?:\(.*?\))?:)?(\w+)>")
+"""A variable in a Flask rule: its converter, if any, and its name."""
 
 METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
@@ -137,7 +140,7 @@ class RequestMiddleware:
     def _record(self, environ: WSGIEnvironment, status: str, seconds: float) -> None:
         """Count and log the request; of what the client sent, only a known route and method."""
         rule, code = environ.get(RULE), environ.get(CODE)
-        method, route = environ["REQUEST_METHOD"], rule.rule if rule else "-"
+        method, route = environ["REQUEST_METHOD"], openapi_path(rule.rule) if rule else "-"
         if method not in METHODS:
             method = "-"
         self.metrics.count(method, route, status, code, seconds, is_sign_in=SIGN_IN in environ)
@@ -150,6 +153,12 @@ class RequestMiddleware:
         record = logging.LogRecord(log.name, logging.INFO, "", 0, LINE, values, None)
         record.request_id = environ[ID]
         log.handle(record)
+
+
+@cache
+def openapi_path(rule: str) -> str:
+    """Return a Flask rule as OpenAPI writes it: `/pets/{pet_id}`."""
+    return VARIABLE.sub(r"{\2}", rule)
 
 
 def parse_address(text: str) -> str:

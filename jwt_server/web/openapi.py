@@ -1,7 +1,6 @@
 """The OpenAPI 3.1 document, built from what the routes declare (web/operations.py)."""
 
 import inspect
-import re
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ from werkzeug.routing import Rule
 
 from jwt_server import __version__
 from jwt_server.errors import NotSignedIn, ServiceError, UnsupportedBody
+from jwt_server.web.middleware import VARIABLE, openapi_path
 from jwt_server.web.operations import Operation, describe_response, operation_of
 from jwt_server.web.problems import HTTP_ERRORS
 
@@ -27,8 +27,6 @@ COMMON_ERRORS: Final[Mapping[int, list[str]]] = {400: [], 405: ["Allow"], 500: [
 
 STRING: Final[Json] = {"type": "string"}
 
-_VARIABLE: Final = re.compile(r"<(?:(\w+)(?:\(.*?\))?:)?(\w+)>")
-
 
 def document(app: Flask) -> Json:
     """Return the app's document, which the first call builds."""
@@ -36,11 +34,6 @@ def document(app: Flask) -> Json:
         app.extensions["openapi"] = _build(app)
     built: Json = app.extensions["openapi"]
     return built
-
-
-def openapi_path(rule: str) -> str:
-    """Return a Flask rule as OpenAPI writes it: `/pets/{pet_id}`."""
-    return _VARIABLE.sub(r"{\2}", rule)
 
 
 def _build(app: Flask) -> Json:
@@ -71,7 +64,7 @@ def _docstring(documented: object) -> tuple[str, str]:
 def _path_parameters(app: Flask, rule: Rule) -> list[Json]:
     """Describe the variables of a path, each by its converter's `schema`."""
     parameters = []
-    for converter, name in _VARIABLE.findall(rule.rule):
+    for converter, name in VARIABLE.findall(rule.rule):
         schema = getattr(app.url_map.converters[converter or "default"], "schema", STRING)
         parameters.append({"in": "path", "name": name, "required": True, "schema": schema})
     return parameters

@@ -25,7 +25,7 @@ from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.security import passwords
 from jwt_server.users import names
-from jwt_server.web.openapi import openapi_path
+from jwt_server.web.middleware import openapi_path
 from tests.helpers.app import MakeApp
 from tests.helpers.description import (
     METHODS,
@@ -391,7 +391,7 @@ def test_schemathesis_finds_no_failure(
         r'Traceback|"status": 5|(?<!"route": "/me", )"status": 429|"code": "token_revoked"', log
     )
     # ada has requested a pet of travis.
-    assert ('"route": "/pets/<id:pet_id>", "status": 404' in of_user(2, log)) is signed_in
+    assert ('"route": "/pets/{pet_id}", "status": 404' in of_user(2, log)) is signed_in
 
 
 def of_user(user_id: int, log: str) -> str:

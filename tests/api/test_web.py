@@ -251,7 +251,7 @@ def test_access_log_has_route_and_no_client_data(
 
     lines = [record.args for record in caplog.records if "access" in record.name]
     assert [line[:4] for line in lines if isinstance(line, tuple)] == [
-        ("GET", "/pets/<id:pet_id>", "200", None),
+        ("GET", "/pets/{pet_id}", "200", None),
         ("GET", "-", "404", "not_found"),
         ("-", "-", "501", "method_not_implemented"),
         ("POST", "/auth", "401", "wrong_credentials"),

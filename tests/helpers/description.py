@@ -15,7 +15,7 @@ from werkzeug.routing import MapAdapter
 
 from jwt_server.app import create_app
 from jwt_server.config import Settings
-from jwt_server.web.openapi import openapi_path
+from jwt_server.web.middleware import openapi_path
 from tests.helpers.factories import JWT_SECRET, SECRET_KEY
 from tests.helpers.http import Response, Send
 

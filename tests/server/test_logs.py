@@ -109,10 +109,10 @@ def test_a_request_is_one_json_line(
         "level": "INFO",
         "logger": "jwt_server.access",
         "pid": os.getpid(),
-        "message": "GET /pets/<id:pet_id> 200",
+        "message": "GET /pets/{pet_id} 200",
         "request_id": "abcd-1234",
         "method": "GET",
-        "route": "/pets/<id:pet_id>",
+        "route": "/pets/{pet_id}",
         "status": 200,
         "code": None,
         "user_id": 1,
@@ -130,7 +130,7 @@ def test_a_request_is_one_text_line(
     first, second = lines()
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO jwt_server.access \[abcd-1234\]"
-        r" GET /pets/<id:pet_id> 200 - \d+\.\d ms user=1 from=127\.0\.0\.1",
+        r" GET /pets/{pet_id} 200 - \d+\.\d ms user=1 from=127\.0\.0\.1",
         first,
     )
     assert re.search(r"5678\] GET /pets 401 token_missing .* user=- from=127\.0\.0\.1$", second)

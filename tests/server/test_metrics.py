@@ -82,14 +82,16 @@ def test_requests_are_counted_by_method_route_and_status(
         client.get(f"/pets/{number}", headers=travis)
     client.delete("/pets/1", headers=travis)
     client.get("/healthz")  # which is not logged
+    client.get("/docs/docs.js").close()
 
-    count = partial(value, app, REQUESTS, route="/pets/<id:pet_id>")
+    count = partial(value, app, REQUESTS, route="/pets/{pet_id}")
     assert count(method="GET", status="200") == 2
     assert count(method="GET", status="404") == 1
     assert count(method="DELETE", status="204") == 1
     assert value(app, REQUESTS, method="GET", route="/healthz", status="200") == 1
+    assert value(app, REQUESTS, method="GET", route="/docs/{asset}", status="200") == 1
     total = "jwt_server_request_seconds_sum"
-    assert 0 < value(app, total, method="GET", route="/pets/<id:pet_id>", status="200") < 10
+    assert 0 < value(app, total, method="GET", route="/pets/{pet_id}", status="200") < 10
 
 
 def test_clients_cannot_create_series(app: Flask, client: FlaskClient) -> None:
@@ -499,6 +501,14 @@ def test_the_dashboard_and_the_text_know_every_figure_and_no_other(
     families = {re.sub("_(total|bucket|count|sum)$", "", name) for name in there}
     for named in (shown, told):
         assert {re.sub("_(total|bucket|count|sum)$", "", name) for name in named} == families
+
+
+def test_panels_of_one_status_show_0_without_such_a_response() -> None:
+    asked = [each["expr"] for panel in BOARD["panels"] for each in panel["targets"]]
+    by_status = [expression for expression in asked if "{status=" in expression]
+
+    assert len(by_status) == 2
+    assert all("or vector(0)" in expression for expression in by_status)
 
 
 def test_the_dashboards_panels_stand_side_by_side() -> None:
