@@ -76,7 +76,8 @@ def login_required(
             require_recent_password(user)
         return view(user, *args, **kwargs)
 
-    operation_of(guarded).security = [{"bearer": []}, *([{}] if optional else [])]
+    operation = operation_of(guarded)
+    operation.security = [{"bearer": []}, {"password": []}, *([{}] if optional else [])]
     return guarded
 
 

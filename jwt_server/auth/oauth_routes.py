@@ -95,7 +95,7 @@ def respond_with_error(error: errors.ServiceError) -> Response:
 @oauth_errors
 @raises(errors.UnsupportedGrantType, errors.TooManyAttempts)
 @raises(errors.DatabaseUnavailable, errors.HashingBusy, errors.KeysUnavailable)
-@accepts(TokenRequestSchema)
+@accepts(TokenRequestSchema, documented_as="application/x-www-form-urlencoded")
 @returns(200, token_responses.TokenSchema)
 def issue_tokens(body: dict[str, str]) -> dict[str, Any]:
     """Get tokens for a password or a refresh token, as OAuth 2.0 libraries do (RFC 6749).

@@ -113,7 +113,7 @@ class ScopeSchema(Schema):
 @raises(errors.DatabaseUnavailable, errors.HashingBusy, errors.KeysUnavailable)
 @accepts(CredentialsSchema, any_content_type=True)
 @returns(200, token_responses.TokenSchema)
-@returns(200, {"type": "string", "pattern": token_responses.COMPACT_JWT}, content_type="text/plain")
+@returns(200, token_responses.BARE_TOKEN, content_type="text/plain")
 def issue_token(credentials: dict[str, str]) -> Response:
     """Sign in; get the bare token as text, or a token object if the client prefers JSON."""
     as_json = prefers_json()

@@ -18,7 +18,7 @@ bp = Blueprint("sessions", __name__)
 class SessionSchema(Schema):
     """A session, as its user sees it."""
 
-    id = fields.String(required=True)
+    id = fields.String(required=True, metadata={"examples": ["Fq3nUWlMzT8dPoVhGyWb2g"]})
     created_at = Timestamp(required=True)
     last_used_at = Timestamp(required=True)
     address = fields.String(required=True)

@@ -17,6 +17,12 @@ from jwt_server.web.service import audit_cutoff, current_actor, current_service,
 COMPACT_JWT: Final = r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$"
 """A JWT (RFC 7515 section 7.1), as a pattern of JSON Schema."""
 
+BARE_TOKEN: Final = {
+    "type": "string",
+    "pattern": COMPACT_JWT,
+    "examples": ["eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"],
+}
+
 
 class TokenSchema(Schema):
     """The token object of OAuth 2.0 (RFC 6749 section 5.1). Lifetimes are in seconds."""

@@ -82,6 +82,10 @@ class ChangedPasswordSchema(token_responses.TokenSchema):
     sessions_ended = fields.Integer(required=True)
 
 
+ROWS = {"type": "array", "items": {"type": "object"}}
+EXPORT = {"type": "object", "additionalProperties": ROWS, "examples": [{"pets": [{"name": "Ru"}]}]}
+
+
 def signup_open(view: guard.View) -> guard.View:
     """Refuse with SignupClosed, before the body is read, unless sign-up is open."""
 
@@ -168,7 +172,7 @@ def delete_account(caller: CurrentUser, body: dict[str, str]) -> None:
 
 @bp.get("/me/export")
 @login_required
-@returns(200, {"type": "object", "additionalProperties": {"type": "array"}})
+@returns(200, EXPORT)
 def export_account(caller: CurrentUser) -> Response:
     """Export everything stored about the current user, by table."""
     release_connection()  # each page takes one

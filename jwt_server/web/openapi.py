@@ -10,17 +10,19 @@ from typing import Any, Final
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask
-from marshmallow import EXCLUDE, Schema
+from marshmallow import Schema
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import Rule
 
 from jwt_server import __version__
 from jwt_server.errors import NotSignedIn, ServiceError, UnsupportedBody
 from jwt_server.web.middleware import VARIABLE, openapi_path
-from jwt_server.web.operations import Operation, describe_response, operation_of
+from jwt_server.web.operations import JSON, Operation, describe_response, operation_of
 from jwt_server.web.problems import HTTP_ERRORS
 
 Json = dict[str, Any]
+
+OPENAPI_VERSION: Final = "3.1.0"
 
 COMMON_ERRORS: Final[Mapping[int, list[str]]] = {400: [], 405: ["Allow"], 500: [], 501: ["Allow"]}
 """Statuses that every operation may return, with their headers; a `default` would hide others."""
@@ -28,17 +30,23 @@ COMMON_ERRORS: Final[Mapping[int, list[str]]] = {400: [], 405: ["Allow"], 500: [
 STRING: Final[Json] = {"type": "string"}
 
 
-def document(app: Flask) -> Json:
-    """Return the app's document, which the first call builds."""
+def document(app: Flask, prefix: str) -> Json:
+    """Return the app's document, which the first call builds, for the paths' prefix."""
     if "openapi" not in app.extensions:
         app.extensions["openapi"] = _build(app)
     built: Json = app.extensions["openapi"]
-    return built
+    flow = {"tokenUrl": f"{prefix}/auth/token", "refreshUrl": f"{prefix}/auth/token", "scopes": {}}
+    schemes = built["components"]["securitySchemes"]
+    schemes = schemes | {"password": schemes["password"] | {"flows": {"password": flow}}}
+    components = built["components"] | {"securitySchemes": schemes}
+    return built | {"servers": [{"url": prefix or "/"}], "components": components}
 
 
 def _build(app: Flask) -> Json:
     shared = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
-    spec = APISpec("jwt-server", __version__, "3.1.0", plugins=[MarshmallowPlugin()], **shared)
+    examples = shared.pop("examples")
+    plugins = [MarshmallowPlugin()]
+    spec = APISpec("jwt-server", __version__, OPENAPI_VERSION, plugins=plugins, **shared)
     for status, headers in COMMON_ERRORS.items():
         response = _error_response(status, dict([HTTP_ERRORS[status]]), headers)
         spec.components.response(_component(status), response)
@@ -52,7 +60,24 @@ def _build(app: Flask) -> Json:
             parameters=_path_parameters(app, rule),
             operations={method.lower(): _operation(app, rule) for method in methods},
         )
-    return spec.to_dict()
+    built: Json = spec.to_dict()
+    _add_examples(built, examples)
+    return built
+
+
+def _add_examples(built: Json, examples: Mapping[str, Any]) -> None:
+    """Give fields and parameters the example of their name, if there is one."""
+    fields = [
+        field
+        for schema in built["components"]["schemas"].values()
+        for field in schema["properties"].items()
+    ]
+    for path in built["paths"].values():
+        for part in (path, *(path[name] for name in path if name != "parameters")):
+            fields += [(each["name"], each["schema"]) for each in part.get("parameters", [])]
+    for name, field in fields:
+        if name in examples:
+            field.setdefault("examples", [examples[name]])
 
 
 def _docstring(documented: object) -> tuple[str, str]:
@@ -66,7 +91,7 @@ def _path_parameters(app: Flask, rule: Rule) -> list[Json]:
     parameters = []
     for converter, name in VARIABLE.findall(rule.rule):
         schema = getattr(app.url_map.converters[converter or "default"], "schema", STRING)
-        parameters.append({"in": "path", "name": name, "required": True, "schema": schema})
+        parameters.append({"in": "path", "name": name, "required": True, "schema": {**schema}})
     return parameters
 
 
@@ -80,29 +105,31 @@ def _operation(app: Flask, rule: Rule) -> Json:
         "operationId": name,
         "tags": [blueprint],
         "summary": summary,
+        "description": "\n\n".join(filter(None, [description, _access(declared)])),
         "responses": {str(status): response for status, response in responses.items()},
         "security": declared.security,
     }
-    if description:
-        operation["description"] = description
     if declared.query:
         operation["parameters"] = [{"in": "query", "schema": declared.query}]
     if declared.body:
-        operation["requestBody"] = _request_body(declared.body)
+        operation["requestBody"] = _request_body(declared.body, declared.body_type)
     return operation
 
 
-def _request_body(schema: type[Schema]) -> Json:
-    form: Any = schema
-    if schema.Meta.unknown == EXCLUDE:  # an unknown field of a form may not be repeated either
-        form = {"allOf": [schema], "additionalProperties": STRING}
-    return {
-        "required": any(field.required for field in schema().fields.values()),
-        "content": {
-            "application/json": {"schema": schema},
-            "application/x-www-form-urlencoded": {"schema": form},
-        },
-    }
+def _access(declared: Operation) -> str:
+    """Say in words whether an operation needs a token."""
+    if not declared.security:
+        return "Needs no token."
+    return "A token is optional." if {} in declared.security else "Needs an access token."
+
+
+def _request_body(schema: type[Schema], media_type: str) -> Json:
+    """Describe a body by one media type, as some generators can't do with two."""
+    described: Any = schema
+    if media_type != JSON:  # an unknown field of a form may not be repeated
+        described = {"allOf": [schema], "additionalProperties": STRING}
+    required = any(field.required for field in schema().fields.values())
+    return {"required": required, "content": {media_type: {"schema": described}}}
 
 
 def _responses(declared: Operation) -> dict[int, Json]:
@@ -145,19 +172,23 @@ def _error_responses(declared: Operation) -> dict[int, Json]:
 
 def _error_response(status: int, codes: Mapping[str, str], headers: Iterable[str]) -> Json:
     """Describe an error as text or as problem details with one of the codes."""
+    code, *_ = sorted(codes)
+    title, detail = HTTP_STATUS_CODES[status], codes[code]
+    example = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     problem = {
         "allOf": [{"$ref": "#/components/schemas/Problem"}],
         "properties": {
-            "title": {"const": HTTP_STATUS_CODES[status]},
+            "title": {"const": title},
             "status": {"const": status},
             "code": {"enum": sorted(codes)},
         },
     }
     description = "\n".join(f"- `{code}`: {codes[code]}" for code in sorted(codes))
-    content = {"text/plain": STRING, "application/problem+json": problem}
-    return describe_response(status, headers, description) | {
-        "content": {media_type: {"schema": schema} for media_type, schema in content.items()}
+    content = {
+        "text/plain": {"schema": STRING, "example": detail},
+        "application/problem+json": {"schema": problem, "example": example | {"code": code}},
     }
+    return describe_response(status, headers, description) | {"content": content}
 
 
 def _meaning(error: type[ServiceError]) -> str:

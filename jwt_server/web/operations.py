@@ -6,7 +6,7 @@ Each does its part of the request and notes it for the OpenAPI document (web/ope
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial, wraps
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from flask import Response
 from marshmallow import Schema
@@ -19,12 +19,16 @@ from jwt_server.web.responses import PlainResponse, json_response
 View = TypeVar("View", bound=Callable[..., Any])
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+JSON: Final = "application/json"
+
 
 @dataclass
 class Operation:
     """What the decorators of a view have declared."""
 
     body: type[Schema] | None = None
+    body_type: str = JSON
+    """The media type that the document shows; bodies are accepted as JSON and as a form."""
     query: type[Schema] | None = None
     responses: dict[int, dict[str, Any]] = field(default_factory=dict)
     """OpenAPI's description of each success status, with marshmallow's schemas."""
@@ -39,14 +43,22 @@ def operation_of(view: Callable[..., Any]) -> Operation:
     return operation
 
 
-def accepts(schema: type[Schema], *, any_content_type: bool = False) -> Decorator:
+def accepts(
+    schema: type[Schema], *, any_content_type: bool = False, documented_as: str = JSON
+) -> Decorator:
     """Pass the body, JSON or a form, to the view as loaded by the schema.
 
     With `any_content_type` a body of another type counts as one without fields.
     """
     refusals = (errors.BodyTooLarge, errors.MalformedBody, errors.UnsupportedBody)
     read = partial(parsing.read_body, any_content_type=any_content_type)
-    return _load("body", schema, read, *refusals)
+    decorate = _load("body", schema, read, *refusals)
+
+    def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
+        operation_of(view).body_type = documented_as
+        return decorate(view)
+
+    return decorator
 
 
 def accepts_query(schema: type[Schema]) -> Decorator:
@@ -78,7 +90,7 @@ def returns(
     status: int,
     schema: Schema | type[Schema] | dict[str, Any] | None = None,
     *,
-    content_type: str = "application/json",
+    content_type: str = JSON,
     headers: Iterable[str] = (),
 ) -> Decorator:
     """Make a response of what the view returns: content, content and headers, or a Response.

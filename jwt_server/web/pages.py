@@ -8,7 +8,7 @@ from flask import Blueprint, Response, current_app, render_template, request, se
 
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable, NotFound
 from jwt_server.web.middleware import CLOSED_POLICY
-from jwt_server.web.openapi import document
+from jwt_server.web.openapi import OPENAPI_VERSION, document
 from jwt_server.web.operations import raises, returns
 from jwt_server.web.request import PUBLIC_HEADERS
 from jwt_server.web.responses import PlainResponse, json_response
@@ -54,17 +54,16 @@ def ready() -> str:
 
 
 @bp.get("/openapi.json")
-@returns(200, {"type": "object", "required": ["openapi"]})
+@returns(200, {"type": "object", "properties": {"openapi": {"const": OPENAPI_VERSION}}})
 def show_description() -> Response:
     """Return this document, OpenAPI 3.1."""
-    content = document(current_app) | {"servers": [{"url": request.script_root or "/"}]}
-    response = json_response(content)
+    response = json_response(document(current_app, request.script_root))
     response.headers.extend(PUBLIC_HEADERS)
     return response
 
 
 @bp.get("/docs")
-@returns(200, {"type": "string"}, content_type="text/html")
+@returns(200, {"type": "string", "examples": ["<!doctype html>"]}, content_type="text/html")
 def show_docs() -> tuple[str, dict[str, str]]:
     """Show this document as a page that can send requests."""
     return render_template("docs.html"), {"Content-Security-Policy": PAGE_POLICY}
@@ -73,8 +72,8 @@ def show_docs() -> tuple[str, dict[str, str]]:
 @bp.get(f"/docs/<any({', '.join(map(repr, ASSETS))}):asset>")
 @raises(NotFound)
 @returns(304)
-@returns(200, {"type": "string"}, content_type="text/javascript")
-@returns(200, {"type": "string"}, content_type="text/css")
+@returns(200, {"type": "string", "examples": ["// a script"]}, content_type="text/javascript")
+@returns(200, {"type": "string", "examples": ["/* a style */"]}, content_type="text/css")
 def show_asset(asset: str) -> Response:
     """Return a script or style sheet of the page."""
     response = send_from_directory(ASSETS[asset], asset, conditional=False)

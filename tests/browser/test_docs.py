@@ -44,10 +44,37 @@ def test_an_entered_token_is_sent(page: Page, server: Server) -> None:
     ).text()
     page.goto(f"{server.url}/docs#/pets/list_my_pets")
     page.get_by_role("button", name="Authorize").first.click()
-    page.locator(".modal-ux input").fill(token)
-    page.locator(".modal-ux button.authorize").click()
-    page.locator(".modal-ux button.btn-done").click()
+    form = page.locator(".modal-ux .auth-container").filter(has_text="bearer")
+    form.get_by_label("auth-bearer-value").fill(token)
+    form.locator("button.authorize").click()
+    form.locator("button.btn-done").click()
     page.get_by_role("button", name="Try it out").click()
     page.get_by_role("button", name="Execute").click()
 
     expect(page.locator(".live-responses-table")).to_contain_text("Bunny")
+
+
+def test_a_password_authorizes(page: Page, server: Server) -> None:
+    page.goto(f"{server.url}/docs#/pets/list_pets")
+    page.get_by_role("button", name="Authorize").first.click()
+    form = page.locator(".modal-ux .auth-container").filter(has_text="OAuth2")
+    form.locator("#oauth_username").fill("travis")
+    form.locator("#oauth_password").fill("mypassword")
+    form.locator("button.authorize").click()
+    form.get_by_text("Authorized", exact=True).wait_for()
+    form.locator("button.btn-done").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+
+    response = page.locator(".live-responses-table")
+    expect(response.locator("tbody .response-col_status")).to_contain_text("200")
+    expect(response).to_contain_text("Bunny")
+
+
+def test_a_lock_shows_which_operations_need_a_token(page: Page, server: Server) -> None:
+    page.goto(f"{server.url}/docs")
+
+    for path, locks in (("/auth", 0), ("/auth/logout", 0), ("/auth/verify", 1)):
+        operation = page.locator(".opblock").filter(has=page.locator(f'[data-path="{path}"]'))
+        expect(operation).to_be_visible()
+        expect(operation.locator(".authorization__btn")).to_have_count(locks)
