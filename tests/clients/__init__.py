@@ -1,0 +1,1 @@
+"""Clients, generators and verifiers of others, with the service as it runs."""

@@ -1,0 +1,83 @@
+"""The service for clients of others, and where their packages are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from jwt_server.security import key_files
+from jwt_server.security.key_files import KeyFolder
+from tests.helpers.databases import create_database
+from tests.helpers.server import BASE_ENVIRONMENT, Server, answering, free_port, gunicorn
+
+CLIENTS = Path(__file__).parent
+PACKAGES = {
+    "node_modules": "npm ci --ignore-scripts --prefix tests/clients",
+    ".venv": "python3 -m venv tests/clients/.venv && tests/clients/.venv/bin/pip install"
+    " --require-hashes -r tests/clients/requirements.txt",
+}
+"""Folders of the packages, and what installs them; .ci/run does."""
+
+
+@pytest.fixture(scope="session")
+def npm() -> Path:
+    """The folder of the installed programs of Node's packages."""
+    return _required("node_modules", shutil.which("node")) / ".bin"
+
+
+@pytest.fixture(scope="session")
+def venv() -> Path:
+    """The folder of the installed programs of Python's packages."""
+    return _required(".venv", "python3") / "bin"
+
+
+def _required(name: str, program: str | None) -> Path:
+    folder = CLIENTS / name
+    is_there = program is not None and folder.is_dir()
+    if not is_there and os.environ.get("CI") != "true":
+        pytest.skip(f"the packages of other clients are not installed: {PACKAGES[name]}")
+    assert is_there, f"CI must install Node.js and run: {PACKAGES[name]}"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service with ES256 keys, whose issuer is its own URL."""
+    with signing_with("ES256", tmp_path_factory.mktemp("clients")) as server:
+        yield server
+
+
+@contextmanager
+def signing_with(algorithm: str, folder: Path) -> Iterator[Server]:
+    """Run the service with keys of an algorithm; its issuer is its own URL."""
+    keys, port, log_file = KeyFolder(folder / "keys", algorithm), free_port(), folder / "server.log"
+    key_files.rotate(keys, now=0, lead=0)
+    settings = BASE_ENVIRONMENT | {
+        "JWT_ALGORITHM": algorithm,
+        "JWT_KEYS_DIR": str(keys.path),
+        "JWT_ISSUER": f"http://127.0.0.1:{port}",
+        "JWT_AUDIENCE": "my-api",
+        "PORT": str(port),
+    }
+    create_database(folder / "server.db")
+    process = gunicorn(folder, settings, log_file)
+    with answering(port, process, log_file) as server:
+        yield server
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run a program of others, and return what it prints; it must succeed."""
+    done = subprocess.run(  # noqa: S603 - the test's own command
+        list(map(str, command)),
+        cwd=cwd,
+        env={"PATH": os.environ["PATH"], "HOME": str(cwd), "NO_COLOR": "1"},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
