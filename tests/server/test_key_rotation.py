@@ -42,14 +42,14 @@ USER_OF = (ROOT / "docs" / "clients.md").read_text().split("```python\n")[1].spl
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyFolder:
     """A folder with a key that has been signing since 1970."""
-    folder = KeyFolder(tmp_path_factory.mktemp("rotation") / "keys", "EdDSA")
+    folder = KeyFolder(tmp_path_factory.mktemp("rotation") / "keys", "ES256")
     key_files.rotate(folder, now=0, lead=0)
     return folder
 
 
 @pytest.fixture(scope="module")
 def server(keys: KeyFolder) -> Iterator[Server]:
-    settings = BASE_ENVIRONMENT | {"JWT_ALGORITHM": "EdDSA", "JWT_KEYS_DIR": str(keys.path)}
+    settings = BASE_ENVIRONMENT | {"JWT_ALGORITHM": "ES256", "JWT_KEYS_DIR": str(keys.path)}
     with running(keys.path.parent, settings | {"WORKERS": "2", "TRUSTED_PROXIES": "1"}) as server:
         yield server
 
@@ -169,7 +169,7 @@ def test_the_documented_verifier_checks_signature_and_audience(
         tokens = AccessTokens(signed_with, "jwt-server", audience)
         return tokens.issue(subject, admin=False, now=now, ttl=60)
 
-    other_keys = KeyFolder(tmp_path / "other", "EdDSA")
+    other_keys = KeyFolder(tmp_path / "other", "ES256")
     key_files.rotate(other_keys, now=0, lead=0)
 
     assert user_of(sign_in(server).text) == 1

@@ -96,7 +96,8 @@ def fields(description: Json, operation: Json) -> dict[str, bool]:
     """The fields of an operation's body, and whether each is required."""
     if "requestBody" not in operation:
         return {}
-    reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    [content] = operation["requestBody"]["content"].values()
+    [reference] = re.findall("'#(.*?)'", str(content["schema"]))
     schema = description["components"]["schemas"][reference.rpartition("/")[2]]
     return {name: name in schema.get("required", ()) for name in schema["properties"]}
 
@@ -250,8 +251,9 @@ Find = Callable[[Flask, str], list[str]]
 
 
 def texts(app: Flask) -> Iterator[tuple[str, str]]:
-    """What people read, by where it stands."""
-    yield from PAGES.items()
+    """What people read, by where it stands, without the tables of other programs and versions."""
+    for page, text in PAGES.items():
+        yield page, re.sub(r"^\| [\w@/-]+ \| \d[\d.]+ \|.*$", "", text, flags=re.MULTILINE)
     yield "description", "\n\n".join(strings(app.test_client().get("/openapi.json").get_json()))
     for name in ["", *app.cli.commands, *names(app.cli.commands)]:
         command = command_of(app, name)
