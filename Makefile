@@ -18,7 +18,7 @@ run: $(VENV)/run ## Start the service on localhost:$PORT (3000), with a demo use
 	@$(BIN)/python -m jwt_server
 
 seed: $(VENV)/run ## Create the demo user travis again, where missing
-	@$(BIN)/python -m flask --app wsgi seed
+	@FLASK_SKIP_DOTENV=1 $(BIN)/python -m flask --app wsgi seed
 
 test: $(VENV)/dev ## Run all tests but the slow ones; make test ARGS="-k pets" runs some
 	@$(PYTEST) -m "not slow" $(ARGS)

@@ -298,7 +298,7 @@ def read_environment() -> Env:
     try:
         text = file.read_text("utf-8") if file.exists() else ""
     except (OSError, ValueError) as error:
-        raise ConfigurationError([f".env can't be read: {error}."]) from error
+        raise ConfigurationError([f".env {_unreadable(error)}"]) from error
     invalid = [
         original.line + original.string.rstrip().count("\n")
         for name, value, original, is_broken in parse_stream(StringIO(text))
@@ -309,6 +309,12 @@ def read_environment() -> Env:
         raise ConfigurationError([f".env: Line {number} {reason}" for number in invalid])
     load_dotenv(stream=StringIO(text))
     return Env()
+
+
+def _unreadable(error: Exception) -> str:
+    """Return why a file can't be read, and the next step if it is another user's."""
+    advice = " Make the service's user its owner: chown USER FILE, chmod 600 FILE."
+    return f"can't be read: {error}.{advice if isinstance(error, PermissionError) else ''}"
 
 
 def _secrets(env: Env, name: str, mistakes: list[str]) -> tuple[bytes, ...]:
@@ -339,7 +345,7 @@ def _secret_text(env: Env, name: str, default_file: Path | None = None) -> str |
     except (OSError, ValueError) as error:
         if path is None and isinstance(error, FileNotFoundError):
             return None
-        raise ValidationError(f"Its file can't be read: {error}.") from error
+        raise ValidationError(f"Its file {_unreadable(error)}") from error
     value = value and value.rstrip("\r\n")
     if value and QUOTED_SECRET.search(value):
         raise ValidationError("There are quotes around it: remove them.")

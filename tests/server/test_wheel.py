@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
 import pytest
@@ -41,8 +42,16 @@ def run(*command: str | Path, cwd: Path, typed: str | None = None, **extra: str)
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source = tmp_path_factory.mktemp("wheel") / "source"
+def folder() -> Iterator[Path]:
+    """A folder that every user can enter, unlike those of pytest."""
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def wheel(folder: Path) -> Path:
+    source = folder / "source"
     shutil.copytree(ROOT, source, ignore=NOT_COPIED, symlinks=True)
     uv = (sys.executable, "-m", "uv")
     run(*uv, "build", "--wheel", "--no-build-isolation", "--out-dir", "../dist", cwd=source)
@@ -50,8 +59,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text().split("## In short")[1]
-PASTED = DEPLOYMENT.split("```sh\n")[1].split("```")[0]
+DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text()
+SECTIONS = {
+    title: re.findall("```sh\n(.*?)```", text, re.DOTALL)
+    for title, text in re.findall(
+        r"^## ([^\n]+)(.*?)(?=^## )", DEPLOYMENT, re.DOTALL | re.MULTILINE
+    )
+}
+"""The commands of each section of the page."""
+[PASTED] = SECTIONS["In short"]
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +168,115 @@ def test_the_installed_command_upgrades_an_older_database(installed: Path, tmp_p
     said = run(*flask, "db", "upgrade", cwd=tmp_path, **extra)
 
     assert said.startswith("Applied: 0002.")
+
+
+def findings(output: str) -> list[str]:
+    """Return the lines of `doctor` that are not ok, but for what the machine's SQLite causes."""
+    checks = re.findall(r"^(?:ok|note|WARNING|UNSAFE) .*$", output, re.MULTILINE)
+    assert len(checks) >= 7
+    return [line for line in checks if not line.startswith("ok") and "WAL-reset" not in line]
+
+
+PRIVATE = """\
+# The machine's folders, with changes that nobody else sees and that end with this process.
+mount -t tmpfs tmpfs /mnt
+for folder in etc opt var home root usr/local; do
+    mkdir -p /mnt/$folder/upper /mnt/$folder/work
+    mount -t overlay -o lowerdir=/$folder,upperdir=/mnt/$folder/upper,workdir=/mnt/$folder/work \\
+        overlay /$folder
+done
+mount -t tmpfs tmpfs /run
+ip link set lo up
+echo '127.0.0.1 auth.example.com' >> /etc/hosts
+chmod a+x /root   # where this Python may be
+"""
+
+
+def run_private(script: str, cwd: Path) -> str:
+    """Run a script as root with folders, network and processes of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("not root")
+    namespaces = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    probe = [*namespaces, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    if subprocess.run(probe, check=False, capture_output=True).returncode:  # noqa: S603
+        pytest.skip("this machine has no private mounts for root")
+    return run(*namespaces, "/bin/sh", "-ec", PRIVATE + script, cwd=cwd)
+
+
+def assert_refused(output: str, status: int) -> None:
+    """Check that a `.env` of another user is one line with the next step."""
+    line, code = output.splitlines()
+    assert line.startswith(".env can't be read: ")
+    assert "chown" in line
+    assert int(code) == status
+
+
+def test_the_deployment_in_short_ends_with_ok_as_an_ordinary_user(
+    installed: Path, folder: Path
+) -> None:
+    after_install = PASTED[PASTED.index("(umask") :]
+    *lines, serve = after_install.splitlines()
+    (folder / "walk").write_text("\n".join(lines))
+    (folder / "serve").write_text(f"timeout 60 {serve} 2>&1 || echo $?")
+    as_user = f"runuser --login somebody -- -ec 'ln -sfn {installed.parent} env; . {folder}/$0'"
+
+    output = run_private(
+        f"""useradd --create-home --shell /bin/sh somebody
+        {as_user} walk
+        echo --; chown root /home/somebody/.env
+        {as_user} serve""",
+        folder,
+    )
+
+    done, _, refused = output.rpartition("--\n")
+    assert findings(done) == []
+    assert_refused(refused, 1)
+
+
+MAPPED = """\
+apt() { :; }
+certbot() {
+    folder=/etc/letsencrypt/live/auth.example.com
+    mkdir -p $folder
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+        -subj /CN=auth.example.com -addext subjectAltName=DNS:auth.example.com \
+        -keyout $folder/privkey.pem -out $folder/fullchain.pem 2>&1
+    export CURL_CA_BUNDLE=$folder/fullchain.pem
+}
+unit() { sed -n "s/^$1=//p" /etc/systemd/system/jwt-server.$2; }
+systemctl() {
+    case "$*" in
+        "enable --now jwt-server.socket jwt-server")
+            socket=$(unit ListenStream socket)
+            install -d -o "$(unit SocketUser socket)" "$(dirname "$socket")"
+            user=$(unit User service)
+            (cd "$(unit WorkingDirectory service)" && exec setpriv --reuid "$user" \
+                --regid "$user" --init-groups "$(unit ExecStart service)") 2>/mnt/log &
+            while ! [ -S "$socket" ]; do kill -0 $! || { cat /mnt/log; exit 1; }; sleep 0.1; done
+            chgrp "$(unit SocketGroup socket)" "$socket"
+            chmod "$(unit SocketMode socket)" "$socket" ;;
+        "status jwt-server") kill -0 $! ;;
+        "reload nginx") nginx ;;
+    esac
+}
+"""
+"""What the test has instead of the package manager, the certificate authority and systemd."""
+
+
+def test_the_walk_of_the_deployment_ends_with_ok_as_root(installed: Path, folder: Path) -> None:
+    """Run it literally, with the environment that `installed` has made by the same pip commands."""
+    for path in (ROOT / "deploy").iterdir():
+        shutil.copy(path, folder)
+    walk = [text for title, texts in SECTIONS.items() if title[0].isdigit() for text in texts]
+    script = "".join(walk[1:]).replace("YOUR.NAME", "auth.example.com")
+    venv = f"mkdir /opt/jwt-server; mount --bind {installed.parent} /opt/jwt-server"
+    script = script.replace("python3 -m venv /opt/jwt-server", venv)
+    script = re.sub(r"^/opt/jwt-server/bin/pip .*\n", "", script, flags=re.MULTILINE)
+    refused = "chown root /var/lib/jwt-server/.env; jwt-server-command doctor 2>&1 || echo $?"
+
+    output = run_private(f"{MAPPED}{script}echo --\n{refused}\n", folder)
+
+    done, _, refused = output.rpartition("--\n")
+    assert "ready\n" in done
+    assert findings(done) == []
+    assert_refused(refused, 3)

@@ -325,6 +325,7 @@ def wrong_settings(_app: Flask, text: str) -> list[str]:
     there = {
         *SETTINGS,
         "GUNICORN_CMD_ARGS",
+        "FLASK_SKIP_DOTENV",
         *VERBS.split("|"),
         *re.findall(r"^([A-Z_]+)(?:: | = )", CODE, re.MULTILINE),
     }
