@@ -42,6 +42,7 @@ def main() -> None:
     try:
         create_secrets()
         settings = config.load_settings()
+        config.require_listeners(settings)
         create_key(settings)
         create_database(settings)
         print_how_to_sign_in(settings)

@@ -4,12 +4,14 @@ Each field of Settings states its default and how its text is parsed; its variab
 name in upper case. `load_settings` reports every mistake at once and never shows a secret.
 """
 
+import errno
 import ipaddress
 import math
 import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
@@ -238,6 +240,28 @@ def _has_address(address: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def require_listeners(settings: Settings, wait_seconds: int = 0) -> None:
+    """Raise ConfigurationError if an address can't be listened on, now or in `wait_seconds`."""
+    deadline = time.monotonic() + wait_seconds
+    for address in [] if settings.is_socket else settings.listeners:
+        host = address.rpartition(":")[0].strip("[]")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        while True:
+            try:
+                socket.create_server((host, settings.port), family=family).close()
+                break
+            except OSError as error:
+                is_taken = error.errno == errno.EADDRINUSE
+                if not is_taken or time.monotonic() >= deadline:
+                    name = "PORT" if is_taken or error.errno == errno.EACCES else "HOST"
+                    advice = f"another, such as PORT={settings.port % 64_000 + 1000}"
+                    reason = str(error.strerror).partition(" (")[0]  # without the address
+                    text = f"{name}: Can't listen on {address} ({reason}). Set"
+                    text = f"{text} {advice if name == 'PORT' else 'an address of this machine'}."
+                    raise ConfigurationError([text]) from error
+            time.sleep(0.1)
 
 
 def load_settings() -> Settings:

@@ -14,7 +14,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 import jwt_server.app  # noqa: F401 - before the fork
 from jwt_server import sqlite
-from jwt_server.config import process_settings, usable_cores
+from jwt_server.config import process_settings, require_listeners, usable_cores
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
 from jwt_server.gunicorn import metrics_server
 from jwt_server.security.key_files import load_keys
@@ -60,11 +60,12 @@ OWN_OPTIONS = (
     "bind", "workers", "threads", "worker_class", "preload_app", "certfile", "http2_cleartext",
     "protocol", "proxy_protocol",
 )  # fmt: skip
+BIND_SECONDS = 5  # to wait for the workers of a killed service
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
 
 
 def on_starting(server: Any) -> None:
-    """Open the metrics port, and exit with one line if it, the database or the keys can't be used.
+    """Open the metrics port; exit with one line if a port, the database or the keys can't be used.
 
     Ignore SIGHUP: gunicorn's reload would mix new code with what the arbiter has imported, and stop
     the service if the new code or settings had a mistake.
@@ -78,6 +79,8 @@ def on_starting(server: Any) -> None:
     try:
         sqlite.check(settings.database)
         load_keys(settings).signing_key(time.time())
+        if not (server.cfg.reuse_port or os.environ.keys() & {"LISTEN_FDS", "GUNICORN_FD"}):
+            require_listeners(settings, BIND_SECONDS)
         server.metrics = metrics_server.listen(settings) if settings.metrics_port else None
     except (DatabaseUnavailable, KeysUnavailable) as error:
         raise SystemExit(error.cause) from error

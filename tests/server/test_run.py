@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import stat
@@ -127,7 +128,12 @@ def test_a_killed_run_leaves_no_partial_database(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "jwt_server"],
         cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SALT_ROUNDS": "31"},
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "SALT_ROUNDS": "31",
+            "PORT": str(free_port()),
+        },
     )
     deadline = time.monotonic() + 30
     while not list((tmp_path / "instance").glob(".jwt-server.db.tmp-*-wal")):
@@ -150,6 +156,7 @@ def test_a_stopped_run_deletes_its_temporary_files(
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(users, "add_demo_user", stop)
+    monkeypatch.setenv("PORT", str(free_port()))
     with pytest.raises(SystemExit):
         main()
 
@@ -214,6 +221,7 @@ def test_a_demo_user_that_others_can_use_is_a_warning(capsys: pytest.CaptureFixt
 
 def test_another_database_is_not_created(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/mine.db")
+    monkeypatch.setenv("PORT", str(free_port()))
 
     with pytest.raises(SystemExit, match="init-db"):
         main()
@@ -229,11 +237,40 @@ def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_newcomers_run_with_a_busy_port_is_one_line_that_says_what_to_set(
+    tmp_path: Path, host: str
+) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as other:
+        port = other.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "jwt_server"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PORT": str(port)},
+        )  # fmt: skip
+
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"PORT: Can't listen on {'[::1]' if ':' in host else host}:{port} ")
+    assert re.search(r"such as PORT=\d+\.$", line)
+    assert "curl" not in done.stdout
+    assert instance(tmp_path) == ["jwt_secret", "secret_key"]
+
+
+def test_an_address_of_another_machine_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST", "192.0.2.1")
+
+    with pytest.raises(SystemExit, match=r"^HOST: Can't listen on 192\.0\.2\.1:3000 .+$"):
+        main()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_a_taken_metrics_port_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], host: str
 ) -> None:
     monkeypatch.setattr(os, "execv", lambda *_: None)
     monkeypatch.setenv("METRICS_HOST", host)
+    monkeypatch.setenv("PORT", str(free_port()))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as other:
         port = other.getsockname()[1]
