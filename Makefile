@@ -38,9 +38,9 @@ bench: $(VENV)/bench ## Compare with peers; make bench ARGS="--rounds 1 --only o
 torture: $(VENV)/dev ## Kill the service 100 times under load and check that nothing is lost; ARGS="--kills 20"
 	@$(BIN)/python -m tests.torture $(ARGS)
 
-wheel: $(VENV)/dev ## Build dist/jwt_server-*.whl, the package for a server
-	@rm -rf build *.egg-info   # they still hold deleted files
-	@$(BIN)/python -m uv build --quiet --wheel --no-build-isolation --clear
+wheel: $(VENV)/build ## Build dist/jwt_server-*.whl, the package for a server
+	@rm -rf build dist *.egg-info   # they still hold deleted files
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
 
 hooks: $(VENV)/dev ## Make git run `make check` before each commit, `make test` before each push
@@ -49,21 +49,37 @@ hooks: $(VENV)/dev ## Make git run `make check` before each commit, `make test` 
 lock: $(VENV)/dev ## Resolve the newest allowed dependencies, with hashes, into requirements*.txt
 	$(LOCK) --output-file requirements.txt
 	$(LOCK) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
+	sed -n '/^setuptools==/,/[^\\]$$/p' requirements-dev.txt > requirements-build.txt
 	$(LOCK) --extra bench --constraints requirements-dev.txt --output-file requirements-bench.txt
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Stamps of the environment: with what the service needs, its tests, and the benchmark.
+# Stamps of the environment: with what the service needs, its tests, the build, and the benchmark.
 $(VENV)/run: requirements.txt
 $(VENV)/dev: requirements-dev.txt
+$(VENV)/build: requirements-build.txt
 $(VENV)/bench: requirements-bench.txt
-$(VENV)/run $(VENV)/dev $(VENV)/bench:
+STAMPS := $(VENV)/run $(VENV)/dev $(VENV)/build $(VENV)/bench
+
+# An interpreter that is given replaces an environment of another version.
+VERSION := -c 'import sysconfig; print(sysconfig.get_python_version())' 2>/dev/null
+ifneq ($(origin PYTHON),file)
+ifneq ($(shell $(PYTHON) $(VERSION)),$(shell $(BIN)/python $(VERSION)))
+OTHER_VERSION := true
+.PHONY: $(STAMPS)
+endif
+endif
+
+$(STAMPS):
+	@$(PYTHON) -c '' 2>/dev/null \
+		|| { echo "$(PYTHON) is missing: install it, or name another, as in make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
+		|| { echo "$(PYTHON) is too old, Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
-		|| { echo "python3 comes without venv here: sudo apt install python3-venv" >&2; exit 1; }
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+		|| { echo "$(PYTHON) comes without venv here: sudo apt install python3-venv" >&2; exit 1; }
+	@$(if $(OTHER_VERSION),false,$(BIN)/python -m pip --version >/dev/null 2>&1) \
+		|| $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing $< into $(VENV), a minute the first time ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
