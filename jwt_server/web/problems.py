@@ -6,7 +6,7 @@ from typing import Final
 
 from flask import Flask, Response, request
 from werkzeug.datastructures import MIMEAccept
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.http import HTTP_STATUS_CODES, parse_accept_header
 
 from jwt_server import errors
@@ -76,6 +76,8 @@ def _http_error(error: HTTPException) -> Response:
     if isinstance(error, MethodNotAllowed) and request.method not in KNOWN_METHODS:
         status = 501
     code, message = HTTP_ERRORS.get(status, HTTP_ERRORS[400])
+    if isinstance(error, NotFound) and request.path == "/":  # where people look first
+        message = f"{message} The API is described at {request.script_root}/docs."
     response = _problem(status, code, message)
     if isinstance(error, MethodNotAllowed):
         response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))

@@ -95,6 +95,21 @@ def test_problem_details_have_all_members(client: FlaskClient) -> None:
     }
 
 
+@pytest.mark.parametrize("prefix", ["", "/login"])
+@pytest.mark.usefixtures("database")
+def test_the_404_at_the_root_points_to_the_docs(make_app: MakeApp, prefix: str) -> None:
+    client = make_app(script_name=prefix).test_client()
+    text = client.get(f"{prefix}/")
+    problem = client.get(f"{prefix}/", headers={"Accept": "application/json"})
+
+    assert text.status_code == problem.status_code == 404
+    assert text.text.endswith(f" at {prefix}/docs.")
+    assert problem.get_json()["detail"] == text.text
+    assert problem.get_json()["code"] == "not_found"
+    assert client.get(f"{prefix}/docs").status_code == 200
+    assert "docs" not in client.get(f"{prefix}/nowhere").text
+
+
 def test_problem_details_name_invalid_fields(client: FlaskClient, travis: dict[str, str]) -> None:
     response = client.post(
         "/pets", json={"species": 5}, headers=travis | {"Accept": "application/json"}
