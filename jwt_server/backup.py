@@ -116,13 +116,13 @@ def find_damage(driver: sqlite3.Connection) -> str | None:
 def _check_intact(path: Path, *, compare: bool = False) -> int:
     """Read a whole database of this service, and return its number of users.
 
-    `compare` also compares its schema with the release's.
+    `compare` first compares its schema with the release's: an index could compute endlessly.
     """
     with closing(sqlite.open_database(path, oldest=1, options=UNUSED_FILE)) as driver:
-        if damage := find_damage(driver):
-            raise DatabaseUnavailable(f"{path} is damaged: {damage}.")
         if compare and (change := migrate.find_schema_change(driver)):
             raise DatabaseUnavailable(f"{path} can't be trusted: {change}.")
+        if damage := find_damage(driver):
+            raise DatabaseUnavailable(f"{path} is damaged: {damage}.")
         users: int = driver.execute("SELECT count(*) AS users FROM users").fetchone()["users"]
     return users
 

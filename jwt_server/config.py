@@ -11,10 +11,11 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from functools import cache
 from io import StringIO
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,7 +45,7 @@ HOST_NAME: Final = re.compile(rf"(?!(unix|fd)\Z)({LABEL}\.)*(?=[A-Za-z]){LABEL}\
 ORIGIN: Final = re.compile(
     r"(?!http:.*:80\Z|https:.*:443\Z)"  # browsers leave out the default port
     r"(https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])"
-    r"|(?!https?:)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+)(:[1-9][0-9]{0,4})?\Z"
+    r"|(?!https?:)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+)(:(?P<port>[1-9][0-9]{0,4}))?\Z"
 )
 """An origin as browsers and app shells write it (RFC 6454 section 6.2)."""
 
@@ -53,7 +54,9 @@ CGROUPS: Final = Path("/sys/fs/cgroup")
 OWN_CGROUPS: Final = Path("/proc/self/cgroup")
 QUOTA_FILES: Final = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")  # version 2, version 1
 
-PREFIX: Final = Regexp(r"(/[\w.~-]+)*\Z", re.ASCII, error="{input!r} is not a path like /login.")
+PREFIX: Final = Regexp(
+    r"(/(?!\.\.?(/|\Z))[\w.~-]+)*\Z", re.ASCII, error="{input!r} is not a path like /login."
+)
 
 ISSUER: Final = Regexp(
     r"[!-~]{1,255}\Z", error="{input!r} is not 1 to 255 visible ASCII characters."
@@ -121,7 +124,8 @@ def _sqlite_path(url: str) -> Path:
 def _origins(text: str) -> tuple[str, ...]:
     origins = _split(text) or ("",)
     for origin in origins:
-        if origins != ("*",) and not ORIGIN.match(origin):
+        match = ORIGIN.match(origin)
+        if origins != ("*",) and not (match and int(match["port"] or 0) < 2**16):
             raise ValidationError(
                 f"{origin!r} is not an origin. Write * alone, or a comma-separated list of"
                 " origins like https://app.example.com (lower case, no slash at the end)."
@@ -368,13 +372,19 @@ def usable_cpus() -> int:
 def cpu_quota() -> float:
     """Return how many CPUs this process's control groups and those above allow, or infinity."""
     found = [math.inf]
-    lines = OWN_CGROUPS.read_text().splitlines() if OWN_CGROUPS.exists() else []
-    for _, controllers, path in (line.split(":", 2) for line in lines):
-        if controllers not in {"", "cpu", "cpu,cpuacct"}:
+    for controllers, path in re.findall("^[0-9]+:(.*?):/*(.*)", _read(OWN_CGROUPS), re.MULTILINE):
+        if not {"", "cpu"} & set(controllers.split(",")):
             continue
-        for group in (Path(path), *Path(path).parents):
-            files = [CGROUPS / controllers / group.relative_to("/") / name for name in QUOTA_FILES]
-            texts = [file.read_text() for file in files if file.exists()]
-            if quota := re.match(r"(\d+)\s+(\d+)", " ".join(texts)):  # not "max", not -1
+        folders = {controllers, "cpu"} if controllers else {""}  # a link, if their order differs
+        for folder, group in product(folders, (Path(path), *Path(path).parents)):
+            text = " ".join(_read(CGROUPS / folder / group / name) for name in QUOTA_FILES)
+            if quota := re.match(r"\s*(\d+)\s+([1-9]\d*)", text):  # not "max", not -1
                 found.append(int(quota[1]) / int(quota[2]))
     return min(found)
+
+
+def _read(path: Path) -> str:
+    """Return the text of a file, or nothing if it can't be read."""
+    with suppress(OSError, ValueError):
+        return path.read_text()
+    return ""

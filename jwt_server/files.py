@@ -1,5 +1,6 @@
 """Files that appear complete or not at all, and survive a power cut."""
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from secrets import token_hex
 from typing import Final
 
 ABANDONED_SECONDS: Final = 24 * 60 * 60  # a temporary file of this age is a killed process's
+NO_HARD_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def sync(path: Path) -> None:
@@ -56,8 +58,12 @@ def publish(temporary: Path, path: Path, *, replace: bool) -> None:
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         if not replace:
-            with suppress(OSError):
+            try:
                 path.hardlink_to(temporary)
+            except OSError as error:
+                if error.errno not in NO_HARD_LINKS:
+                    raise
+            else:
                 return
             flock(folder, LOCK_EX)
             if os.path.lexists(path):

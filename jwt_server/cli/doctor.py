@@ -54,11 +54,12 @@ def check_database(service: Service) -> Iterator[Finding]:
     try:
         sqlite.check(path)
         with service.database.connection() as db:
-            if damage := backup.find_damage(db.driver):
-                yield UNSAFE, f"The database is damaged: {damage}.", "Restore the newest backup."
-            elif change := migrate.find_schema_change(db.driver):
+            # In this order, as a changed schema could have endless checks.
+            if change := migrate.find_schema_change(db.driver):
                 text = f"The database's schema was changed: {change}."
                 yield UNSAFE, text, "Find out who did so, and undo it, or restore a backup."
+            elif damage := backup.find_damage(db.driver):
+                yield UNSAFE, f"The database is damaged: {damage}.", "Restore the newest backup."
     except DatabaseUnavailable as error:
         yield UNSAFE, error.cause, ""
     if sqlite.has_wal_reset_bug(sqlite.VERSION):

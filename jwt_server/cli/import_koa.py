@@ -60,6 +60,8 @@ def import_koa(file: Path) -> None:
 @contextmanager
 def _opened_source(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the original's file for reading only, as one snapshot."""
+    if not path.is_file():  # a pipe would be waited for
+        raise Refusal(f"{path} is not a file.")
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as driver:

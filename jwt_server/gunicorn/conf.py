@@ -35,6 +35,7 @@ preload_app = False  # the app opens files, and counts, in each worker
 http_parser = "python"  # whatever is installed
 sendfile = False  # it would wait for a slow client without a limit
 certfile, http2_cleartext = None, "off"  # the worker reads requests itself
+protocol, proxy_protocol = "http", "off"  # in the others a client chooses its own address
 keepalive = settings.keep_alive  # longer than the proxy's, so that the proxy closes first
 graceful_timeout = timeout = max(30, 2 * settings.hash_wait + 10)  # two waits to hash a password
 
@@ -57,6 +58,7 @@ core_shares = [cores[number::workers] for number in range(min(workers, len(cores
 
 OWN_OPTIONS = (
     "bind", "workers", "threads", "worker_class", "preload_app", "certfile", "http2_cleartext",
+    "protocol", "proxy_protocol",
 )  # fmt: skip
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
 

@@ -23,8 +23,12 @@ from operator import attrgetter, itemgetter
 from selectors import EVENT_READ
 from typing import Any, Final
 
+from gunicorn import util
 from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
+
+from jwt_server.web.middleware import DEFAULT_HEADERS, FIXED_HEADERS
+from jwt_server.web.problems import HTTP_ERRORS
 
 VERIFIED: Final = "27.0"
 STAY_SECONDS: Final = 0.005
@@ -289,3 +293,19 @@ class Worker(ThreadWorker):
                 return keep
             if not others.empty():
                 return keep
+
+
+def write_error(client: socket.socket, status: int, reason: str, _cause: str) -> None:
+    """Write an error like the app's: gunicorn's own is HTML with a part of the request."""
+    _, text = HTTP_ERRORS.get(status, HTTP_ERRORS[400])
+    headers = (
+        ("Connection", "close"), ("Content-Type", "text/plain; charset=utf-8"),
+        ("Content-Length", len(text)), ("Access-Control-Allow-Origin", "*"),
+        *FIXED_HEADERS, *DEFAULT_HEADERS,
+    )  # fmt: skip
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    response = f"HTTP/1.1 {status} {reason}\r\n{head}\r\n{text}".encode()
+    util.write_nonblock(client, response)  # type: ignore[no-untyped-call]  # as above
+
+
+util.write_error = write_error

@@ -308,6 +308,7 @@ def changed(content: bytes, kind: str) -> bytes:
         "newer": content[:60] + (99).to_bytes(4, "big") + content[64:],
         "truncated": content[: len(content) // 8192 * 4096],
         "a page": spoiled(content),
+        "the schema": content[:100] + b"\xff" * 3996 + content[4096:],
     }[kind]
 
 
@@ -338,6 +339,7 @@ def spoil_file(file: Path, path: Path, kind: str) -> Path:
         ("newer", "has schema version 99"),
         ("truncated", "database disk image is malformed"),
         ("a page", "is damaged: "),
+        ("the schema", "database disk image is malformed"),
         ("dangling", "is damaged: a row of pets refers to a row that does not exist"),
         ("open", "is in use, or was not closed"),
         ("missing", "is not a file"),
@@ -380,6 +382,9 @@ PROMOTE = "BEGIN UPDATE users SET admin = 1; END"
         ("ALTER TABLE users ADD COLUMN x ANY AS (hex(id))", "table 'users'"),
         ("CREATE INDEX more ON users (hex(username))", "index 'more'"),
         ("DROP INDEX pets_of_user", "index 'pets_of_user'"),
+        ("CREATE INDEX more ON users (username); PRAGMA writable_schema = ON;"  # and is not run
+         "UPDATE sqlite_master SET sql = 'CREATE INDEX more ON users (hex(username))'"
+         " WHERE name = 'more'", "index 'more'"),
         ("DROP INDEX enabled_admins; CREATE INDEX enabled_admins ON users (admin)",
          "index 'enabled_admins'"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -322,6 +323,14 @@ def test_a_missing_file_or_a_folder_is_a_wrong_command_line(
 ) -> None:
     assert import_koa(tmp_path / "missing").exit_code == 2
     assert import_koa(tmp_path).exit_code == 2
+
+
+def test_a_pipe_is_refused_at_once(import_koa: Import, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    done = import_koa(tmp_path / "pipe")
+
+    assert (done.exit_code, done.stderr) == (1, f"Error: {tmp_path / 'pipe'} is not a file.\n")
 
 
 def test_the_services_own_database_is_refused(import_koa: Import, settings: Settings) -> None:

@@ -63,7 +63,7 @@ def conf(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> ModuleType:
     return conf
 
 
-@pytest.mark.parametrize("option", ["--bind=0.0.0.0:8000", "--preload"])
+@pytest.mark.parametrize("option", ["--bind=0.0.0.0:8000", "--preload", "--proxy-protocol"])
 def test_an_option_that_the_service_sets_itself_is_one_line_and_no_start(
     tmp_path: Path, option: str
 ) -> None:
@@ -244,6 +244,28 @@ def test_bad_bytes_on_the_wire_get_their_4xx(
 
     assert int(answer.split()[1]) == status, answer
     assert "Traceback" not in server.log()[before:]
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [b"<b>\r\n\r\n", WIRE["two lengths"][0], WIRE["a token of 100 KB"][0],
+     POST + b"Transfer-Encoding: <b>\r\n\r\n"],
+)  # fmt: skip
+def test_errors_of_gunicorn_are_text_with_the_headers_of_all_others(
+    server: Server, request_bytes: bytes
+) -> None:
+    head, _, body = server.raw(request_bytes).decode().partition("\r\n\r\n")
+
+    status = head.split()[1]
+    assert status in {"400", "431", "501"}
+    others = send_to_server(server, "GET", "/missing").headers
+    for name in ("Content-Type", "X-Content-Type-Options", "Referrer-Policy", "Cache-Control",
+                 "Content-Security-Policy"):  # fmt: skip
+        assert f"{name}: {others[name]}" in head.split("\r\n")
+    assert f"Content-Length: {len(body)}" in head
+    assert "Access-Control-Allow-Origin: *" in head
+    not_parsed, no_method = "The request can't be parsed.", "This method is not supported."
+    assert body == (no_method if status == "501" else not_parsed)
 
 
 def test_a_client_that_leaves_in_the_middle_leaves_no_trace(server: Server) -> None:

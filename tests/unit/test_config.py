@@ -62,8 +62,8 @@ def test_settings_are_read_from_the_environment(env: Environment, tmp_path: Path
         "JWT_KEYS_DIR": "keys",
         "ACCESS_TOKEN_TTL": "60",
         "TEXT_TOKEN_TTL": "3600",
-        "SCRIPT_NAME": "/accounts/login",
-        "CORS_ORIGINS": "https://app.example.com, http://localhost:5173, http://[::1]:8080",
+        "SCRIPT_NAME": "/.accounts/login..",
+        "CORS_ORIGINS": "https://app.example.com, http://localhost:5173, http://[::1]:65535",
         "JWT_SECRET_PREVIOUS": f"{'p' * 32}, {'q' * 32}\n",
     }.items():
         env.setenv(name, value)
@@ -78,11 +78,11 @@ def test_settings_are_read_from_the_environment(env: Environment, tmp_path: Path
     assert settings.jwt_audience == settings.jwt_issuer == "https://login.example.com"
     assert settings.jwt_keys_dir == tmp_path / "keys"
     assert (settings.access_token_ttl, settings.text_token_ttl) == (60, 3600)
-    assert settings.script_name == "/accounts/login"
+    assert settings.script_name == "/.accounts/login.."
     assert settings.cors_origins == (
         "https://app.example.com",
         "http://localhost:5173",
-        "http://[::1]:8080",
+        "http://[::1]:65535",
     )
     assert settings.jwt_secrets[1:] == (b"p" * 32, b"q" * 32)
 
@@ -122,6 +122,8 @@ def test_missing_secrets_are_refused(tmp_path: Path) -> None:
         ("SCRIPT_NAME", "/"),
         ("SCRIPT_NAME", "//login"),
         ("SCRIPT_NAME", "/log in"),
+        ("SCRIPT_NAME", "/a/../login"),
+        ("SCRIPT_NAME", "/login/."),
         ("SCRIPT_NAME", "/log%69n"),
         ("SCRIPT_NAME", "https://example.com/login"),
         ("CORS_ORIGINS", ","),
@@ -163,6 +165,8 @@ def test_missing_secrets_are_refused(tmp_path: Path) -> None:
         ("DATABASE_URL", "sqlite:///:memory:"),
         ("CORS_ORIGINS", "https://*.example.com"),
         ("CORS_ORIGINS", "https://app.example.com:443"),
+        ("CORS_ORIGINS", "https://app.example.com:65536"),
+        ("CORS_ORIGINS", "app://x:99999"),
         ("CORS_ORIGINS", "https://app.example.com:"),
         ("CORS_ORIGINS", "https://app.example.com:08443"),
         ("CORS_ORIGINS", "https://exa mple.com"),
@@ -580,6 +584,14 @@ def cgroups(monkeypatch: Environment, tmp_path: Path) -> Path:
         ("1:cpu:/docker/1f", {"cpu/cpu.cfs_quota_us": "300000\n",
                               "cpu/cpu.cfs_period_us": "100000\n"}, 3),
         ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        ("1:cpuacct,cpu:/a", {"cpu/a/cpu.cfs_quota_us": "300000",
+                              "cpu/a/cpu.cfs_period_us": "100000"}, 3),
+        ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "0"}, 8),
+        # Unreadable: not text, a folder, and a line of another form.
+        ("0::/a", {"cpu.max": "300000 100000", "a/cpu.max": "\ud8ff"}, 3),
+        ("0::/a", {"cpu.max": "300000 100000", "a/cpu.max/x": ""}, 3),
+        ("0\n0::/", {"cpu.max": "300000 100000"}, 3),
+        ("\ud8ff", {"cpu.max": "300000 100000"}, 8),
         # Both at once; other controllers; nothing; no Linux.
         ("5:memory:/x\n1:cpu:/\n0::/", {"cpu/cpu.cfs_quota_us": "600000",
                                         "cpu/cpu.cfs_period_us": "100000"}, 6),
@@ -593,10 +605,10 @@ def test_workers_default_to_the_cores_that_the_cpu_quota_allows(
     env: Environment, cgroups: Path, own: str | None, files: dict[str, str], expected: int
 ) -> None:
     if own is not None:
-        (cgroups / "own").write_text(f"{own}\n")
+        (cgroups / "own").write_text(f"{own}\n", errors="surrogatepass")
     for name, text in files.items():
         (cgroups / name).parent.mkdir(parents=True, exist_ok=True)
-        (cgroups / name).write_text(text)
+        (cgroups / name).write_text(text, errors="surrogatepass")
 
     settings = load_settings()
 
