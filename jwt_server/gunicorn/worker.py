@@ -42,7 +42,7 @@ MAX_BODY_BYTES: Final = 64 * 1024
 CLIENT_SECONDS: Final = 10
 """Time to send a request, from its first byte, and to begin with one."""
 SLOWEST_READER: Final = 50_000
-"""Bytes a second. The waits for a client that reads may last CLIENT_SECONDS longer."""
+"""Bytes a second. Waits for a client may last CLIENT_SECONDS more than its bytes take."""
 CLOSING_SECONDS: Final = 2
 PAUSE_SECONDS: Final = 1
 LOG_SECONDS: Final = 60
@@ -90,7 +90,7 @@ class Socket(socket.socket):
                     raise TimeoutError from None
                 self.patience -= time.monotonic() - start
             else:
-                self.patience += sent / SLOWEST_READER
+                self.patience = min(self.patience + sent / SLOWEST_READER, CLIENT_SECONDS)
                 return sent
 
     def sendall(self, data: Any, flags: int = 0) -> None:
