@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -18,6 +18,7 @@ def browser() -> Iterator[Browser]:
     if CHROMIUM is None and os.environ.get("CI") != "true":
         pytest.skip("there is no Chromium here: sudo apt install chromium")
     assert CHROMIUM, "CI must have Chromium: apt-get install chromium"
+    expect.set_options(timeout=60_000)  # milliseconds; a busy machine takes long
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
