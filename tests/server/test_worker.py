@@ -22,7 +22,8 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.http.errors import ParseException
 
-from jwt_server.gunicorn.worker import VERIFIED, Connection, Worker
+from jwt_server.gunicorn.connection import Connection
+from jwt_server.gunicorn.worker import VERIFIED, Worker
 from tests.helpers import server as servers
 from tests.helpers.factories import bearer, token
 from tests.helpers.http import send_to_server
@@ -231,6 +232,21 @@ def test_a_client_must_read_all_its_responses_at_a_minimum_rate(
             conn.sock.sendall(bytes(part))
     conn.sock.close()
     reader.join()
+
+
+def test_looking_whether_a_client_has_left_takes_nothing_of_its_next_request(
+    connection: tuple[socket.socket, Connection],
+) -> None:
+    """Also if the request has waited in the hash queue until after the deadline."""
+    client, conn = connection
+    conn.sock.deadline = 0
+    client.sendall(GET)
+    with pytest.raises(TimeoutError):
+        conn.sock.recv(1)
+
+    assert conn.sock.recv(1, socket.MSG_PEEK) == GET[:1]
+    assert conn.receive()
+    assert next(conn.parser).path == "/healthz"
 
 
 @pytest.fixture
