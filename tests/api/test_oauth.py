@@ -8,12 +8,14 @@ import jwt
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
+from jwt_server.web.service import EXTENSION
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.auth import access, refresh, sign_in
-from tests.helpers.factories import CREDENTIALS, add_user
+from tests.helpers.factories import CREDENTIALS, add_user, bearer
 
 PASSWORD = {"grant_type": "password", **CREDENTIALS}
 AXIOS = {"Accept": "application/json, text/plain, */*"}
@@ -167,6 +169,25 @@ def test_missing_database_is_temporarily_unavailable(
     assert response.status_code == 503
     assert response.get_json()["error"] == "temporarily_unavailable"
     assert "Retry-After" in response.headers
+
+
+def test_a_token_of_rfc_9068_without_a_client_is_malformed(
+    make_app: MakeApp, database: Database, clock: Clock
+) -> None:
+    app = make_app(jwt_algorithm="ES256", jwt_typ="at+jwt")
+    assert app.test_cli_runner().invoke(args=["keys", "rotate"]).exit_code == 0
+    token = ask(app.test_client(), PASSWORD)["access_token"]
+    claims = jwt.decode(token, options={"verify_signature": False})
+    key = app.extensions[EXTENSION].tokens.keys.signing_key(clock())
+    headers = {**key.header, "typ": "at+jwt"}
+    good = jwt.encode(claims, key.signing, "ES256", headers)
+    bad = jwt.encode(claims | {"client_id": 1}, key.signing, "ES256", headers)
+
+    def read(token: str) -> TestResponse:
+        return app.test_client().get("/pets", headers=bearer(token))
+
+    assert read(good).status_code == 200
+    assert (read(bad).status_code, read(bad).text) == (401, "Malformed token.")
 
 
 PATHS = ["/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"]
