@@ -25,6 +25,9 @@ WATCHED: Final = (
     ("/auth", "wrong_credentials"),
     ("/auth", "hashing_busy"),
     ("/auth/refresh", "refresh_token_reused"),
+    ("/auth/token", "wrong_credentials"),
+    ("/auth/token", "hashing_busy"),
+    ("/auth/token", "refresh_token_reused"),
 )
 
 # Ignore PROMETHEUS_MULTIPROC_DIR of the environment; the metrics server makes a folder of its own.

@@ -5,15 +5,15 @@ from typing import Any, Final
 
 from flask import Blueprint, Response
 from marshmallow import EXCLUDE, Schema, fields, validate
+from werkzeug.exceptions import BadRequest
 
 from jwt_server import errors
 from jwt_server.auth import token_responses
 from jwt_server.auth.routes import within_limit
-from jwt_server.security import passwords
 from jwt_server.web.operations import accepts, describe_response, operation_of, raises, returns
 from jwt_server.web.problems import log_error
 from jwt_server.web.responses import json_response
-from jwt_server.web.schemas import Text
+from jwt_server.web.schemas import Password, Text
 
 bp = Blueprint("oauth", __name__)
 
@@ -42,7 +42,7 @@ class TokenRequestSchema(Schema):
 
     grant_type = fields.String(required=True, metadata={"enum": list(GRANTS)})
     username = Text(validate=within_limit)
-    password = Text(validate=validate.Length(max=passwords.MAX_CHARACTERS))
+    password = Password()
     refresh_token = fields.String()
     client_id = Text(validate=validate.Length(max=MAX_CLIENT_ID))
 
@@ -89,6 +89,12 @@ def respond_with_error(error: errors.ServiceError) -> Response:
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     return response
+
+
+@bp.errorhandler(BadRequest)
+def respond_to_bad_request(_error: BadRequest) -> Response:
+    """Respond likewise to a request that Flask can't read, such as one that was cut off."""
+    return respond_with_error(errors.MalformedBody())
 
 
 @bp.post("/auth/token")

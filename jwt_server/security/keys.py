@@ -15,10 +15,10 @@ from jwt_server.security.primitives import base64url_encode
 
 RSA_BITS: Final = 3072
 
-# The members of a JWK that its thumbprint covers (RFC 7638 section 3.2, RFC 8037 section 2).
 ACCESS_TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - not a secret
 """The type of a token that says that it is an access token (RFC 9068)."""
 
+# The members of a JWK that its thumbprint covers (RFC 7638 section 3.2, RFC 8037 section 2).
 THUMBPRINT_MEMBERS: Final = ("crv", "e", "kty", "n", "x", "y")
 
 Jwk = dict[str, str]

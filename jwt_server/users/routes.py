@@ -201,7 +201,9 @@ def change_password(caller: CurrentUser, body: dict[str, str]) -> dict[str, Any]
             if current := users.replace_hash(db, user, new_hash):
                 ended = sessions.end_all(db, caller.id, actor.now)
                 audit.record(db, actor, Action.PASSWORD_CHANGED, caller.id, sessions_ended=ended)
-                new = token_responses.new_session(refreshable=True)
+                replaced = db.queries.auth.find_for_refresh(id=caller.session_id)
+                client_id = replaced["client_id"]
+                new = token_responses.new_session(refreshable=True, client_id=client_id)
                 session = sessions.open_session(db, current, new)
                 return token_responses.token_object(session) | {"sessions_ended": ended}
     raise errors.WrongPassword

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 import jwt
@@ -190,6 +191,24 @@ def test_a_token_of_rfc_9068_without_a_client_is_malformed(
     assert (read(bad).status_code, read(bad).text) == (401, "Malformed token.")
 
 
+def test_the_length_of_a_password_is_that_of_its_nfc(client: FlaskClient, db: Connection) -> None:
+    add_user(db, "ada", "é" * 200)
+    form = {"grant_type": "password", "username": "ada", "password": "e\u0301" * 200}
+
+    assert access(client, ask(client, form)) == 200
+
+
+def test_a_body_that_is_cut_off_is_an_invalid_request(client: FlaskClient) -> None:
+    response = client.post(
+        "/auth/token",
+        input_stream=BytesIO(b"grant_type"),
+        content_type="application/x-www-form-urlencoded",
+        environ_overrides={"CONTENT_LENGTH": "100"},
+    )
+
+    assert (response.status_code, response.get_json()["error"]) == (400, "invalid_request")
+
+
 PATHS = ["/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"]
 
 
@@ -254,5 +273,12 @@ def test_typ_and_client_id_of_rfc_9068(make_app: MakeApp, database: Database) ->
     assert claims["client_id"] == "spa"
     for client in (plain, typed):  # switching leaves valid tokens valid
         assert {access(client, each) for each in (before, named, unnamed, refreshed)} == {200}
+    changed = typed.put(
+        "/me/password",
+        json={"current_password": CREDENTIALS["password"], "new_password": "correct horse battery"},
+        headers=bearer(refreshed["access_token"]),
+    ).get_json()
+    claims = jwt.decode(changed["access_token"], options={"verify_signature": False})
+    assert claims["client_id"] == "spa"
     claims = jwt.decode(before["access_token"], options={"verify_signature": False})
     assert "client_id" not in claims

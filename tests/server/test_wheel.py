@@ -23,7 +23,9 @@ from tests.helpers.server import ROOT, free_port, wait_for
 
 pytestmark = pytest.mark.slow
 
-NOT_COPIED = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "instance")
+NOT_COPIED = shutil.ignore_patterns(
+    ".*", "build", "*.egg-info", "__pycache__", "instance", "node_modules"
+)
 
 
 def environment(**extra: str) -> dict[str, str]:

@@ -17,4 +17,6 @@ tokens.access_token = "expired";
 assert.equal((await api.get("/pets")).data[0].name, "Bunny");
 assert.notEqual(tokens.refresh_token, first);
 tokens.access_token = "expired";
+assert.equal((await api.post("/pets", { name: "Rex", species: "dog" })).data.name, "Rex");
+tokens.access_token = "expired";
 await assert.rejects(api.get("/my-pets"), (error) => error.response.status === 403);
