@@ -94,7 +94,8 @@ def _objects(driver: sqlite3.Connection) -> dict[str, str]:
         for row in driver.execute("SELECT * FROM sqlite_master WHERE sql IS NOT NULL")
         if row["type"] not in ("table", "index")
         or not OTHER_TABLES.match(row["tbl_name"])
-        or "REFERENCES" in row["sql"].upper()  # to a table of ours: deletions in it would fail
+        or "REFERENCES"
+        in row["sql"].upper()  # to a table of the service: deletions in it would fail
     }
 
 

@@ -60,7 +60,6 @@ OWN_OPTIONS = (
     "bind", "workers", "threads", "worker_class", "preload_app", "certfile", "http2_cleartext",
     "protocol", "proxy_protocol",
 )  # fmt: skip
-BIND_SECONDS = 5  # to wait for the workers of a killed service
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
 
 
@@ -80,7 +79,7 @@ def on_starting(server: Any) -> None:
         sqlite.check(settings.database)
         load_keys(settings).signing_key(time.time())
         if not (server.cfg.reuse_port or os.environ.keys() & {"LISTEN_FDS", "GUNICORN_FD"}):
-            require_listeners(settings, BIND_SECONDS)
+            require_listeners(settings, metrics_server.BIND_SECONDS)
         server.metrics = metrics_server.listen(settings) if settings.metrics_port else None
     except (DatabaseUnavailable, KeysUnavailable) as error:
         raise SystemExit(error.cause) from error

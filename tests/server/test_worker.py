@@ -25,6 +25,7 @@ from gunicorn.http.errors import ParseException
 from jwt_server.gunicorn.connection import Connection
 from jwt_server.gunicorn.worker import VERIFIED, Worker
 from tests.helpers import server as servers
+from tests.helpers.app import Clock
 from tests.helpers.factories import bearer, token
 from tests.helpers.http import send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, Server, free_port, running, until
@@ -178,32 +179,36 @@ def connection() -> Iterator[tuple[socket.socket, Connection]]:
         yield client, made
 
 
+@pytest.fixture
+def monotonic(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock that deadlines are measured with."""
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    return clock
+
+
 def test_a_head_has_a_deadline_that_more_bytes_do_not_move(
-    connection: tuple[socket.socket, Connection], monkeypatch: pytest.MonkeyPatch
+    connection: tuple[socket.socket, Connection], monotonic: Clock
 ) -> None:
     client, conn = connection
-    now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now)
     for byte in GET[:9]:
         client.sendall(bytes([byte]))
         assert not conn.receive()
-        now += 1
-    now += 2
+        monotonic.advance(1)
+    monotonic.advance(2)
     client.sendall(GET[9:])
     with pytest.raises(TimeoutError):
         conn.receive()
 
 
 def test_a_body_has_the_deadline_of_its_head(
-    connection: tuple[socket.socket, Connection], monkeypatch: pytest.MonkeyPatch
+    connection: tuple[socket.socket, Connection], monotonic: Clock
 ) -> None:
     client, conn = connection
-    now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now)
     client.sendall(UPLOAD.replace(b"Host: x", b"Expect: 100-continue"))
     assert conn.receive()
     request = next(conn.parser)
-    now += 11
+    monotonic.advance(11)
     client.sendall(b"t")
     with pytest.raises(TimeoutError):
         request.body.read()
