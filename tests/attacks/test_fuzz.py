@@ -14,16 +14,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from statistics import mean
 from urllib.parse import urlencode
 
 import pytest
 
 from tests.attacks.wire import WAIT, statuses
+from tests.helpers.cpu import usual_millisecond
 from tests.helpers.factories import CREDENTIALS, bearer, token
 from tests.helpers.server import BASE_ENVIRONMENT, Server, running
 
 REQUESTS = 10_000
-MAX_SECONDS = 0.1
+MAX_MILLISECONDS = 100
 """CPU time of the worker for one request; it takes a hundredth of that for most."""
 
 FORM = b"Content-Type: application/x-www-form-urlencoded"
@@ -132,7 +134,7 @@ def raw(server: Server, sent: bytes) -> bytes:
     return received
 
 
-def cpu_seconds(pid: int) -> float:
+def cpu_seconds_of(pid: int) -> float:
     """Return the CPU time of all threads of another process (clock_getcpuclockid(3))."""
     return time.clock_gettime((~pid << 3) | 2)
 
@@ -142,17 +144,24 @@ def test_no_raw_request_fails_the_service_or_takes_100_ms_of_cpu(tmp_path: Path)
     seed = int(os.environ.get("FUZZ_SEED") or secrets.randbelow(10**9))
     print(f"FUZZ_SEED={seed}")
     found: Counter[int] = Counter()
+    costs: list[float] = []
     with running(tmp_path, BASE_ENVIRONMENT | {"SIGNUP": "open"}) as server:
         [worker] = server.workers()
-        start = taken = cpu_seconds(worker)
-        for sent in made_up(seed):
+        largest = MAX_MILLISECONDS * usual_millisecond()
+
+        def ask(sent: bytes) -> float:
+            before = cpu_seconds_of(worker)
             codes = statuses(raw(server, sent))
-            now = cpu_seconds(worker)
-            assert now - taken < MAX_SECONDS, (seed, sent[:1000])
             assert all(code < 500 or code in ALLOWED for code in codes), (seed, codes, sent[:1000])
             found.update(codes)
-            taken = now
-        print(f"{(taken - start) / REQUESTS * 1000:.2f} ms of CPU each; {sorted(found.items())}")
+            return cpu_seconds_of(worker) - before
+
+        for sent in made_up(seed):
+            costs.append(ask(sent))
+            if costs[-1] > largest:  # by chance, if not again
+                assert min(ask(sent) for _ in range(3)) < largest, (seed, sent[:1000])
+        print(f"{mean(costs) * 1000:.2f} ms of CPU each, at most {max(costs) * 1000:.0f}")
+        print(sorted(found.items()))
         assert server.workers() == [worker]
         assert "Traceback" not in server.log()
         assert statuses(server.raw(request(b"GET /readyz"))) == [200]

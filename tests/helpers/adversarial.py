@@ -163,8 +163,8 @@ def _json(shape: str, make: Callable[[int], str], path: str = "/pets") -> Case:
     return Case("JSON", shape, BODY, make, "POST", path, content_type=JSON)
 
 
-def _username(shape: str, make: Callable[[int], str]) -> Case:
-    return Case("username", shape, BODY, make, "POST", "/auth", content_type=JSON)
+def _sign_in(parser: str, shape: str, make: Callable[[int], str]) -> Case:
+    return Case(parser, shape, BODY, make, "POST", "/auth", content_type=JSON)
 
 
 def _form(shape: str, make: Callable[[int], str], path: str = "/auth") -> Case:
@@ -174,6 +174,9 @@ def _form(shape: str, make: Callable[[int], str], path: str = "/auth") -> Case:
 def _members(size: int) -> str:
     return json.dumps({format(n, "x"): 1 for n in range(size // 9)}, separators=(",", ":"))
 
+
+MARKS = "\\u0301\\u0316"
+"""Two characters in JSON that normalization sorts, in quadratic time."""
 
 BODIES = [
     _json("brackets", repeated("[")),
@@ -189,8 +192,9 @@ BODIES = [
     _json("quotes", repeated('\\"', '{"name":"', '"}')),
     _json("spaces", repeated(" ", "{", "}")),
     _json("lines", repeated("\n", "", "x")),
-    _username("combining marks", repeated("\\u0301\\u0316", '{"username":"a', '","password":1}')),
-    _username("characters that grow", repeated("\\ufdfa", '{"username":"', '","password":1}')),
+    _sign_in("username", "combining marks", repeated(MARKS, '{"username":"a', '","password":1}')),
+    _sign_in("username", "characters that grow", repeated("\\ufdfa", '{"username":"', '"}')),
+    _sign_in("password", "combining marks", repeated(MARKS, '{"username":"a","password":"a', '"}')),
     _form("separators", repeated("&")),
     _form("fields to ignore", repeated("a&")),
     _form("fields", repeated("a&"), "/pets"),
