@@ -20,6 +20,8 @@ MAX_BODY_BYTES: Final = 64 * 1024
 """The app refuses a longer body without reading it."""
 CLIENT_SECONDS: Final = 10
 """Time to begin a request, to send it from its first byte, and to read a part of a response."""
+SLOWEST_READER: Final = 50_000
+"""Bytes a second: a long part of a response may take that much longer."""
 
 
 def wait(sock: socket.socket, event: int, seconds: float) -> bool:
@@ -58,14 +60,17 @@ class Socket(socket.socket):
         raise TimeoutError
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send all the data in CLIENT_SECONDS. Raises TimeoutError."""
+        """Send all the data. Raises TimeoutError if the client reads too slowly."""
         rest, end = memoryview(data), time.monotonic() + CLIENT_SECONDS
         while rest:
-            with suppress(BlockingIOError):
-                rest = rest[self.send(rest, socket.MSG_DONTWAIT) :]
-                continue
-            if not wait(self, select.POLLOUT, end - time.monotonic()):
-                raise TimeoutError
+            try:
+                sent = self.send(rest, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                if not wait(self, select.POLLOUT, end - time.monotonic()):
+                    raise TimeoutError from None
+            else:
+                rest = rest[sent:]
+                end += sent / SLOWEST_READER
 
 
 class Connection(TConn):
