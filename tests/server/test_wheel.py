@@ -208,7 +208,7 @@ def run_private(script: str, cwd: Path) -> str:
 def assert_refused(output: str, status: int) -> None:
     """Check that a `.env` of another user is one line with the next step."""
     line, code = output.splitlines()
-    assert line.startswith(".env can't be read: ")
+    assert line.startswith(".env: The file can't be read: ")
     assert "chown" in line
     assert int(code) == status
 
