@@ -10,7 +10,8 @@ from marshmallow import EXCLUDE, Schema, fields, pre_load, validate
 
 from jwt_server import errors
 from jwt_server.auth import token_responses
-from jwt_server.config import Settings, is_loopback
+from jwt_server.config import Settings
+from jwt_server.listeners import is_loopback
 from jwt_server.web.operations import accepts, raises, returns
 from jwt_server.web.problems import TOKEN_ENDPOINT
 from jwt_server.web.request import PUBLIC_HEADERS
