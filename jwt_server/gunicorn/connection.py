@@ -1,4 +1,4 @@
-"""A client's connection: it gathers a request without waiting, and limits all waits of a thread."""
+"""A client's connection: whether a request has arrived, and limits for a thread that waits."""
 
 import re
 import select
@@ -12,39 +12,39 @@ from gunicorn.workers.gthread import TConn
 
 END_OF_HEAD: Final = b"\r\n\r\n"
 CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,5})[ \t]*\r", re.IGNORECASE)
+PEEK_BYTES: Final = 8 * 1024
+"""Nearly every request is shorter."""
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Request line and headers together: as much as nginx passes on (deploy/nginx.conf)."""
 MAX_BODY_BYTES: Final = 64 * 1024
 """The app refuses a longer body without reading it."""
 CLIENT_SECONDS: Final = 10
-"""Time to send a request, from its first byte, and to begin with one."""
+"""Time to begin a request, to send it from its first byte, and to read a part of a response."""
 SLOWEST_READER: Final = 50_000
-"""Bytes a second. Waits for a client may last CLIENT_SECONDS more than its bytes take."""
+"""Bytes a second: a long part of a response may take that much longer."""
+
+
+def wait(sock: socket.socket, event: int, seconds: float) -> bool:
+    """Return whether the socket is readable (POLLIN) or writable (POLLOUT) in time."""
+    poll = select.poll()
+    poll.register(sock, event)
+    return seconds > 0 and bool(poll.poll(seconds * 1000))
 
 
 class Socket(socket.socket):
-    """A client's socket, with limits for all the time that a thread waits for the client."""
+    """A client's socket. A thread waits for the client until a deadline, whatever gunicorn sets."""
 
-    deadline = 0.0  # of the request
-    patience: float = CLIENT_SECONDS  # for the responses
+    deadline = 0.0
+    """When the request must be complete, by time.monotonic()."""
 
     def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - as the method it replaces
-        """Do nothing: whether to wait depends on the method. So gunicorn makes no system call."""
+        """Do nothing, which saves gunicorn a system call per request."""
 
-    def settimeout(self, value: float | None) -> None:
-        """Do nothing, likewise."""
-
-    def wait(self, event: int, seconds: float) -> bool:
-        """Return whether the socket is readable, or writable, in time."""
-        poll = select.poll()
-        poll.register(self, event)
-        return seconds > 0 and bool(poll.poll(seconds * 1000))
-
-    def receive(self, size: int) -> bytes:
-        """Return what has arrived. Raises BlockingIOError and TimeoutError."""
-        if time.monotonic() > self.deadline:
-            raise TimeoutError
-        return super().recv(size, socket.MSG_DONTWAIT)
+    def peek(self, size: int) -> bytes:
+        """Return what has arrived, and leave it to be received; nothing if the client has left."""
+        with suppress(BlockingIOError):
+            return super().recv(size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return b""
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Return what arrives before the deadline. Raises TimeoutError.
@@ -52,80 +52,74 @@ class Socket(socket.socket):
         With flags: look at what has arrived, as `client_disconnected` does.
         """
         if flags:
-            return super().recv(size, flags | socket.MSG_DONTWAIT)
-        while True:
+            return super().recv(size, flags)
+        while time.monotonic() < self.deadline:
             with suppress(BlockingIOError):
-                return self.receive(size)
-            self.wait(select.POLLIN, self.deadline - time.monotonic())
-
-    def send(self, data: Any, flags: int = 0) -> int:
-        """Send some of the data. Raises TimeoutError if the client reads too slowly."""
-        while True:
-            try:
-                sent = super().send(data, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                start = time.monotonic()
-                if not self.wait(select.POLLOUT, self.patience):
-                    raise TimeoutError from None
-                self.patience -= time.monotonic() - start
-            else:
-                self.patience = min(self.patience + sent / SLOWEST_READER, CLIENT_SECONDS)
-                return sent
+                return super().recv(size, socket.MSG_DONTWAIT)
+            wait(self, select.POLLIN, self.deadline - time.monotonic())
+        raise TimeoutError
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send the data. Raises TimeoutError if the client reads too slowly."""
-        rest = memoryview(data)
+        """Send all the data. Raises TimeoutError if the client reads too slowly."""
+        rest, end = memoryview(data), time.monotonic() + CLIENT_SECONDS
         while rest:
-            rest = rest[self.send(rest) :]
+            try:
+                sent = self.send(rest, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                if not wait(self, select.POLLOUT, end - time.monotonic()):
+                    raise TimeoutError from None
+            else:
+                rest = rest[sent:]
+                end += sent / SLOWEST_READER
 
 
 class Connection(TConn):
-    """A connection that gathers a request without waiting for it."""
+    """A connection that looks whether a request is complete before a thread reads it."""
 
     parser: Any
+    seen = 0
+    """Bytes of an incomplete request."""
 
     def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any) -> None:
-        timed = Socket(sock.family, sock.type, sock.proto, sock.detach())
-        timed.deadline = time.monotonic() + CLIENT_SECONDS
-        super().__init__(cfg, timed, client, server)  # type: ignore[no-untyped-call]  # gunicorn has no types
-        self.gathered = bytearray()
-        self.needed = 0  # bytes of the request, once its head is complete
+        limited = Socket(sock.family, sock.type, sock.proto, sock.detach())
+        limited.deadline = time.monotonic() + CLIENT_SECONDS
+        super().__init__(cfg, limited, client, server)  # type: ignore[no-untyped-call]  # gunicorn has no types
 
-    def receive(self) -> bool:
-        """Read what has arrived; return whether it is all that the parser needs.
+    def has_request(self) -> bool:
+        """Return whether a thread should read: a whole request, or what no more is coming of.
 
-        Raises LimitRequestHeaders, and OSError, also if the client has taken too long.
+        What is incomplete stays in the kernel, which tells when as much as is missing, at least,
+        has arrived. Unix sockets don't know that: from them a thread reads what comes second.
+        Raises LimitRequestHeaders, and OSError if the client has disconnected.
         """
         self.init()  # type: ignore[no-untyped-call]  # as above
-        if not self.gathered:
+        if not self.seen:
             self.sock.deadline = time.monotonic() + CLIENT_SECONDS
-        self.gathered += self.parser.unreader.take_buffered()  # requests may be pipelined
-        while not self.is_complete():
-            try:
-                data = self.sock.receive(8192)
-            except BlockingIOError:
-                return False
-            if not data:  # the client has ended it
-                break
-            self.gathered += data
-        self.parser.unreader.unread(self.gathered)
-        self.gathered, self.needed = bytearray(), 0
-        return True
+        arrived = self.sock.peek(PEEK_BYTES)
+        if len(arrived) == PEEK_BYTES:
+            arrived = self.sock.peek(MAX_HEAD_BYTES + MAX_BODY_BYTES)
+        request = self.parser.unreader.buf.getvalue() + arrived  # it may have been pipelined
+        missing = missing_bytes(request)
+        is_waiting = missing > 0 and len(request) > self.seen
+        if is_waiting or self.seen:
+            enough = len(arrived) + missing if is_waiting else 1
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, enough)
+            self.seen = len(request) if is_waiting else 0
+        return not is_waiting
 
-    def is_complete(self) -> bool:
-        """Return whether a thread need not wait for more of the request.
 
-        The length is a guess, for most bodies: the parser decides.
-        """
-        if not self.needed:
-            end = self.gathered.find(END_OF_HEAD)
-            if end < 0:
-                if len(self.gathered) > MAX_HEAD_BYTES:
-                    raise LimitRequestHeaders("limit request head size")  # type: ignore[no-untyped-call]  # as above
-                return False
-            self.needed = end + len(END_OF_HEAD)
-            found = CONTENT_LENGTH.search(self.gathered, 0, self.needed)
-            length = int(found[1]) if found else 0
-            if length <= MAX_BODY_BYTES and b"\r\nexpect:" not in self.gathered[:end].lower():
-                self.needed += length
-        return len(self.gathered) >= self.needed
+def missing_bytes(request: bytes) -> int:
+    """Return how many bytes of a request have yet to come, at least. Raises LimitRequestHeaders.
+
+    The length of the body is a guess, for most: the parser decides.
+    """
+    end = request.find(END_OF_HEAD, 0, MAX_HEAD_BYTES) + len(END_OF_HEAD)
+    if end < len(END_OF_HEAD):  # not found
+        if len(request) >= MAX_HEAD_BYTES:
+            raise LimitRequestHeaders("limit request head size")  # type: ignore[no-untyped-call]  # as above
+        return 1
+    found = CONTENT_LENGTH.search(request, 0, end)
+    length = int(found[1]) if found else 0
+    if length > MAX_BODY_BYTES or b"\r\nexpect:" in request[:end].lower():
+        length = 0
+    return max(0, end + length - len(request))

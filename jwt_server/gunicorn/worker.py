@@ -26,14 +26,15 @@ from gunicorn import util
 from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.workers.gthread import _DEFER, ThreadWorker
 
-from jwt_server.gunicorn.connection import CLIENT_SECONDS, Connection, Socket
+from jwt_server.gunicorn.connection import CLIENT_SECONDS, Connection, Socket, wait
 from jwt_server.web.middleware import DEFAULT_HEADERS, FIXED_HEADERS
 from jwt_server.web.problems import HTTP_ERRORS
 
 VERIFIED: Final = "27.0"
 STAY_SECONDS: Final = 0.005
 CLOSING_SECONDS: Final = 2
-PAUSE_SECONDS: Final = 1
+IDLE_SECONDS: Final = 1
+PAUSE_SECONDS: Final = 0.1
 LOG_SECONDS: Final = 60
 
 
@@ -42,14 +43,13 @@ class Worker(ThreadWorker):
 
     tpool: Any  # gunicorn's threads
     poller: Any
-    accept_again_at = log_again_at = 0.0
+    log_again_at = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # gunicorn has no types
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if 0 < files < 2 * self.worker_connections:  # half of them are for the database and keys
             self.worker_connections = files // 2
-        self.max_keepalived = self.worker_connections
 
     def init_signals(self) -> None:
         """Ignore SIGHUP, which `systemctl kill` and a closed terminal send to the workers, too."""
@@ -75,13 +75,36 @@ class Worker(ThreadWorker):
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError:  # mostly no more files
-            if not self.close_idle():
-                self.accept_again_at = time.monotonic() + PAUSE_SECONDS
-                self.set_accept_enabled(enabled=False)
+            if not self.make_room():
+                time.sleep(PAUSE_SECONDS)
             return
         self.nr_conns += 1
         conn = Connection(self.cfg, sock, address, listener.getsockname())
         self.wait_for(conn, self.on_pending_socket_readable)
+
+    def make_room(self) -> bool:
+        """Close the connection that has been idle longest, if not just for a moment.
+
+        Log, once a minute, that there are too many.
+        """
+        now = time.monotonic()
+        if now >= self.log_again_at:
+            self.log_again_at = now + LOG_SECONDS
+            text = "New connections wait until some of %d close; see LimitNOFILE and WORKERS."
+            self.log.warning(text, self.nr_conns)
+        queues = (self.keepalived_conns, self.cfg.keepalive), (self.pending_conns, CLIENT_SECONDS)
+        idle = [(waiting[0].timeout - limit, waiting) for waiting, limit in queues if waiting]
+        since, waiting = min(idle, key=itemgetter(0), default=(inf, deque()))
+        if since > now - IDLE_SECONDS:
+            return False
+        self.close(waiting[0], waiting)
+        return True
+
+    def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's
+        """Close the connections that were idle too long, and make room if the worker is full."""
+        super().murder_keepalived(force)  # type: ignore[no-untyped-call]  # as above
+        if self.alive and self.nr_conns >= self.worker_connections:
+            self.make_room()
 
     def wait_for(self, conn: Connection, callback: Callable[..., None]) -> None:
         """Call back when the client has sent something; close the connection at its deadline."""
@@ -96,36 +119,11 @@ class Worker(ThreadWorker):
         self.nr_conns -= 1
         conn.close()
 
-    def close_idle(self) -> bool:
-        """Close the connection that has been idle longest, if not just for a moment."""
-        queues = (self.keepalived_conns, self.cfg.keepalive), (self.pending_conns, CLIENT_SECONDS)
-        idle = [(waiting[0].timeout - limit, waiting) for waiting, limit in queues if waiting]
-        since, waiting = min(idle, key=itemgetter(0), default=(inf, deque()))
-        if since > time.monotonic() - PAUSE_SECONDS:
-            return False
-        self.close(waiting[0], waiting)
-        return True
-
-    def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's
-        """Close the connections that were idle too long, and make room if the worker is full."""
-        super().murder_keepalived(force)  # type: ignore[no-untyped-call]  # as above
-        if self.nr_conns >= self.worker_connections:
-            self.close_idle()
-
     def _cap_keepalive(self, deadline: float) -> None:
         """Let a stop wait for the incomplete requests no longer than for idle connections."""
         super()._cap_keepalive(deadline)  # type: ignore[no-untyped-call]  # as above
         for conn in self.pending_conns:
             conn.timeout = min(conn.timeout, deadline)
-
-    def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001 - gunicorn's
-        """Log, once a minute, that new clients wait; after an error, pause for a moment."""
-        now = time.monotonic()
-        if not enabled and self.alive and now >= self.log_again_at:
-            self.log_again_at = now + LOG_SECONDS
-            text = "New connections wait until some of %d close; see LimitNOFILE and WORKERS."
-            self.log.warning(text, self.nr_conns)
-        super().set_accept_enabled(enabled and now >= self.accept_again_at)  # type: ignore[no-untyped-call]  # as above
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Wait, without a thread, for the rest of a request, or for the client to close its end.
@@ -149,7 +147,7 @@ class Worker(ThreadWorker):
     def on_closing_socket_readable(self, conn: Any, sock: Socket) -> None:
         """Ignore what the client still sends; close the connection if it has closed its end."""
         with suppress(OSError):
-            if sock.receive(65536):
+            if sock.recv(65536, socket.MSG_DONTWAIT):
                 return
         self.close(conn, self.pending_conns)
 
@@ -162,19 +160,16 @@ class Worker(ThreadWorker):
         others = self.tpool._work_queue
         while True:
             try:
-                if not conn.receive():
+                if not conn.has_request():
                     return _DEFER
             except LimitRequestHeaders as error:
                 self.handle_error(None, conn.sock, conn.client, error)  # type: ignore[no-untyped-call]  # as above
-                return False
-            except OSError:
-                conn.close()
                 return False
             keep = super().handle(conn)  # type: ignore[no-untyped-call]  # as above
             if keep is not True or not self.alive or not others.empty():
                 return keep
             pipelined = conn.parser.unreader.buf.getvalue()
-            if not pipelined and not conn.sock.wait(select.POLLIN, STAY_SECONDS):
+            if not pipelined and not wait(conn.sock, select.POLLIN, STAY_SECONDS):
                 return keep
             if not others.empty():
                 return keep

@@ -10,15 +10,14 @@ from typing import Any, Final
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask
-from marshmallow import Schema
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import Rule
 
 from jwt_server import __version__
 from jwt_server.errors import NotSignedIn, ServiceError, UnsupportedBody
 from jwt_server.web.middleware import VARIABLE, openapi_path
-from jwt_server.web.operations import JSON, Operation, describe_response, operation_of
-from jwt_server.web.problems import HTTP_ERRORS
+from jwt_server.web.operations import Operation, describe_response, operation_of
+from jwt_server.web.problems import HTTP_ERRORS, TOKEN_ENDPOINT, oauth_error
 
 Json = dict[str, Any]
 
@@ -35,9 +34,10 @@ def document(app: Flask, prefix: str) -> Json:
     if "openapi" not in app.extensions:
         app.extensions["openapi"] = _build(app)
     built: Json = app.extensions["openapi"]
-    flow = {"tokenUrl": f"{prefix}/auth/token", "refreshUrl": f"{prefix}/auth/token", "scopes": {}}
+    url = f"{prefix}{TOKEN_ENDPOINT}"
+    flows = {"password": {"tokenUrl": url, "refreshUrl": url, "scopes": {}}}
     schemes = built["components"]["securitySchemes"]
-    schemes = schemes | {"password": schemes["password"] | {"flows": {"password": flow}}}
+    schemes = schemes | {"password": schemes["password"] | {"flows": flows}}
     components = built["components"] | {"securitySchemes": schemes}
     return built | {"servers": [{"url": prefix or "/"}], "components": components}
 
@@ -100,7 +100,8 @@ def _operation(app: Flask, rule: Rule) -> Json:
     declared = operation_of(view)
     summary, description = _docstring(view)
     blueprint, _, name = rule.endpoint.partition(".")
-    responses = _responses(declared)
+    describe_errors = _oauth_errors if rule.rule == TOKEN_ENDPOINT else _error_responses
+    responses = describe_errors(declared) | declared.responses
     operation: Json = {
         "operationId": name,
         "tags": [blueprint],
@@ -109,11 +110,7 @@ def _operation(app: Flask, rule: Rule) -> Json:
         "responses": {str(status): response for status, response in responses.items()},
         "security": declared.security,
     }
-    if declared.query:
-        operation["parameters"] = [{"in": "query", "schema": declared.query}]
-    if declared.body:
-        operation["requestBody"] = _request_body(declared.body, declared.body_type)
-    return operation
+    return operation | declared.request
 
 
 def _access(declared: Operation) -> str:
@@ -121,32 +118,6 @@ def _access(declared: Operation) -> str:
     if not declared.security:
         return "Needs no token."
     return "A token is optional." if {} in declared.security else "Needs an access token."
-
-
-def _request_body(schema: type[Schema], media_type: str) -> Json:
-    """Describe a body by one media type, as some generators can't do with two."""
-    described: Any = schema
-    if media_type != JSON:  # an unknown field of a form may not be repeated
-        described = {"allOf": [schema], "additionalProperties": STRING}
-    required = any(field.required for field in schema().fields.values())
-    return {"required": required, "content": {media_type: {"schema": described}}}
-
-
-def _responses(declared: Operation) -> dict[int, Json]:
-    """Describe all responses; a declared error also gets the codes of those that are raised."""
-    responses = _error_responses(declared)
-    for status, response in declared.responses.items():
-        error = responses.get(status, {})
-        content = response.get("content", {})
-        if status in COMMON_ERRORS:  # Flask's own errors stay as they are
-            content = content | error.get("content", {})
-        described = {"content": content} if content else {}
-        responses[status] = (
-            response
-            | described
-            | {"description": error.get("description", response["description"])}
-        )
-    return responses
 
 
 def _error_responses(declared: Operation) -> dict[int, Json]:
@@ -189,6 +160,23 @@ def _error_response(status: int, codes: Mapping[str, str], headers: Iterable[str
         "application/problem+json": {"schema": problem, "example": example | {"code": code}},
     }
     return describe_response(status, headers, description) | {"content": content}
+
+
+def _oauth_errors(declared: Operation) -> dict[int, Json]:
+    """Describe the errors of the token endpoint: an example of each, by its code elsewhere."""
+    found = [(status, *HTTP_ERRORS[status]) for status in COMMON_ERRORS]
+    found += [(status, error.code, _meaning(error)) for status, error in declared.raised]
+    examples: dict[int, Json] = {}
+    for status, name, message in sorted(found):
+        shown, code = oauth_error(status, name)
+        value = {"error": code, "error_description": message}
+        examples.setdefault(shown, {})[name] = {"value": value}
+    schema = {"$ref": "#/components/schemas/OAuthError"}
+    return {
+        status: describe_response(status, COMMON_ERRORS.get(status, ["Retry-After"]))
+        | {"content": {"application/json": {"schema": schema, "examples": each}}}
+        for status, each in examples.items()
+    }
 
 
 def _meaning(error: type[ServiceError]) -> str:

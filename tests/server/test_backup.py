@@ -22,7 +22,9 @@ import pytest
 from tests.helpers.databases import create_database, is_intact, query
 from tests.helpers.factories import bearer
 from tests.helpers.http import send_to_server
-from tests.helpers.server import BASE_ENVIRONMENT, Server, environment, flask, running, started
+from tests.helpers.server import BASE_ENVIRONMENT, Server, environment, running, started
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = BASE_ENVIRONMENT | {"SIGNUP": "open", "TRUSTED_PROXIES": "1"}
 PASSWORD = "a long passphrase"
@@ -36,6 +38,62 @@ def post(server: Server, path: str, body: object, **headers: str) -> dict[str, A
     assert answer.status in {200, 201}, answer.text
     found: dict[str, Any] = json.loads(answer.body)
     return found
+
+
+COMMANDS = """\
+import json, os, sys
+import flask.cli, jwt_server.app
+for line in sys.stdin:
+    if (pid := os.fork()) == 0:
+        folder, *command = json.loads(line)
+        os.chdir(folder)
+        os.dup2(2, 1)
+        sys.argv = ["flask", "--app", "wsgi", *command]
+        flask.cli.main()
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+"""Runs `flask --app wsgi` with the folder and arguments of each line, in a process of its own that
+need not import everything again.
+"""
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Runs commands of the service, one after the other, on the database in a folder."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
+    def start(self, folder: Path, *command: str | Path) -> int:
+        """Start a command; return its process ID."""
+        assert self.process.stdin
+        print(json.dumps([*map(str, (folder, *command))]), file=self.process.stdin, flush=True)
+        return self._read()
+
+    def wait(self) -> int:
+        """Return the command's exit status."""
+        return self._read()
+
+    def run(self, folder: Path, *command: str | Path) -> int:
+        """Run a command; return its exit status."""
+        self.start(folder, *command)
+        return self.wait()
+
+    def _read(self) -> int:
+        assert self.process.stdout
+        return int(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    folder = tmp_path_factory.mktemp("commands")
+    with (folder / "commands.log").open("wb") as log, subprocess.Popen(  # noqa: S603 - our own
+        [sys.executable, "-c", COMMANDS],
+        env=environment(folder, SETTINGS | {"DATABASE_URL": "sqlite:///server.db"}),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+    ) as process:  # fmt: skip
+        yield Commands(process, Path(log.name))
 
 
 @dataclass
@@ -98,32 +156,35 @@ def until(clients: list[Client], visits: int) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.slow
 def test_backup_under_load_is_complete_and_no_id_is_reused_after_its_restore(
-    tmp_path: Path,
+    tmp_path: Path, commands: Commands
 ) -> None:
-    live = tmp_path / "live"
-    live.mkdir()
-    file = tmp_path / "backup.db"
-    with running(live, SETTINGS) as server:
+    live, file = tmp_path / "server.db", tmp_path / "backup.db"
+    with running(tmp_path, SETTINGS) as server:
         with load(server) as clients:
             until(clients, 2)
             before = [(dict(each.users), dict(each.pets), list(each.tokens)) for each in clients]
-            done = flask(live, SETTINGS, "backup", str(file))
+            assert commands.run(tmp_path, "backup", file) == 0
             until(clients, len(max(clients, key=lambda each: len(each.tokens)).tokens) + 1)
-        assert done.returncode == 0, done.stderr
+            assert commands.run(tmp_path, "restore", file) == 1
+        assert commands.log.read_text().endswith("is in use: stop the service first.\n")
+        assert send_to_server(server, "GET", "/me", bearer(clients[0].last())).status == 200
         assert "Traceback" not in server.log()
+    assert not list(tmp_path.glob("*.replaced-*"))
+    assert not list(tmp_path.glob(".*.tmp-*"))
+    all_users = 1 + sum(len(each.users) for each in clients)
+    assert query(live, "SELECT count(*) FROM users") == [(all_users,)]
 
-    assert flask(live, SETTINGS, "restore", str(file)).returncode == 0
-    users = dict(query(live / "server.db", "SELECT id, username FROM users"))
-    pets = dict(query(live / "server.db", "SELECT id, name FROM pets"))
+    assert commands.run(tmp_path, "restore", file) == 0
+    users = dict(query(live, "SELECT id, username FROM users"))
+    pets = dict(query(live, "SELECT id, name FROM pets"))
     for their_users, their_pets, _ in before:
         assert their_users.items() <= users.items()
         assert their_pets.items() <= pets.items()
-    assert is_intact(live / "server.db")
-    assert len(users) < 1 + sum(len(each.users) for each in clients)  # some came too late for it
+    assert is_intact(live)
+    assert len(users) < all_users  # some came too late for it
 
-    with started(live, SETTINGS) as server:
+    with started(tmp_path, SETTINGS) as server:
         for each in (token for _, _, tokens in before for token in tokens):
             headers = bearer(each["access_token"])
             assert send_to_server(server, "GET", "/my-pets", headers).status == 403
@@ -140,35 +201,19 @@ def test_backup_under_load_is_complete_and_no_id_is_reused_after_its_restore(
     assert min(new.pets) > max(max(each.pets) for each in clients)
 
 
-@pytest.mark.slow
-def test_restore_is_refused_while_the_service_runs(tmp_path: Path) -> None:
-    file = tmp_path / "backup.db"
-    with running(tmp_path, SETTINGS) as server:
-        assert flask(tmp_path, SETTINGS, "backup", str(file)).returncode == 0
-        with load(server) as clients:
-            until(clients, 1)
-            done = flask(tmp_path, SETTINGS, "restore", str(file))
-        answer = send_to_server(server, "GET", "/my-pets", bearer(clients[0].last()))
-
-    assert (done.returncode, answer.status) == (1, 200)
-    assert done.stderr.endswith("is in use: stop the service first.\n")
-    assert not list(tmp_path.glob("*.replaced-*"))
-    assert not list(tmp_path.glob(".*.tmp-*"))
-    [(kept,)] = query(tmp_path / "server.db", "SELECT count(*) FROM users")
-    assert kept == 1 + sum(len(each.users) for each in clients)
-
-
-def kill(folder: Path, pattern: Path, min_size: int, *command: str) -> bool:
+def kill(
+    commands: Commands, pattern: Path, min_size: int, folder: Path, *command: str | Path
+) -> bool:
     """Run a command and kill it when a matching file has a size; return whether it was running."""
-    process = subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-m", "flask", "--app", "wsgi", *command],
-        cwd=folder, env=environment(folder, SETTINGS),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    while process.poll() is None and size(pattern) < min_size:
+    pid, status = commands.start(folder, *command), []
+    thread = threading.Thread(target=lambda: status.append(commands.wait()))
+    thread.start()
+    while thread.is_alive() and size(pattern) < min_size:
         pass
-    process.kill()
-    return process.wait() == -signal.SIGKILL
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    thread.join()
+    return status == [-signal.SIGKILL]
 
 
 def size(pattern: Path) -> int:
@@ -180,17 +225,24 @@ def size(pattern: Path) -> int:
     return found
 
 
-@pytest.fixture
-def large(tmp_path: Path) -> Path:
-    """Create a database that takes a moment to copy, and return a backup of it."""
-    create_database(tmp_path / "server.db")
-    with closing(sqlite3.connect(tmp_path / "server.db")) as driver, driver:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Create a database that takes a moment to copy."""
+    folder = tmp_path_factory.mktemp("large")
+    create_database(folder / "server.db")
+    with closing(sqlite3.connect(folder / "server.db")) as driver, driver:
         driver.executemany(
             "INSERT INTO pets (user_id, name, created_at) VALUES (1, ?, 0)",
             ((f"{number:0100}",) for number in range(10_000)),
         )
-    assert flask(tmp_path, SETTINGS, "backup", str(tmp_path / "first")).returncode == 0
-    return tmp_path / "first"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def large(folder: Path, commands: Commands) -> Path:
+    """Return a backup of the large database."""
+    assert commands.run(folder, "backup", folder / "first") == 0
+    return folder / "first"
 
 
 def make_temporary_files_old(folder: Path) -> None:
@@ -198,46 +250,43 @@ def make_temporary_files_old(folder: Path) -> None:
         os.utime(left, (0, 0))
 
 
-@pytest.mark.slow
-def test_killed_backup_leaves_a_complete_file_or_none(tmp_path: Path, large: Path) -> None:
-    chance, folder = random.Random(6), tmp_path / "backups"  # noqa: S311 - no secret
-    folder.mkdir()
-    killed = 0
+def test_killed_backup_leaves_a_complete_file_or_none(
+    tmp_path: Path, folder: Path, commands: Commands, large: Path
+) -> None:
+    chance, killed = random.Random(6), 0  # noqa: S311 - no secret
     for number in range(20):
-        file = folder / f"{number}.db"
+        file = tmp_path / f"{number}.db"
         min_size = chance.randrange(large.stat().st_size)
-        pattern = folder / f".{number}.db.tmp-*"
-        killed += kill(tmp_path, pattern, min_size, "backup", str(file))
+        killed += kill(commands, tmp_path / f".{number}.db.tmp-*", min_size, folder, "backup", file)
         assert not file.exists() or is_intact(file)
         if killed == 3:
             break
 
     assert killed
-    make_temporary_files_old(folder)
-    assert flask(tmp_path, SETTINGS, "backup", str(folder / "0.db")).returncode in (0, 1)
-    assert is_intact(folder / "0.db")
-    assert not list(folder.glob(".0.db.tmp-*"))
-    assert not list(folder.glob("*-wal"))
+    make_temporary_files_old(tmp_path)
+    assert commands.run(folder, "backup", tmp_path / "0.db") in (0, 1)
+    assert is_intact(tmp_path / "0.db")
+    assert not list(tmp_path.glob(".0.db.tmp-*"))
+    assert not list(tmp_path.glob("*-wal"))
 
 
-@pytest.mark.slow
-def test_killed_restore_leaves_the_old_database_or_the_new_one(tmp_path: Path, large: Path) -> None:
-    path, killed = tmp_path / "server.db", 0
+def test_killed_restore_leaves_the_old_database_or_the_new_one(
+    folder: Path, commands: Commands, large: Path
+) -> None:
+    path, killed = folder / "server.db", 0
     for pattern in (".server.db.tmp-*", ".server.db.tmp-*-wal", "server.db.replaced-*"):
-        for left in tmp_path.glob(pattern):
+        for left in folder.glob(pattern):
             left.unlink()
         with closing(sqlite3.connect(path)) as driver, driver:  # something for the log
             driver.execute("UPDATE users SET username = 'old'")
-        killed += kill(tmp_path, tmp_path / pattern, 0, "restore", str(large))
+        killed += kill(commands, folder / pattern, 0, folder, "restore", large)
         [(name,)] = query(path, "SELECT username FROM users")
         assert name in {"old", "travis"}
         assert query(path, "SELECT count(*) FROM pets") == [(10_002,)]
         assert is_intact(path)
 
     assert killed
-    make_temporary_files_old(tmp_path)
-    assert flask(tmp_path, SETTINGS, "restore", str(large)).returncode == 0
+    make_temporary_files_old(folder)
+    assert commands.run(folder, "restore", large) == 0
     assert query(path, "SELECT username FROM users") == [("travis",)]
-    assert not list(tmp_path.glob(".*.tmp-*"))
-    with started(tmp_path, SETTINGS) as server:
-        assert send_to_server(server, "GET", "/readyz").status == 200
+    assert not list(folder.glob(".*.tmp-*"))

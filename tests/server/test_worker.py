@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -171,13 +171,22 @@ def test_a_head_may_come_in_parts_between_pipelined_requests(one_worker: Server)
             respond(connection, GET[end:])
 
 
+@contextmanager
+def connected() -> Iterator[tuple[socket.socket, Connection]]:
+    """Yield a client's socket, and the worker's connection to it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname(), timeout=20)
+        accepted, address = listener.accept()
+    conn = Connection(CONFIG(), accepted, address, accepted.getsockname())
+    with client, closing(conn.sock):
+        yield client, conn
+
+
 @pytest.fixture
 def connection() -> Iterator[tuple[socket.socket, Connection]]:
     """A client's socket, and the worker's connection to it."""
-    client, accepted = socket.socketpair()
-    made = Connection(CONFIG(), accepted, ("127.0.0.1", 1), ("127.0.0.1", 2))
-    with client, closing(made.sock):
-        yield client, made
+    with connected() as pair:
+        yield pair
 
 
 @pytest.fixture
@@ -194,12 +203,13 @@ def test_a_head_has_a_deadline_that_more_bytes_do_not_move(
     client, conn = connection
     for byte in GET[:9]:
         client.sendall(bytes([byte]))
-        assert not conn.receive()
+        assert not conn.has_request()
         monotonic.advance(1)
     monotonic.advance(2)
     client.sendall(GET[9:])
+    assert conn.has_request()
     with pytest.raises(TimeoutError):
-        conn.receive()
+        next(conn.parser)
 
 
 def test_a_body_has_the_deadline_of_its_head(
@@ -207,7 +217,7 @@ def test_a_body_has_the_deadline_of_its_head(
 ) -> None:
     client, conn = connection
     client.sendall(UPLOAD.replace(b"Host: x", b"Expect: 100-continue"))
-    assert conn.receive()
+    assert conn.has_request()
     request = next(conn.parser)
     monotonic.advance(11)
     client.sendall(b"t")
@@ -217,7 +227,7 @@ def test_a_body_has_the_deadline_of_its_head(
 
 @pytest.mark.parametrize("part", [1000, 1_000_000])
 @pytest.mark.parametrize("slow", [True, False])
-def test_a_client_must_read_all_its_responses_at_a_minimum_rate(
+def test_a_client_must_read_each_part_of_a_response_in_time(
     connection: tuple[socket.socket, Connection], monkeypatch: pytest.MonkeyPatch,
     slow: bool, part: int,
 ) -> None:  # fmt: skip
@@ -251,7 +261,7 @@ def test_looking_whether_a_client_has_left_takes_nothing_of_its_next_request(
         conn.sock.recv(1)
 
     assert conn.sock.recv(1, socket.MSG_PEEK) == GET[:1]
-    assert conn.receive()
+    assert conn.has_request()
     assert next(conn.parser).path == "/healthz"
 
 
@@ -320,11 +330,9 @@ def test_no_head_is_costly_to_parse(part: bytes) -> None:
     head = b"GET / HTTP/1.1\r\n" + part * (60_000 // len(part)) + b"\r\n\r\n"
 
     def parse() -> None:
-        client, accepted = socket.socketpair()
-        conn = Connection(CONFIG(), accepted, ("127.0.0.1", 1), ("127.0.0.1", 2))
-        with client, closing(conn.sock):
+        with connected() as (client, conn):
             client.sendall(head)
-            while not conn.receive():
+            while not conn.has_request():
                 pass
             with suppress(ParseException):
                 next(conn.parser)
@@ -368,10 +376,8 @@ def stop(server: Server) -> None:
 @pytest.mark.slow
 def test_a_stop_does_not_wait_for_clients_that_send_nothing(patient_server: Server) -> None:
     """Gunicorn would wait for them as long as for requests."""
-    [worker] = patient_server.workers()
-    before = registered(worker)
-    with open_connection(patient_server):
-        until(lambda: registered(worker) == before + 1, 50)
+    with open_connection(patient_server), open_connection(patient_server) as later:
+        respond(later)  # so both are accepted
         stop(patient_server)
 
 
@@ -382,15 +388,6 @@ def test_a_stop_does_not_wait_for_clients_that_do_not_close(patient_server: Serv
         for _ in range(300):
             respond(stack.enter_context(open_connection(patient_server)), CLOSE)
         stop(patient_server)
-
-
-def registered(worker: int) -> int:
-    """Return how many files the worker's main thread waits for."""
-    counts = [0]
-    for info in Path(f"/proc/{worker}/fdinfo").iterdir():
-        with suppress(FileNotFoundError):  # closed just now
-            counts.append(info.read_text().count("tfd:"))
-    return max(counts)
 
 
 @pytest.mark.slow
@@ -427,8 +424,7 @@ def test_a_worker_without_files_closes_idle_connections_for_new_ones(
         assert server.workers() == [worker]
 
 
-LARGE = GET[:-2] + b"Cookie: " + b"x" * 16_000 + b"\r\n"
-HALF_SENT = (b"", GET[:9], LARGE, LARGE * 3, UPLOAD)
+LARGE = GET[:-2] + (b"Cookie: " + b"x" * 16_000 + b"\r\n") * 3
 
 
 @pytest.mark.slow
@@ -437,11 +433,13 @@ def test_clients_that_half_send_requests_do_not_make_a_worker_grow(tmp_path: Pat
     metrics = free_port()
     with running(tmp_path, ONE | {"METRICS_PORT": str(metrics)}) as server:
         [worker] = server.workers()
-        before = 0
+        use_all_threads(server)
+        before = memory(worker)
         for port, sent, count in (
-            (server.port, LARGE * 3, 1100),  # takes most, and Python keeps some of it
             (metrics, b"GET /metrics HTTP/1.1\r\n", 66),
-            *((server.port, sent, 1100) for sent in HALF_SENT),
+            (server.port, b"", 1100),
+            (server.port, LARGE, 1100),
+            (server.port, UPLOAD, 1100),
         ):
             with ExitStack() as stack:
                 for _ in range(count):
@@ -449,9 +447,6 @@ def test_clients_that_half_send_requests_do_not_make_a_worker_grow(tmp_path: Pat
                     stack.enter_context(connection).settimeout(0)
                     with suppress(OSError):
                         connection.sendall(sent)
-            if not before:
-                use_all_threads(server)
-                before = memory(worker)
         use_all_threads(server)
 
         assert server.workers() == [worker]
@@ -460,7 +455,7 @@ def test_clients_that_half_send_requests_do_not_make_a_worker_grow(tmp_path: Pat
 
 def use_all_threads(server: Server) -> None:
     with ThreadPoolExecutor(2 * THREADS) as pool:
-        requests = range(20 * THREADS)
+        requests = range(10 * THREADS)
         ask = partial(send_to_server, server, "GET", "/my-pets", bearer(token()))
         assert {each.status for each in pool.map(lambda _: ask(), requests)} == {200}
 
