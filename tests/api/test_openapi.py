@@ -113,8 +113,10 @@ def test_operations_document_the_common_errors(description: dict[str, Any]) -> N
         assert "default" not in operation["responses"]
         for status, code in (("400", "bad_request"), ("500", "internal_error")):
             shared = resolve(description, operation["responses"][status])
-            assert code in shared["description"]
-            assert set(shared["content"]) >= {"text/plain", "application/problem+json"}
+            assert code in str(shared)
+            is_oauth = operation["operationId"] == "issue_tokens"
+            media = {JSON} if is_oauth else {"text/plain", "application/problem+json"}
+            assert set(shared["content"]) == media
 
 
 BODIES = {
@@ -130,7 +132,7 @@ BODIES = {
     "replace_pet": {"name": "Tom"},
 }
 NEED_NO_DATABASE = {"alive", "show_description", "show_docs", "show_asset", "show_keys"}
-NEED_NO_DATABASE |= {"show_metadata", "show_openid_configuration"}
+NEED_AN_ISSUER = {"show_metadata", "show_metadata_of_path", "show_openid_configuration"}
 TAKE_UNKNOWN_FIELDS = {"POST /auth", "POST /auth/token"}  # as the original did; as RFC 6749 says
 
 
@@ -148,11 +150,10 @@ def test_503_is_documented_where_the_database_is_used(
             method, path.replace("{asset}", "docs.js"),
             headers=travis, json=BODIES.get(operation["operationId"]),
         )  # fmt: skip
-        needs_none = operation["operationId"] in NEED_NO_DATABASE
-        found = (
-            404 if path.endswith(("configuration", "server")) else 200
-        )  # without a URL as issuer
-        assert response.status == (found if needs_none else 503), name
+        needs_issuer = operation["operationId"] in NEED_AN_ISSUER
+        needs_none = needs_issuer or operation["operationId"] in NEED_NO_DATABASE
+        expected = 404 if needs_issuer else 200 if needs_none else 503
+        assert response.status == expected, name
         assert ("database_unavailable" in str(operation["responses"].get("503"))) != needs_none
 
 
@@ -182,6 +183,24 @@ def test_bodies_are_documented_as_json_but_as_a_form_for_oauth(description: dict
     assert len(bodies) >= 10
     assert bodies.pop("POST /auth/token") == ["application/x-www-form-urlencoded"]
     assert all(each == [JSON] for each in bodies.values())
+
+
+def test_the_token_endpoint_documents_the_errors_of_rfc_6749(description: dict[str, Any]) -> None:
+    operation = description["paths"]["/auth/token"]["post"]
+
+    found = {
+        status: {each["value"]["error"] for each in response["content"][JSON]["examples"].values()}
+        for status, response in operation["responses"].items() if status != "200"
+    }  # fmt: skip
+    assert found == {
+        "400": {"invalid_request", "invalid_grant", "unsupported_grant_type"},
+        "405": {"invalid_request"}, "429": {"temporarily_unavailable"}, "500": {"server_error"},
+        "501": {"invalid_request"}, "503": {"temporarily_unavailable"},
+    }  # fmt: skip
+    [form] = operation["requestBody"]["content"].values()
+    assert {name: each["value"]["grant_type"] for name, each in form["examples"].items()} == {
+        "password": "password", "refresh_token": "refresh_token",
+    }  # fmt: skip
 
 
 def test_fields_and_parameters_have_valid_examples(description: dict[str, Any]) -> None:

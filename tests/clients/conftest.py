@@ -52,7 +52,7 @@ def _required(name: str, program: str | None) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service with ES256 keys, whose issuer is its own URL."""
     with signing_with("ES256", tmp_path_factory.mktemp("clients")) as server:
@@ -77,12 +77,12 @@ def signing_with(algorithm: str, folder: Path) -> Iterator[Server]:
         yield server
 
 
-def run(*command: str | Path, cwd: Path) -> str:
+def run(*command: str | Path, cwd: Path, **variables: str) -> str:
     """Run a program of others, and return what it prints; it must succeed."""
     done = subprocess.run(  # noqa: S603 - the test's own command
         list(map(str, command)),
         cwd=cwd,
-        env={"PATH": os.environ["PATH"], "HOME": str(cwd), "NO_COLOR": "1"},
+        env={"PATH": os.environ["PATH"], "HOME": str(cwd), "NO_COLOR": "1", **variables},
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

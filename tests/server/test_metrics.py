@@ -415,12 +415,12 @@ def test_with_port_0_there_are_no_metrics(server: Server) -> None:
 def test_a_metrics_port_in_use_is_a_configuration_error(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics_server, "BIND_SECONDS", 0)
+    monkeypatch.setattr(metrics_server, "WAIT_SECONDS", 0)
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         with pytest.raises(ConfigurationError, match=rf"METRICS_PORT: .*{taken} .*already in use"):
             metrics_server.listen(replace(settings, metrics_port=taken))
-    with pytest.raises(ConfigurationError, match=r"METRICS_PORT: .*9464 of 2001:db8::1 "):
+    with pytest.raises(ConfigurationError, match=r"METRICS_HOST: .*\[2001:db8::1\]:9464 "):
         metrics_server.listen(replace(settings, metrics_host="2001:db8::1", metrics_port=9464))
 
 
