@@ -14,7 +14,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import Rule
 
 from jwt_server import __version__
-from jwt_server.errors import NotSignedIn, ServiceError, UnsupportedBody
+from jwt_server.errors import ServiceError
 from jwt_server.web.middleware import VARIABLE, openapi_path
 from jwt_server.web.operations import Operation, describe_response, operation_of
 from jwt_server.web.problems import HTTP_ERRORS, TOKEN_ENDPOINT, oauth_error
@@ -49,7 +49,7 @@ def _build(app: Flask) -> Json:
     spec = APISpec("jwt-server", __version__, OPENAPI_VERSION, plugins=plugins, **shared)
     for status, headers in COMMON_ERRORS.items():
         response = _error_response(status, dict([HTTP_ERRORS[status]]), headers)
-        spec.components.response(_component(status), response)
+        spec.components.response(f"Error{status}", response)
     for blueprint in app.blueprints.values():
         summary, _ = _docstring(sys.modules[blueprint.import_name])
         spec.tag({"name": blueprint.name, "description": summary})
@@ -122,21 +122,14 @@ def _access(declared: Operation) -> str:
 
 def _error_responses(declared: Operation) -> dict[int, Json]:
     """Describe a response for each status, with the codes of all errors that have it."""
-    responses: dict[int, Json] = {
-        status: {"$ref": f"#/components/responses/{_component(status)}"} for status in COMMON_ERRORS
-    }
+    shared = "#/components/responses/Error"
+    responses: dict[int, Json] = {each: {"$ref": f"{shared}{each}"} for each in COMMON_ERRORS}
     for status in sorted({status for status, _ in declared.raised}):
         errors = [error for each, error in declared.raised if each == status]
-        codes = {error.code: _meaning(error) for error in errors}
+        codes = dict(sorted((error.code, _meaning(error)) for error in errors))
         if status in COMMON_ERRORS:
             codes |= dict([HTTP_ERRORS[status]])
-        headers = []
-        if any(issubclass(error, NotSignedIn) for error in errors):
-            headers.append("WWW-Authenticate")
-        if any(error.retry_after is not None for error in errors):
-            headers.append("Retry-After")
-        if UnsupportedBody in errors:
-            headers.append("Accept-Encoding")
+        headers = {name for error in errors for name, _ in error.headers}
         responses[status] = _error_response(status, codes, headers)
     return responses
 
@@ -182,7 +175,3 @@ def _oauth_errors(declared: Operation) -> dict[int, Json]:
 def _meaning(error: type[ServiceError]) -> str:
     """Return the error's message, or its docstring if the message varies."""
     return error.message if error.message != ServiceError.message else _docstring(error)[0]
-
-
-def _component(status: int) -> str:
-    return HTTP_STATUS_CODES[status].replace(" ", "")

@@ -57,7 +57,7 @@ def accepts(
     required = any(field.required for field in loader.fields.values())
     body = {"required": required, "content": described_as or {JSON: {"schema": schema}}}
     refusals = (errors.BodyTooLarge, errors.MalformedBody, errors.UnsupportedBody)
-    return _load(loader, read, {"requestBody": body}, *refusals)
+    return _load(loader, read, {"requestBody": body}, *refusals, errors.EncodedBody)
 
 
 def accepts_query(schema: type[Schema]) -> Decorator:

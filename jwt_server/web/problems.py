@@ -70,12 +70,8 @@ def _service_error(error: errors.ServiceError) -> Response:
     if isinstance(error, errors.Unavailable):
         log.error("%s", error.cause)
     response = _problem(error.status, error.code, error.message, error.errors)
-    if isinstance(error, errors.NotSignedIn) and response.status_code == error.status:
-        response.headers["WWW-Authenticate"] = error.challenge
-    if isinstance(error, errors.EncodedBody):
-        response.headers["Accept-Encoding"] = "identity"
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(error.retry_after)
+    if response.status_code == error.status:  # 401 is 400 at the token endpoint
+        response.headers.extend(error.headers)
     return response
 
 
