@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK = $(BIN)/python -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-	--no-annotate --no-header --no-strip-extras --generate-hashes setup.cfg
+	--no-annotate --no-header --no-strip-extras --generate-hashes
 
 # Without its cache, pytest would rewrite every module again at each run.
 unexport PYTHONDONTWRITEBYTECODE
@@ -49,11 +49,12 @@ wheel: $(VENV)/build ## Build dist/jwt_server-*.whl, the package for a server
 hooks: $(VENV)/dev ## Make git run `make check` before each commit, `make test` before each push
 	@$(BIN)/python -m pre_commit install --hook-type pre-commit --hook-type pre-push
 
-lock: $(VENV)/dev ## Resolve the newest allowed dependencies, with hashes, into requirements*.txt
-	$(LOCK) --output-file requirements.txt
-	$(LOCK) --extra dev --constraints requirements.txt --output-file requirements-dev.txt
+lock: $(VENV)/dev ## Resolve the newest allowed dependencies, with hashes, into all requirements*.txt
+	$(LOCK) setup.cfg --output-file requirements.txt
+	$(LOCK) setup.cfg --extra dev --constraints requirements.txt --output-file requirements-dev.txt
 	sed -n '/^setuptools==/,/[^\\]$$/p' requirements-dev.txt > requirements-build.txt
-	$(LOCK) --extra bench --constraints requirements-dev.txt --output-file requirements-bench.txt
+	$(LOCK) setup.cfg --extra bench --constraints requirements-dev.txt --output-file requirements-bench.txt
+	$(LOCK) tests/clients/requirements.in --output-file tests/clients/requirements.txt
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,24 +66,25 @@ $(VENV)/build: requirements-build.txt
 $(VENV)/bench: requirements-bench.txt
 STAMPS := $(VENV)/run $(VENV)/dev $(VENV)/build $(VENV)/bench
 
-# An interpreter that is given replaces an environment of another version.
-VERSION := -c 'import sysconfig; print(sysconfig.get_python_version())' 2>/dev/null
-ifneq ($(origin PYTHON),file)
-ifneq ($(shell $(PYTHON) $(VERSION)),$(shell $(BIN)/python $(VERSION)))
-OTHER_VERSION := true
-.PHONY: $(STAMPS)
+# An interpreter given on the command line replaces an environment of another version.
+version = $(shell $(1) -c 'import sysconfig; print(sysconfig.get_python_version())' 2>/dev/null)
+ifeq ($(origin PYTHON),command line)
+ifneq ($(call version,$(PYTHON)),$(call version,$(BIN)/python))
+.PHONY: $(VENV)/pyvenv.cfg
 endif
 endif
 
-$(STAMPS):
+.DELETE_ON_ERROR:
+$(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c '' 2>/dev/null \
 		|| { echo "$(PYTHON) is missing: install it, or name another, as in make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "$(PYTHON) is too old, Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "$(PYTHON) comes without venv here: sudo apt install python3-venv" >&2; exit 1; }
-	@$(if $(OTHER_VERSION),false,$(BIN)/python -m pip --version >/dev/null 2>&1) \
-		|| $(PYTHON) -m venv --clear $(VENV)
-	@echo "Installing $< into $(VENV), a minute the first time ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(STAMPS): $(VENV)/pyvenv.cfg
+	@echo "Installing $(filter %.txt,$^) into $(VENV), a minute the first time ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement $(filter %.txt,$^)
 	@touch $@

@@ -22,7 +22,8 @@ from urllib.parse import urlencode
 import bcrypt
 
 from jwt_server import sqlite
-from jwt_server.config import Settings, usable_cores
+from jwt_server.config import Settings
+from jwt_server.cpus import usable_cores
 from jwt_server.database import Database
 from jwt_server.security.keys import SharedSecrets
 from jwt_server.security.passwords import hash_password

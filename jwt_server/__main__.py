@@ -7,14 +7,12 @@ Nothing else generates secrets.
 import os
 import secrets
 import signal
-import socket
 import sys
 import time
 from contextlib import closing, suppress
-from errno import EADDRINUSE
 from typing import NoReturn
 
-from jwt_server import config, sqlite
+from jwt_server import config, listeners, sqlite
 from jwt_server.database import Database
 from jwt_server.errors import ConfigurationError, Unavailable
 from jwt_server.files import publish, temporary_beside, write_atomically
@@ -42,7 +40,7 @@ def main() -> None:
     try:
         create_secrets()
         settings = config.load_settings()
-        config.require_listeners(settings)
+        listeners.require_listeners(settings)
         create_key(settings)
         create_database(settings)
         print_how_to_sign_in(settings)
@@ -64,11 +62,11 @@ def serve() -> NoReturn:
 
 def create_secrets() -> None:
     """Generate each secret that is not set, once, into a file of mode 0600 in a folder of 0700."""
-    env = config.read_environment()
+    config.read_env_file()
     config.INSTANCE.mkdir(exist_ok=True)
     config.INSTANCE.chmod(0o700)
     for name, path in config.SECRETS.items():
-        if path.exists() or any(env.str(each, None) is not None for each in (name, f"{name}_FILE")):
+        if path.exists() or os.environ.keys() & {name, f"{name}_FILE"}:
             continue
         with suppress(FileExistsError):  # another process was faster
             write_atomically(path, secrets.token_urlsafe(48).encode(), replace=False)
@@ -88,7 +86,7 @@ def create_database(settings: config.Settings) -> None:
         return
     with suppress(FileExistsError), temporary_beside(settings.database) as temporary:
         sqlite.create(temporary)
-        if config.is_loopback(settings.host):
+        if listeners.is_loopback(settings.host):
             with closing(Database(temporary)) as database, database.connection() as db:
                 users.add_demo_user(db, settings.salt_rounds, int(time.time()))
         publish(temporary, settings.database, replace=False)
@@ -99,26 +97,24 @@ def print_how_to_sign_in(settings: config.Settings) -> None:
     """Print what to paste, or warn about a demo user that others can use."""
     with closing(Database(settings.database)) as database, database.connection() as db:
         demo_user = users.demo_user_can_sign_in(db, settings.salt_rounds)
-    if config.is_loopback(settings.host):
-        print(SIGN_IN.format(address=settings.bind) if demo_user else NO_DEMO)
+    address = listeners.format_address(settings.host, settings.port)
+    if listeners.is_loopback(settings.host):
+        print(SIGN_IN.format(address=address) if demo_user else NO_DEMO)
     elif demo_user:
         print(
-            f"WARNING: Others can reach {settings.bind}, and anyone can sign in there as"
+            f"WARNING: Others can reach {address}, and anyone can sign in there as"
             f" {users.DEMO_USERNAME} with the demo password.",
             file=sys.stderr,
         )
 
 
 def give_up_taken_metrics_port(settings: config.Settings) -> None:
-    """Turn the metrics off, with a warning, if another program has their port."""
-    family = socket.AF_INET6 if ":" in settings.metrics_host else socket.AF_INET
-    address = settings.metrics_host, settings.metrics_port
+    """Turn the metrics off, with a warning, if their port can't be listened on."""
     try:
-        socket.create_server(address, family=family).close()
-    except OSError as error:
-        if error.errno == EADDRINUSE:
-            print(f"WARNING: Port {address[1]} is in use: no metrics.", file=sys.stderr)
-            os.environ["METRICS_PORT"] = "0"
+        listeners.require_port(settings.metrics_host, settings.metrics_port, prefix="METRICS_")
+    except ConfigurationError as error:
+        print(f"WARNING: No metrics. {error}", file=sys.stderr)
+        os.environ["METRICS_PORT"] = "0"
 
 
 if __name__ == "__main__":

@@ -4,30 +4,26 @@ Each field of Settings states its default and how its text is parsed; its variab
 name in upper case. `load_settings` reports every mistake at once and never shows a secret.
 """
 
-import errno
 import ipaddress
-import math
 import os
 import re
-import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from functools import cache
 from io import StringIO
-from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
 from dotenv import load_dotenv
 from dotenv.parser import parse_stream
-from environs import Env, ValidationError
 from jwt import InvalidKeyError
 from jwt.algorithms import HMACAlgorithm
+from marshmallow import ValidationError
 from marshmallow.validate import OneOf, Regexp
 
+from jwt_server.cpus import usable_cpus
 from jwt_server.errors import ConfigurationError
 
 INSTANCE: Final = Path("instance")
@@ -41,20 +37,18 @@ SECRET_BYTES: Final = 32
 """The hash's own size, the minimum for HS256 (RFC 7518 section 3.2)."""
 
 LABEL: Final = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
-HOST_NAME: Final = re.compile(rf"(?!(unix|fd)\Z)({LABEL}\.)*(?=[A-Za-z]){LABEL}\Z")
-"""Host names, but for the two words that gunicorn takes for other kinds of addresses."""
+HOST_NAME: Final = re.compile(rf"(?!unix\Z)({LABEL}\.)*(?=[A-Za-z]){LABEL}\Z")
+"""Host names, but for the word that gunicorn takes for a Unix socket."""
 
-ORIGIN: Final = re.compile(
+PORT: Final = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+ORIGIN: Final = Regexp(
     r"(?!http:.*:80\Z|https:.*:443\Z)"  # browsers leave out the default port
     r"(https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])"
-    r"|(?!https?:)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+)(:(?P<port>[1-9][0-9]{0,4}))?\Z"
+    rf"|(?!https?:)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+)(:({PORT}))?\Z",
+    error="{input!r} is not an origin. Write * alone, or a comma-separated list of origins like"
+    " https://app.example.com (lower case, no slash at the end).",
 )
 """An origin as browsers and app shells write it (RFC 6454 section 6.2)."""
-
-QUOTED_SECRET: Final = re.compile(r"(^|,)\s*(['\"]).*\2\s*(,|$)", re.DOTALL | re.MULTILINE)
-CGROUPS: Final = Path("/sys/fs/cgroup")
-OWN_CGROUPS: Final = Path("/proc/self/cgroup")
-QUOTA_FILES: Final = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")  # version 2, version 1
 
 PREFIX: Final = Regexp(
     r"(/(?!\.\.?(/|\Z))[\w.~-]+)*\Z", re.ASCII, error="{input!r} is not a path like /login."
@@ -105,14 +99,13 @@ def _host(text: str) -> str:
 
 
 def _host_or_socket(text: str) -> str:
-    is_socket = text.startswith("unix:/") and text.isprintable()
-    return text if is_socket else _host(text)
+    return text if text.startswith("unix:/") and text.isprintable() else _host(text)
 
 
 def _folder(text: str) -> Path:
     if not text:
         raise ValidationError("It is empty.")
-    return Path(text).absolute()
+    return Path(text)
 
 
 def _sqlite_path(url: str) -> Path:
@@ -120,19 +113,12 @@ def _sqlite_path(url: str) -> Path:
     if scheme != "sqlite" or not path or path == ":memory:" or "?" in path:
         # Not shown: the URL of another database may hold a password.
         raise ValidationError("Write sqlite:///PATH, with four slashes for an absolute path.")
-    return Path(path).absolute()
+    return Path(path)
 
 
 def _origins(text: str) -> tuple[str, ...]:
     origins = _split(text) or ("",)
-    for origin in origins:
-        match = ORIGIN.match(origin)
-        if origins != ("*",) and not (match and int(match["port"] or 0) < 2**16):
-            raise ValidationError(
-                f"{origin!r} is not an origin. Write * alone, or a comma-separated list of"
-                " origins like https://app.example.com (lower case, no slash at the end)."
-            )
-    return origins
+    return origins if origins == ("*",) else tuple(map(ORIGIN, origins))
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -191,18 +177,6 @@ class Settings:
     metrics_port: int = _setting(9464, _integer(0, 65535))  # 0: no metrics
 
     @property
-    def bind(self) -> str:
-        """Address to listen on, as people read it."""
-        return self.host if self.is_socket else _address(self.host, self.port)
-
-    @property
-    def listeners(self) -> list[str]:
-        """Addresses to listen on, as gunicorn takes them: localhost is IPv4, IPv6, or both."""
-        if self.host != "localhost":
-            return [self.bind]
-        return [_address(each, self.port) for each in ("127.0.0.1", "::1") if _has_address(each)]
-
-    @property
     def is_socket(self) -> bool:
         """Whether to listen on a Unix socket."""
         return self.host.startswith("unix:")
@@ -221,66 +195,22 @@ class Settings:
         return found
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can connect; false for a Unix socket, which has a proxy."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _has_address(address: str) -> bool:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        socket.create_server((address, 0), family=family).close()
-    except OSError:
-        return False
-    return True
-
-
-def require_listeners(settings: Settings, wait_seconds: int = 0) -> None:
-    """Raise ConfigurationError if an address can't be listened on, now or in `wait_seconds`."""
-    deadline = time.monotonic() + wait_seconds
-    for address in [] if settings.is_socket else settings.listeners:
-        host = address.rpartition(":")[0].strip("[]")
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        while True:
-            try:
-                socket.create_server((host, settings.port), family=family).close()
-                break
-            except OSError as error:
-                is_taken = error.errno == errno.EADDRINUSE
-                if not is_taken or time.monotonic() >= deadline:
-                    name = "PORT" if is_taken or error.errno == errno.EACCES else "HOST"
-                    advice = f"another, such as PORT={settings.port % 64_000 + 1000}"
-                    reason = str(error.strerror).partition(" (")[0]  # without the address
-                    text = f"{name}: Can't listen on {address} ({reason}). Set"
-                    text = f"{text} {advice if name == 'PORT' else 'an address of this machine'}."
-                    raise ConfigurationError([text]) from error
-            time.sleep(0.1)
-
-
 def load_settings() -> Settings:
     """Read and validate every setting. Raises ConfigurationError with one line per mistake."""
-    env = read_environment()
+    read_env_file()
     mistakes: list[str] = []
     values: dict[str, Any] = {}
     for setting in fields(Settings):
         if parse := setting.metadata.get("parse"):
             name = setting.metadata["variable"] or setting.name.upper()
             derive = setting.metadata["derive"]
-            default = derive(values) if derive else setting.default
-            values[setting.name] = default.absolute() if isinstance(default, Path) else default
+            value = derive(values) if derive else setting.default
             with _collect(mistakes, name):
-                if (text := env.str(name, None)) is not None:
-                    values[setting.name] = parse(_bare(name, text))
-    secret_keys = _secrets(env, "SECRET_KEY", mistakes)
-    needs_secret = values["jwt_algorithm"] == "HS256"
-    jwt_secrets = _secrets(env, "JWT_SECRET", mistakes) if needs_secret else ()
+                if (text := os.environ.get(name)) is not None:
+                    value = parse(_bare(name, text))
+            values[setting.name] = value.absolute() if isinstance(value, Path) else value
+    secret_keys = _secrets("SECRET_KEY", mistakes)
+    jwt_secrets = _secrets("JWT_SECRET", mistakes) if values["jwt_algorithm"] == "HS256" else ()
     settings = Settings(secret_keys, jwt_secrets, **values)
     if settings.is_socket and not settings.trusted_proxies:
         mistakes.append("TRUSTED_PROXIES: It must be 1 or more behind a Unix socket.")
@@ -291,6 +221,10 @@ def load_settings() -> Settings:
     if mistakes:
         raise ConfigurationError(mistakes)
     return settings
+
+
+process_settings = cache(load_settings)
+"""The settings of this process, read on first use; forked workers inherit their parent's."""
 
 
 def _bare(name: str, text: str) -> str:
@@ -304,76 +238,65 @@ def _bare(name: str, text: str) -> str:
     return text
 
 
-process_settings = cache(load_settings)
-"""The settings of this process, read on first use; forked workers inherit their parent's."""
-
-
 @contextmanager
 def _collect(mistakes: list[str], name: str) -> Iterator[None]:
+    """Add a mistake in a setting or in its file to the others."""
     try:
         yield
     except ValidationError as error:
         mistakes.append(f"{name}: {error.args[0]}")
-
-
-def read_environment() -> Env:
-    """Return the environment and what `.env` adds to it. Raises ConfigurationError."""
-    file = Path(".env")
-    try:
-        text = file.read_text("utf-8") if file.exists() else ""
     except (OSError, ValueError) as error:
-        raise ConfigurationError([f".env {_unreadable(error)}"]) from error
-    invalid = [
-        original.line + original.string.rstrip().count("\n")
-        for name, value, original, is_broken in parse_stream(StringIO(text))
-        if is_broken or (name and value is None)
-    ]
-    if invalid:  # the text is not shown, as it may hold a secret
-        reason = "is not NAME=value, or has an unmatched quote."
-        raise ConfigurationError([f".env: Line {number} {reason}" for number in invalid])
-    load_dotenv(stream=StringIO(text))
-    return Env()
+        advice = " Make the service's user its owner: chown USER FILE, chmod 600 FILE."
+        next_step = advice if isinstance(error, PermissionError) else ""
+        mistakes.append(f"{name}: The file can't be read: {error}.{next_step}")
 
 
-def _unreadable(error: Exception) -> str:
-    """Return why a file can't be read, and the next step if it is another user's."""
-    advice = " Make the service's user its owner: chown USER FILE, chmod 600 FILE."
-    return f"can't be read: {error}.{advice if isinstance(error, PermissionError) else ''}"
+def read_env_file() -> None:
+    """Add the variables of `.env` to the environment, which wins. Raises ConfigurationError."""
+    mistakes: list[str] = []
+    with _collect(mistakes, ".env"), suppress(FileNotFoundError):
+        text = Path(".env").read_text("utf-8")
+        for name, value, original, is_broken in parse_stream(StringIO(text)):
+            if is_broken or (name and value is None):  # not shown, as it may hold a secret
+                number = original.line + original.string.rstrip().count("\n")
+                problem = "is not NAME=value, or has an unmatched quote."
+                mistakes.append(f".env: Line {number} {problem}")
+        if not mistakes:
+            load_dotenv(stream=StringIO(text))
+    if mistakes:
+        raise ConfigurationError(mistakes)
 
 
-def _secrets(env: Env, name: str, mistakes: list[str]) -> tuple[bytes, ...]:
+def _secrets(name: str, mistakes: list[str]) -> tuple[bytes, ...]:
     """Read a secret and those of NAME_PREVIOUS, which only verify."""
     found: list[bytes] = []
     with _collect(mistakes, name):
-        text = _secret_text(env, name, SECRETS[name])
-        if text is None:
-            raise ValidationError(
-                f"Missing, and there is no default. Set {name} or {name}_FILE to a secret of at"
-                f" least {SECRET_BYTES} bytes; `make run` generates one."
-            )
-        found.append(_secret(text))
+        found.append(_secret(_secret_text(name)))
     with _collect(mistakes, f"{name}_PREVIOUS"):
-        found += map(_secret, _split(_secret_text(env, f"{name}_PREVIOUS") or ""))
+        found += map(_secret, _split(_secret_text(f"{name}_PREVIOUS")))
     return tuple(found)
 
 
-def _secret_text(env: Env, name: str, default_file: Path | None = None) -> str | None:
+def _secret_text(name: str) -> str:
     """Return the text of NAME, or of the file that NAME_FILE names, or of the default file."""
-    value, path = env.str(name, None), env.str(f"{name}_FILE", None)
-    if value is not None and path is not None:
+    text, path = os.environ.get(name), os.environ.get(f"{name}_FILE")
+    if text is not None and path is not None:
         raise ValidationError(f"{name}_FILE is set, too: keep one of them.")
-    file = default_file if path is None else Path(path)
-    try:
-        if value is None and file:
-            value = file.read_text("utf-8", "surrogateescape")
-    except (OSError, ValueError) as error:
-        if path is None and isinstance(error, FileNotFoundError):
-            return None
-        raise ValidationError(f"Its file {_unreadable(error)}") from error
-    value = value and value.rstrip("\r\n")
-    if value and QUOTED_SECRET.search(value):
+    if text is None:
+        file = path if path is not None else SECRETS.get(name, os.devnull)
+        try:
+            text = Path(file).read_text("utf-8", "surrogateescape")
+        except FileNotFoundError:
+            if path is not None:
+                raise
+            raise ValidationError(
+                f"Missing, and there is no default. Set {name} or {name}_FILE to a secret of at"
+                f" least {SECRET_BYTES} bytes; `make run` generates one."
+            ) from None
+    text = text.rstrip("\r\n")
+    if re.search(r"(^|,)\s*(['\"]).*\2\s*(,|$)", text, re.DOTALL | re.MULTILINE):
         raise ValidationError("There are quotes around it: remove them.")
-    return value
+    return text
 
 
 def _secret(text: str) -> bytes:
@@ -388,36 +311,3 @@ def _secret(text: str) -> bytes:
     except InvalidKeyError:
         raise ValidationError("This is a key file, not a secret: use random bytes.") from None
     return secret
-
-
-def usable_cores() -> list[int]:
-    """Return the numbers of the cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def usable_cpus() -> int:
-    """Return how many cores this process may use at once, by its affinity and its CPU quota."""
-    return max(1, math.ceil(min(len(usable_cores()), cpu_quota())))
-
-
-def cpu_quota() -> float:
-    """Return how many CPUs this process's control groups and those above allow, or infinity."""
-    found = [math.inf]
-    for controllers, path in re.findall("^[0-9]+:(.*?):/*(.*)", _read(OWN_CGROUPS), re.MULTILINE):
-        if not {"", "cpu"} & set(controllers.split(",")):
-            continue
-        folders = {controllers, "cpu"} if controllers else {""}  # a link, if their order differs
-        for folder, group in product(folders, (Path(path), *Path(path).parents)):
-            text = " ".join(_read(CGROUPS / folder / group / name) for name in QUOTA_FILES)
-            if quota := re.match(r"\s*(\d+)\s+([1-9]\d*)", text):  # not "max", not -1
-                found.append(int(quota[1]) / int(quota[2]))
-    return min(found)
-
-
-def _read(path: Path) -> str:
-    """Return the text of a file, or nothing if it can't be read."""
-    with suppress(OSError, ValueError):
-        return path.read_text()
-    return ""

@@ -20,14 +20,14 @@ class ConfigurationError(Exception):
 class ServiceError(Exception):
     """Root of what clients are told: an HTTP status, a stable code for programs, and a message.
 
-    `errors` has messages per field, `retry_after` is in seconds.
+    `errors` has messages per field, `headers` are those of the response.
     """
 
     status = 500
     code = "internal_error"
     message = "Something went wrong on our side. Try again later."
     errors: FieldErrors = MappingProxyType({})
-    retry_after: int | None = None
+    headers: Sequence[tuple[str, str]] = ()
 
     def __init_subclass__(cls, *, status: int | None = None, code: str | None = None) -> None:
         cls.status, cls.code = status or cls.status, code or cls.code
@@ -40,7 +40,7 @@ class ServiceError(Exception):
 class Unavailable(ServiceError, status=503):
     """Something that requests need is not usable; `cause` is for the log and the operator only."""
 
-    retry_after = 2
+    headers = (("Retry-After", "2"),)
 
     def __init__(self, cause: str) -> None:
         super().__init__()
@@ -63,18 +63,18 @@ class HashingBusy(ServiceError, status=503, code="hashing_busy"):
     """The hash queue is full, or the request has been queued for too long."""
 
     message = "Too many people are signing in right now. Try again in a few seconds."
-    retry_after = 5
+    headers = (("Retry-After", "5"),)
 
 
 class TooManyAttempts(ServiceError, status=429, code="too_many_tries"):
     """A rate limit is reached; alike whether the name exists. An instance says how long to wait."""
 
     message = "Too many attempts. Wait for as long as Retry-After says, then try again."
-    retry_after = 1  # both stand in the API description only
+    headers = (("Retry-After", "1"),)  # both stand in the API description only
 
     def __init__(self, seconds: int) -> None:
         super().__init__(f"Too many attempts. Try again in {format_duration(seconds)}.")
-        self.retry_after = seconds
+        self.headers = (("Retry-After", str(seconds)),)
 
 
 def format_duration(seconds: int) -> str:
@@ -110,9 +110,10 @@ class UnsupportedBody(ServiceError, status=415, code="unsupported_media_type"):
 
 
 class EncodedBody(UnsupportedBody):
-    """The body has a content coding; Accept-Encoding tells (RFC 9110 section 15.5.16)."""
+    """The body has a content coding (RFC 9110 section 15.5.16)."""
 
     message = "Send the body without a Content-Encoding."
+    headers = (("Accept-Encoding", "identity"),)
 
 
 class InvalidFields(ServiceError, status=422, code="invalid_fields"):
@@ -170,7 +171,7 @@ class SignupClosed(ServiceError, status=403, code="signup_closed"):
 class NotSignedIn(ServiceError, status=401):
     """Root of the errors with a challenge (RFC 6750 section 3): 401, or 403 at `/my-pets`."""
 
-    challenge = "Bearer"
+    headers = (("WWW-Authenticate", "Bearer"),)
 
 
 class WrongCredentials(NotSignedIn, code="wrong_credentials"):
@@ -188,7 +189,7 @@ class TokenMissing(NotSignedIn, code="token_missing"):
 class InvalidToken(NotSignedIn):
     """Root of the errors about an access token."""
 
-    challenge = 'Bearer error="invalid_token"'
+    headers = (("WWW-Authenticate", 'Bearer error="invalid_token"'),)
 
 
 class TokenMalformed(InvalidToken, code="token_malformed"):
@@ -232,7 +233,9 @@ class PasswordTooOld(NotSignedIn, code="insufficient_user_authentication"):
 
     message = "Give your password again: POST /auth/reauth, then repeat this request."
     max_age = 900
-    challenge = f'Bearer error="insufficient_user_authentication", max_age={max_age}'
+    headers = (
+        ("WWW-Authenticate", f'Bearer error="insufficient_user_authentication", max_age={max_age}'),
+    )
 
 
 class RefreshTokenInvalid(NotSignedIn, code="refresh_token_invalid"):

@@ -7,6 +7,7 @@ from functools import partial, wraps
 from typing import Any
 
 from flask import request
+from marshmallow import Schema
 
 from jwt_server import audit, errors
 from jwt_server.audit import Action
@@ -17,13 +18,13 @@ from jwt_server.security.tokens import TokenSubject
 from jwt_server.users import users
 from jwt_server.web.middleware import USER
 from jwt_server.web.operations import operation_of, raises
-from jwt_server.web.schemas import BodySchema, Password
+from jwt_server.web.schemas import Password
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
 View = Callable[..., Any]
 
 
-class PasswordSchema(BodySchema):
+class PasswordSchema(Schema):
     """The current user's password, for `require_password`."""
 
     password = Password(required=True)

@@ -1,7 +1,6 @@
-"""Routes for signing in, refreshing, signing out, and for other services that verify tokens."""
+"""Routes for signing in, refreshing, signing out, and for proxies that verify tokens."""
 
-import re
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 from flask import Blueprint, Response, current_app
@@ -11,46 +10,25 @@ from jwt_server import errors
 from jwt_server.audit import Action
 from jwt_server.auth import sessions, token_responses
 from jwt_server.auth.guard import CurrentUser, login_required
-from jwt_server.config import Settings
-from jwt_server.users import names
 from jwt_server.web.operations import accepts, accepts_query, raises, returns
 from jwt_server.web.parsing import REPEATED, SEND_ONCE
 from jwt_server.web.problems import prefers_json
-from jwt_server.web.request import PUBLIC_HEADERS
 from jwt_server.web.responses import json_response
-from jwt_server.web.schemas import BodySchema, Password, Text
+from jwt_server.web.schemas import Password, Text, Username
 from jwt_server.web.service import current_actor, current_service, get_db
 
 bp = Blueprint("auth", __name__)
 
-ISSUER_URL: Final = re.compile(
-    r"https://[^/?#]+(/[^?#]*)?|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/[^?#]*)?"
-)
-
-IGNORED = {"description": "Ignored; OAuth libraries send it."}
+IGNORED: dict[str, Any] = {"description": "Ignored; OAuth libraries send it."}
 
 
-def within_limit(username: str) -> None:
-    """Raise ValidationError for a username that nobody can have, as its comparison is costly."""
-    if not names.fits(username):
-        raise ValidationError(names.TOO_LONG)
-
-
-class CredentialsSchema(BodySchema):
+class CredentialsSchema(Schema):
     """The original's two fields, with its messages for a missing one."""
 
     class Meta:
         unknown = EXCLUDE
 
-    username = Text(
-        required=True,
-        validate=[validate.Length(1), within_limit],
-        metadata={
-            "format": "username",
-            "maxLength": names.MAX_CHARACTERS,
-            "description": "Case-insensitive, without space at either end; length in NFKC.",
-        },
-    )
+    username = Username(required=True)
     password = Password(required=True)
 
     @pre_load
@@ -66,42 +44,35 @@ class CredentialsSchema(BodySchema):
         return data
 
 
-class RefreshSchema(BodySchema):
+class RefreshSchema(Schema):
     """The refresh token to use up."""
 
     refresh_token = Text(required=True, validate=validate.Length(1, 200))  # issued: about 80
+    retry_key = fields.String(
+        validate=validate.Regexp(
+            r"[A-Za-z0-9_-]{22,64}\Z", error="Send 22 to 64 letters, digits, hyphens, underscores."
+        ),
+        metadata={
+            "pattern": "^[A-Za-z0-9_-]{22,64}$",
+            "description": "Random and new for each refresh, stored before it is sent.",
+            "examples": ["wz6pvHAQ0Mc3rN5kqWn1Zg"],
+        },
+    )
     grant_type = fields.String(metadata=IGNORED)
     client_id = fields.String(metadata=IGNORED)
+    client_secret = fields.String(metadata=IGNORED)
+    redirect_uri = fields.String(metadata=IGNORED)
+    scope = fields.String(metadata=IGNORED | {"examples": ["openid"]})
 
 
-class LogoutSchema(BodySchema):
+class LogoutSchema(Schema):
     """For a client whose access token has expired."""
 
     refresh_token = fields.String()  # any text: an invalid token is signed out already
 
 
-class KeySetSchema(Schema):
-    """Public keys (RFC 7517 section 5)."""
-
-    keys = fields.List(fields.Dict(), required=True)
-
-
-class MetadataSchema(Schema):
-    """The metadata (RFC 8414 section 2)."""
-
-    issuer = fields.String(required=True)
-    jwks_uri = fields.String(required=True)
-    token_endpoint = fields.String(required=True)
-    grant_types_supported = fields.List(fields.String(), required=True)
-    token_endpoint_auth_methods_supported = fields.List(fields.String(), required=True)
-    response_types_supported = fields.List(fields.String(), required=True)
-
-
 class ScopeSchema(Schema):
     """Which of the user's sessions to end."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     scope = fields.String(
         load_default="local", validate=validate.OneOf(("local", "others", "global"))
@@ -137,11 +108,12 @@ def issue_token(credentials: dict[str, str]) -> Response:
 def refresh(body: dict[str, str]) -> dict[str, Any]:
     """Exchange a refresh token for new tokens.
 
-    Sent again within `REFRESH_GRACE` seconds, it gets the same new refresh token; later, it counts
-    as stolen, and the session ends. Over 30 refreshes a minute are refused, and the token stays
-    valid.
+    Sent again with the same `retry_key`, it gets the same new refresh token until that one is used.
+    Without the key it does so for `REFRESH_GRACE` seconds, from the same network and user agent.
+    Else it counts as stolen, and the session ends. Over 30 refreshes a minute are refused, and the
+    token stays valid.
     """
-    return token_responses.refresh_client(body["refresh_token"])
+    return token_responses.refresh_client(body["refresh_token"], body.get("retry_key", ""))
 
 
 @bp.post("/auth/logout")
@@ -177,41 +149,3 @@ def verify(caller: CurrentUser) -> tuple[None, dict[str, str]]:
         "X-Auth-Username": quote(caller.username, safe=""),
         "X-Auth-Admin": "true" if caller.admin else "false",
     }
-
-
-def cached(settings: Settings) -> dict[str, str]:
-    """Return the headers of what verifiers may cache for `JWKS_MAX_AGE`."""
-    return {"Cache-Control": f"public, max-age={settings.jwks_max_age}"} | PUBLIC_HEADERS
-
-
-@bp.get("/.well-known/jwks.json")
-@raises(errors.KeysUnavailable)
-@returns(200, KeySetSchema, headers=["Cache-Control"])
-def show_keys() -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the public keys that verify access tokens; none under HS256."""
-    service = current_service()
-    return {"keys": service.tokens.keys.jwks()}, cached(service.settings)
-
-
-@bp.get("/.well-known/openid-configuration", endpoint="show_openid_configuration")
-@bp.get("/.well-known/oauth-authorization-server")
-@raises(errors.NotFound)
-@returns(200, MetadataSchema, headers=["Cache-Control"])
-def show_metadata() -> tuple[dict[str, Any], dict[str, str]]:
-    """Show where the public keys and the token endpoint are (RFC 8414), if the issuer is a URL.
-
-    For libraries that verify tokens. The service is no OpenID provider.
-    """
-    settings = current_service().settings
-    if settings.jwt_algorithm == "HS256" or not ISSUER_URL.fullmatch(settings.jwt_issuer):
-        raise errors.NotFound
-    base = settings.jwt_issuer.rstrip("/")
-    metadata = {
-        "issuer": settings.jwt_issuer,
-        "jwks_uri": f"{base}/.well-known/jwks.json",
-        "token_endpoint": f"{base}/auth/token",
-        "grant_types_supported": ["password", "refresh_token"],
-        "token_endpoint_auth_methods_supported": ["none"],
-        "response_types_supported": [],
-    }
-    return metadata, cached(settings)

@@ -16,9 +16,10 @@ from typing import Final
 
 from jwt_server import audit, backup, migrate, sqlite
 from jwt_server.cli.base import echo, echo_json, json_option, top
-from jwt_server.config import INSTANCE, SECRETS, Settings, is_loopback
+from jwt_server.config import INSTANCE, SECRETS, Settings
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable
 from jwt_server.files import others_can_write
+from jwt_server.listeners import is_loopback
 from jwt_server.security.key_files import load_keys
 from jwt_server.users import users
 from jwt_server.web.service import Service, current_service
@@ -176,7 +177,7 @@ def check_settings(service: Service) -> Iterator[Finding]:
     settings = service.settings
     yield from ((WARNING, warning, "") for warning in settings.warnings)
     if settings.trusted_proxies and not (is_loopback(settings.host) or settings.is_socket):
-        text = f"Clients that reach {settings.bind} directly can forge their address."
+        text = f"Clients that reach {settings.host} directly can forge their address."
         yield WARNING, text, "Set HOST to 127.0.0.1, or let a firewall admit the proxy only."
     if settings.metrics_port and not is_loopback(settings.metrics_host):
         text = f"Everyone who reaches {settings.metrics_host} can read the metrics."

@@ -13,8 +13,9 @@ from typing import Any
 from prometheus_client.multiprocess import mark_process_dead
 
 import jwt_server.app  # noqa: F401 - before the fork
-from jwt_server import sqlite
-from jwt_server.config import process_settings, require_listeners, usable_cores
+from jwt_server import listeners, sqlite
+from jwt_server.config import process_settings
+from jwt_server.cpus import usable_cores
 from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
 from jwt_server.gunicorn import metrics_server
 from jwt_server.security.key_files import load_keys
@@ -26,7 +27,8 @@ except ConfigurationError as error:
 
 os.environ.pop("SCRIPT_NAME", None)  # the middleware's; gunicorn's is 500 for other paths
 
-bind = settings.listeners  # ignored under systemd, whose socket is inherited (LISTEN_FDS)
+# Ignored under systemd, whose socket is inherited (LISTEN_FDS).
+bind = [listeners.format_address(host, settings.port) for host in listeners.hosts(settings)]
 workers = settings.workers
 threads = settings.hash_concurrency + settings.hash_queue + 32  # that many for other requests
 worker_class = "jwt_server.gunicorn.worker.Worker"
@@ -79,7 +81,7 @@ def on_starting(server: Any) -> None:
         sqlite.check(settings.database)
         load_keys(settings).signing_key(time.time())
         if not (server.cfg.reuse_port or os.environ.keys() & {"LISTEN_FDS", "GUNICORN_FD"}):
-            require_listeners(settings, metrics_server.BIND_SECONDS)
+            listeners.require_listeners(settings, listeners.WAIT_SECONDS)
         server.metrics = metrics_server.listen(settings) if settings.metrics_port else None
     except (DatabaseUnavailable, KeysUnavailable) as error:
         raise SystemExit(error.cause) from error

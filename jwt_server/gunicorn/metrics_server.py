@@ -5,7 +5,6 @@ where the system has such a place. The arbiter opens the port, and a thread of e
 it, so that the port works as long as a worker does.
 """
 
-import errno
 import fcntl
 import logging
 import os
@@ -25,7 +24,7 @@ from prometheus_client import CollectorRegistry, MetricsHandler, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from jwt_server.config import Settings
-from jwt_server.errors import ConfigurationError
+from jwt_server.listeners import WAIT_SECONDS, require_port
 from jwt_server.metrics import FileSizes
 
 log = logging.getLogger(__name__)
@@ -38,7 +37,6 @@ MAX_THREADS: Final = 16
 READ_SECONDS: Final = 2
 TOTAL_SECONDS: Final = 5
 PAUSE_SECONDS: Final = 1
-BIND_SECONDS: Final = 5  # to wait for the workers of a killed service, as gunicorn does
 
 
 class Handler(MetricsHandler):
@@ -127,17 +125,8 @@ def listen(settings: Settings) -> MetricsServer:
 
     Raises ConfigurationError if the port can't be used.
     """
-    deadline = time.monotonic() + BIND_SECONDS
-    while True:
-        try:
-            server = MetricsServer(settings)
-            break
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-                where = f"port {settings.metrics_port} of {settings.metrics_host}"
-                text = f"METRICS_PORT: Can't listen on {where} ({error.strerror})."
-                raise ConfigurationError([f"{text} Set another, or 0 for none."]) from error
-            time.sleep(0.2)
+    require_port(settings.metrics_host, settings.metrics_port, WAIT_SECONDS, prefix="METRICS_")
+    server = MetricsServer(settings)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = server.folder
     values.ValueClass = values.MultiProcessValue()
     return server

@@ -17,7 +17,7 @@ from jwt_server.errors import NotFound, TooManyPets
 from jwt_server.web.operations import accepts, accepts_query, raises, returns
 from jwt_server.web.paging import PageSchema, page_of
 from jwt_server.web.responses import json_array, json_response, stream_json
-from jwt_server.web.schemas import BodySchema, Text, Timestamp
+from jwt_server.web.schemas import Text, Timestamp
 from jwt_server.web.service import current_service, get_db, release_connection
 
 bp = Blueprint("pets", __name__)
@@ -26,7 +26,7 @@ MAX_PETS: Final = 10_000
 """Pets per user."""
 
 
-class PetFieldsSchema(BodySchema):
+class PetFieldsSchema(Schema):
     """The fields that a client sets."""
 
     name = Text(required=True, validate=Length(1, 100, error="Send 1 to 100 characters."))

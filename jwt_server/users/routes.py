@@ -20,7 +20,7 @@ from jwt_server.users.export import export_user
 from jwt_server.web.operations import accepts, raises, returns
 from jwt_server.web.request import client_address
 from jwt_server.web.responses import json_array, json_object, stream_json
-from jwt_server.web.schemas import BodySchema, Flag, Password, Text, Timestamp
+from jwt_server.web.schemas import Flag, Password, Text, Timestamp
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
 bp = Blueprint("me", __name__)
@@ -34,7 +34,7 @@ NEW_PASSWORD = {  # validated by security/policy.py
 }
 
 
-class NameSchema(BodySchema):
+class NameSchema(Schema):
     """The fields of an account that its user may change."""
 
     username = Text(  # validated by users/names.py
@@ -54,13 +54,13 @@ class SignupSchema(NameSchema):
     password = Text(required=True, metadata=NEW_PASSWORD)
 
 
-class DeletionSchema(BodySchema):
+class DeletionSchema(Schema):
     """The current password, unless it was given at `POST /auth/reauth`."""
 
     password = Password()
 
 
-class PasswordChangeSchema(BodySchema):
+class PasswordChangeSchema(Schema):
     """The current and the new password."""
 
     current_password = Password(required=True)

@@ -10,15 +10,14 @@ from typing import Any, Final
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask
-from marshmallow import Schema
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import Rule
 
 from jwt_server import __version__
-from jwt_server.errors import NotSignedIn, ServiceError, UnsupportedBody
+from jwt_server.errors import ServiceError
 from jwt_server.web.middleware import VARIABLE, openapi_path
-from jwt_server.web.operations import JSON, Operation, describe_response, operation_of
-from jwt_server.web.problems import HTTP_ERRORS
+from jwt_server.web.operations import Operation, describe_response, operation_of
+from jwt_server.web.problems import HTTP_ERRORS, TOKEN_ENDPOINT, oauth_error
 
 Json = dict[str, Any]
 
@@ -35,9 +34,10 @@ def document(app: Flask, prefix: str) -> Json:
     if "openapi" not in app.extensions:
         app.extensions["openapi"] = _build(app)
     built: Json = app.extensions["openapi"]
-    flow = {"tokenUrl": f"{prefix}/auth/token", "refreshUrl": f"{prefix}/auth/token", "scopes": {}}
+    url = f"{prefix}{TOKEN_ENDPOINT}"
+    flows = {"password": {"tokenUrl": url, "refreshUrl": url, "scopes": {}}}
     schemes = built["components"]["securitySchemes"]
-    schemes = schemes | {"password": schemes["password"] | {"flows": {"password": flow}}}
+    schemes = schemes | {"password": schemes["password"] | {"flows": flows}}
     components = built["components"] | {"securitySchemes": schemes}
     return built | {"servers": [{"url": prefix or "/"}], "components": components}
 
@@ -49,7 +49,7 @@ def _build(app: Flask) -> Json:
     spec = APISpec("jwt-server", __version__, OPENAPI_VERSION, plugins=plugins, **shared)
     for status, headers in COMMON_ERRORS.items():
         response = _error_response(status, dict([HTTP_ERRORS[status]]), headers)
-        spec.components.response(_component(status), response)
+        spec.components.response(f"Error{status}", response)
     for blueprint in app.blueprints.values():
         summary, _ = _docstring(sys.modules[blueprint.import_name])
         spec.tag({"name": blueprint.name, "description": summary})
@@ -100,7 +100,8 @@ def _operation(app: Flask, rule: Rule) -> Json:
     declared = operation_of(view)
     summary, description = _docstring(view)
     blueprint, _, name = rule.endpoint.partition(".")
-    responses = _responses(declared)
+    describe_errors = _oauth_errors if rule.rule == TOKEN_ENDPOINT else _error_responses
+    responses = describe_errors(declared) | declared.responses
     operation: Json = {
         "operationId": name,
         "tags": [blueprint],
@@ -109,11 +110,7 @@ def _operation(app: Flask, rule: Rule) -> Json:
         "responses": {str(status): response for status, response in responses.items()},
         "security": declared.security,
     }
-    if declared.query:
-        operation["parameters"] = [{"in": "query", "schema": declared.query}]
-    if declared.body:
-        operation["requestBody"] = _request_body(declared.body, declared.body_type)
-    return operation
+    return operation | declared.request
 
 
 def _access(declared: Operation) -> str:
@@ -123,49 +120,16 @@ def _access(declared: Operation) -> str:
     return "A token is optional." if {} in declared.security else "Needs an access token."
 
 
-def _request_body(schema: type[Schema], media_type: str) -> Json:
-    """Describe a body by one media type, as some generators can't do with two."""
-    described: Any = schema
-    if media_type != JSON:  # an unknown field of a form may not be repeated
-        described = {"allOf": [schema], "additionalProperties": STRING}
-    required = any(field.required for field in schema().fields.values())
-    return {"required": required, "content": {media_type: {"schema": described}}}
-
-
-def _responses(declared: Operation) -> dict[int, Json]:
-    """Describe all responses; a declared error also gets the codes of those that are raised."""
-    responses = _error_responses(declared)
-    for status, response in declared.responses.items():
-        error = responses.get(status, {})
-        content = response.get("content", {})
-        if status in COMMON_ERRORS:  # Flask's own errors stay as they are
-            content = content | error.get("content", {})
-        described = {"content": content} if content else {}
-        responses[status] = (
-            response
-            | described
-            | {"description": error.get("description", response["description"])}
-        )
-    return responses
-
-
 def _error_responses(declared: Operation) -> dict[int, Json]:
     """Describe a response for each status, with the codes of all errors that have it."""
-    responses: dict[int, Json] = {
-        status: {"$ref": f"#/components/responses/{_component(status)}"} for status in COMMON_ERRORS
-    }
+    shared = "#/components/responses/Error"
+    responses: dict[int, Json] = {each: {"$ref": f"{shared}{each}"} for each in COMMON_ERRORS}
     for status in sorted({status for status, _ in declared.raised}):
         errors = [error for each, error in declared.raised if each == status]
-        codes = {error.code: _meaning(error) for error in errors}
+        codes = dict(sorted((error.code, _meaning(error)) for error in errors))
         if status in COMMON_ERRORS:
             codes |= dict([HTTP_ERRORS[status]])
-        headers = []
-        if any(issubclass(error, NotSignedIn) for error in errors):
-            headers.append("WWW-Authenticate")
-        if any(error.retry_after is not None for error in errors):
-            headers.append("Retry-After")
-        if UnsupportedBody in errors:
-            headers.append("Accept-Encoding")
+        headers = {name for error in errors for name, _ in error.headers}
         responses[status] = _error_response(status, codes, headers)
     return responses
 
@@ -191,10 +155,23 @@ def _error_response(status: int, codes: Mapping[str, str], headers: Iterable[str
     return describe_response(status, headers, description) | {"content": content}
 
 
+def _oauth_errors(declared: Operation) -> dict[int, Json]:
+    """Describe the errors of the token endpoint: an example of each, by its code elsewhere."""
+    found = [(status, *HTTP_ERRORS[status]) for status in COMMON_ERRORS]
+    found += [(status, error.code, _meaning(error)) for status, error in declared.raised]
+    examples: dict[int, Json] = {}
+    for status, name, message in sorted(found):
+        shown, code = oauth_error(status, name)
+        value = {"error": code, "error_description": message}
+        examples.setdefault(shown, {})[name] = {"value": value}
+    schema = {"$ref": "#/components/schemas/OAuthError"}
+    return {
+        status: describe_response(status, COMMON_ERRORS.get(status, ["Retry-After"]))
+        | {"content": {"application/json": {"schema": schema, "examples": each}}}
+        for status, each in examples.items()
+    }
+
+
 def _meaning(error: type[ServiceError]) -> str:
     """Return the error's message, or its docstring if the message varies."""
     return error.message if error.message != ServiceError.message else _docstring(error)[0]
-
-
-def _component(status: int) -> str:
-    return HTTP_STATUS_CODES[status].replace(" ", "")

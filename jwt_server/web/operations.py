@@ -9,7 +9,7 @@ from functools import partial, wraps
 from typing import Any, Final, TypeVar
 
 from flask import Response
-from marshmallow import Schema
+from marshmallow import EXCLUDE, Schema
 from werkzeug.http import HTTP_STATUS_CODES
 
 from jwt_server import errors
@@ -26,10 +26,8 @@ JSON: Final = "application/json"
 class Operation:
     """What the decorators of a view have declared."""
 
-    body: type[Schema] | None = None
-    body_type: str = JSON
-    """The media type that the document shows; bodies are accepted as JSON and as a form."""
-    query: type[Schema] | None = None
+    request: dict[str, Any] = field(default_factory=dict)
+    """OpenAPI's `requestBody` and `parameters`, with marshmallow's schemas."""
     responses: dict[int, dict[str, Any]] = field(default_factory=dict)
     """OpenAPI's description of each success status, with marshmallow's schemas."""
     raised: set[tuple[int, type[errors.ServiceError]]] = field(default_factory=set)
@@ -44,43 +42,43 @@ def operation_of(view: Callable[..., Any]) -> Operation:
 
 
 def accepts(
-    schema: type[Schema], *, any_content_type: bool = False, documented_as: str = JSON
+    schema: type[Schema],
+    *,
+    any_content_type: bool = False,
+    described_as: dict[str, Any] | None = None,
 ) -> Decorator:
     """Pass the body, JSON or a form, to the view as loaded by the schema.
 
-    With `any_content_type` a body of another type counts as one without fields.
+    With `any_content_type` a body of another type counts as one without fields. It is described by
+    one media type, JSON by default: openapi-python-client generates broken code for two.
     """
-    refusals = (errors.BodyTooLarge, errors.MalformedBody, errors.UnsupportedBody)
+    loader = schema()
     read = partial(parsing.read_body, any_content_type=any_content_type)
-    decorate = _load("body", schema, read, *refusals)
-
-    def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
-        operation_of(view).body_type = documented_as
-        return decorate(view)
-
-    return decorator
+    required = any(field.required for field in loader.fields.values())
+    body = {"required": required, "content": described_as or {JSON: {"schema": schema}}}
+    refusals = (errors.BodyTooLarge, errors.MalformedBody, errors.UnsupportedBody)
+    return _load(loader, read, {"requestBody": body}, *refusals, errors.EncodedBody)
 
 
 def accepts_query(schema: type[Schema]) -> Decorator:
-    """Pass the query string to the view as loaded by the schema."""
-    return _load("query", schema, parsing.read_query)
+    """Pass the query string to the view as loaded by the schema, without unknown parameters."""
+    described = {"parameters": [{"in": "query", "schema": schema}]}
+    return _load(schema(unknown=EXCLUDE), parsing.read_query, described)
 
 
 def _load(
-    part: str,
-    schema: type[Schema],
+    loader: Schema,
     read: Callable[[], dict[str, Any]],
+    described: dict[str, Any],
     *refusals: type[errors.ServiceError],
 ) -> Decorator:
-    loader = schema()
-
     def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
         @raises(errors.InvalidFields, *refusals)
         @wraps(view)
         def parsed(*args: Any, **kwargs: Any) -> Any:
             return view(*args, parsing.load(loader, read()), **kwargs)
 
-        setattr(operation_of(parsed), part, schema)
+        operation_of(parsed).request |= described
         return parsed
 
     return decorator

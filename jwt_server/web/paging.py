@@ -5,7 +5,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from flask import request, url_for
-from marshmallow import EXCLUDE, Schema, ValidationError, fields
+from marshmallow import Schema, ValidationError, fields
 from marshmallow.validate import Range
 
 from jwt_server.database import Row
@@ -41,9 +41,6 @@ class Cursor(fields.String):
 
 class PageSchema(Schema):
     """The query string of a list: up to `limit` rows with an id above `after`, if given."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     limit = Limit(load_default=DEFAULT_LIMIT, validate=Range(1, MAX_LIMIT, error=LIMIT_ERROR))
     after = Cursor(metadata={"format": "cursor", "description": "From the `Link` header."})

@@ -1,4 +1,4 @@
-"""Exceptions become responses here: plain text, or problem details (RFC 9457) on request."""
+"""Exceptions become responses: plain text, problem details (RFC 9457), or OAuth's error object."""
 
 import logging
 import re
@@ -33,6 +33,20 @@ HTTP_ERRORS: Final = {
     501: ("method_not_implemented", "This method is not supported."),
 }
 
+TOKEN_ENDPOINT: Final = "/auth/token"  # noqa: S105 - a path
+"""The path whose errors are as RFC 6749 has them, whatever the client accepts."""
+
+# Status and code at the token endpoint, by the status elsewhere. For what section 5.2 has no code,
+# those of section 4.1.2.1.
+OAUTH_ERRORS: Final = {
+    401: (400, "invalid_grant"),
+    405: (405, "invalid_request"),
+    501: (501, "invalid_request"),
+    429: (429, "temporarily_unavailable"),
+    503: (503, "temporarily_unavailable"),
+    500: (500, "server_error"),
+}
+
 
 def init_app(app: Flask) -> None:
     """Register the error handlers."""
@@ -52,22 +66,12 @@ def prefers_json() -> bool:
     return json > accepted.quality("text/plain")
 
 
-def log_error(error: errors.ServiceError) -> None:
-    """Note the code of an error for the access log and the metrics, and log its cause."""
-    request.environ[CODE] = error.code
+def _service_error(error: errors.ServiceError) -> Response:
     if isinstance(error, errors.Unavailable):
         log.error("%s", error.cause)
-
-
-def _service_error(error: errors.ServiceError) -> Response:
-    log_error(error)
     response = _problem(error.status, error.code, error.message, error.errors)
-    if isinstance(error, errors.NotSignedIn):
-        response.headers["WWW-Authenticate"] = error.challenge
-    if isinstance(error, errors.EncodedBody):
-        response.headers["Accept-Encoding"] = "identity"
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(error.retry_after)
+    if response.status_code == error.status:  # 401 is 400 at the token endpoint
+        response.headers.extend(error.headers)
     return response
 
 
@@ -92,7 +96,10 @@ def _unexpected(error: Exception) -> Response:
 def _problem(
     status: int, code: str, message: str, fields: errors.FieldErrors | None = None
 ) -> Response:
-    request.environ[CODE] = code
+    request.environ[CODE] = code  # for the access log and the metrics
+    if request.environ["PATH_INFO"].removesuffix("/") == TOKEN_ENDPOINT:
+        status, error = oauth_error(status, code)
+        return json_response({"error": error, "error_description": message}, status)
     if prefers_json():
         problem: dict[str, object] = {
             "type": "about:blank",
@@ -108,3 +115,10 @@ def _problem(
         response = PlainResponse(message, status, mimetype="text/plain")
     response.vary.add("Accept")
     return response
+
+
+def oauth_error(status: int, code: str) -> tuple[int, str]:
+    """Return status and code at the token endpoint of an error elsewhere (RFC 6749 section 5.2)."""
+    if code == errors.UnsupportedGrantType.code:
+        return status, code
+    return OAUTH_ERRORS.get(status, (400, "invalid_request"))

@@ -1,22 +1,17 @@
 """What the routes' schemas are made of, beside marshmallow's own fields."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
-from marshmallow import RAISE, Schema, ValidationError, fields
+from marshmallow import ValidationError, fields
 from marshmallow.validate import Length
 
 from jwt_server.security import passwords
+from jwt_server.users import names
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-
-
-class BodySchema(Schema):
-    """Base of the schemas of request bodies: an unknown field is an error."""
-
-    class Meta:
-        unknown = RAISE
 
 
 class Text(fields.String):
@@ -36,17 +31,34 @@ class Text(fields.String):
         return text
 
 
+class Username(Text):
+    """A username to sign in with. Its length is counted in NFKC."""
+
+    def __init__(self, **options: Any) -> None:
+        metadata = {
+            "format": "username",
+            "maxLength": names.MAX_CHARACTERS,
+            "description": "Case-insensitive, without space at either end; length in NFKC.",
+        }
+        check = _require(names.fits, names.TOO_LONG)  # one that is too long is costly to compare
+        super().__init__(validate=[Length(1), check], metadata=metadata, **options)
+
+
 class Password(Text):
     """A password to check. Its length is counted in NFC."""
 
     def __init__(self, **options: Any) -> None:
         metadata = {"maxLength": passwords.MAX_CHARACTERS, "description": "Length in NFC."}
-        super().__init__(validate=[Length(1), _fits], metadata=metadata, **options)
+        check = _require(passwords.fits, f"Longer than {passwords.MAX_CHARACTERS} characters.")
+        super().__init__(validate=[Length(1), check], metadata=metadata, **options)
 
 
-def _fits(password: str) -> None:
-    if not passwords.fits(password):
-        raise ValidationError(f"Longer than {passwords.MAX_CHARACTERS} characters.")
+def _require(is_valid: Callable[[str], bool], message: str) -> Callable[[str], None]:
+    def check(text: str) -> None:
+        if not is_valid(text):
+            raise ValidationError(message)
+
+    return check
 
 
 class Flag(fields.Boolean):

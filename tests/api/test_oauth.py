@@ -60,9 +60,21 @@ def test_what_oauth_libraries_add_is_ignored(client: FlaskClient) -> None:
     assert "scope" not in response.get_json()
 
 
+@pytest.mark.parametrize("empty", ["", None])
+def test_a_parameter_without_a_value_counts_as_omitted(client: FlaskClient, empty: Any) -> None:
+    left_out = {"client_id": empty, "scope": empty, "refresh_token": empty}
+
+    response = client.post("/auth/token", json=PASSWORD | left_out)
+
+    assert (response.status_code, "error" in response.get_json()) == (200, False)
+
+
 def test_refresh_route_ignores_what_oauth_libraries_add(client: FlaskClient) -> None:
     tokens = sign_in(client)
-    added = {"grant_type": "refresh_token", "client_id": "spa"}
+    added = {
+        "grant_type": "refresh_token", "client_id": "spa", "client_secret": "x", "scope": "a",
+        "redirect_uri": "app:/",
+    }  # fmt: skip
 
     response = client.post(
         "/auth/refresh", data={"refresh_token": tokens["refresh_token"], **added}
@@ -109,6 +121,9 @@ def test_refresh_errors_are_invalid_grants(client: FlaskClient, clock: Clock) ->
         PASSWORD | {"username": "x" * 65},
         PASSWORD | {"password": "x" * 257},
         PASSWORD | {"client_id": "x" * 129},
+        PASSWORD | {"client_id": "é"},
+        PASSWORD | {"client_id": "x\n"},
+        PASSWORD | {"scope": ["a", "b"]},
         PASSWORD | {"username": "a\0b"},
     ],
 )
@@ -141,9 +156,23 @@ def test_unreadable_body_is_an_invalid_request(
 
 @pytest.mark.parametrize("grant_type", ["client_credentials", "authorization_code", "PASSWORD"])
 def test_other_grant_types_are_unsupported(client: FlaskClient, grant_type: str) -> None:
-    error = ask(client, PASSWORD | {"grant_type": grant_type}, 400)
+    error = ask(client, {"grant_type": grant_type, "username": "x" * 65, "scope": ["a", "b"]}, 400)
 
     assert error["error"] == "unsupported_grant_type"
+
+
+def test_errors_outside_of_the_route_are_in_json_too(client: FlaskClient, db: Connection) -> None:
+    db.driver.execute("DROP TABLE users")
+
+    for method, status, error in (
+        ("GET", 405, "invalid_request"),
+        ("PROPFIND", 501, "invalid_request"),
+        ("POST", 500, "server_error"),
+    ):
+        response = client.open("/auth/token/", method=method, data=PASSWORD)
+        assert (response.status_code, response.get_json()["error"]) == (status, error)
+        assert ("Allow" in response.headers) is (status != 500)
+        assert "users" not in response.text
 
 
 def test_limits_are_shared_with_the_other_sign_in(make_app: MakeApp, database: Database) -> None:
@@ -214,8 +243,10 @@ PATHS = ["/.well-known/openid-configuration", "/.well-known/oauth-authorization-
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
-    "issuer", ["https://login.example.com", "https://example.com/login/", "http://localhost:3000"]
-)
+    "issuer",
+    ["HTTPS://login.example.com", "https://example.com/login/", "http://localhost:3000",
+     "http://127.0.0.2", "https://[2001:db8::1]:8443"],
+)  # fmt: skip
 def test_metadata_names_keys_and_token_endpoint(make_app: MakeApp, path: str, issuer: str) -> None:
     app: Flask = make_app(jwt_algorithm="EdDSA", jwt_issuer=issuer)
 
@@ -243,6 +274,10 @@ def test_metadata_names_keys_and_token_endpoint(make_app: MakeApp, path: str, is
         ("EdDSA", "http://login.example.com"),
         ("EdDSA", "https://"),
         ("EdDSA", "https://example.com/?x"),
+        ("EdDSA", "https://example.com#"),
+        ("EdDSA", "https://ada@example.com"),
+        ("EdDSA", "https://example.com:99999"),
+        ("EdDSA", "https://[::1"),
     ],
 )
 def test_no_metadata_without_a_url_or_public_keys(
@@ -251,6 +286,22 @@ def test_no_metadata_without_a_url_or_public_keys(
     app: Flask = make_app(jwt_algorithm=algorithm, jwt_issuer=issuer)
 
     assert app.test_client().get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("issuer", "path", "status"),
+    [("https://example.com/a/b/", "a/b", 200), ("https://example.com/a/b", "a", 404),
+     ("https://example.com", "a", 404)],
+)  # fmt: skip
+def test_metadata_of_an_issuer_with_a_path_has_it_at_the_end(
+    make_app: MakeApp, issuer: str, path: str, status: int
+) -> None:
+    app: Flask = make_app(jwt_algorithm="EdDSA", jwt_issuer=issuer)
+
+    response = app.test_client().get(f"{PATHS[1]}/{path}")
+
+    assert response.status_code == status
+    assert ("issuer" in response.text) is (status == 200)
 
 
 def test_typ_and_client_id_of_rfc_9068(make_app: MakeApp, database: Database) -> None:

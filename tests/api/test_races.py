@@ -10,20 +10,23 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.helpers.app import MakeApp
 from tests.helpers.auth import run_at_once
 from tests.helpers.factories import CREDENTIALS, bearer
 from tests.helpers.http import Response, send_to_server
-from tests.helpers.server import BASE_ENVIRONMENT, Server, flask, running, started
+from tests.helpers.server import BASE_ENVIRONMENT, Server, running, started, until
 
 pytestmark = pytest.mark.slow  # several servers, and sign-ins at the full cost of a hash
 
 THREADS = 50
+KEY, OTHER_KEY = "k" * 22, "o" * 22
+HOME, ELSEWHERE = "198.51.100.7", "203.0.113.1"
 FORM = "username=travis&password=mypassword"
 FORM_TYPE = "application/x-www-form-urlencoded"
 
@@ -54,8 +57,9 @@ def sign_in(server: Server) -> Tokens:
     return tokens
 
 
-def refresh(server: Server, tokens: Tokens) -> Response:
-    return post_json(server, "/auth/refresh", {"refresh_token": tokens["refresh_token"]})
+def refresh(server: Server, tokens: Tokens, key: str | None = None, **headers: str) -> Response:
+    body = {"refresh_token": tokens["refresh_token"]} | ({"retry_key": key} if key else {})
+    return post_json(server, "/auth/refresh", body, **headers)
 
 
 def query(folder: Path, statement: str) -> list[Any]:
@@ -67,10 +71,14 @@ def session_of(tokens: Tokens) -> str:
     return str(tokens["refresh_token"].split(".")[1])
 
 
-def test_concurrent_refreshes_get_the_same_successor(two_workers: Server, folder: Path) -> None:
+@pytest.mark.parametrize("keys", [[None], [KEY], [KEY, OTHER_KEY, None]], ids=len)
+def test_concurrent_refreshes_get_the_same_successor(
+    two_workers: Server, folder: Path, keys: list[str | None]
+) -> None:
     tokens = sign_in(two_workers)
+    shown = cycle(keys)
 
-    responses = run_at_once(lambda: refresh(two_workers, tokens), THREADS)
+    responses = run_at_once(lambda: refresh(two_workers, tokens, next(shown)), THREADS)
 
     assert {response.status for response in responses} == {200}
     successors = {json.loads(response.body)["refresh_token"] for response in responses}
@@ -79,6 +87,34 @@ def test_concurrent_refreshes_get_the_same_successor(two_workers: Server, folder
     assert rows == [(2,)]
     [successor] = successors
     assert refresh(two_workers, {"refresh_token": successor}).status == 200
+
+
+@pytest.mark.parametrize(
+    ("seconds", "key", "address", "code"),
+    [
+        (24 * 60 * 60, KEY, ELSEWHERE, None),
+        (5, OTHER_KEY, HOME, None),
+        (5, None, HOME, None),
+        (5, None, ELSEWHERE, "refresh_token_invalid"),
+        (5, OTHER_KEY, ELSEWHERE, "refresh_token_invalid"),
+        (30, OTHER_KEY, HOME, "refresh_token_reused"),
+        (30, None, HOME, "refresh_token_reused"),
+    ],
+)
+def test_a_replaced_token_is_the_same_case_in_every_worker(
+    two_workers: Server, folder: Path, seconds: int, key: str | None, address: str, code: str | None
+) -> None:
+    first = sign_in(two_workers)
+    second = json.loads(refresh(two_workers, first, KEY, **{"X-Forwarded-For": HOME}).body)
+    query(folder, f"UPDATE sessions SET rotated_at = rotated_at - {seconds}")  # noqa: S608 - a number
+
+    for _ in range(1 if code == "refresh_token_reused" else 4):  # whichever worker responds
+        again = json.loads(refresh(two_workers, first, key, **{"X-Forwarded-For": address}).body)
+        assert again.get("code") == code
+        assert again.get("refresh_token") == (None if code else second["refresh_token"])
+
+    status = 401 if code == "refresh_token_reused" else 200
+    assert refresh(two_workers, second).status == status
 
 
 def test_concurrent_reuse_ends_the_session_once(two_workers: Server, folder: Path) -> None:
@@ -114,34 +150,30 @@ def test_logout_applies_in_all_workers(two_workers: Server) -> None:
 
 
 def test_disabling_a_user_during_sign_ins_leaves_no_session(
-    two_workers: Server, folder: Path
+    two_workers: Server, folder: Path, make_app: MakeApp
 ) -> None:
-    """`users disable` runs while fifty sign-ins are in progress."""
-    barrier = threading.Barrier(2)
-
-    def disable() -> None:
-        barrier.wait(timeout=120)
-        done = flask(folder, BASE_ENVIRONMENT, "users", "disable", "travis")
-        assert done.returncode == 0, done.stderr
-
-    thread = threading.Thread(target=disable)
-    thread.start()
-    barrier.wait(timeout=120)
+    """`users disable` runs while twenty sign-ins are in progress."""
+    commands = make_app(database=folder / "server.db").test_cli_runner()
+    over = threading.Event()
     responses: list[Response] = []
     sites = count(1)  # each attempt from another, or some would be refused
-    while thread.is_alive() or len(responses) < 2 * THREADS:
-        responses += run_at_once(
-            lambda: send_to_server(
-                two_workers,
-                "POST",
-                "/auth",
-                {"X-Forwarded-For": f"2001:db8:{next(sites):x}::1"},
-                FORM,
-                FORM_TYPE,
-            ),
-            THREADS,
-        )
-    thread.join()
+
+    def sign_in_often() -> None:
+        while not over.is_set():
+            headers = {"X-Forwarded-For": f"2001:db8:{next(sites):x}::1"}
+            responses.append(send_to_server(two_workers, "POST", "/auth", headers, FORM, FORM_TYPE))
+
+    with ThreadPoolExecutor(20) as pool:
+        clients = [pool.submit(sign_in_often) for _ in range(20)]
+        try:
+            until(lambda: len(responses) > 20, 60)
+            done = commands.invoke(args=["users", "disable", "travis"])
+            until(lambda: 401 in {response.status for response in responses}, 60)
+        finally:
+            over.set()
+    for client in clients:
+        client.result()
+    assert done.exit_code == 0, done.output
     assert query(folder, "UPDATE users SET disabled = 0 RETURNING disabled") == [(0,)]
 
     statuses = {response.status for response in responses}
@@ -159,33 +191,38 @@ def kill(server: Server) -> None:
     server.process.wait(timeout=120)
 
 
-@pytest.mark.parametrize("minutes", [0, 1], ids=["within the grace", "after the grace"])
-def test_rotation_survives_a_kill(tmp_path: Path, minutes: int) -> None:
-    with running(tmp_path, BASE_ENVIRONMENT) as server:
-        first = sign_in(server)
-        second = json.loads(refresh(server, first).body)
+def test_rotation_survives_a_kill(tmp_path: Path) -> None:
+    """The tokens of three sessions are used again: within the grace, after it, with their key."""
+    settings = BASE_ENVIRONMENT | {"REFRESH_GRACE": "300"}
+    with running(tmp_path, settings) as server:
+        used = [sign_in(server) for _ in range(3)]
+        within, after, keyed = (json.loads(refresh(server, each, KEY).body) for each in used)
         kill(server)
-    query(tmp_path, f"UPDATE sessions SET rotated_at = rotated_at - {60 * minutes}")  # noqa: S608 - constants
+    early = session_of(within)
+    query(tmp_path, f"UPDATE sessions SET rotated_at = rotated_at - 301 WHERE id <> '{early}'")  # noqa: S608 - constants
 
-    with started(tmp_path, BASE_ENVIRONMENT) as server:
-        again = refresh(server, first)
-        if minutes == 0:
-            assert json.loads(again.body)["refresh_token"] == second["refresh_token"]
-            kill(server)
-        else:
-            assert json.loads(again.body)["code"] == "refresh_token_reused"
-            kill(server)
-    with started(tmp_path, BASE_ENVIRONMENT) as server:
-        assert refresh(server, second).status == (200 if minutes == 0 else 401)
-        read = send_to_server(server, "GET", "/pets", bearer(second["access_token"]))
-        assert read.status == (200 if minutes == 0 else 401)
+    with started(tmp_path, settings) as server:
+        again, reused, retried = (
+            json.loads(refresh(server, each, key).body)
+            for each, key in zip(used, (None, None, KEY), strict=True)
+        )
+        kill(server)
+    assert again["refresh_token"] == within["refresh_token"]
+    assert reused["code"] == "refresh_token_reused"
+    assert retried["refresh_token"] == keyed["refresh_token"]
+
+    with started(tmp_path, settings) as server:
+        for tokens, status in ((within, 200), (after, 401), (keyed, 200)):
+            assert refresh(server, tokens).status == status
+            read = send_to_server(server, "GET", "/pets", bearer(tokens["access_token"]))
+            assert read.status == status
 
 
 def test_no_refresh_is_lost_under_load(two_workers: Server, folder: Path) -> None:
     """Ten clients refresh their own sessions as fast as they can."""
 
     def refresh_often(tokens: dict[str, str]) -> tuple[str, int]:
-        for _ in range(20):
+        for _ in range(10):
             response = refresh(two_workers, tokens)
             assert response.status == 200, response.text
             tokens = json.loads(response.body)
@@ -197,4 +234,4 @@ def test_no_refresh_is_lost_under_load(two_workers: Server, folder: Path) -> Non
 
     rows = dict(query(folder, "SELECT id, generation FROM sessions"))
     assert {session: rows[session] for session in generations} == generations
-    assert set(generations.values()) == {21}
+    assert set(generations.values()) == {11}

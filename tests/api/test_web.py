@@ -22,8 +22,8 @@ from tests.helpers.http import Send, send_to_app
 
 PUBLIC = {
     "auth.issue_token", "auth.refresh", "pages.alive", "pages.ready", "pages.show_asset",
-    "pages.show_description", "pages.show_docs", "auth.show_keys", "auth.show_metadata",
-    "auth.show_openid_configuration", "oauth.issue_tokens",
+    "pages.show_description", "pages.show_docs", "oauth.show_keys", "oauth.show_metadata",
+    "oauth.show_metadata_of_path", "oauth.show_openid_configuration", "oauth.issue_tokens",
 }  # fmt: skip # and me.sign_up if sign-up is open
 
 
@@ -432,7 +432,9 @@ def test_get_changes_no_row(
     assert every_row(db) != before  # the comparison detects changes
 
 
-NEED_A_URL = {"auth.show_metadata", "auth.show_openid_configuration"}
+NEED_A_URL = {
+    "oauth.show_metadata", "oauth.show_metadata_of_path", "oauth.show_openid_configuration",
+}  # fmt: skip
 """Nothing is there unless the issuer is a URL."""
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 
+import click
 import pytest
+from flask import Flask
+from flask.cli import ScriptInfo
 
 from tests.helpers.databases import create_database
 from tests.helpers.server import BASE_ENVIRONMENT, environment
@@ -38,14 +43,6 @@ def run_in_shell(folder: Path, command: str) -> subprocess.CompletedProcess[str]
 def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
     """The lines on standard error, without the warnings about the tests' settings."""
     return [line for line in done.stderr.splitlines() if '"level": "WARNING"' not in line]
-
-
-@pytest.mark.slow
-def test_output_that_can_not_be_written_is_an_error(tmp_path: Path) -> None:
-    done = run_in_shell(tmp_path, "show travis > /dev/full")
-
-    assert done.returncode == 1
-    assert errors(done) == ["Error: [Errno 28] No space left on device."]
 
 
 def stored_hash(database: Path) -> str:
@@ -107,9 +104,12 @@ def test_a_password_is_prompted_for_twice_and_not_displayed(tmp_path: Path) -> N
     assert PASSWORD not in displayed
 
 
-@pytest.mark.slow
-def test_password_stdin_is_refused_at_a_terminal_which_displays_it(tmp_path: Path) -> None:
-    code, displayed = run_at_terminal(tmp_path, [], "users", "add", "ada", "--password-stdin")
-
-    assert code == 2
-    assert "Type the password at a terminal" in displayed
+def test_password_stdin_is_refused_at_a_terminal_which_displays_it(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller, terminal = pty.openpty()
+    with os.fdopen(controller, "rb"), os.fdopen(terminal) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        command = ["users", "add", "ada", "--password-stdin"]
+        with pytest.raises(click.UsageError, match="Type the password at a terminal"):
+            app.cli.main(command, obj=ScriptInfo(create_app=lambda: app), standalone_mode=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
+from itertools import cycle
 from typing import Any
 
 import schemathesis
@@ -23,6 +24,17 @@ schemathesis.openapi.format(
     "new-password",
     st.binary(min_size=4, max_size=64).map(lambda random: f"Correct horse {random.hex()}"),
 )
+
+
+accepted = cycle(["application/json", "text/plain"])
+
+
+@schemathesis.hook
+def before_call(
+    context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]
+) -> None:
+    """Ask for errors as JSON and as text, in turn."""
+    case.headers["Accept"] = next(accepted)
 
 
 # What would bar all requests to come, and what undoes it. A session that was ended may be their

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -96,31 +96,14 @@ class RunningService:
         return {line["message"] for line in lines if line["level"] == "ERROR"}
 
 
-@pytest.fixture(scope="class")
-def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Create the folder in which the service is started."""
-    return tmp_path_factory.mktemp("faults")
-
-
-@pytest.fixture(scope="class")
-def folder(parent: Path) -> Path:
-    """Create the folder of the database."""
-    (parent / "data").mkdir()
-    return parent / "data"
-
-
-@pytest.fixture(scope="class")
-def command() -> tuple[str, ...]:
-    """Return the command that starts gunicorn."""
-    return servers.GUNICORN
-
-
-@pytest.fixture(scope="class")
-def faulty(parent: Path, folder: Path, command: tuple[str, ...]) -> Iterator[Server]:
-    """A server that the tests of a class share."""
-    database = folder / "server.db"
+@contextmanager
+def faulty(parent: Path, database: Path) -> Iterator[Server]:
+    """Run a server without root's right to ignore the modes of files."""
     create_database(database)
     extra = BASE_ENVIRONMENT | {"DATABASE_URL": f"sqlite:///{database}", "SIGNUP": "open"}
+    command = servers.GUNICORN
+    if os.geteuid() == 0:
+        command = ("setpriv", "--bounding-set=-dac_override", *command)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(servers, "GUNICORN", command)
         with started(parent, extra) as server:
@@ -130,9 +113,23 @@ def faulty(parent: Path, folder: Path, command: tuple[str, ...]) -> Iterator[Ser
     assert '"status": 500' not in log
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Create the folder of the database."""
+    folder = tmp_path_factory.mktemp("faults") / "data"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shared(folder: Path) -> Iterator[Server]:
+    with faulty(folder.parent, folder / "server.db") as server:
+        yield server
+
+
 @pytest.fixture
-def service(faulty: Server, folder: Path) -> Iterator[RunningService]:
-    service = RunningService(faulty, folder / "server.db", len(faulty.log()))
+def service(shared: Server, folder: Path) -> Iterator[RunningService]:
+    service = RunningService(shared, folder / "server.db", len(shared.log()))
     yield service
     assert_well(service)
 
@@ -190,25 +187,20 @@ class TestFullDisk:
         with small_disk(tmp_path / "data") as disk:
             yield disk
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def folder(cls, parent: Path) -> Iterator[Path]:
-        with small_disk(parent / "data") as disk:
-            yield disk
+    def test_reads_go_on_and_writes_change_nothing(self, tmp_path: Path, disk: Path) -> None:
+        with faulty(tmp_path, disk / "server.db") as server:
+            service = RunningService(server, disk / "server.db")
+            tokens = signed_in(service)
+            before = service.rows()
+            with filled(disk):
+                assert_writes_are_refused(service)
+                assert_refused(service, service.refresh(tokens["refresh_token"]), "a refresh")
+                assert_reads_go_on(service)
+                assert service.rows() == before
 
-    def test_reads_go_on_and_writes_change_nothing(
-        self, service: RunningService, folder: Path
-    ) -> None:
-        tokens = signed_in(service)
-        before = service.rows()
-        with filled(folder):
-            assert_writes_are_refused(service)
-            assert_refused(service, service.refresh(tokens["refresh_token"]), "a refresh")
-            assert_reads_go_on(service)
-            assert service.rows() == before
-
-        assert service.refresh(tokens["refresh_token"]).status == 200
-        assert any(FULL in cause for cause in service.causes())
+            assert service.refresh(tokens["refresh_token"]).status == 200
+            assert any(FULL in cause for cause in service.causes())
+            assert_well(service)
 
     @pytest.mark.slow
     def test_starts_with_little_space_and_fails_in_one_line_without(
@@ -228,6 +220,23 @@ class TestFullDisk:
 
 
 @pytest.mark.slow
+class TestWrongMode:
+    """The first test of the shared server, which has no connection open yet."""
+
+    def test_recovers_from_a_wrong_mode_without_a_restart(self, service: RunningService) -> None:
+        before = service.rows()
+        service.database.chmod(0o400)
+        assert_reads_go_on(service)
+        assert_writes_are_refused(service)
+        assert_refused(service, service.ask("POST", "/auth/logout", {}), "a sign-out")
+        assert service.rows() == before
+
+        for path in service.database.parent.glob("server.db*"):  # the log has the database's mode
+            path.chmod(0o600)
+        assert any("readonly" in cause for cause in service.causes())
+
+
+@pytest.mark.slow
 class TestReadOnly:
     def test_reads_go_on_and_writes_are_refused(self, service: RunningService) -> None:
         open_connections(service)
@@ -242,29 +251,6 @@ class TestReadOnly:
 
         assert service.refresh(tokens["refresh_token"]).status == 200
         assert service.causes()
-
-
-@pytest.mark.slow
-class TestWrongMode:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def command(cls) -> tuple[str, ...]:
-        """Start the service without root's right to ignore the modes of files."""
-        if os.geteuid() == 0:
-            return ("setpriv", "--bounding-set=-dac_override", *servers.GUNICORN)
-        return servers.GUNICORN
-
-    def test_recovers_from_a_wrong_mode_without_a_restart(self, service: RunningService) -> None:
-        before = service.rows()
-        service.database.chmod(0o400)
-        assert_reads_go_on(service)
-        assert_writes_are_refused(service)
-        assert_refused(service, service.ask("POST", "/auth/logout", {}), "a sign-out")
-        assert service.rows() == before
-
-        for path in service.database.parent.glob("server.db*"):  # the log has the database's mode
-            path.chmod(0o600)
-        assert any("readonly" in cause for cause in service.causes())
 
 
 class TestLocked:

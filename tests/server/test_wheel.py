@@ -278,6 +278,6 @@ def test_the_walk_of_the_deployment_ends_with_ok_as_root(installed: Path, folder
     assert "ready\n" in done
     assert findings(done) == []
     line, status = refused.splitlines()
-    assert line.startswith(".env can't be read: ")
+    assert line.startswith(".env: The file can't be read: ")
     assert "chown" in line
     assert status == "3"

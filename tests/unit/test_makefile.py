@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -15,10 +16,10 @@ case "$*" in *get_python_version*) echo {version} ;; esac
 """
 
 
-def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+def make(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - our own command
         ["make", "--silent", *arguments],  # noqa: S607 - the user's own make
-        cwd=ROOT, capture_output=True, text=True, check=False,
+        cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
@@ -30,21 +31,40 @@ def interpreter(path: Path, version: str, log: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(("there", "is_rebuilt"), [("3.11", True), ("3.12", False)])
-def test_an_interpreter_that_is_given_replaces_an_environment_of_another_version(
-    tmp_path: Path, there: str, is_rebuilt: bool
-) -> None:
-    log, venv = tmp_path / "log", tmp_path / "venv"
-    interpreter(venv / "bin" / "python", there, log)
-    (venv / "run").touch()
-    python = interpreter(tmp_path / "given" / "python", "3.12", log)
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """What the interpreters note: that of an environment with version 3.11, and others."""
+    (tmp_path / "venv").mkdir()
+    for name in ("pyvenv.cfg", "run", "dev"):
+        (tmp_path / "venv" / name).touch()
+    interpreter(tmp_path / "venv" / "bin" / "python", "3.11", tmp_path / "log")
+    return tmp_path / "log"
 
-    done = make("run", f"PYTHON={python}", f"VENV={venv}")
+
+@pytest.mark.parametrize(("version", "replacements"), [("3.12", 1), ("3.11", 0)])
+def test_an_interpreter_of_another_version_on_the_command_line_replaces_the_environment_once(
+    log: Path, tmp_path: Path, version: str, replacements: int
+) -> None:
+    python = interpreter(tmp_path / "given" / "python", version, log)
+
+    done = make("seed", "check", f"PYTHON={python}", f"VENV={tmp_path}/venv")
 
     assert done.returncode == 0, done.stderr
-    calls = log.read_text().splitlines()
-    assert (f"given -m venv --clear {venv}" in calls) == is_rebuilt
-    assert calls[-1] == "bin -m jwt_server"
+    calls = log.read_text()
+    assert calls.count(f"given -m venv --clear {tmp_path}/venv\n") == replacements
+    assert calls.count("-m pip install") == 2 * replacements
+    assert "bin -m flask --app wsgi seed\n" in calls
+
+
+def test_an_interpreter_in_the_environment_variables_replaces_nothing(
+    log: Path, tmp_path: Path
+) -> None:
+    python = interpreter(tmp_path / "given" / "python", "3.12", log)
+
+    done = make("seed", f"VENV={tmp_path}/venv", PYTHON=python)
+
+    assert done.returncode == 0, done.stderr
+    assert log.read_text() == "bin -m flask --app wsgi seed\n"
 
 
 def test_a_missing_interpreter_is_called_missing(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ first = session.fetch_token(f"{url}/auth/token", **user)
 assert session.get(f"{url}/pets", timeout=10).json()[0]["name"] == "Bunny"
 second = session.refresh_token(f"{url}/auth/token")
 assert second["refresh_token"] != first["refresh_token"]
+session.scope = ["pets"]
+third = session.refresh_token(f"{url}/auth/refresh", client_id="my-app", client_secret="x")
+assert third["refresh_token"] != second["refresh_token"]
 
 session = AuthlibSession(
     "my-app", token_endpoint_auth_method="none", token_endpoint=f"{url}/auth/token"

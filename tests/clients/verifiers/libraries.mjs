@@ -1,9 +1,9 @@
-// Verifies tokens with the library named by the first argument. The second is JSON: the issuer, the
-// audience, the algorithm and the tokens. Prints the subject of each token that is accepted, or "refused".
+// Verifies tokens with each library. The argument is JSON: the issuer, the audience, the algorithm and the
+// tokens. Prints JSON: for each library the subject of each token, or "refused" with the reason.
 import { argv } from "node:process";
 import { createServer } from "node:http";
 
-const { issuer, audience, algorithm, tokens } = JSON.parse(argv[3]);
+const { issuer, audience, algorithm, tokens } = JSON.parse(argv[2]);
 const jwksUri = `${issuer}/.well-known/jwks.json`;
 const algorithms = [algorithm];
 
@@ -90,10 +90,18 @@ const libraries = {
   },
 };
 
-const verify = await libraries[argv[2]]();
-for (const token of tokens) {
-  console.log(await verify(token).catch((error) => {
-    console.error(argv[2], String(error).slice(0, 200));
-    return "refused";
-  }));
+async function verdicts(makeVerifier) {
+  const verify = await makeVerifier();
+  const found = [];
+  for (const token of tokens) {
+    found.push(await verify(token).catch((error) => `refused: ${error}`));
+  }
+  return found;
 }
+
+const found = {};
+for (const [name, makeVerifier] of Object.entries(libraries)) {
+  found[name] = await verdicts(makeVerifier);
+}
+console.log(JSON.stringify(found));
+process.exit();  // without waiting for kept-alive connections

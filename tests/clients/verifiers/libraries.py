@@ -1,22 +1,28 @@
 # mypy: ignore-errors
-# ruff: noqa: PLC0415 - only the library that is named
-"""Verifies tokens with the library named by the first argument. The second is JSON: the issuer, the
-audience, the algorithm and the tokens. Prints for each token its subject, or "refused".
+"""Verifies tokens with each library. The argument is JSON: the issuer, the audience, the algorithm,
+the public key and the tokens. Prints JSON: for each library the subject of each token, or "refused"
+with the reason.
 """
 
 import json
 import sys
 
+import django
+import flask
+import flask_jwt_extended
+import jwt
 import requests
+from django.conf import settings
+from jose import jwt as python_jose_jwt
+from joserfc import jwt as joserfc_jwt
+from joserfc.jwk import KeySet
 
-library, given = sys.argv[1], json.loads(sys.argv[2])
+given = json.loads(sys.argv[1])
 issuer, audience, algorithm = given["issuer"], given["audience"], given["algorithm"]
 jwks_uri = f"{issuer}/.well-known/jwks.json"
 
 
 def pyjwt():
-    import jwt
-
     keys = jwt.PyJWKClient(jwks_uri)
     return lambda token: jwt.decode(
         token, keys.get_signing_key_from_jwt(token),
@@ -25,27 +31,22 @@ def pyjwt():
 
 
 def python_jose():
-    from jose import jwt
-
     keys = requests.get(jwks_uri, timeout=10).json()
-    return lambda token: jwt.decode(
+    return lambda token: python_jose_jwt.decode(
         token, keys, algorithms=[algorithm], issuer=issuer, audience=audience
     )["sub"]
 
 
 def joserfc():
-    from joserfc import jwt
-    from joserfc.jwk import KeySet
-
     keys = KeySet.import_key_set(requests.get(jwks_uri, timeout=10).json())
-    rules = jwt.JWTClaimsRegistry(
+    rules = joserfc_jwt.JWTClaimsRegistry(
         iss={"essential": True, "value": issuer},
         aud={"essential": True, "value": audience},
         exp={"essential": True},
     )
 
     def verify(token):
-        claims = jwt.decode(token, keys, algorithms=[algorithm]).claims
+        claims = joserfc_jwt.decode(token, keys, algorithms=[algorithm]).claims
         rules.validate(claims)
         return claims["sub"]
 
@@ -53,9 +54,6 @@ def joserfc():
 
 
 def simplejwt():
-    import django
-    from django.conf import settings
-
     settings.configure(
         SECRET_KEY="unused",
         INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
@@ -65,8 +63,11 @@ def simplejwt():
         },
     )  # fmt: skip
     django.setup()
-    from rest_framework.test import APIRequestFactory
-    from rest_framework_simplejwt.authentication import JWTStatelessUserAuthentication
+    # These read the settings when they are imported.
+    from rest_framework.test import APIRequestFactory  # noqa: PLC0415
+    from rest_framework_simplejwt.authentication import (  # noqa: PLC0415
+        JWTStatelessUserAuthentication,
+    )
 
     def verify(token):
         request = APIRequestFactory().get("/", HTTP_AUTHORIZATION=f"Bearer {token}")
@@ -76,15 +77,10 @@ def simplejwt():
     return verify
 
 
-def flask_jwt_extended():
-    import flask
-    import flask_jwt_extended
-    import jwt
-
-    [key] = jwt.PyJWKClient(jwks_uri).get_signing_keys()
+def jwt_extended():
     app = flask.Flask(__name__)
     app.config |= {
-        "JWT_ALGORITHM": algorithm, "JWT_PUBLIC_KEY": key.key,
+        "JWT_ALGORITHM": algorithm, "JWT_PUBLIC_KEY": given["public_key"],
         "JWT_DECODE_ISSUER": issuer, "JWT_DECODE_AUDIENCE": audience,
     }  # fmt: skip
     flask_jwt_extended.JWTManager(app)
@@ -102,10 +98,23 @@ def flask_jwt_extended():
     return verify
 
 
-verify = globals()[library.lower().removeprefix("djangorestframework-").replace("-", "_")]()
-for token in given["tokens"]:
+def verdict(verify, token):
     try:
-        print(verify(token))
+        return verify(token)
     except Exception as error:  # noqa: BLE001 - each library has its own
-        print("refused")
-        print(library, repr(error)[:200], file=sys.stderr)
+        return f"refused: {error!r}"
+
+
+def verdicts(make_verifier):
+    verify = make_verifier()
+    return [verdict(verify, token) for token in given["tokens"]]
+
+
+libraries = {
+    "PyJWT": pyjwt,
+    "python-jose": python_jose,
+    "joserfc": joserfc,
+    "djangorestframework-simplejwt": simplejwt,
+    "flask-jwt-extended": jwt_extended,
+}
+print(json.dumps({name: verdicts(libraries[name]) for name in libraries}))
