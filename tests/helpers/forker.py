@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 import flask.cli  # noqa: F401 - imported before the fork, as all below
 import gunicorn.app.wsgiapp
-import gunicorn.workers.gthread  # noqa: F401
+import gunicorn.config
+import gunicorn.workers.gthread
 
 import jwt_server.app
 import jwt_server.gunicorn.logger
@@ -38,6 +39,7 @@ def start(
     os.environ.update(environment)
     for number, path in enumerate(streams):
         replace_stream(number, path)
+    sys.path[0] = gunicorn.config.Chdir.default = folder  # as they read it at their start
     sys.argv[1:] = arguments
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     sys.exit()

@@ -81,16 +81,20 @@ def environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def flask(
-    folder: Path, extra: Mapping[str, str], *command: str
+    folder: Path, extra: Mapping[str, str], *command: str, **redirected: Path | None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `flask --app wsgi ...` as a user would."""
+    """Run `flask --app wsgi ...` as a user would.
+
+    `stdin`, `stdout` and `stderr` are redirected to files, or closed by None.
+    """
+    arguments = ("flask", "--app", "wsgi", *command)
     with tempfile.TemporaryDirectory() as files:
-        output, error = Path(files, "output"), Path(files, "error")
-        streams = (Path(os.devnull), output, error)
-        arguments = ("flask", "--app", "wsgi", *command)
+        own = {name: Path(files, name) for name in ("stdin", "stdout", "stderr")}
+        streams = list((own | redirected).values())
         process = processes.start(folder, environment(folder, extra), streams, *arguments)
         status = process.wait(timeout=60)
-        return subprocess.CompletedProcess(arguments, status, output.read_text(), error.read_text())
+        _, *written = [path.read_text() if path.exists() else "" for path in own.values()]
+    return subprocess.CompletedProcess(arguments, status, *written)
 
 
 def gunicorn(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -108,11 +109,14 @@ def faulty(parent: Path, database: Path, launcher: Sequence[str] = ()) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Create the folder of the database."""
-    folder = tmp_path_factory.mktemp("faults") / "data"
-    folder.mkdir()
-    return folder
+def folder() -> Iterator[Path]:
+    """Create the folder of the database, on a disk: in memory, an immutable file that is open can
+    be written.
+    """
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as parent:
+        folder = Path(parent, "data")
+        folder.mkdir()
+        yield folder
 
 
 @pytest.fixture(scope="module")
