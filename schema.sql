@@ -35,7 +35,10 @@ CREATE TABLE sessions (
     ended_at         INTEGER,
     address          TEXT    NOT NULL,
     user_agent       TEXT    NOT NULL,
-    client_id        TEXT    NOT NULL DEFAULT ''  -- as sent at /auth/token; proves nothing
+    client_id        TEXT    NOT NULL DEFAULT '', -- as sent at /auth/token; proves nothing
+    retry_key_hash   BLOB,                        -- of the newest refresh; null without a key
+    rotated_by_hash  BLOB,                        -- of its client; null matches any
+    raced            INTEGER NOT NULL DEFAULT 0 CHECK (raced IN (0, 1))  -- and another key was shown
 ) STRICT;
 
 -- Finds a user's active sessions without reading the others.

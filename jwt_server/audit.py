@@ -31,6 +31,7 @@ class Action(StrEnum):
     SESSION_ENDED = "session_ended"
     SESSIONS_ENDED = "sessions_ended"
     REFRESH_TOKEN_REUSED = "refresh_token_reused"  # noqa: S105 - not a password
+    REFRESH_RACED = "refresh_raced"
     REAUTHENTICATED = "reauthenticated"
     PASSWORD_REFUSED = "password_refused"  # noqa: S105 - not a password
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 - not a password

@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, valu
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from jwt_server.security.refresh_tokens import Retry
+
 SIGN_IN: Final = ("POST", "/auth")
 SIGNED_IN: Final = "signed_in"  # the outcome of a successful sign-in; else it is the error's code
 
@@ -45,6 +47,8 @@ class Metrics:
     """By route and code."""
     sign_ins: Counter
     """By outcome."""
+    refresh_retries: Counter
+    """Replaced refresh tokens that got their successor again, by reason."""
     hash_queue: Gauge
     """Passwords that wait to be hashed."""
     hash_wait: Histogram
@@ -86,6 +90,8 @@ def create_metrics() -> Metrics:
                   ("method", "route", "status"), buckets=REQUEST_SECONDS),
         counter("jwt_server_refusals", "Requests refused, by code.", ("route", "code")),
         counter("jwt_server_sign_ins", "Sign-ins, by outcome.", ("outcome",)),
+        counter("jwt_server_refresh_retries",
+                "Replaced refresh tokens that got their successor again.", ("reason",)),
         Gauge("jwt_server_hash_line", "Passwords that wait to be hashed.",
               registry=registry, multiprocess_mode="livesum"),
         histogram("jwt_server_hash_wait_seconds", "Time that a password waited to be hashed.",
@@ -94,6 +100,8 @@ def create_metrics() -> Metrics:
                   buckets=DATABASE_SECONDS),
     )  # fmt: skip
     metrics.sign_ins.labels(SIGNED_IN)
+    for reason in Retry:
+        metrics.refresh_retries.labels(reason)
     for route, code in WATCHED:
         metrics.refusals.labels(route, code)
         if route == SIGN_IN[1]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import re
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -35,6 +37,21 @@ from tests.helpers.secrets import find_secrets
 from tests.helpers.server import BASE_ENVIRONMENT, Server, running
 
 LOG_FORMAT = formatter("json")
+ALL_SLOW = re.compile(r"^pytestmark = .*\bslow\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Don't import modules, and fixtures of folders, whose tests would all be deselected."""
+    if config.option.markexpr != "not slow":
+        return None
+    modules = [collection_path] if collection_path.is_file() else collection_path.glob("test_*.py")
+    found = [bool(ALL_SLOW.search(each.read_text())) for each in modules if each.suffix == ".py"]
+    return (found != [] and all(found)) or None
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector skip all tests, which stay until the end."""
+    gc.freeze()
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ WHERE sessions.id = :id;
 -- name: find_for_refresh(id)^
 -- All that decides about a refresh.
 SELECT sessions.id, sessions.user_id, nonce, client_id, generation, refreshable, rotated_at,
-       sessions.expires_at, ends_at, ended_at, users.admin, users.disabled,
+       retry_key_hash, rotated_by_hash, raced, sessions.expires_at, ends_at, ended_at,
+       users.admin, users.disabled,
        coalesce(throttle.blocked_until, 0) AS blocked_until
 FROM sessions JOIN users ON users.id = sessions.user_id
 LEFT JOIN throttle ON throttle.key = 'refresh.' || sessions.id
@@ -25,16 +26,21 @@ INSERT INTO sessions (
     :now, :expires_at, :ends_at, :address, :user_agent, :client_id
 );
 
--- name: rotate(id, generation, admin, expires_at, now)!
+-- name: rotate(id, generation, admin, retry_key_hash, rotated_by_hash, expires_at, now)!
 -- From this generation to the next. Changes nothing if the session was rotated or ended, or its
 -- user disabled, promoted or demoted, since the row was read.
 UPDATE sessions
-SET generation = generation + 1, rotated_at = :now, last_used_at = :now, expires_at = :expires_at
+SET generation = generation + 1, rotated_at = :now, last_used_at = :now, expires_at = :expires_at,
+    retry_key_hash = :retry_key_hash, rotated_by_hash = :rotated_by_hash, raced = 0
 WHERE id = :id AND generation = :generation AND ended_at IS NULL
 AND EXISTS (
     SELECT 1 FROM users
     WHERE users.id = sessions.user_id AND users.disabled = 0 AND users.admin = :admin
 );
+
+-- name: mark_raced(id, generation)!
+-- Changes nothing if it is marked already, or was rotated meanwhile.
+UPDATE sessions SET raced = 1 WHERE id = :id AND generation = :generation AND raced = 0;
 
 -- name: authenticate(id, now)!
 -- Later than the sign-in even within the same second, so that the two can be told apart.

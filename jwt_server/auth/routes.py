@@ -48,6 +48,16 @@ class RefreshSchema(Schema):
     """The refresh token to use up."""
 
     refresh_token = Text(required=True, validate=validate.Length(1, 200))  # issued: about 80
+    retry_key = fields.String(
+        validate=validate.Regexp(
+            r"[A-Za-z0-9_-]{22,64}\Z", error="Send 22 to 64 letters, digits, hyphens, underscores."
+        ),
+        metadata={
+            "pattern": "^[A-Za-z0-9_-]{22,64}$",
+            "description": "Random and new for each refresh, stored before it is sent.",
+            "examples": ["wz6pvHAQ0Mc3rN5kqWn1Zg"],
+        },
+    )
     grant_type = fields.String(metadata=IGNORED)
     client_id = fields.String(metadata=IGNORED)
     client_secret = fields.String(metadata=IGNORED)
@@ -98,11 +108,12 @@ def issue_token(credentials: dict[str, str]) -> Response:
 def refresh(body: dict[str, str]) -> dict[str, Any]:
     """Exchange a refresh token for new tokens.
 
-    Sent again within `REFRESH_GRACE` seconds, it gets the same new refresh token; later, it counts
-    as stolen, and the session ends. Over 30 refreshes a minute are refused, and the token stays
-    valid.
+    Sent again with the same `retry_key`, it gets the same new refresh token until that one is used.
+    Without the key it does so for `REFRESH_GRACE` seconds, from the same network and user agent.
+    Else it counts as stolen, and the session ends. Over 30 refreshes a minute are refused, and the
+    token stays valid.
     """
-    return token_responses.refresh_client(body["refresh_token"])
+    return token_responses.refresh_client(body["refresh_token"], body.get("retry_key", ""))
 
 
 @bp.post("/auth/logout")

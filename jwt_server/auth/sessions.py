@@ -1,8 +1,9 @@
 """Sessions: opened at sign-in, extended by refreshing, ended by signing out.
 
-Each refresh token can be used once. The token replaced last gets the same successor again within
-the grace period, so that two tabs or a lost response do no harm. Any other replaced token is in two
-hands, and ends the session for both. Times are Unix times, lifetimes seconds.
+Each refresh token can be used once. The token replaced last gets the same successor again, so that
+two tabs or a lost response do no harm: with the same retry key until the successor is used, without
+it within the grace period, from the same place. Any other replaced token is in two hands, and ends
+the session for both. Times are Unix times, lifetimes seconds.
 """
 
 import secrets
@@ -16,13 +17,31 @@ from jwt_server.audit import PRUNE_BATCH, Action, Actor
 from jwt_server.auth import attempts
 from jwt_server.database import Connection, Row
 from jwt_server.security import rate_limits, refresh_tokens
-from jwt_server.security.refresh_tokens import RefreshTokens
+from jwt_server.security.rate_limits import SITE_PREFIX, network_of
+from jwt_server.security.refresh_tokens import RefreshTokens, Retry
 
 MAX_SESSIONS_PER_USER: Final = 50
 """Active sessions per user; signing in beyond this ends the oldest."""
 
 RETENTION_SECONDS: Final = 24 * 60 * 60
 """How long the row of an ended session is kept, so that its tokens get `session_ended`."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who refreshes; `retry_key` is empty if none was sent."""
+
+    actor: Actor
+    user_agent: str = ""
+    retry_key: str = ""
+
+    @property
+    def place(self) -> str:
+        """What a retry without the key must share: the user agent, and an IPv4 /24 or IPv6 /48."""
+        address = self.actor.address or ""
+        is_ipv6 = ":" in address
+        network = network_of(address, SITE_PREFIX) if is_ipv6 else address.rpartition(".")[0]
+        return f"{network} {self.user_agent}"
 
 
 @dataclass(frozen=True)
@@ -87,14 +106,15 @@ def hide_refreshes(sessions: list[Row]) -> list[Row]:
 
 
 def refresh(
-    db: Connection, tokens: RefreshTokens, token: str, *, idle: int, grace: int, actor: Actor
+    db: Connection, tokens: RefreshTokens, token: str, client: Client, *, idle: int, grace: int
 ) -> Row:
     """Use a refresh token; return its session with the generation and expiry of the next one.
 
+    `retry` in it tells why a replaced token gets its successor again; it is None for a new one.
     Raises RefreshTokenInvalid, RefreshTokenReused, SessionExpired or SessionEnded; and
     TooManyAttempts, which changes nothing: the token stays valid.
     """
-    now = actor.now
+    now = client.actor.now
     while True:  # a second time only if another request rotated or ended the session meanwhile
         generation, row = verify(db, tokens, token)
         if not row["refreshable"]:
@@ -103,18 +123,43 @@ def refresh(
             raise errors.SessionEnded
         if row["expires_at"] <= now:
             raise errors.SessionExpired
-        generations_behind = row["generation"] - generation
-        if generations_behind == 1 and grace and abs(now - row["rotated_at"]) <= grace:
-            return row
-        if generations_behind:
+        if row["generation"] == generation + 1:
+            retry = _retry(db, tokens, row, client, grace)
+            if retry is not None:
+                return row | {"retry": retry}
+        if row["generation"] != generation:
             action = Action.REFRESH_TOKEN_REUSED
-            ended = end(db, row["user_id"], row["id"], actor=actor, action=action)
+            ended = end(db, row["user_id"], row["id"], actor=client.actor, action=action)
             raise errors.RefreshTokenReused if ended else errors.SessionEnded
         if row["blocked_until"] > now:
             raise errors.TooManyAttempts(row["blocked_until"] - now)
-        rotated = _rotate(db, row, min(now + idle, row["ends_at"]), actor)
+        rotated = _rotate(db, tokens, row, client, min(now + idle, row["ends_at"]))
         if rotated is not None:
-            return rotated
+            return rotated | {"retry": None}
+
+
+def _retry(
+    db: Connection, tokens: RefreshTokens, row: Row, client: Client, grace: int
+) -> Retry | None:
+    """Return why a token that was just replaced gets its successor again; None if it does not.
+
+    Raises RefreshTokenInvalid for a client in another place than the one that replaced it.
+    """
+    key_hash, by_hash = row["retry_key_hash"], row["rotated_by_hash"]
+    if client.retry_key and key_hash and tokens.matches(key_hash, row["id"], client.retry_key):
+        return Retry.SAME_KEY
+    if not grace or abs(client.actor.now - row["rotated_at"]) > grace:
+        return None
+    if by_hash and not tokens.matches(by_hash, row["id"], client.place):
+        raise errors.RefreshTokenInvalid
+    if not client.retry_key:
+        return Retry.NO_KEY
+    if not row["raced"]:
+        with db.transaction():
+            if db.queries.auth.mark_raced(id=row["id"], generation=row["generation"]):
+                details = {"session": row["id"]}
+                audit.record(db, client.actor, Action.REFRESH_RACED, row["user_id"], **details)
+    return Retry.OTHER_KEY
 
 
 def verify(db: Connection, tokens: RefreshTokens, token: str) -> tuple[int, Row]:
@@ -129,21 +174,26 @@ def verify(db: Connection, tokens: RefreshTokens, token: str) -> tuple[int, Row]
     return generation, row
 
 
-def _rotate(db: Connection, row: Row, expires_at: int, actor: Actor) -> Row | None:
+def _rotate(
+    db: Connection, tokens: RefreshTokens, row: Row, client: Client, expires_at: int
+) -> Row | None:
     """Count the refresh and move to the next generation; None if the session has changed."""
+    key, now = client.retry_key, client.actor.now
     with db.transaction():
         rotated = db.queries.auth.rotate(
             id=row["id"],
             generation=row["generation"],
             admin=row["admin"],
+            retry_key_hash=tokens.hash(row["id"], key) if key else None,
+            rotated_by_hash=tokens.hash(row["id"], client.place),
             expires_at=expires_at,
-            now=actor.now,
+            now=now,
         )
         if not rotated:
             return None
-        if attempts.count_against(db, rate_limits.refresh_limit(row["id"]), actor.now):
+        if attempts.count_against(db, rate_limits.refresh_limit(row["id"]), now):
             details = {"limit": "refresh", "session": row["id"]}
-            audit.record(db, actor, Action.LOCKED_OUT, row["user_id"], **details)
+            audit.record(db, client.actor, Action.LOCKED_OUT, row["user_id"], **details)
     return row | {"generation": row["generation"] + 1, "expires_at": expires_at}
 
 

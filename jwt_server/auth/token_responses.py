@@ -6,7 +6,7 @@ from flask import request
 from marshmallow import Schema, fields, validate
 
 from jwt_server.auth import sessions
-from jwt_server.auth.sessions import NewSession
+from jwt_server.auth.sessions import Client, NewSession
 from jwt_server.auth.sign_in import sign_in
 from jwt_server.database import Row
 from jwt_server.security.tokens import TokenSubject
@@ -50,7 +50,7 @@ def sign_in_client(username: str, password: str, *, refreshable: bool, client_id
     )
 
 
-def refresh_client(token: str) -> dict[str, Any]:
+def refresh_client(token: str, retry_key: str = "") -> dict[str, Any]:
     """Exchange a refresh token for new tokens, for TokenSchema. Raises as `sessions.refresh`."""
     service = current_service()
     require_signing_key()
@@ -58,10 +58,12 @@ def refresh_client(token: str) -> dict[str, Any]:
         get_db(),
         service.refresh_tokens,
         token,
+        Client(current_actor(), user_agent(), retry_key),
         idle=service.settings.refresh_token_idle_ttl,
         grace=service.settings.refresh_grace,
-        actor=current_actor(),
     )
+    if session["retry"]:
+        service.metrics.refresh_retries.labels(session["retry"]).inc()
     return token_object(session)
 
 

@@ -8,6 +8,7 @@ The same session, generation and nonce always make the same token.
 import hmac
 import re
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final, Self
 
 from jwt_server.errors import RefreshTokenInvalid
@@ -19,6 +20,14 @@ SESSION_ID_PATTERN: Final = "[A-Za-z0-9_-]{22}"
 FORM: Final = re.compile(
     rf"{VERSION}\.({SESSION_ID_PATTERN})\.([1-9][0-9]{{0,8}})\.[A-Za-z0-9_-]{{43}}", re.ASCII
 )
+
+
+class Retry(StrEnum):
+    """Why a refresh token that was just replaced gets its successor again."""
+
+    SAME_KEY = "same_key"
+    NO_KEY = "no_key"
+    OTHER_KEY = "other_key"
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,14 @@ class RefreshTokens:
             for key in self.keys
         )
 
+    def hash(self, session_id: str, text: str) -> bytes:
+        """Return a keyed hash of what a client sent with a refresh of the session."""
+        return _hash(self.keys[0], session_id, text)
+
+    def matches(self, stored: bytes, session_id: str, text: str) -> bool:
+        """Return whether a stored hash is of this text."""
+        return any(hmac.compare_digest(stored, _hash(key, session_id, text)) for key in self.keys)
+
 
 def parse(token: str) -> tuple[str, int]:
     """Return the session id and the generation that a token names, not verified.
@@ -59,3 +76,8 @@ def parse(token: str) -> tuple[str, int]:
 def _sign(key: bytes, session_id: str, generation: int, nonce: bytes) -> str:
     prefix = f"{VERSION}.{session_id}.{generation}."
     return prefix + base64url_encode(hmac.digest(key, prefix.encode() + nonce, "sha256"))
+
+
+def _hash(key: bytes, session_id: str, text: str) -> bytes:
+    # No token's MAC covers a text that starts so.
+    return hmac.digest(key, f"retry.{session_id}.{text}".encode(), "sha256")

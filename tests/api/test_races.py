@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from tests.helpers.server import BASE_ENVIRONMENT, Server, running, started, unt
 pytestmark = pytest.mark.slow  # several servers, and sign-ins at the full cost of a hash
 
 THREADS = 50
+KEY, OTHER_KEY = "k" * 22, "o" * 22
+HOME, ELSEWHERE = "198.51.100.7", "203.0.113.1"
 FORM = "username=travis&password=mypassword"
 FORM_TYPE = "application/x-www-form-urlencoded"
 
@@ -55,8 +57,9 @@ def sign_in(server: Server) -> Tokens:
     return tokens
 
 
-def refresh(server: Server, tokens: Tokens) -> Response:
-    return post_json(server, "/auth/refresh", {"refresh_token": tokens["refresh_token"]})
+def refresh(server: Server, tokens: Tokens, key: str | None = None, **headers: str) -> Response:
+    body = {"refresh_token": tokens["refresh_token"]} | ({"retry_key": key} if key else {})
+    return post_json(server, "/auth/refresh", body, **headers)
 
 
 def query(folder: Path, statement: str) -> list[Any]:
@@ -68,10 +71,14 @@ def session_of(tokens: Tokens) -> str:
     return str(tokens["refresh_token"].split(".")[1])
 
 
-def test_concurrent_refreshes_get_the_same_successor(two_workers: Server, folder: Path) -> None:
+@pytest.mark.parametrize("keys", [[None], [KEY], [KEY, OTHER_KEY, None]], ids=len)
+def test_concurrent_refreshes_get_the_same_successor(
+    two_workers: Server, folder: Path, keys: list[str | None]
+) -> None:
     tokens = sign_in(two_workers)
+    shown = cycle(keys)
 
-    responses = run_at_once(lambda: refresh(two_workers, tokens), THREADS)
+    responses = run_at_once(lambda: refresh(two_workers, tokens, next(shown)), THREADS)
 
     assert {response.status for response in responses} == {200}
     successors = {json.loads(response.body)["refresh_token"] for response in responses}
@@ -80,6 +87,34 @@ def test_concurrent_refreshes_get_the_same_successor(two_workers: Server, folder
     assert rows == [(2,)]
     [successor] = successors
     assert refresh(two_workers, {"refresh_token": successor}).status == 200
+
+
+@pytest.mark.parametrize(
+    ("seconds", "key", "address", "code"),
+    [
+        (24 * 60 * 60, KEY, ELSEWHERE, None),
+        (5, OTHER_KEY, HOME, None),
+        (5, None, HOME, None),
+        (5, None, ELSEWHERE, "refresh_token_invalid"),
+        (5, OTHER_KEY, ELSEWHERE, "refresh_token_invalid"),
+        (30, OTHER_KEY, HOME, "refresh_token_reused"),
+        (30, None, HOME, "refresh_token_reused"),
+    ],
+)
+def test_a_replaced_token_is_the_same_case_in_every_worker(
+    two_workers: Server, folder: Path, seconds: int, key: str | None, address: str, code: str | None
+) -> None:
+    first = sign_in(two_workers)
+    second = json.loads(refresh(two_workers, first, KEY, **{"X-Forwarded-For": HOME}).body)
+    query(folder, f"UPDATE sessions SET rotated_at = rotated_at - {seconds}")  # noqa: S608 - a number
+
+    for _ in range(1 if code == "refresh_token_reused" else 4):  # whichever worker responds
+        again = json.loads(refresh(two_workers, first, key, **{"X-Forwarded-For": address}).body)
+        assert again.get("code") == code
+        assert again.get("refresh_token") == (None if code else second["refresh_token"])
+
+    status = 401 if code == "refresh_token_reused" else 200
+    assert refresh(two_workers, second).status == status
 
 
 def test_concurrent_reuse_ends_the_session_once(two_workers: Server, folder: Path) -> None:
@@ -157,23 +192,27 @@ def kill(server: Server) -> None:
 
 
 def test_rotation_survives_a_kill(tmp_path: Path) -> None:
-    """Of two sessions, the token of one is used again within the grace, of the other after it."""
+    """The tokens of three sessions are used again: within the grace, after it, with their key."""
     settings = BASE_ENVIRONMENT | {"REFRESH_GRACE": "300"}
     with running(tmp_path, settings) as server:
-        used = [sign_in(server), sign_in(server)]
-        within, after = (json.loads(refresh(server, tokens).body) for tokens in used)
+        used = [sign_in(server) for _ in range(3)]
+        within, after, keyed = (json.loads(refresh(server, each, KEY).body) for each in used)
         kill(server)
-    late = session_of(after)
-    query(tmp_path, f"UPDATE sessions SET rotated_at = rotated_at - 301 WHERE id = '{late}'")  # noqa: S608 - constants
+    early = session_of(within)
+    query(tmp_path, f"UPDATE sessions SET rotated_at = rotated_at - 301 WHERE id <> '{early}'")  # noqa: S608 - constants
 
     with started(tmp_path, settings) as server:
-        again, reused = (json.loads(refresh(server, tokens).body) for tokens in used)
+        again, reused, retried = (
+            json.loads(refresh(server, each, key).body)
+            for each, key in zip(used, (None, None, KEY), strict=True)
+        )
         kill(server)
     assert again["refresh_token"] == within["refresh_token"]
     assert reused["code"] == "refresh_token_reused"
+    assert retried["refresh_token"] == keyed["refresh_token"]
 
     with started(tmp_path, settings) as server:
-        for tokens, status in ((within, 200), (after, 401)):
+        for tokens, status in ((within, 200), (after, 401), (keyed, 200)):
             assert refresh(server, tokens).status == status
             read = send_to_server(server, "GET", "/pets", bearer(tokens["access_token"]))
             assert read.status == status

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jwt_server.audit import Actor
 from jwt_server.auth import sessions
-from jwt_server.auth.sessions import NewSession
+from jwt_server.auth.sessions import Client, NewSession
 from jwt_server.database import Connection, Database, Row
 from jwt_server.errors import (
     NotSignedIn,
@@ -55,7 +55,11 @@ def token_of(session: Row, generation: int) -> str:
 
 def rotate(db: Connection, session: Row, generation: int, now: int) -> Row:
     token = token_of(session, generation)
-    return sessions.refresh(db, TOKENS, token, idle=100, grace=10, actor=Actor(None, None, now))
+    return refresh(db, token, now)
+
+
+def refresh(db: Connection, token: str, now: int) -> Row:
+    return sessions.refresh(db, TOKENS, token, Client(Actor(None, None, now)), idle=100, grace=10)
 
 
 def generation(db: Connection, session: Row) -> int:
@@ -103,10 +107,11 @@ def test_refused_refreshes(
 
 
 def test_refresh_within_the_grace_changes_nothing(db: Connection, session: Row) -> None:
-    first = rotate(db, session, 1, 1000)
+    rotate(db, session, 1, 1000)
+    before = db.driver.execute("SELECT * FROM sessions").fetchall()
 
-    assert rotate(db, session, 1, 1010) == first
-    assert generation(db, session) == 2
+    assert rotate(db, session, 1, 1010)["generation"] == 2
+    assert db.driver.execute("SELECT * FROM sessions").fetchall() == before
 
 
 def test_session_without_refresh_is_not_refreshed(db: Connection) -> None:
@@ -129,7 +134,7 @@ def test_foreign_token_takes_no_write_lock(db: Connection, session: Row) -> None
     db.driver.set_trace_callback(statements.append)
     for token in (theirs, TOKENS.issue(secrets.token_urlsafe(16), 1, session["nonce"]), "r1.x"):
         with pytest.raises(RefreshTokenInvalid):
-            sessions.refresh(db, TOKENS, token, idle=100, grace=10, actor=Actor(None, None, 1000))
+            refresh(db, token, 1000)
     db.driver.set_trace_callback(None)
     assert not any(each.startswith("BEGIN") for each in statements)
     assert db.driver.execute("SELECT * FROM sessions").fetchall() == before
@@ -138,13 +143,11 @@ def test_foreign_token_takes_no_write_lock(db: Connection, session: Row) -> None
 def test_concurrent_refreshes_rotate_once(database: Database, session: Row) -> None:
     token = token_of(session, 1)
 
-    def refresh() -> Row:
+    def use() -> Row:
         with database.connection() as db:
-            return sessions.refresh(
-                db, TOKENS, token, idle=100, grace=10, actor=Actor(None, None, 1050)
-            )
+            return refresh(db, token, 1050)
 
-    refreshed = run_at_once(refresh, 8)
+    refreshed = run_at_once(use, 8)
 
     assert {row["generation"] for row in refreshed} == {2}
     assert {row["expires_at"] for row in refreshed} == {1150}
@@ -263,6 +266,7 @@ def test_a_user_demoted_since_the_session_was_read_is_not_rotated_as_an_admin(
     row = db.queries.auth.find_for_refresh(id=SESSION)
     db.driver.execute("UPDATE users SET admin = 0")
     values = {"generation": row["generation"], "expires_at": row["expires_at"], "now": 0}
+    values |= {"retry_key_hash": None, "rotated_by_hash": None}
 
     assert db.queries.auth.rotate(id=SESSION, admin=row["admin"], **values) == 0
     assert db.queries.auth.rotate(id=SESSION, admin=0, **values) == 1

@@ -417,7 +417,7 @@ def test_sign_in_prunes_oldest_sessions_in_batches(client: FlaskClient, db: Conn
     db.driver.execute(
         "INSERT INTO sessions WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
         " WHERE i < 45) SELECT NULL, 'old' || i, 1, x'00', 1, 1, 0, 0, 0, 0, 100 - i, 0, NULL,"
-        " '', '', '' FROM n"
+        " '', '', '', NULL, NULL, 0 FROM n"
     )
 
     for left in (25, 5, 0):
@@ -432,7 +432,7 @@ def test_prune_deletes_all_expired_sessions(
     db.driver.execute(
         "INSERT INTO sessions WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
         " WHERE i < 2500) SELECT NULL, 'old' || i, 1, x'00', 1, 1, 0, 0, 0, 0, 0, 0, NULL,"
-        " '', '', '' FROM n"
+        " '', '', '', NULL, NULL, 0 FROM n"
     )
     run = client.application.test_cli_runner().invoke
 

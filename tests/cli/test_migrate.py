@@ -245,6 +245,9 @@ def test_lock_of_a_killed_upgrade_can_be_broken(
         "DROP TABLE known_addresses",
         "DROP TABLE audit",
         "ALTER TABLE sessions DROP COLUMN client_id",
+        "ALTER TABLE sessions DROP COLUMN retry_key_hash",
+        "ALTER TABLE sessions DROP COLUMN rotated_by_hash",
+        "ALTER TABLE sessions DROP COLUMN raced",
         "INSERT INTO yoyo_lock VALUES (1, '2026-01-01', 4711)",
     )
     monkeypatch.setattr(migrate, "LOCK_SECONDS", 0.1)

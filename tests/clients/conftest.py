@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import jwt
 import pytest
 
-from jwt_server.security import key_files
+from jwt_server.security import key_files, keys
 from jwt_server.security.key_files import KeyFolder
 from tests.helpers.databases import create_database
+from tests.helpers.factories import CREDENTIALS, claims
+from tests.helpers.http import send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, Server, answering, free_port, gunicorn
 
 CLIENTS = Path(__file__).parent
@@ -62,11 +68,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @contextmanager
 def signing_with(algorithm: str, folder: Path) -> Iterator[Server]:
     """Run the service with keys of an algorithm; its issuer is its own URL."""
-    keys, port, log_file = KeyFolder(folder / "keys", algorithm), free_port(), folder / "server.log"
-    key_files.rotate(keys, now=0, lead=0)
+    key_folder = KeyFolder(folder / "keys", algorithm)
+    port, log_file = free_port(), folder / "server.log"
+    key_files.rotate(key_folder, now=0, lead=0)
     settings = BASE_ENVIRONMENT | {
         "JWT_ALGORITHM": algorithm,
-        "JWT_KEYS_DIR": str(keys.path),
+        "JWT_KEYS_DIR": str(key_folder.path),
         "JWT_ISSUER": f"http://127.0.0.1:{port}",
         "JWT_AUDIENCE": "my-api",
         "PORT": str(port),
@@ -75,6 +82,36 @@ def signing_with(algorithm: str, folder: Path) -> Iterator[Server]:
     process = gunicorn(folder, settings, log_file)
     with answering(port, process, log_file) as server:
         yield server
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a verifier needs to know of a server, and tokens: a good one, then four bad ones."""
+
+    issuer: str
+    audience: str
+    algorithm: str
+    public_key: str
+    tokens: list[str]
+
+
+def given(server: Server, algorithm: str) -> Given:
+    """Return what a verifier needs to know of a server of `signing_with`."""
+    [pem] = (server.log_file.parent / "keys").glob("*.pem")
+    key = keys.load(algorithm, pem.read_bytes())
+    good = send_to_server(
+        server, "POST", "/auth", {}, json.dumps(CREDENTIALS), "application/json"
+    ).text
+    changes = ({"aud": "other"}, {"iss": "http://127.0.0.1:9"}, {"exp": int(time.time()) - 9})
+    bad = [
+        jwt.encode(
+            claims(iss=server.url, aud="my-api") | each, pem.read_text(), algorithm,
+            {"kid": key.kid},
+        )
+        for each in changes
+    ]  # fmt: skip
+    tokens = [good, *bad, good[:-20] + "A" * 20]
+    return Given(server.url, "my-api", algorithm, keys.dump_public(key), tokens)
 
 
 def run(*command: str | Path, cwd: Path, **variables: str) -> str:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
-import jwt
 import pytest
 
-from jwt_server.security import keys
-from tests.clients.conftest import CLIENTS, run, signing_with
-from tests.helpers.factories import CREDENTIALS, claims
-from tests.helpers.http import send_to_server
+from tests.clients.conftest import CLIENTS, given, run, signing_with
 from tests.helpers.server import ROOT, Server
 
 pytestmark = pytest.mark.slow
@@ -66,7 +62,7 @@ def check(
     """Check what the libraries that a script runs say of a good token and of four bad ones."""
     algorithm, server = signing
     done = subprocess.run(  # noqa: S603 - our own command
-        [program, CLIENTS / "verifiers" / script, json.dumps(given(server, algorithm))],
+        [program, CLIENTS / "verifiers" / script, json.dumps(asdict(given(server, algorithm)))],
         stdout=subprocess.PIPE, text=True, timeout=300, check=True,
     )  # fmt: skip
 
@@ -80,27 +76,12 @@ def check(
     }, verdicts
 
 
-def given(server: Server, algorithm: str) -> dict[str, str | list[str]]:
-    """What a verifier needs to know of a server, a good token of it, and four bad ones."""
-    [pem] = (server.log_file.parent / "keys").glob("*.pem")
-    key = keys.load(algorithm, pem.read_bytes())
-    issuer = {"iss": server.url, "aud": "my-api"}
-    changes = ({"aud": "other"}, {"iss": "http://127.0.0.1:9"}, {"exp": int(time.time()) - 9})
-    good = send_to_server(
-        server, "POST", "/auth", {}, json.dumps(CREDENTIALS), "application/json"
-    ).text
-    bad = [
-        jwt.encode(claims() | issuer | each, pem.read_text(), algorithm, {"kid": key.kid})
-        for each in changes
-    ]
-    return {
-        "issuer": server.url, "audience": "my-api", "algorithm": algorithm,
-        "public_key": keys.dump_public(key), "tokens": [good, *bad, good[:-20] + "A" * 20],
-    }  # fmt: skip
-
-
 def test_oauth_libraries_sign_in_and_refresh(venv: Path, service: Server, tmp_path: Path) -> None:
     run(venv / "python", CLIENTS / "tours" / "oauth.py", service.url, cwd=tmp_path)
+
+
+def test_angular_signs_in_and_refreshes(npm: Path, service: Server, tmp_path: Path) -> None:
+    run("node", CLIENTS / "tours" / "angular.mjs", service.url, cwd=tmp_path)
 
 
 def test_the_interceptor_for_axios_refreshes(npm: Path, service: Server, tmp_path: Path) -> None:
@@ -117,7 +98,7 @@ def test_the_documented_versions_are_those_of_the_tests() -> None:
     locked = (CLIENTS / "requirements.txt").read_text()
     python = dict(re.findall(r"^([\w-]+)(?:\[.*\])?==(\S+)", locked, re.MULTILINE))
 
-    assert len(ROWS) == 17
+    assert len(ROWS) == 18
     for name, version, *_ in ROWS:
         assert (NODE_PACKAGES | python)[
             name if name in NODE_PACKAGES else name.lower()

@@ -23,12 +23,15 @@ IMPORTED_AT = int(time.time())
 
 @cache
 def with_demo_user(now: int = IMPORTED_AT) -> bytes:
-    """Return the file that `flask init-db` and `flask seed` make at this Unix time."""
+    """Return the file that `flask init-db` and `flask seed` make at this Unix time, with the
+    session of `token()`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "template.db")
         sqlite.create(path)
         with closing(Database(path)) as database, database.connection() as db:
             users.add_demo_user(db, 4, now)
+        open_session(path, now)
         return path.read_bytes()
 
 
@@ -36,7 +39,6 @@ def create_database(path: Path, now: int = IMPORTED_AT) -> None:
     """Create a database with the demo user, who is signed in with the session of `token()`."""
     path.touch(mode=0o600, exist_ok=False)
     path.write_bytes(with_demo_user(now))
-    open_session(path, now)
 
 
 def run_scripts(path: Path, *scripts: str) -> None:

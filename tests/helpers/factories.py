@@ -104,7 +104,8 @@ def open_session(path: Path, now: int | None = None, user_id: int = 1, sid: str 
 
 
 INSERT_SESSION = (
-    "INSERT INTO sessions VALUES (NULL, ?, ?, ?, 1, 1, ?, ?, ?, ?, ?, ?, NULL, '', '', '')"
+    "INSERT INTO sessions"
+    " VALUES (NULL, ?, ?, ?, 1, 1, ?, ?, ?, ?, ?, ?, NULL, '', '', '', NULL, NULL, 0)"
 )
 
 

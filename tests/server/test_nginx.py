@@ -8,33 +8,17 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.application import Application, serving
 from tests.helpers.factories import bearer, token
 from tests.helpers.http import Response, send_to_server
 from tests.helpers.nginx import needs_nginx, nginx
 from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, free_port, running
 
 pytestmark = needs_nginx
-
-
-class Application(BaseHTTPRequestHandler):
-    """An application that responds with the request that reached it."""
-
-    def answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        seen = {"headers": dict(self.headers.items()), "body": body.decode()}
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps(seen).encode())
-
-    do_GET = do_POST = do_OPTIONS = answer  # noqa: N815 - http.server's names
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-        pass
 
 
 class Failing(Application):
@@ -53,17 +37,6 @@ class Missing(Failing):
     """A server that is no login service."""
 
     status = 404
-
-
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
-    """Run an HTTP server; yields its port."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -183,37 +183,35 @@ def test_sighup_changes_nothing(server: Server) -> None:
     assert server.workers() == workers
 
 
+SIGN_IN = b"""\
+POST /auth HTTP/1.0\r
+Content-Type: application/x-www-form-urlencoded\r
+Content-Length: 35\r
+X-Forwarded-For: 192.0.2.%d\r
+\r
+username=travis&password=mypassword"""
+
+
 def test_a_stop_completes_the_requests_that_hash_or_are_queued(tmp_path: Path) -> None:
-    one = {"WORKERS": "1", "HASH_CONCURRENCY": "1", "HASH_QUEUE": "8", "SALT_ROUNDS": "10"}
-    one |= {"TRUSTED_PROXIES": "1"}
-    statuses: list[int] = []
+    one = {"HASH_CONCURRENCY": "1", "HASH_QUEUE": "8", "SALT_ROUNDS": "10"}
 
-    def sign_in(address: str) -> None:
-        headers = FORM | {"X-Forwarded-For": address}
-        with closing(http.client.HTTPConnection(server.host, server.port, timeout=SECONDS)) as it:
-            it.request("POST", "/auth", "username=travis&password=mypassword", headers)
-            statuses.append(it.getresponse().status)
-
-    with running(tmp_path, BASE_ENVIRONMENT | one) as server:
-        addresses = [f"192.0.2.{number}" for number in range(6)]
-        threads = [threading.Thread(target=sign_in, args=[each]) for each in addresses]
-        for thread in threads:
-            thread.start()
-        wait_until(lambda: accepted(server) == 6)
+    with running(tmp_path, BASE_ENVIRONMENT | ONE_WORKER | one) as server, ExitStack() as stack:
+        address = server.host, server.port
+        clients = [
+            stack.enter_context(socket.create_connection(address, timeout=SECONDS))
+            for _ in range(6)
+        ]
+        for number, client in enumerate(clients):
+            client.sendall(SIGN_IN % number)
+        wait_until(lambda: unread(server) == 0)
         server.process.terminate()
-        for thread in threads:
-            thread.join()
+        statuses = [client.recv(65536).split()[1] for client in clients]
 
-    assert statuses == [200] * 6
+    assert statuses == [b"200"] * 6
 
 
-def accepted(server: Server) -> int:
-    """Count the connections that the worker has accepted."""
-    files = Path(f"/proc/{server.workers()[0]}/fd").iterdir()
-    inodes = {str(file.readlink()) for file in files if file.is_symlink()}
+def unread(server: Server) -> int:
+    """Count what the worker has not read of requests, and not accepted of connections."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    port, established = f":{server.port:04X}", "01"
-    return sum(
-        fields[1].endswith(port) and fields[3] == established and f"socket:[{fields[9]}]" in inodes
-        for fields in lines
-    )
+    queues = [fields[4] for fields in lines if fields[1].endswith(f":{server.port:04X}")]
+    return sum(int(queue.partition(":")[2], 16) for queue in queues)

@@ -33,9 +33,10 @@ def sign_in(client: Client) -> None:
 
 
 def refresh(client: Client) -> None:
-    """Use a refresh token; without a response, it gets its successor within the grace period."""
+    """Use a refresh token; without a response, the same key gets its successor at any time."""
     session = client.signed_in()
-    refresh_token, number, sent = session.refresh_tokens[-1], session.generation, time.time()
+    refresh_token, number = session.refresh_tokens[-1], session.generation
+    body = {"refresh_token": refresh_token, "retry_key": f"{client.rng.getrandbits(128):032x}"}
     first_seen: list[int | None] = []
 
     def was_done() -> bool:
@@ -43,13 +44,9 @@ def refresh(client: Client) -> None:
             first_seen.append(generation(client.database, session.id))
             client.expect("generation", first_seen[0] in {number, number + 1}, expected=True)
         rotated = first_seen[0] == number + 1
-        response = client.query(
-            "/auth/refresh", session, method="POST", body={"refresh_token": refresh_token}
-        )
+        response = client.query("/auth/refresh", session, method="POST", body=body)
         if response.status == 200:
             record(response.body)
-        elif response.code == "refresh_token_reused" and time.time() - sent > GRACE - MARGIN:
-            client.account.end(session)  # the outage was longer than the grace period
         elif response.status != 429 or rotated:  # the limit of refreshes per minute
             client.add_loss(
                 f"no successor of a refresh token: {response.status} {response.body!r:.200}"
@@ -61,7 +58,9 @@ def refresh(client: Client) -> None:
         session.rotate(tokens)
         client.expect("the successor's generation", _number(tokens), number + 1)
 
-    client.operate("refresh", 200, lambda: _refresh(client, refresh_token), record, was_done)
+    client.operate(
+        "refresh", 200, lambda: client.send("POST", "/auth/refresh", body), record, was_done
+    )
 
 
 def reuse(client: Client) -> None:
@@ -87,7 +86,8 @@ def reuse(client: Client) -> None:
         client.account.end(session)
 
     client.operate(
-        "reuse of a refresh token", 401, lambda: _refresh(client, session.refresh_tokens[0]),
+        "reuse of a refresh token", 401,
+        lambda: client.send("POST", "/auth/refresh", {"refresh_token": session.refresh_tokens[0]}),
         record, was_done,
     )  # fmt: skip
 
@@ -139,10 +139,6 @@ def sign_out_many(client: Client) -> None:
         lambda: client.send("POST", f"/auth/logout?scope={scope}", None, session),
         lambda _: account.end(*ending), was_done,
     )  # fmt: skip
-
-
-def _refresh(client: Client, refresh_token: str) -> Response:
-    return client.send("POST", "/auth/refresh", {"refresh_token": refresh_token})
 
 
 def _number(tokens: dict[str, Any]) -> int:
