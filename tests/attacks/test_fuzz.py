@@ -10,18 +10,16 @@ import json
 import os
 import random
 import secrets
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from statistics import mean
 from urllib.parse import urlencode
 
 import pytest
 
-from tests.attacks.wire import WAIT, statuses
+from tests.attacks.wire import raw, statuses
 from tests.helpers.cpu import usual_millisecond
 from tests.helpers.factories import CREDENTIALS, bearer, token
 from tests.helpers.server import START_SECONDS, until
@@ -121,22 +119,6 @@ def made_up(seed: int) -> Iterator[bytes]:
         for _ in range(rng.randrange(1, 4)):
             data = mutated(rng, data, good)
         yield data[:100_000]
-
-
-def raw(path: Path, sent: bytes) -> bytes:
-    """Send bytes and return all that comes back; the server may close before it has read all."""
-    received = b""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(WAIT)
-        connection.connect(str(path))
-        with suppress(ConnectionError):
-            connection.sendall(sent)
-        with suppress(OSError):  # not connected any more
-            connection.shutdown(socket.SHUT_WR)
-        with suppress(ConnectionError):
-            while chunk := connection.recv(65536):
-                received += chunk
-    return received
 
 
 def started_workers(log: Path) -> list[int]:
