@@ -10,13 +10,15 @@ from typing import Any, Final
 from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.workers.gthread import TConn
 
+from jwt_server.errors import MAX_BODY_BYTES
+
 END_OF_HEAD: Final = b"\r\n\r\n"
 CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,5})[ \t]*\r", re.IGNORECASE)
 PEEK_BYTES: Final = 8 * 1024
 """Nearly every request is shorter."""
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Request line and headers together: as much as nginx passes on (deploy/nginx.conf)."""
-MAX_BODY_BYTES: Final = 64 * 1024
+LONGEST_BODY: Final = MAX_BODY_BYTES + 1
 """The app refuses a longer body without reading it."""
 CLIENT_SECONDS: Final = 10
 """Time to begin a request, to send it from its first byte, and to read a part of a response."""
@@ -32,39 +34,41 @@ def wait(sock: socket.socket, event: int, seconds: float) -> bool:
 
 
 class Socket(socket.socket):
-    """A client's socket. A thread waits for the client until a deadline, whatever gunicorn sets."""
+    """A client's socket. A thread waits for the client until a deadline."""
 
     deadline = 0.0
     """When the request must be complete, by time.monotonic()."""
 
-    def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - as the method it replaces
-        """Do nothing, which saves gunicorn a system call per request."""
-
     def peek(self, size: int) -> bytes:
         """Return what has arrived, and leave it to be received; nothing if the client has left."""
         with suppress(BlockingIOError):
-            return super().recv(size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            return self.recv(size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         return b""
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Return what arrives before the deadline. Raises TimeoutError.
+        """Return what has arrived, or arrives before the deadline. Raises TimeoutError.
 
         With flags: look at what has arrived, as `client_disconnected` does.
         """
         if flags:
             return super().recv(size, flags)
-        while time.monotonic() < self.deadline:
+        while True:
             with suppress(BlockingIOError):
                 return super().recv(size, socket.MSG_DONTWAIT)
-            wait(self, select.POLLIN, self.deadline - time.monotonic())
-        raise TimeoutError
+            if not wait(self, select.POLLIN, self.deadline - time.monotonic()):
+                raise TimeoutError
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Send all the data, which gunicorn does with `100 Continue`. Raises TimeoutError."""
+        self.sendall(data)
+        return len(data)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send all the data. Raises TimeoutError if the client reads too slowly."""
         rest, end = memoryview(data), time.monotonic() + CLIENT_SECONDS
         while rest:
             try:
-                sent = self.send(rest, socket.MSG_DONTWAIT)
+                sent = super().send(rest, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 if not wait(self, select.POLLOUT, end - time.monotonic()):
                     raise TimeoutError from None
@@ -77,34 +81,35 @@ class Connection(TConn):
     """A connection that looks whether a request is complete before a thread reads it."""
 
     parser: Any
-    seen = 0
-    """Bytes of an incomplete request."""
+    seen_bytes = 0
+    """Of an incomplete request."""
 
     def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any) -> None:
         limited = Socket(sock.family, sock.type, sock.proto, sock.detach())
         limited.deadline = time.monotonic() + CLIENT_SECONDS
         super().__init__(cfg, limited, client, server)  # type: ignore[no-untyped-call]  # gunicorn has no types
 
-    def has_request(self) -> bool:
-        """Return whether a thread should read: a whole request, or what no more is coming of.
+    def should_read(self) -> bool:
+        """Return whether a thread should read now.
 
-        What is incomplete stays in the kernel, which tells when as much as is missing, at least,
-        has arrived. Unix sockets don't know that: from them a thread reads what comes second.
-        Raises LimitRequestHeaders, and OSError if the client has disconnected.
+        So it is if the request is complete, the client has left, or a wake-up brought nothing new.
+        The kernel keeps an incomplete request, and wakes the poller when the missing bytes have
+        arrived (SO_RCVLOWAT); Unix sockets wake it at once. Raises LimitRequestHeaders, and OSError
+        if the client has disconnected.
         """
         self.init()  # type: ignore[no-untyped-call]  # as above
-        if not self.seen:
+        if not self.seen_bytes:
             self.sock.deadline = time.monotonic() + CLIENT_SECONDS
         arrived = self.sock.peek(PEEK_BYTES)
         if len(arrived) == PEEK_BYTES:
-            arrived = self.sock.peek(MAX_HEAD_BYTES + MAX_BODY_BYTES)
+            arrived = self.sock.peek(MAX_HEAD_BYTES + LONGEST_BODY)
         request = self.parser.unreader.buf.getvalue() + arrived  # it may have been pipelined
         missing = missing_bytes(request)
-        is_waiting = missing > 0 and len(request) > self.seen
-        if is_waiting or self.seen:
-            enough = len(arrived) + missing if is_waiting else 1
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, enough)
-            self.seen = len(request) if is_waiting else 0
+        is_waiting = missing > 0 and len(request) > self.seen_bytes
+        if is_waiting or self.seen_bytes:
+            low_water_mark = len(arrived) + missing if is_waiting else 1
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water_mark)
+            self.seen_bytes = len(request) if is_waiting else 0
         return not is_waiting
 
 
@@ -117,9 +122,9 @@ def missing_bytes(request: bytes) -> int:
     if end < len(END_OF_HEAD):  # not found
         if len(request) >= MAX_HEAD_BYTES:
             raise LimitRequestHeaders("limit request head size")  # type: ignore[no-untyped-call]  # as above
-        return 1
+        return int(request.count(b"\n") == request.count(b"\r\n"))  # else the parser refuses it
     found = CONTENT_LENGTH.search(request, 0, end)
     length = int(found[1]) if found else 0
-    if length > MAX_BODY_BYTES or b"\r\nexpect:" in request[:end].lower():
+    if length > LONGEST_BODY or b"\r\nexpect:" in request[:end].lower():
         length = 0
     return max(0, end + length - len(request))

@@ -34,7 +34,7 @@ class Logger(glogging.Logger):
 
         Not that a client was too slow to send its request or to read the response.
         """
-        if isinstance(sys.exception(), TimeoutError | BlockingIOError):
+        if isinstance(sys.exception(), TimeoutError):
             return
         if msg.startswith(FAILED_REQUEST):
             msg, args = FAILED_REQUEST, ()

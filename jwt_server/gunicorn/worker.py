@@ -44,6 +44,9 @@ class Worker(ThreadWorker):
     tpool: Any  # gunicorn's threads
     poller: Any
     log_again_at = 0.0
+    is_out_of_files = False
+    stop_at = inf
+    """Until when a stop waits for incomplete requests."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # gunicorn has no types
@@ -75,15 +78,14 @@ class Worker(ThreadWorker):
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError:  # mostly no more files
-            if not self.make_room():
-                time.sleep(PAUSE_SECONDS)
+            self.is_out_of_files = True  # to close one now could be to close the next event's
             return
         self.nr_conns += 1
         conn = Connection(self.cfg, sock, address, listener.getsockname())
         self.wait_for(conn, self.on_pending_socket_readable)
 
     def make_room(self) -> bool:
-        """Close the connection that has been idle longest, if not just for a moment.
+        """Close the connection that has been idle longest, if it has for over a second.
 
         Log, once a minute, that there are too many.
         """
@@ -103,14 +105,16 @@ class Worker(ThreadWorker):
     def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's
         """Close the connections that were idle too long, and make room if the worker is full."""
         super().murder_keepalived(force)  # type: ignore[no-untyped-call]  # as above
-        if self.alive and self.nr_conns >= self.worker_connections:
-            self.make_room()
+        is_full = self.is_out_of_files or self.nr_conns >= self.worker_connections
+        if self.alive and is_full and not self.make_room() and self.is_out_of_files:
+            time.sleep(PAUSE_SECONDS)
+        self.is_out_of_files = False
 
     def wait_for(self, conn: Connection, callback: Callable[..., None]) -> None:
         """Call back when the client has sent something; close the connection at its deadline."""
         conn.timeout = conn.sock.deadline
-        insort(self.pending_conns, conn, key=attrgetter("timeout"))
         self.poller.register(conn.sock, EVENT_READ, partial(callback, conn))
+        insort(self.pending_conns, conn, key=attrgetter("timeout"))
 
     def close(self, conn: Any, waiting: deque[Any]) -> None:
         """Close one of the connections that wait for their client."""
@@ -122,6 +126,7 @@ class Worker(ThreadWorker):
     def _cap_keepalive(self, deadline: float) -> None:
         """Let a stop wait for the incomplete requests no longer than for idle connections."""
         super()._cap_keepalive(deadline)  # type: ignore[no-untyped-call]  # as above
+        self.stop_at = deadline
         for conn in self.pending_conns:
             conn.timeout = min(conn.timeout, deadline)
 
@@ -131,7 +136,8 @@ class Worker(ThreadWorker):
         For the latter gunicorn's main thread would wait.
         """
         result = not fs.cancelled() and not fs.exception() and fs.result()
-        if result is _DEFER and self.alive:
+        if result is _DEFER:
+            conn.sock.deadline = min(conn.sock.deadline, self.stop_at)
             self.wait_for(conn, self.on_pending_socket_readable)
         elif result:
             super().finish_request(conn, fs)  # type: ignore[no-untyped-call]  # as above
@@ -160,7 +166,7 @@ class Worker(ThreadWorker):
         others = self.tpool._work_queue
         while True:
             try:
-                if not conn.has_request():
+                if not conn.should_read():
                     return _DEFER
             except LimitRequestHeaders as error:
                 self.handle_error(None, conn.sock, conn.client, error)  # type: ignore[no-untyped-call]  # as above

@@ -14,7 +14,8 @@ from urllib.request import urlopen
 import pytest
 
 from tests.attacks.target import Target, attacked
-from tests.attacks.wire import RawSite, behind_nginx
+from tests.attacks.wire import RawSite, Service
+from tests.helpers.site import service_on_socket, site
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +94,16 @@ def canary() -> Iterator[Canary]:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RawSite]:
-    """The service behind nginx."""
-    with behind_nginx(tmp_path_factory.mktemp("site")) as site:
-        yield site
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service with one worker, on a Unix socket."""
+    with service_on_socket(tmp_path_factory.mktemp("service"), WORKERS="1") as path:
+        yield Service(path)
+
+
+@pytest.fixture(scope="session")
+def raw_site(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RawSite]:
+    """The service behind the nginx of deploy/ without its limits: a test sends more than a client
+    may.
+    """
+    with site(tmp_path_factory.mktemp("site"), service.socket, limits=False) as running:
+        yield RawSite(running, service)

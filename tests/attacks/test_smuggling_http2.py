@@ -147,27 +147,27 @@ CASES: dict[str, tuple[list[Header], bytes]] = {
 
 @pytest.mark.parametrize(("headers", "body"), CASES.values(), ids=CASES)
 def test_one_request_of_http_2_is_one_of_http_1(
-    site: RawSite, headers: list[Header], body: bytes
+    raw_site: RawSite, headers: list[Header], body: bytes
 ) -> None:
-    before = site.service.size()
+    before = raw_site.service.size()
 
-    found = answer(site, headers, body)
+    found = answer(raw_site, headers, body)
 
-    site.service.ran_no_second(before, found)
-    site.next_client_gets_its_own()
-
-
-def test_a_body_that_is_too_large_is_413(site: RawSite) -> None:
-    assert answer(site, [*USUAL, (b"content-length", b"70000")], b"x") == [413]
+    raw_site.service.ran_no_second(before, found)
+    raw_site.next_client_gets_its_own()
 
 
-def test_a_plain_request_of_http_2_is_answered(site: RawSite) -> None:
+def test_a_body_that_is_too_large_is_413(raw_site: RawSite) -> None:
+    assert answer(raw_site, [*USUAL, (b"content-length", b"70000")], b"x") == [413]
+
+
+def test_a_plain_request_of_http_2_is_answered(raw_site: RawSite) -> None:
     """The control: what the frames are made with makes good ones."""
-    before = site.service.size()
+    before = raw_site.service.size()
     told = (b"x-request-id", SMUGGLED_ID.encode())
 
     assert answer(
-        site, [(b":method", b"GET"), SCHEME, (b":path", b"/docs"), AUTHORITY, told], b""
+        raw_site, [(b":method", b"GET"), SCHEME, (b":path", b"/docs"), AUTHORITY, told], b""
     ) == [200]
 
-    assert sum(SMUGGLED_ID in line for line in site.service.answered_since(before)) == 1
+    assert sum(SMUGGLED_ID in line for line in raw_site.service.answered_since(before)) == 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from tests.helpers.site import NAME, Site, service_on_socket, site
+from tests.helpers.site import NAME, Site
 
 # The second request, and how it would show: its id in the service's log.
 SMUGGLED_ID = "smuggled-request"
@@ -40,11 +41,34 @@ def statuses(received: bytes) -> list[int]:
     return [int(code) for code in re.findall(rb"HTTP/\d\.\d (\d{3})", received)]
 
 
+def raw(path: Path, sent: bytes) -> bytes:
+    """Send bytes to a Unix socket, and return all that comes back.
+
+    The server may close the connection before it has read all.
+    """
+    received = b""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(WAIT)
+        connection.connect(str(path))
+        with suppress(ConnectionError):
+            connection.sendall(sent)
+        with suppress(OSError):  # not connected any more
+            connection.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionError):
+            while chunk := connection.recv(65536):
+                received += chunk
+    return received
+
+
 @dataclass(frozen=True)
 class Service:
-    """A gunicorn, however it is reached, by its log."""
+    """A gunicorn on a Unix socket, alone or behind nginx, and its log."""
 
-    log_file: Path
+    socket: Path
+
+    @property
+    def log_file(self) -> Path:
+        return self.socket.with_name("server.log")
 
     def size(self) -> int:
         return self.log_file.stat().st_size
@@ -69,6 +93,14 @@ class Service:
         assert all(status < 500 or status in ALLOWED_5XX for status in found), found
 
 
+@cache
+def tls_context(site: Site, *protocols: str) -> ssl.SSLContext:
+    """Return a TLS context for protocols of ALPN."""
+    context = site.context()
+    context.set_alpn_protocols([*protocols])
+    return context
+
+
 @dataclass(frozen=True)
 class RawSite:
     """The service behind the nginx of deploy/, for raw bytes over TLS."""
@@ -78,9 +110,7 @@ class RawSite:
 
     def connect(self, *protocols: str) -> ssl.SSLSocket:
         """Open a TLS connection that speaks one of the protocols of ALPN."""
-        context = self.site.context()
-        context.set_alpn_protocols([*protocols])
-        connection = self.site.connect(context)
+        connection = self.site.connect(tls_context(self.site, *protocols))
         connection.settimeout(WAIT)
         return connection
 
@@ -104,15 +134,3 @@ class RawSite:
         assert b"x-request-id: the-next-client" in received.lower()
         assert received.endswith(b"</html>")
         assert len(self.service.answered_since(before)) == 1
-
-
-@contextmanager
-def behind_nginx(folder: Path) -> Iterator[RawSite]:
-    """Run the service with one worker behind the nginx of deploy/, without its limits: a test
-    sends more than a client may.
-    """
-    with (
-        service_on_socket(folder, WORKERS="1") as path,
-        site(folder, path, limits=False) as running,
-    ):
-        yield RawSite(running, Service(running.log_file))

@@ -25,55 +25,53 @@ VERIFIERS = {row[0]: row[2].split(", ") for row in ROWS if len(row) == 5}
 NODE_PACKAGES = json.loads((CLIENTS / "package.json").read_text())["dependencies"]
 
 
-@pytest.fixture(scope="module", params=["ES256", "EdDSA"])
-def signing(
-    request: pytest.FixtureRequest, service: Server, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Server]]:
-    """An algorithm, and the service with a key for it."""
-    if request.param == "ES256":
-        yield "ES256", service
-    else:
-        with signing_with(request.param, tmp_path_factory.mktemp("other")) as server:
-            yield request.param, server
+@pytest.fixture(scope="module")
+def services(
+    service: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Server]]:
+    """The service with a key for each algorithm."""
+    with signing_with("EdDSA", tmp_path_factory.mktemp("eddsa")) as other:
+        yield {"ES256": service, "EdDSA": other}
 
 
 def test_verifiers_for_node_accept_what_the_documentation_says(
-    npm: Path, signing: tuple[str, Server]
+    npm: Path, services: dict[str, Server]
 ) -> None:
     documented = {name: VERIFIERS[name] for name in VERIFIERS if name in NODE_PACKAGES}
 
-    check("node", "libraries.mjs", signing, documented)
+    check("node", "libraries.mjs", services, documented)
 
 
 def test_verifiers_in_python_accept_what_the_documentation_says(
-    venv: Path, signing: tuple[str, Server]
+    venv: Path, services: dict[str, Server]
 ) -> None:
     documented = {name: VERIFIERS[name] for name in VERIFIERS if name not in NODE_PACKAGES}
 
-    check(venv / "python", "libraries.py", signing, documented)
+    check(venv / "python", "libraries.py", services, documented)
 
 
 def check(
     program: str | Path,
     script: str,
-    signing: tuple[str, Server],
+    services: dict[str, Server],
     documented: dict[str, list[str]],
 ) -> None:
     """Check what the libraries that a script runs say of a good token and of four bad ones."""
-    algorithm, server = signing
+    all_given = [asdict(given(services[algorithm], algorithm)) for algorithm in services]
     done = subprocess.run(  # noqa: S603 - our own command
-        [program, CLIENTS / "verifiers" / script, json.dumps(asdict(given(server, algorithm)))],
+        [program, CLIENTS / "verifiers" / script, json.dumps(all_given)],
         stdout=subprocess.PIPE, text=True, timeout=300, check=True,
     )  # fmt: skip
 
-    verdicts: dict[str, list[str]] = json.loads(done.stdout)
-    assert {
-        name: ["refused" if each.startswith("refused: ") else each for each in verdicts[name]]
-        for name in verdicts
-    } == {
-        name: ["1" if algorithm in documented[name] else "refused", *["refused"] * 4]
-        for name in documented
-    }, verdicts
+    for algorithm, line in zip(services, done.stdout.splitlines(), strict=True):
+        verdicts: dict[str, list[str]] = json.loads(line)
+        assert {
+            name: ["refused" if each.startswith("refused: ") else each for each in verdicts[name]]
+            for name in verdicts
+        } == {
+            name: ["1" if algorithm in documented[name] else "refused", *["refused"] * 4]
+            for name in documented
+        }, (algorithm, verdicts)
 
 
 def test_oauth_libraries_sign_in_and_refresh(venv: Path, service: Server, tmp_path: Path) -> None:

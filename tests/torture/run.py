@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from jwt_server import sqlite
 from tests.torture import checks, target
 from tests.torture.client import Client
 from tests.torture.life import Gate, run_client
@@ -84,7 +85,7 @@ class Torture:
     def run(self) -> Result:
         """Run it; the database and the log stay in the folder."""
         begun = time.monotonic()
-        self.target.make()
+        sqlite.create(self.target.database)
         self.target.start()
         threads = [
             threading.Thread(target=run_client, args=(client, self.gate), daemon=True)

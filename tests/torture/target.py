@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.helpers.factories import JWT_SECRET, SECRET_KEY
-from tests.helpers.server import GUNICORN, ROOT, environment, flask, free_port
+from tests.helpers.server import GUNICORN, ROOT, environment, free_port
 
 GRACE: Final = 10
 """REFRESH_GRACE, in seconds."""
@@ -53,12 +53,6 @@ class Target:
         self.database = folder / "server.db"
         self.log_file = folder / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
-
-    def make(self) -> None:
-        """Create the database."""
-        record = flask(self.folder, SETTINGS, "init-db")
-        if record.returncode != 0:
-            raise RuntimeError(record.stderr)
 
     def start(self) -> None:
         """Start gunicorn, in a process group of its own."""

@@ -14,6 +14,7 @@ import pytest
 
 from jwt_server.security.passwords import hash_password
 from tests.helpers.secrets import find_secrets
+from tests.helpers.server import until
 from tests.torture import checks, report
 from tests.torture.__main__ import main
 from tests.torture.record import ACKNOWLEDGED, Account, Ledger
@@ -193,12 +194,14 @@ def test_each_loss_is_found_over_http(
 
 
 def test_a_run_with_a_loss_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def lose_a_pet(result: Result) -> None:
+    def lose_pets(result: Result) -> None:
         with closing(sqlite3.connect(tmp_path / "server.db", timeout=10)) as driver, driver:
+            count = "SELECT count(*) FROM pets"
+            until(lambda: driver.execute(count).fetchone()[0] > 3, 60)
             driver.execute("DELETE FROM pets")
 
-    options = ["--kills", "2", "--clients", "3", "--seed", "1", "--folder", str(tmp_path)]
-    assert main(options, lose_a_pet) == 1
+    options = ["--kills", "1", "--clients", "3", "--seed", "1", "--folder", str(tmp_path)]
+    assert main(options, lose_pets) == 1
 
     out = capsys.readouterr().out
     assert "\n0 lost" not in out

@@ -1,17 +1,24 @@
-// Verifies tokens with each library. The argument is JSON: the issuer, the audience, the algorithm and the
-// tokens. Prints JSON: for each library the subject of each token, or "refused" with the reason.
+// Verifies tokens with each library. The argument is JSON, a list: an issuer, its audience, its algorithm, and
+// tokens. Prints a line of JSON for each: by library, the subject of each token, or "refused" with the reason.
 import { argv } from "node:process";
 import { createServer } from "node:http";
-
-const { issuer, audience, algorithm, tokens } = JSON.parse(argv[2]);
-const jwksUri = `${issuer}/.well-known/jwks.json`;
-const algorithms = [algorithm];
+import express from "express";
+import { auth } from "express-oauth2-jwt-bearer";
+import { expressjwt } from "express-jwt";
+import fastify from "fastify";
+import fastifyJwt from "@fastify/jwt";
+import buildGetJwks from "get-jwks";
+import { createRemoteJWKSet, jwtVerify } from "jose";
+import jwks from "jwks-rsa";
+import Koa from "koa";
+import koaJwt from "koa-jwt";
+import passport from "passport";
+import { ExtractJwt, Strategy } from "passport-jwt";
 
 // Serves a Connect-style handler and returns how to ask it for the subject.
 async function over(handler) {
   const server = createServer(handler).listen(0, "127.0.0.1");
   await new Promise((ready) => server.on("listening", ready));
-  server.unref();
   return async (token) => {
     const response = await fetch(`http://127.0.0.1:${server.address().port}/`, {
       headers: { Authorization: `Bearer ${token}`, Connection: "close" },
@@ -21,8 +28,7 @@ async function over(handler) {
   };
 }
 
-async function expressWith(middleware, subject) {
-  const { default: express } = await import("express");
+function expressWith(middleware, subject) {
   const app = express();
   app.use(middleware);
   app.get("/", (request, response) => response.send(subject(request)));
@@ -31,54 +37,45 @@ async function expressWith(middleware, subject) {
 }
 
 const libraries = {
-  async jose() {
-    const { createRemoteJWKSet, jwtVerify } = await import("jose");
-    const keys = createRemoteJWKSet(new URL(jwksUri));
+  jose({ keys, issuer, audience, algorithm }) {
+    const set = createRemoteJWKSet(new URL(keys));
     return async (token) =>
-      (await jwtVerify(token, keys, { issuer, audience, algorithms })).payload.sub;
+      (await jwtVerify(token, set, { issuer, audience, algorithms: [algorithm] })).payload.sub;
   },
-  async "express-jwt"() {
-    const { expressjwt } = await import("express-jwt");
-    const { default: jwks } = await import("jwks-rsa");
-    const secret = jwks.expressJwtSecret({ jwksUri, cache: true });
-    return expressWith(expressjwt({ secret, issuer, audience, algorithms }), (r) => r.auth.sub);
+  "express-jwt"({ keys, issuer, audience, algorithm }) {
+    const secret = jwks.expressJwtSecret({ jwksUri: keys, cache: true });
+    const check = expressjwt({ secret, issuer, audience, algorithms: [algorithm] });
+    return expressWith(check, (request) => request.auth.sub);
   },
-  async "express-oauth2-jwt-bearer"() {
-    const { auth } = await import("express-oauth2-jwt-bearer");
+  "express-oauth2-jwt-bearer"({ issuer, audience, algorithm }) {
     const check = auth({ issuerBaseURL: issuer, audience, tokenSigningAlg: algorithm });
-    return expressWith(check, (r) => r.auth.payload.sub);
+    return expressWith(check, (request) => request.auth.payload.sub);
   },
-  async "passport-jwt"() {
-    const { default: passport } = await import("passport");
-    const { Strategy, ExtractJwt } = await import("passport-jwt");
-    const { default: jwks } = await import("jwks-rsa");
-    const secretOrKeyProvider = jwks.passportJwtSecret({ jwksUri, cache: true });
-    const jwtFromRequest = ExtractJwt.fromAuthHeaderAsBearerToken();
-    const options = { jwtFromRequest, secretOrKeyProvider, issuer, audience, algorithms };
-    passport.use(new Strategy(options, (claims, done) => done(null, claims)));
-    return expressWith(passport.authenticate("jwt", { session: false }), (r) => r.user.sub);
+  "passport-jwt"({ keys, issuer, audience, algorithm }) {
+    const authenticator = new passport.Passport();
+    authenticator.use(new Strategy({
+      jwtFromRequest: ExtractJwt.fromAuthHeaderAsBearerToken(),
+      secretOrKeyProvider: jwks.passportJwtSecret({ jwksUri: keys }),
+      issuer, audience, algorithms: [algorithm],
+    }, (claims, done) => done(null, claims)));
+    const check = authenticator.authenticate("jwt", { session: false });
+    return expressWith(check, (request) => request.user.sub);
   },
-  async "koa-jwt"() {
-    const { default: Koa } = await import("koa");
-    const { default: koaJwt } = await import("koa-jwt");
-    const { default: jwks } = await import("jwks-rsa");
-    const secret = jwks.koaJwtSecret({ jwksUri, cache: true });
+  "koa-jwt"({ keys, issuer, audience, algorithm }) {
     const app = new Koa();
     app.silent = true;
-    app.use(koaJwt({ secret, issuer, audience, algorithms }));
+    const secret = jwks.koaJwtSecret({ jwksUri: keys });
+    app.use(koaJwt({ secret, issuer, audience, algorithms: [algorithm] }));
     app.use((context) => { context.body = context.state.user.sub; });
     return over(app.callback());
   },
-  async "@fastify/jwt"() {
-    const { default: fastify } = await import("fastify");
-    const { default: fastifyJwt } = await import("@fastify/jwt");
-    const { default: buildGetJwks } = await import("get-jwks");
+  "@fastify/jwt"({ issuer, audience, algorithm }) {
     const keys = buildGetJwks({ providerDiscovery: true });
     const app = fastify();
     app.register(fastifyJwt, {
       decode: { complete: true },
       secret: (request, { header: { kid, alg } }) => keys.getPublicKey({ kid, alg, domain: issuer }),
-      verify: { allowedIss: issuer, allowedAud: audience, algorithms },
+      verify: { allowedIss: issuer, allowedAud: audience, algorithms: [algorithm] },
     });
     app.get("/", async (request) => { await request.jwtVerify(); return request.user.sub; });
     return async (token) => {
@@ -90,18 +87,18 @@ const libraries = {
   },
 };
 
-async function verdicts(makeVerifier) {
-  const verify = await makeVerifier();
+async function verdicts(library, given) {
+  const verify = await library({ ...given, keys: `${given.issuer}/.well-known/jwks.json` });
   const found = [];
-  for (const token of tokens) {
+  for (const token of given.tokens) {
     found.push(await verify(token).catch((error) => `refused: ${error}`));
   }
   return found;
 }
 
-const found = {};
-for (const [name, makeVerifier] of Object.entries(libraries)) {
-  found[name] = await verdicts(makeVerifier);
+for (const given of JSON.parse(argv[2])) {
+  const found = {};
+  for (const name in libraries) found[name] = await verdicts(libraries[name], given);
+  console.log(JSON.stringify(found));
 }
-console.log(JSON.stringify(found));
 process.exit();  // without waiting for kept-alive connections
