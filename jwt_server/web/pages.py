@@ -1,4 +1,4 @@
-"""Routes without a user: health checks, the OpenAPI document, and a page that shows it."""
+"""Routes without a user: health checks, the OpenAPI document with its page, and the client."""
 
 from pathlib import Path
 from typing import Final
@@ -76,9 +76,26 @@ def show_docs() -> tuple[str, dict[str, str]]:
 @returns(200, {"type": "string", "examples": ["/* a style */"]}, content_type="text/css")
 def show_asset(asset: str) -> Response:
     """Return a script or style sheet of the page."""
-    response = send_from_directory(ASSETS[asset], asset, conditional=False)
+    return public_file(ASSETS[asset], asset)
+
+
+@bp.get("/client.js")
+@returns(304)
+@returns(200, {"type": "string", "examples": ["// a module"]}, content_type="text/javascript")
+def show_client() -> Response:
+    """Return the client for browsers, a module that pages of every origin may import."""
+    response = public_file(STATIC, "client.js")
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return response
+
+
+def public_file(folder: Path, name: str) -> Response:
+    """Return a file, or 304 if the browser has it.
+
+    Of Flask's conditional requests and ranges, this is all that a browser needs.
+    """
+    response = send_from_directory(folder, name, conditional=False)
     response.headers.extend(PUBLIC_HEADERS)
-    # Of Flask's conditional requests and ranges, this is all that a browser needs.
     etag, _ = response.get_etag()
     if etag is None or not request.if_none_match.contains_weak(etag):
         return response

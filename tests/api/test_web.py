@@ -22,8 +22,9 @@ from tests.helpers.http import Send, send_to_app
 
 PUBLIC = {
     "auth.issue_token", "auth.refresh", "pages.alive", "pages.ready", "pages.show_asset",
-    "pages.show_description", "pages.show_docs", "oauth.show_keys", "oauth.show_metadata",
-    "oauth.show_metadata_of_path", "oauth.show_openid_configuration", "oauth.issue_tokens",
+    "pages.show_client", "pages.show_description", "pages.show_docs", "oauth.issue_tokens",
+    "oauth.show_keys", "oauth.show_metadata", "oauth.show_metadata_of_path",
+    "oauth.show_openid_configuration",
 }  # fmt: skip # and me.sign_up if sign-up is open
 
 
@@ -325,7 +326,9 @@ def test_no_cors_headers_without_origin(send: Send) -> None:
     assert not [name for name, _ in response.headers if name.startswith("Access-Control")]
 
 
-SHARED = ["/.well-known/jwks.json", "/openapi.json", "/docs/docs.js", "/docs/docs.css"]
+SHARED = [
+    "/.well-known/jwks.json", "/openapi.json", "/client.js", "/docs/docs.js", "/docs/docs.css",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", SHARED)
@@ -340,8 +343,10 @@ def test_public_response_is_readable_from_every_origin(
     first = get(headers=headers)
     again = get(headers=headers | {"If-None-Match": first.headers.get("ETag", "")})
 
-    assert (first.status, again.status) == (200, 304 if path.startswith("/docs/") else 200)
+    assert (first.status, again.status) == (200, 304 if path.endswith((".js", ".css")) else 200)
     for response in (first, again):
+        is_for_all = response.headers.get("Cross-Origin-Resource-Policy") == "cross-origin"
+        assert is_for_all == (path == "/client.js")
         assert response.headers.getlist("Access-Control-Allow-Origin") == ["*"]
         assert "X-Request-ID" in response.headers["Access-Control-Expose-Headers"]
         assert "Access-Control-Allow-Credentials" not in response.headers
@@ -389,7 +394,7 @@ def test_every_route_is_public_or_requires_a_token(app: Flask) -> None:
         for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
             path = rule.rule.replace("<id:pet_id>", "1")
             path = path.replace("<session:session_id>", "x" * 22)
-            refused = client.open(path, method=method).status_code in {401, 403}
+            refused = send_to_app(client, method, path).status in {401, 403}
             assert refused != (rule.endpoint in PUBLIC), rule
     assert seen >= PUBLIC
 

@@ -1,0 +1,186 @@
+/** An error with the service's code, or `offline`, `timeout`, `signed_out`, `bad_response`, `origin`. */
+export class AuthError extends Error {
+    /**
+     * @param {string} code
+     * @param {string} message
+     * @param {{status?: number, errors?: Record<string, string[]>, retryAfter?: number, requestId?: string, cause?: unknown}} [more]
+     */
+    constructor(code: string, message: string, { cause, ...more }?: {
+        status?: number;
+        errors?: Record<string, string[]>;
+        retryAfter?: number;
+        requestId?: string;
+        cause?: unknown;
+    });
+    code: string;
+    /** The HTTP status; 0 without a response. */
+    status: number;
+    /** Messages by field. */
+    errors: Record<string, string[]>;
+    /** Seconds to wait; 0 if the server names none. */
+    retryAfter: number;
+    requestId: string;
+}
+/** The session of one user at one service, shared by all tabs of an origin. */
+export class AuthClient {
+    /**
+     * @param {string} baseUrl The service's address, such as `https://login.example.com`.
+     * @param {Options} [options]
+     */
+    constructor(baseUrl: string, { storage, origins, onStepUp, name }?: Options);
+    /** Resolves when the session that is stored, or that another tab has, is read. */
+    ready: Promise<void>;
+    /** The signed-in user, as `GET /me` returns it; null if nobody is signed in. */
+    get user(): User | null;
+    /**
+     * Sign in. This and the methods below reject with an AuthError.
+     *
+     * @param {string} username
+     * @param {string} password
+     */
+    signIn(username: string, password: string): Promise<void>;
+    /**
+     * Create an account, and sign in.
+     *
+     * @param {string} username
+     * @param {string} password
+     */
+    signUp(username: string, password: string): Promise<void>;
+    /**
+     * Sign out at once, in all tabs; without a network the server is told later.
+     *
+     * @param {"local" | "others" | "global"} [scope] This session, all others of the user, or all.
+     */
+    signOut(scope?: "local" | "others" | "global"): Promise<void>;
+    /**
+     * Return a valid access token, refreshed if need be.
+     *
+     * @param {string} [rejected] One that a server has refused.
+     * @returns {Promise<string>}
+     */
+    token(rejected?: string): Promise<string>;
+    /**
+     * Fetch with the token, as `window.fetch`; a relative URL is the service's.
+     *
+     * @param {RequestInfo | URL} input
+     * @param {RequestInit} [init]
+     * @returns {Promise<Response>}
+     */
+    fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
+    /**
+     * Give the password again, which a change of the account needs.
+     *
+     * @param {string} password
+     */
+    reauth(password: string): Promise<void>;
+    /** @returns {Promise<Session[]>} The user's active sessions, oldest first. */
+    sessions(): Promise<Session[]>;
+    /**
+     * End one of the user's sessions.
+     *
+     * @param {string} id
+     */
+    endSession(id: string): Promise<void>;
+    /**
+     * Change the password, which ends all other sessions.
+     *
+     * @param {string} current
+     * @param {string} changed
+     */
+    changePassword(current: string, changed: string): Promise<void>;
+    /**
+     * Call a function now, and when the user signs in or out, or changes.
+     *
+     * @param {(change: Change) => void} listener
+     * @returns {() => void} A function that ends this.
+     */
+    onChange(listener: (change: Change) => void): () => void;
+    /** Stop listening, to the other tabs too; the session goes on. */
+    close(): void;
+    #private;
+}
+export type User = {
+    id: number;
+    username: string;
+    admin: boolean;
+    created_at: string;
+};
+export type Reason = "start" | "signed_in" | "signed_out" | "elsewhere" | "expired" | "ended" | "stolen" | "updated";
+export type Change = {
+    user: User | null;
+    reason: Reason;
+};
+export type Session = {
+    id: string;
+    created_at: string;
+    last_used_at: string;
+    address: string;
+    user_agent: string;
+    current: boolean;
+};
+export type Options = {
+    /**
+     * "memory" (the default) forgets the session with
+     * the last tab, "session" keeps it for a reload of this tab, "local" for all tabs until it expires.
+     * What is stored can be read by every script of the page's origin.
+     */
+    storage?: "session" | "memory" | "local" | undefined;
+    /**
+     * Other origins that `fetch` may send the token to.
+     */
+    origins?: string[] | undefined;
+    /**
+     * Asks for the password, which a change of the
+     * account needs once in 15 minutes.
+     */
+    onStepUp?: (() => Promise<string | null>) | undefined;
+    /**
+     * Tells several clients of one page apart.
+     */
+    name?: string | undefined;
+};
+/**
+ * The tokens of a session. Times are in milliseconds of this device's clock.
+ */
+export type Pair = {
+    access: string;
+    refresh: string;
+    got: number;
+    until: number;
+    sid: string;
+    /**
+     * Counts the refreshes.
+     */
+    rev: number;
+    /**
+     * Empty until a refresh is about to be sent.
+     */
+    retry: string;
+    user: User | null;
+};
+/**
+ * The tokens of a session. Times are in milliseconds of this device's clock.
+ */
+export type Tokens = {
+    access_token: string;
+    expires_in: number;
+    refresh_token: string;
+};
+/**
+ * The tokens of a session. Times are in milliseconds of this device's clock.
+ */
+export type Message = {
+    ask?: true;
+    pair?: Pair;
+    was?: string;
+    out?: string;
+    reason?: Reason;
+};
+/**
+ * The tokens of a session. Times are in milliseconds of this device's clock.
+ */
+export type RequestOptions = {
+    token?: string;
+    retries?: boolean;
+    keepalive?: boolean;
+};
