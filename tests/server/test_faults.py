@@ -18,13 +18,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 from tests.helpers import server as servers
 from tests.helpers.databases import create_database
-from tests.helpers.disks import filled, immutable, small_disk
+from tests.helpers.disks import ON_DISK, filled, immutable, small_disk
 from tests.helpers.factories import (
     CREDENTIALS,
     SESSION,
@@ -114,11 +115,12 @@ def faulty(parent: Path, database: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Create the folder of the database."""
-    folder = tmp_path_factory.mktemp("faults") / "data"
-    folder.mkdir()
-    return folder
+def folder() -> Iterator[Path]:
+    """Create the folder of the database, on a disk: in memory, an open file can't be immutable."""
+    with TemporaryDirectory(dir=ON_DISK) as parent:
+        folder = Path(parent, "data")
+        folder.mkdir()
+        yield folder
 
 
 @pytest.fixture(scope="module")
