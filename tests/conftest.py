@@ -21,6 +21,7 @@ from jwt_server.config import Settings, process_settings
 from jwt_server.database import Connection, Database
 from jwt_server.logs import formatter
 from jwt_server.web.service import EXTENSION, Service
+from tests.helpers import processes
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.databases import create_database
 from tests.helpers.description import documented
@@ -47,6 +48,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     modules = [collection_path] if collection_path.is_file() else collection_path.glob("test_*.py")
     found = [bool(ALL_SLOW.search(each.read_text())) for each in modules if each.suffix == ".py"]
     return (found != [] and all(found)) or None
+
+
+def pytest_sessionfinish() -> None:
+    """End the process that servers and commands were forked from."""
+    processes.stop_forker()
 
 
 def pytest_collection_finish() -> None:

@@ -16,7 +16,7 @@ from flask import Flask
 from flask.cli import ScriptInfo
 
 from tests.helpers.databases import create_database
-from tests.helpers.server import BASE_ENVIRONMENT, environment
+from tests.helpers.server import BASE_ENVIRONMENT, environment, flask
 from tests.helpers.terminal import run_at_terminal
 
 PASSWORD = "correct horse battery"
@@ -30,16 +30,6 @@ def database_file(tmp_path: Path) -> Path:
     return path
 
 
-def run_in_shell(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
-    """Run `flask --app wsgi users` and the rest of a line of the shell."""
-    line = f"{sys.executable} -m flask --app wsgi users {command}"
-    return subprocess.run(  # noqa: S603 - a fixed command
-        ["/bin/sh", "-c", line],
-        cwd=folder, env=environment(folder, BASE_ENVIRONMENT),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-
 def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
     """The lines on standard error, without the warnings about the tests' settings."""
     return [line for line in done.stderr.splitlines() if '"level": "WARNING"' not in line]
@@ -51,15 +41,18 @@ def stored_hash(database: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("redirection", "message"),
-    [(">&-", "Standard output is closed."), ("> /dev/full", "[Errno 28] No space left on device.")],
-)
+    ("output", "message"),
+    [(None, "Standard output is closed."),
+     (Path("/dev/full"), "[Errno 28] No space left on device.")],
+)  # fmt: skip
 def test_a_generated_password_that_can_not_be_printed_is_not_set(
-    tmp_path: Path, database_file: Path, redirection: str, message: str
+    tmp_path: Path, database_file: Path, output: Path | None, message: str
 ) -> None:
     before = stored_hash(database_file)
 
-    done = run_in_shell(tmp_path, f"passwd travis --generate {redirection}")
+    done = flask(
+        tmp_path, BASE_ENVIRONMENT, "users", "passwd", "travis", "--generate", stdout=output
+    )
 
     assert done.returncode == 1
     assert errors(done)[0].startswith(f"Error: {message}")
@@ -77,20 +70,26 @@ def test_a_generated_password_that_can_not_be_printed_is_not_set(
 def test_a_closed_standard_input_is_like_an_empty_one(
     tmp_path: Path, command: str, exit_code: int, message: str
 ) -> None:
-    done = run_in_shell(tmp_path, f"{command} <&-")
+    done = flask(tmp_path, BASE_ENVIRONMENT, "users", *command.split(), stdin=None)
 
     assert done.returncode == exit_code
     assert errors(done)[-1].startswith(message)
 
 
 def test_a_closed_standard_error_does_not_stop_a_command(tmp_path: Path) -> None:
-    done = run_in_shell(tmp_path, "show travis 2>&-")
+    done = flask(tmp_path, BASE_ENVIRONMENT, "users", "show", "travis", stderr=None)
 
     assert (done.returncode, "travis" in done.stdout) == (0, True)
 
 
 def test_a_broken_pipe_is_silent(tmp_path: Path) -> None:
-    assert errors(run_in_shell(tmp_path, "show travis | true")) == []
+    done = subprocess.run(  # noqa: S603 - a fixed command
+        ["/bin/sh", "-c", f"{sys.executable} -m flask --app wsgi users show travis | true"],
+        cwd=tmp_path, env=environment(tmp_path, BASE_ENVIRONMENT),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert errors(done) == []
 
 
 def test_a_password_is_prompted_for_twice_and_not_displayed(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,18 +18,19 @@ from typing import Any
 
 from gunicorn.config import Config
 
+from tests.helpers import processes
 from tests.helpers.databases import create_database
 from tests.helpers.factories import JWT_SECRET, SECRET_KEY, UNTHROTTLED
+from tests.helpers.processes import AnyProcess
 from tests.helpers.secrets import find_secrets
 
-ROOT = Path(__file__).parent.parent.parent
-GUNICORN: tuple[str, ...] = (sys.executable, "-m", "gunicorn")
+ROOT = processes.ROOT
+GUNICORN: tuple[str, ...] = ("gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app")
+"""The arguments of `python -m`."""
+
 START_SECONDS = 60
 
 BASE_ENVIRONMENT = {"SECRET_KEY": SECRET_KEY.decode(), "JWT_SECRET": JWT_SECRET.decode()}
-
-PASSED_ON = ("COVERAGE_PROCESS_CONFIG",)
-"""Set where coverage is measured, in CI: what runs in other processes is measured, too."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Server:
 
     host: str
     port: int
-    process: subprocess.Popen[bytes]
+    process: AnyProcess
     log_file: Path
 
     @property
@@ -73,36 +75,42 @@ def environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:
         "WORKERS": "1",
         **{name.upper(): str(limit) for name, limit in UNTHROTTLED.items()},
         "METRICS_PORT": "0",  # many servers run at once
-        **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        **processes.passed_on(),
         **extra,
     }
 
 
 def flask(
-    folder: Path, extra: Mapping[str, str], *command: str
+    folder: Path, extra: Mapping[str, str], *command: str, **redirected: Path | None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `flask --app wsgi ...` as a user would."""
-    return subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-m", "flask", "--app", "wsgi", *command],
-        cwd=folder,
-        env=environment(folder, extra),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    """Run `flask --app wsgi ...` as a user would.
+
+    `stdin`, `stdout` and `stderr` are redirected to files, or closed by None.
+    """
+    arguments = ("flask", "--app", "wsgi", *command)
+    with tempfile.TemporaryDirectory() as files:
+        own = {name: Path(files, name) for name in ("stdin", "stdout", "stderr")}
+        streams = list((own | redirected).values())
+        process = processes.start(folder, environment(folder, extra), streams, *arguments)
+        status = process.wait(timeout=60)
+        _, *written = [path.read_text() if path.exists() else "" for path in own.values()]
+    return subprocess.CompletedProcess(arguments, status, *written)
 
 
-def gunicorn(folder: Path, extra: Mapping[str, str], log_file: Path) -> subprocess.Popen[bytes]:
-    """Start gunicorn with the configuration of the checkout."""
-    with log_file.open("wb") as log:
+def gunicorn(
+    folder: Path, extra: Mapping[str, str], log_file: Path, launcher: Sequence[str] = ()
+) -> AnyProcess:
+    """Start gunicorn with the configuration of the checkout, by a command that is its launcher."""
+    variables = environment(folder, extra)
+    log_file.write_bytes(b"")
+    if not launcher:
+        streams = (Path(os.devnull), log_file, log_file)
+        return processes.start(folder, variables, streams, *GUNICORN)
+    with log_file.open("ab") as log:
         return subprocess.Popen(  # noqa: S603 - our own command
-            [*GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"],
-            cwd=folder,
-            env=environment(folder, extra),
-            stdout=log,
-            stderr=log,
-        )
+            [*launcher, sys.executable, "-m", *GUNICORN],
+            cwd=folder, env=variables, stdout=log, stderr=log,
+        )  # fmt: skip
 
 
 def free_port() -> int:
@@ -118,21 +126,25 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
+def running(
+    folder: Path, extra: Mapping[str, str], launcher: Sequence[str] = ()
+) -> Iterator[Server]:
     """Run a server with a fresh database and the demo user, signed in with the session of
     `token()`.
     """
     create_database(folder / "server.db")
-    with started(folder, extra) as server:
+    with started(folder, extra, launcher) as server:
         yield server
 
 
 @contextmanager
-def started(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
+def started(
+    folder: Path, extra: Mapping[str, str], launcher: Sequence[str] = ()
+) -> Iterator[Server]:
     """Run a server with the database that is in the folder."""
     port = free_port()
     log_file = folder / "server.log"
-    process = gunicorn(folder, {**extra, "PORT": str(port)}, log_file)
+    process = gunicorn(folder, {**extra, "PORT": str(port)}, log_file, launcher)
     with answering(port, process, log_file) as server:
         yield server
     assert find_secrets(log_file.read_text()) == []
@@ -140,7 +152,7 @@ def started(folder: Path, extra: Mapping[str, str]) -> Iterator[Server]:
 
 @contextmanager
 def answering(
-    port: int, process: subprocess.Popen[bytes], log_file: Path, stop_seconds: float = 60
+    port: int, process: AnyProcess, log_file: Path, stop_seconds: float = 60
 ) -> Iterator[Server]:
     """Yield a server once it answers; stop it within `stop_seconds` afterwards."""
     try:
@@ -159,7 +171,7 @@ def until(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.01)
 
 
-def wait_until_open(port: int, process: subprocess.Popen[bytes], log_file: Path) -> None:
+def wait_until_open(port: int, process: AnyProcess, log_file: Path) -> None:
     """Wait until a process accepts connections."""
 
     def is_open() -> bool:
@@ -171,7 +183,7 @@ def wait_until_open(port: int, process: subprocess.Popen[bytes], log_file: Path)
     _wait(is_open, process, log_file)
 
 
-def wait_for(port: int, process: subprocess.Popen[bytes], log_file: Path) -> None:
+def wait_for(port: int, process: AnyProcess, log_file: Path) -> None:
     """Wait until a worker of the service answers."""
 
     def answers() -> bool:
@@ -186,7 +198,7 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log_file: Path) -> Non
     _wait(answers, process, log_file)
 
 
-def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes], log_file: Path) -> None:
+def _wait(condition: Callable[[], bool], process: AnyProcess, log_file: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not condition():
         assert process.poll() is None, f"it has ended:\n{log_file.read_text()}"

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -23,7 +23,6 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import server as servers
 from tests.helpers.databases import create_database
 from tests.helpers.disks import ON_DISK, filled, immutable, small_disk
 from tests.helpers.factories import (
@@ -98,18 +97,13 @@ class RunningService:
 
 
 @contextmanager
-def faulty(parent: Path, database: Path) -> Iterator[Server]:
-    """Run a server without root's right to ignore the modes of files."""
+def faulty(parent: Path, database: Path, launcher: Sequence[str] = ()) -> Iterator[Server]:
+    """Run a server whose log has no bug at the end."""
     create_database(database)
     extra = BASE_ENVIRONMENT | {"DATABASE_URL": f"sqlite:///{database}", "SIGNUP": "open"}
-    command = servers.GUNICORN
-    if os.geteuid() == 0:
-        command = ("setpriv", "--bounding-set=-dac_override", *command)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(servers, "GUNICORN", command)
-        with started(parent, extra) as server:
-            yield server
-            log = server.log()
+    with started(parent, extra, launcher) as server:
+        yield server
+        log = server.log()
     assert "Traceback" not in log
     assert '"status": 500' not in log
 
@@ -125,7 +119,9 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def shared(folder: Path) -> Iterator[Server]:
-    with faulty(folder.parent, folder / "server.db") as server:
+    """A server without root's right to ignore the modes of files."""
+    launcher = ("setpriv", "--bounding-set=-dac_override") if os.geteuid() == 0 else ()
+    with faulty(folder.parent, folder / "server.db", launcher) as server:
         yield server
 
 

@@ -27,6 +27,7 @@ from jwt_server.config import Settings, load_settings
 from jwt_server.database import Connection
 from jwt_server.gunicorn.logger import Logger
 from jwt_server.logs import formatter
+from tests.helpers import processes
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.databases import create_database
 from tests.helpers.factories import CREDENTIALS, bearer, spoil, token
@@ -470,12 +471,8 @@ def test_a_server_logs_json_without_secrets_to_standard_error_only(tmp_path: Pat
     folder.mkdir()
     create_database(folder / "server.db")
     port = free_port()
-    with output.open("wb") as out, log_file.open("wb") as err:
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            [*GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"],
-            cwd=folder, env=environment(folder, BASE_ENVIRONMENT | {"PORT": str(port)}),
-            stdout=out, stderr=err,
-        )  # fmt: skip
+    variables = environment(folder, BASE_ENVIRONMENT | {"PORT": str(port)})
+    process = processes.start(folder, variables, (None, output, log_file), *GUNICORN)
     with answering(port, process, log_file, 60) as server:
         for request in BAD:
             server.raw(request)

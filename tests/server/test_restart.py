@@ -27,7 +27,6 @@ from tests.helpers.http import send_to_server
 from tests.helpers.server import (
     BASE_ENVIRONMENT,
     GUNICORN,
-    ROOT,
     Server,
     environment,
     running,
@@ -133,7 +132,7 @@ def activated(folder: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # noqa: S603 - our own command
             [
                 sys.executable, "-S", "-c", ACTIVATE, str(listener.fileno()),
-                *GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app",
+                sys.executable, "-m", *GUNICORN,
             ],
             cwd=folder, env=environment(folder, BASE_ENVIRONMENT | ONE_WORKER),
             stdout=log, stderr=log, pass_fds=[listener.fileno()],

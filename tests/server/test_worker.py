@@ -24,7 +24,6 @@ from gunicorn.http.errors import ParseException
 
 from jwt_server.gunicorn.connection import Connection, Socket
 from jwt_server.gunicorn.worker import VERIFIED, Worker
-from tests.helpers import server as servers
 from tests.helpers.app import Clock
 from tests.helpers.cpu import cpu_milliseconds
 from tests.helpers.factories import bearer, token
@@ -440,12 +439,11 @@ def test_clients_that_stall_free_their_thread_without_a_trace(tmp_path: Path) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("files", [44, 128])
 def test_a_worker_without_files_closes_idle_connections_for_new_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int
+    tmp_path: Path, files: int
 ) -> None:
     """With 44, accepting fails before the worker's own limit is reached."""
-    limited = ("/bin/sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *servers.GUNICORN)
-    monkeypatch.setattr(servers, "GUNICORN", limited)
-    with running(tmp_path, ONE) as server, ExitStack() as stack:
+    launcher = ("/bin/sh", "-c", f'ulimit -n {files}; exec "$@"', "sh")
+    with running(tmp_path, ONE, launcher) as server, ExitStack() as stack:
         [worker] = server.workers()
         for _ in range(140):
             respond(stack.enter_context(open_connection(server)))
