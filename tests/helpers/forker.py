@@ -12,6 +12,7 @@ import os
 import runpy
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import flask.cli  # noqa: F401 - imported before the fork, as all below
 import gunicorn.app.wsgiapp
@@ -31,9 +32,15 @@ def start(
     module: str,
     arguments: Sequence[str],
 ) -> int:
-    """Run a module as `python -m` does; return the process ID. A stream of no path is closed."""
+    """Run a module as `python -m` does, in a process group of its own; return the process ID.
+
+    A stream of no path is closed.
+    """
     if pid := os.fork():
+        with suppress(OSError):  # it has done this itself, and more
+            os.setpgid(pid, pid)
         return pid
+    os.setpgid(0, 0)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
