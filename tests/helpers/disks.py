@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import pytest
 
+ON_DISK = "/var/tmp"  # noqa: S108 - a private folder is made in it
+"""A folder on a disk, where those of pytest may be in memory."""
+
 
 def as_root(*command: str) -> None:
     """Run a command that needs root, and privileges that containers may lack.

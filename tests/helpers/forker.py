@@ -14,6 +14,7 @@ import runpy
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 import flask.cli  # noqa: F401 - imported before the fork, as all below
@@ -34,8 +35,12 @@ def start(
     module: str,
     arguments: Sequence[str],
 ) -> int:
-    """Run a module as `python -m` does; return the process ID. A stream of no path is closed."""
+    """Run a module as `python -m` does, in a process group of its own; return the process ID.
+
+    A stream of no path is closed.
+    """
     if (pid := os.fork()) == 0:
+        os.setpgid(0, 0)
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
@@ -44,6 +49,8 @@ def start(
         sys.path[0] = gunicorn.config.Chdir.default = folder  # as they read it at their start
         sys.argv[1:] = arguments
         run(module)
+    with suppress(OSError):  # it has done this itself, and more
+        os.setpgid(pid, pid)
     return pid
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -19,12 +18,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 from tests.helpers.databases import create_database
-from tests.helpers.disks import filled, immutable, small_disk
+from tests.helpers.disks import ON_DISK, filled, immutable, small_disk
 from tests.helpers.factories import (
     CREDENTIALS,
     SESSION,
@@ -110,10 +110,8 @@ def faulty(parent: Path, database: Path, launcher: Sequence[str] = ()) -> Iterat
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Create the folder of the database, on a disk: in memory, an immutable file that is open can
-    be written.
-    """
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as parent:
+    """Create the folder of the database, on a disk: in memory, an open file can't be immutable."""
+    with TemporaryDirectory(dir=ON_DISK) as parent:
         folder = Path(parent, "data")
         folder.mkdir()
         yield folder

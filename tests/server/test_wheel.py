@@ -19,6 +19,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from tests.helpers.disks import ON_DISK
 from tests.helpers.factories import SETTINGS
 from tests.helpers.server import ROOT, free_port, wait_for
 
@@ -45,8 +46,8 @@ def run(*command: str | Path, cwd: Path, **extra: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """A folder that every user can enter, unlike those of pytest."""
-    with TemporaryDirectory() as name:
+    """A folder on a disk, which `doctor` asks for, that every user can enter."""
+    with TemporaryDirectory(dir=ON_DISK) as name:
         Path(name).chmod(0o755)
         yield Path(name)
 

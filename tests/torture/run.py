@@ -122,7 +122,7 @@ class Torture:
         self.outage.begin()
         self._kill(kind)
         while kind in target.WHOLE and self._more() and self.rng.random() < HASTE:
-            time.sleep(self.rng.uniform(0, 0.8))  # between the first import and the first response
+            time.sleep(self.rng.uniform(0, 0.4))  # until the first response
             self._kill(target.AGAIN)
         self._wait_until_ready()
         self.result.waits.append(time.monotonic() - begun)

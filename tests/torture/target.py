@@ -13,8 +13,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
+from tests.helpers import processes
 from tests.helpers.factories import JWT_SECRET, SECRET_KEY
-from tests.helpers.server import GUNICORN, ROOT, environment, free_port
+from tests.helpers.server import GUNICORN, environment, free_port
 
 GRACE: Final = 10
 """REFRESH_GRACE, in seconds."""
@@ -52,21 +53,15 @@ class Target:
         self.port = free_port()
         self.database = folder / "server.db"
         self.log_file = folder / "server.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: processes.Process | None = None
 
     def start(self) -> None:
         """Start gunicorn, in a process group of its own."""
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*GUNICORN, "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app"],
-                cwd=self.folder,
-                env=environment(
-                    self.folder, {**SETTINGS, "PORT": str(self.port), "WORKERS": str(WORKERS)}
-                ),
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        variables = environment(
+            self.folder, {**SETTINGS, "PORT": str(self.port), "WORKERS": str(WORKERS)}
+        )
+        streams = (Path(os.devnull), self.log_file, self.log_file)
+        self.process = processes.start(self.folder, variables, streams, *GUNICORN)
 
     def workers(self) -> list[int]:
         """Return the process IDs of the workers; none if there is no arbiter."""
@@ -122,9 +117,8 @@ class Target:
         process.terminate()
         try:
             process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
+        except AssertionError:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
             raise
 
     def log(self) -> str:
@@ -149,7 +143,7 @@ class Target:
         Path(f"{copy}-shm").unlink(missing_ok=True)
         return copy
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> processes.Process:
         if self.process is None:
             raise RuntimeError("nothing was started")
         return self.process

@@ -96,8 +96,10 @@ SABOTAGE = {
         "UPDATE sessions SET generation = generation - 1 WHERE id = :rotated",
         "session {rotated}: found"),
     "a session is there that nobody opened": (
-        "INSERT INTO sessions SELECT NULL, 'x', user_id, nonce, 1, 1, 0, 0, 0, 0, 9, 9, NULL, '',"
-        " '', '' FROM sessions WHERE id = :live", "session x: found"),
+        "INSERT INTO sessions (id, user_id, nonce, generation, refreshable, created_at, rotated_at,"
+        " last_used_at, authenticated_at, expires_at, ends_at, address, user_agent)"
+        " SELECT 'x', user_id, nonce, 1, 1, 0, 0, 0, 0, 9, 9, '', '' FROM sessions"
+        " WHERE id = :live", "session x: found"),
     "a password is rolled back": (ROLL_BACK, "user {changed}: password: found False"),
     "a name is rolled back": (
         "UPDATE users SET username = 'x' WHERE id = :user", "user {user}: found"),
