@@ -7,8 +7,6 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers import processes
 from tests.helpers.databases import create_database, is_intact, query
 from tests.helpers.factories import bearer
 from tests.helpers.http import send_to_server
@@ -40,60 +39,16 @@ def post(server: Server, path: str, body: object, **headers: str) -> dict[str, A
     return found
 
 
-COMMANDS = """\
-import json, os, sys
-import flask.cli, jwt_server.app
-for line in sys.stdin:
-    if (pid := os.fork()) == 0:
-        folder, *command = json.loads(line)
-        os.chdir(folder)
-        os.dup2(2, 1)
-        sys.argv = ["flask", "--app", "wsgi", *command]
-        flask.cli.main()
-    print(pid, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-"""
-"""Runs `flask --app wsgi` with the folder and arguments of each line, in a process of its own that
-need not import everything again.
-"""
+def start(folder: Path, *command: str | Path) -> processes.Process:
+    """Start a command of the service, on the database in a folder."""
+    streams = (Path(os.devnull), *[folder / "commands.log"] * 2)
+    arguments = ("flask", "--app", "wsgi", *map(str, command))
+    return processes.start(folder, environment(folder, SETTINGS), streams, *arguments)
 
 
-@dataclass(frozen=True)
-class Commands:
-    """Runs commands of the service, one after the other, on the database in a folder."""
-
-    process: subprocess.Popen[str]
-    log: Path
-
-    def start(self, folder: Path, *command: str | Path) -> int:
-        """Start a command; return its process ID."""
-        assert self.process.stdin
-        print(json.dumps([*map(str, (folder, *command))]), file=self.process.stdin, flush=True)
-        return self._read()
-
-    def wait(self) -> int:
-        """Return the command's exit status."""
-        return self._read()
-
-    def run(self, folder: Path, *command: str | Path) -> int:
-        """Run a command; return its exit status."""
-        self.start(folder, *command)
-        return self.wait()
-
-    def _read(self) -> int:
-        assert self.process.stdout
-        return int(self.process.stdout.readline())
-
-
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    folder = tmp_path_factory.mktemp("commands")
-    with (folder / "commands.log").open("wb") as log, subprocess.Popen(  # noqa: S603 - our own
-        [sys.executable, "-c", COMMANDS],
-        env=environment(folder, SETTINGS | {"DATABASE_URL": "sqlite:///server.db"}),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-    ) as process:  # fmt: skip
-        yield Commands(process, Path(log.name))
+def run(folder: Path, *command: str | Path) -> int:
+    """Run a command; return its exit status."""
+    return start(folder, *command).wait(timeout=60)
 
 
 @dataclass
@@ -157,17 +112,19 @@ def until(clients: list[Client], visits: int) -> None:
 
 
 def test_backup_under_load_is_complete_and_no_id_is_reused_after_its_restore(
-    tmp_path: Path, commands: Commands
+    tmp_path: Path,
 ) -> None:
     live, file = tmp_path / "server.db", tmp_path / "backup.db"
     with running(tmp_path, SETTINGS) as server:
         with load(server) as clients:
             until(clients, 2)
             before = [(dict(each.users), dict(each.pets), list(each.tokens)) for each in clients]
-            assert commands.run(tmp_path, "backup", file) == 0
+            assert run(tmp_path, "backup", file) == 0
             until(clients, len(max(clients, key=lambda each: len(each.tokens)).tokens) + 1)
-            assert commands.run(tmp_path, "restore", file) == 1
-        assert commands.log.read_text().endswith("is in use: stop the service first.\n")
+            assert run(tmp_path, "restore", file) == 1
+        assert (
+            (tmp_path / "commands.log").read_text().endswith("is in use: stop the service first.\n")
+        )
         assert send_to_server(server, "GET", "/me", bearer(clients[0].last())).status == 200
         assert "Traceback" not in server.log()
     assert not list(tmp_path.glob("*.replaced-*"))
@@ -175,7 +132,7 @@ def test_backup_under_load_is_complete_and_no_id_is_reused_after_its_restore(
     all_users = 1 + sum(len(each.users) for each in clients)
     assert query(live, "SELECT count(*) FROM users") == [(all_users,)]
 
-    assert commands.run(tmp_path, "restore", file) == 0
+    assert run(tmp_path, "restore", file) == 0
     users = dict(query(live, "SELECT id, username FROM users"))
     pets = dict(query(live, "SELECT id, name FROM pets"))
     for their_users, their_pets, _ in before:
@@ -201,19 +158,13 @@ def test_backup_under_load_is_complete_and_no_id_is_reused_after_its_restore(
     assert min(new.pets) > max(max(each.pets) for each in clients)
 
 
-def kill(
-    commands: Commands, pattern: Path, min_size: int, folder: Path, *command: str | Path
-) -> bool:
+def kill(pattern: Path, min_size: int, folder: Path, *command: str | Path) -> bool:
     """Run a command and kill it when a matching file has a size; return whether it was running."""
-    pid, status = commands.start(folder, *command), []
-    thread = threading.Thread(target=lambda: status.append(commands.wait()))
-    thread.start()
-    while thread.is_alive() and size(pattern) < min_size:
+    process = start(folder, *command)
+    while process.poll() is None and size(pattern) < min_size:
         pass
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    thread.join()
-    return status == [-signal.SIGKILL]
+    process.kill()
+    return process.wait(timeout=60) == -signal.SIGKILL
 
 
 def size(pattern: Path) -> int:
@@ -239,9 +190,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def large(folder: Path, commands: Commands) -> Path:
+def large(folder: Path) -> Path:
     """Return a backup of the large database."""
-    assert commands.run(folder, "backup", folder / "first") == 0
+    assert run(folder, "backup", folder / "first") == 0
     return folder / "first"
 
 
@@ -251,35 +202,33 @@ def make_temporary_files_old(folder: Path) -> None:
 
 
 def test_killed_backup_leaves_a_complete_file_or_none(
-    tmp_path: Path, folder: Path, commands: Commands, large: Path
+    tmp_path: Path, folder: Path, large: Path
 ) -> None:
     chance, killed = random.Random(6), 0  # noqa: S311 - no secret
     for number in range(20):
         file = tmp_path / f"{number}.db"
         min_size = chance.randrange(large.stat().st_size)
-        killed += kill(commands, tmp_path / f".{number}.db.tmp-*", min_size, folder, "backup", file)
+        killed += kill(tmp_path / f".{number}.db.tmp-*", min_size, folder, "backup", file)
         assert not file.exists() or is_intact(file)
         if killed == 3:
             break
 
     assert killed
     make_temporary_files_old(tmp_path)
-    assert commands.run(folder, "backup", tmp_path / "0.db") in (0, 1)
+    assert run(folder, "backup", tmp_path / "0.db") in (0, 1)
     assert is_intact(tmp_path / "0.db")
     assert not list(tmp_path.glob(".0.db.tmp-*"))
     assert not list(tmp_path.glob("*-wal"))
 
 
-def test_killed_restore_leaves_the_old_database_or_the_new_one(
-    folder: Path, commands: Commands, large: Path
-) -> None:
+def test_killed_restore_leaves_the_old_database_or_the_new_one(folder: Path, large: Path) -> None:
     path, killed = folder / "server.db", 0
     for pattern in (".server.db.tmp-*", ".server.db.tmp-*-wal", "server.db.replaced-*"):
         for left in folder.glob(pattern):
             left.unlink()
         with closing(sqlite3.connect(path)) as driver, driver:  # something for the log
             driver.execute("UPDATE users SET username = 'old'")
-        killed += kill(commands, folder / pattern, 0, folder, "restore", large)
+        killed += kill(folder / pattern, 0, folder, "restore", large)
         [(name,)] = query(path, "SELECT username FROM users")
         assert name in {"old", "travis"}
         assert query(path, "SELECT count(*) FROM pets") == [(10_002,)]
@@ -287,6 +236,6 @@ def test_killed_restore_leaves_the_old_database_or_the_new_one(
 
     assert killed
     make_temporary_files_old(folder)
-    assert commands.run(folder, "restore", large) == 0
+    assert run(folder, "restore", large) == 0
     assert query(path, "SELECT username FROM users") == [("travis",)]
     assert not list(folder.glob(".*.tmp-*"))
