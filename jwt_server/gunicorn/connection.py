@@ -13,7 +13,7 @@ from gunicorn.workers.gthread import TConn
 from jwt_server.errors import MAX_BODY_BYTES
 
 END_OF_HEAD: Final = b"\r\n\r\n"
-CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,5})[ \t]*\r", re.IGNORECASE)
+CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,5})[ \t]*\r")
 PEEK_BYTES: Final = 8 * 1024
 """Nearly every request is shorter."""
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -123,8 +123,9 @@ def missing_bytes(request: bytes) -> int:
         if len(request) >= MAX_HEAD_BYTES:
             raise LimitRequestHeaders("limit request head size")  # type: ignore[no-untyped-call]  # as above
         return int(request.count(b"\n") == request.count(b"\r\n"))  # else the parser refuses it
-    found = CONTENT_LENGTH.search(request, 0, end)
+    head = request[:end].lower()
+    found = b"\r\ncontent-length:" in head and CONTENT_LENGTH.search(head)  # the first is fast
     length = int(found[1]) if found else 0
-    if length > LONGEST_BODY or b"\r\nexpect:" in request[:end].lower():
+    if length > LONGEST_BODY or b"\r\nexpect:" in head:
         length = 0
     return max(0, end + length - len(request))
