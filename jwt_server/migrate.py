@@ -5,9 +5,8 @@ So each file sets `user_version` at its end, and only that counts. A released fi
 """
 
 import os
-import re
 import sqlite3
-from contextlib import closing, redirect_stdout
+from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Final
@@ -15,45 +14,27 @@ from urllib.parse import quote
 
 from yoyo import get_backend, read_migrations
 from yoyo.backends import DatabaseBackend
-from yoyo.exceptions import LockTimeout
 
 from jwt_server import sqlite
 from jwt_server.errors import DatabaseUnavailable
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
-OTHER_TABLES: Final = re.compile(
-    r"(_yoyo_(log|migration|version)|yoyo_lock|sqlite_.*|_litestream_(lock|seq))\Z"
-)
-"""Tables of yoyo, SQLite and Litestream."""
 
-SQL_FORMAT: Final = re.compile(r"--[^\n]*|(?=[,()])|(?<=[,()])")
-"""Comments and the places of optional white space: ALTER TABLE writes SQL in its own format."""
-
-LOCK_SECONDS: Final = 10  # to wait for another upgrade of the same database
-
-
-def upgrade(path: Path, *, break_lock: bool = False) -> list[str]:
+def upgrade(path: Path) -> list[str]:
     """Upgrade the database to this release's schema; return the names of the applied migrations.
 
-    `break_lock` removes the lock that a killed upgrade has left. An up-to-date database is not
-    written, unless its lock is to be removed. Raises DatabaseUnavailable.
+    An up-to-date database is not written. Raises DatabaseUnavailable.
     """
-    if sqlite.schema_version(path) == sqlite.SCHEMA_VERSION and not break_lock:
+    version = sqlite.schema_version(path)
+    if version == sqlite.SCHEMA_VERSION:
         return []
-    sqlite.check(path, oldest=1)  # yoyo takes any error for its own lock
+    sqlite.check(path, oldest=1)  # can it be written?
     os.environ.setdefault("LOGNAME", "unknown")  # yoyo fails for a user without a name
     try:
+        # Without yoyo's lock, which stays after a kill: of two upgrades at once, one fails.
         with get_backend(f"sqlite:///{quote(str(path))}") as backend:
-            if break_lock:
-                backend.break_lock()
-            with backend.lock(LOCK_SECONDS):
-                applied = _apply(backend, sqlite.schema_version(path))
-    except LockTimeout as error:
-        raise DatabaseUnavailable(
-            f"{path} is being upgraded by another process. Where that was killed, run"
-            " `db upgrade --break-lock`."
-        ) from error
+            applied = _apply(backend, version)
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"{path} can't be upgraded: {error}.") from error
     sqlite.check(path)
@@ -70,33 +51,6 @@ def _apply(backend: DatabaseBackend, version: int) -> list[str]:
     with redirect_stdout(StringIO()):  # yoyo prints the result of each statement, even if empty
         backend.apply_migrations(missing)
     return [each.id for each in missing]
-
-
-def find_schema_change(driver: sqlite3.Connection) -> str | None:
-    """Return the first table, index, trigger or view that differs from the release's, or None.
-
-    The release is the one of the schema version. A trigger could make its author an admin.
-    """
-    version = driver.execute("PRAGMA user_version").fetchone()["user_version"]
-    with closing(sqlite3.connect(":memory:")) as ours:
-        ours.row_factory = sqlite.as_dict
-        for step in sorted(MIGRATIONS.glob("*.sql"))[:version]:
-            ours.executescript(step.read_text("utf-8"))
-        expected, found = _objects(ours), _objects(driver)
-    changed = sorted(label for label, _ in expected.items() ^ found.items())
-    return f"{changed[0]} is not as this service makes it" if changed else None
-
-
-def _objects(driver: sqlite3.Connection) -> dict[str, str]:
-    """Return the SQL of each object by kind and name, without OTHER_TABLES."""
-    return {
-        f"{row['type']} {row['name']!r:.80}": " ".join(SQL_FORMAT.sub(" ", row["sql"]).split())
-        for row in driver.execute("SELECT * FROM sqlite_master WHERE sql IS NOT NULL")
-        if row["type"] not in ("table", "index")
-        or not OTHER_TABLES.match(row["tbl_name"])
-        or "REFERENCES"
-        in row["sql"].upper()  # to a table of the service: deletions in it would fail
-    }
 
 
 def number(name: str) -> int:

@@ -69,20 +69,6 @@ def test_all_migrations_make_the_same_as_schema_sql(tmp_path: Path) -> None:
     assert structure(stepped) == structure(fresh)
 
 
-@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION + 1))
-def test_no_release_has_a_changed_schema(tmp_path: Path, version: int) -> None:
-    path = tmp_path / "released.db"
-    run_scripts(path, FIRST_RELEASE, *(step.read_text() for step in STEPS[1:version]))
-
-    changes = []
-    for _ in range(2):
-        with closing(our_sqlite.open_database(path, oldest=1)) as driver:
-            changes.append(migrate.find_schema_change(driver))
-        migrate.upgrade(path)
-
-    assert changes == [None, None]
-
-
 def test_each_migration_sets_its_number_as_the_version(tmp_path: Path) -> None:
     path = tmp_path / "stepped.db"
 
@@ -232,35 +218,6 @@ def test_upgrade_works_under_a_user_id_without_a_name(
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
 
     assert migrate.upgrade(old) == MISSING
-
-
-def test_lock_of_a_killed_upgrade_can_be_broken(
-    app: Flask, old: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    migrate.upgrade(old)
-    run_scripts(
-        old,
-        "PRAGMA user_version = 3",
-        "DROP TABLE throttle",
-        "DROP TABLE known_addresses",
-        "DROP TABLE audit",
-        "ALTER TABLE sessions DROP COLUMN client_id",
-        "ALTER TABLE sessions DROP COLUMN retry_key_hash",
-        "ALTER TABLE sessions DROP COLUMN rotated_by_hash",
-        "ALTER TABLE sessions DROP COLUMN raced",
-        "INSERT INTO yoyo_lock VALUES (1, '2026-01-01', 4711)",
-    )
-    monkeypatch.setattr(migrate, "LOCK_SECONDS", 0.1)
-    run = app.test_cli_runner().invoke
-
-    held = run(args=["db", "upgrade"])
-    broken = run(args=["db", "upgrade", "--break-lock"])
-
-    assert held.exit_code == 1
-    assert "is being upgraded by another process" in held.output
-    assert "--break-lock" in held.output
-    assert broken.exit_code == 0
-    assert query(old, "SELECT count(*) FROM yoyo_lock") == [(0,)]
 
 
 @pytest.mark.parametrize("name", ["a b.db", "100%.db", "%20.db", "ü#1.db"])
