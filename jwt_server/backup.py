@@ -66,7 +66,7 @@ def restore(
     _check_backup(source, target)
     with _errors_for(target, source) as temporary, _locked(target) as present:
         shutil.copyfile(source, temporary)
-        users = _check_intact(temporary)
+        users = _check_intact(temporary, compare=True)
         migrate.upgrade(temporary)
         with closing(Database(temporary)) as opened, opened.connection() as db, db.transaction():
             _advance_ids(db.driver, present, now)
@@ -113,9 +113,14 @@ def find_damage(driver: sqlite3.Connection) -> str | None:
     return f"a row of {orphan['table']} refers to a row that does not exist" if orphan else None
 
 
-def _check_intact(path: Path) -> int:
-    """Read a whole database of this service, and return its number of users."""
+def _check_intact(path: Path, *, compare: bool = False) -> int:
+    """Read a whole database of this service, and return its number of users.
+
+    `compare` first compares its schema with the release's: an index could compute endlessly.
+    """
     with closing(sqlite.open_database(path, oldest=1, options=UNUSED_FILE)) as driver:
+        if compare and (change := migrate.find_schema_change(driver)):
+            raise DatabaseUnavailable(f"{path} can't be trusted: {change}.")
         if damage := find_damage(driver):
             raise DatabaseUnavailable(f"{path} is damaged: {damage}.")
         users: int = driver.execute("SELECT count(*) AS users FROM users").fetchone()["users"]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from jwt_server import audit, backup, sqlite
+from jwt_server import audit, backup, migrate, sqlite
 from jwt_server.cli.base import echo, echo_json, json_option, top
 from jwt_server.config import INSTANCE, SECRETS, Settings
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable
@@ -55,7 +55,11 @@ def check_database(service: Service) -> Iterator[Finding]:
     try:
         sqlite.check(path)
         with service.database.connection() as db:
-            if damage := backup.find_damage(db.driver):
+            # In this order, as a changed schema could have endless checks.
+            if change := migrate.find_schema_change(db.driver):
+                text = f"The database's schema was changed: {change}."
+                yield UNSAFE, text, "Find out who did so, and undo it, or restore a backup."
+            elif damage := backup.find_damage(db.driver):
                 yield UNSAFE, f"The database is damaged: {damage}.", "Restore the newest backup."
     except DatabaseUnavailable as error:
         yield UNSAFE, error.cause, ""

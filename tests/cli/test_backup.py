@@ -364,6 +364,68 @@ def test_restore_of_an_unusable_file_is_refused_and_changes_nothing(
     assert (listed(path.parent), listed(file.parent)) == beside
 
 
+ENDLESS = "WITH RECURSIVE x (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM x) SELECT * FROM x"
+PROMOTE = "BEGIN UPDATE users SET admin = 1; END"
+
+
+@pytest.mark.parametrize(
+    ("script", "change"),
+    [
+        (f'CREATE TRIGGER "a\x1b[2J" AFTER INSERT ON sessions {PROMOTE}',
+         r"trigger 'a\x1b[2J'"),
+        (f"CREATE TRIGGER b AFTER INSERT ON yoyo_lock {PROMOTE}", "trigger 'b'"),
+        (f"CREATE VIEW everything AS {ENDLESS}", "view 'everything'"),
+        (f"DROP TABLE pets; CREATE VIEW pets AS {ENDLESS}", "index 'pets_of_user'"),
+        ("CREATE VIRTUAL TABLE words USING fts4 (x)", "table 'words'"),
+        ("DROP TABLE IF EXISTS _yoyo_log; CREATE TABLE _yoyo_log (a REFERENCES users (id))",
+         "table '_yoyo_log'"),
+        ("ALTER TABLE users ADD COLUMN x ANY AS (hex(id))", "table 'users'"),
+        ("CREATE INDEX more ON users (hex(username))", "index 'more'"),
+        ("DROP INDEX pets_of_user", "index 'pets_of_user'"),
+        ("CREATE INDEX more ON users (username); PRAGMA writable_schema = ON;"  # and is not run
+         "UPDATE sqlite_master SET sql = 'CREATE INDEX more ON users (hex(username))'"
+         " WHERE name = 'more'", "index 'more'"),
+        ("DROP INDEX enabled_admins; CREATE INDEX enabled_admins ON users (admin)",
+         "index 'enabled_admins'"),
+    ],
+)  # fmt: skip
+def test_restore_of_a_changed_schema_is_refused_and_changes_nothing(
+    run: Commands, path: Path, file: Path, script: str, change: str
+) -> None:
+    run_scripts(file, "CREATE TABLE yoyo_lock (locked INT)", "PRAGMA foreign_keys = OFF", script)
+    before, beside = path.read_bytes(), listed(path.parent)
+
+    code, output = run("restore", file)
+
+    assert (code, output) == (
+        1,
+        f"Error: {file} can't be trusted: {change} is not as this service makes it.\n",
+    )
+    assert (path.read_bytes(), listed(path.parent)) == (before, beside)
+
+
+def test_restore_of_an_older_release_with_a_trigger_is_refused(
+    run: Commands, path: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "old.db"
+    run_scripts(file, FIRST_RELEASE, f"CREATE TRIGGER a AFTER UPDATE ON users {PROMOTE}")
+
+    assert run("restore", file) == (
+        1, f"Error: {file} can't be trusted: trigger 'a' is not as this service makes it.\n",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "script", ["ANALYZE", "CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)"]
+)
+def test_restore_accepts_what_other_programs_leave(
+    run: Commands, path: Path, file: Path, script: str
+) -> None:
+    run_scripts(file, script)
+
+    assert run("restore", file)[0] == 0
+
+
 def test_restore_of_the_database_itself_is_refused(run: Commands, path: Path) -> None:
     assert run("restore", path) == (1, f"Error: {path} is the database itself.\n")
 

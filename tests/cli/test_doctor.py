@@ -142,6 +142,24 @@ def test_a_damaged_database(healthy: Path, examine: Examine) -> None:
 
 
 @pytest.mark.parametrize(
+    ("script", "change"),
+    [
+        ("CREATE TRIGGER t AFTER INSERT ON sessions BEGIN DELETE FROM audit; END", "trigger 't'"),
+        ("PRAGMA ignore_check_constraints = ON;"  # a check that fails shows that it is run
+         "ALTER TABLE users ADD COLUMN x INT DEFAULT 1 CHECK (x IS NOT 1)", "table 'users'"),
+    ],
+)  # fmt: skip
+def test_a_changed_schema(healthy: Path, examine: Examine, script: str, change: str) -> None:
+    with closing(sqlite3.connect(healthy)) as driver:
+        driver.executescript(script)
+
+    report = examine()
+
+    assert report.problems == {"database": {"UNSAFE"}}
+    assert f"{change} is not as" in report.text
+
+
+@pytest.mark.parametrize(
     ("changes", "level", "exit_code"),
     [
         ({}, "WARNING", 0),

@@ -69,6 +69,20 @@ def test_all_migrations_make_the_same_as_schema_sql(tmp_path: Path) -> None:
     assert structure(stepped) == structure(fresh)
 
 
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION + 1))
+def test_no_release_has_a_changed_schema(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "released.db"
+    run_scripts(path, FIRST_RELEASE, *(step.read_text() for step in STEPS[1:version]))
+
+    changes = []
+    for _ in range(2):
+        with closing(our_sqlite.open_database(path, oldest=1)) as driver:
+            changes.append(migrate.find_schema_change(driver))
+        migrate.upgrade(path)
+
+    assert changes == [None, None]
+
+
 def test_each_migration_sets_its_number_as_the_version(tmp_path: Path) -> None:
     path = tmp_path / "stepped.db"
 
