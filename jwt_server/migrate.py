@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 from yoyo import get_backend, read_migrations
 from yoyo.backends import DatabaseBackend
-from yoyo.exceptions import LockTimeout
 
 from jwt_server import sqlite
 from jwt_server.errors import DatabaseUnavailable
@@ -30,30 +29,21 @@ OTHER_TABLES: Final = re.compile(
 SQL_FORMAT: Final = re.compile(r"--[^\n]*|(?=[,()])|(?<=[,()])")
 """Comments and the places of optional white space: ALTER TABLE writes SQL in its own format."""
 
-LOCK_SECONDS: Final = 10  # to wait for another upgrade of the same database
 
-
-def upgrade(path: Path, *, break_lock: bool = False) -> list[str]:
+def upgrade(path: Path) -> list[str]:
     """Upgrade the database to this release's schema; return the names of the applied migrations.
 
-    `break_lock` removes the lock that a killed upgrade has left. An up-to-date database is not
-    written, unless its lock is to be removed. Raises DatabaseUnavailable.
+    An up-to-date database is not written. Raises DatabaseUnavailable.
     """
-    if sqlite.schema_version(path) == sqlite.SCHEMA_VERSION and not break_lock:
+    version = sqlite.schema_version(path)
+    if version == sqlite.SCHEMA_VERSION:
         return []
-    sqlite.check(path, oldest=1)  # yoyo takes any error for its own lock
+    sqlite.check(path, oldest=1)  # can it be written?
     os.environ.setdefault("LOGNAME", "unknown")  # yoyo fails for a user without a name
     try:
+        # Without yoyo's lock, which stays after a kill: of two upgrades at once, one fails.
         with get_backend(f"sqlite:///{quote(str(path))}") as backend:
-            if break_lock:
-                backend.break_lock()
-            with backend.lock(LOCK_SECONDS):
-                applied = _apply(backend, sqlite.schema_version(path))
-    except LockTimeout as error:
-        raise DatabaseUnavailable(
-            f"{path} is being upgraded by another process. Where that was killed, run"
-            " `db upgrade --break-lock`."
-        ) from error
+            applied = _apply(backend, version)
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"{path} can't be upgraded: {error}.") from error
     sqlite.check(path)

@@ -40,15 +40,19 @@ from tests.helpers.secrets import find_secrets
 from tests.helpers.server import BASE_ENVIRONMENT, Server, running
 
 LOG_FORMAT = formatter("json")
-ALL_SLOW = re.compile(r"^pytestmark = .*\bslow\b", re.MULTILINE)
+DESELECTED = {
+    "not slow": re.compile(r"^pytestmark = .*\bslow\b", re.MULTILINE),
+    "slow": re.compile(r"\A(?!.*\bmark\.slow\b)", re.DOTALL),
+}
+"""Matches the modules whose tests would all be deselected, by the expression of `-m`."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Don't import modules, and fixtures of folders, whose tests would all be deselected."""
-    if config.option.markexpr != "not slow":
+    if (deselected := DESELECTED.get(config.option.markexpr)) is None:
         return None
     modules = [collection_path] if collection_path.is_file() else collection_path.glob("test_*.py")
-    found = [bool(ALL_SLOW.search(each.read_text())) for each in modules if each.suffix == ".py"]
+    found = [bool(deselected.search(each.read_text())) for each in modules if each.suffix == ".py"]
     return (found != [] and all(found)) or None
 
 

@@ -43,16 +43,16 @@ def db() -> None:
 
 
 @db.command()
-@click.option("--break-lock", is_flag=True, help="Continue after an upgrade was killed.")
-def upgrade(*, break_lock: bool) -> None:
+def upgrade() -> None:
     """Migrate an older database to this release's schema.
 
     Example: db upgrade
 
-    Stop the service and copy the file first: there is no downgrade. A step is complete or undone.
+    Stop the service and copy the file first: there is no downgrade. A step is complete or undone,
+    so after a kill run it again.
     """
     path = current_service().settings.database
-    for name in migrate.upgrade(path, break_lock=break_lock):
+    for name in migrate.upgrade(path):
         echo(f"Applied: {name}")
     echo(f"Up to date: {path} has schema version {sqlite.SCHEMA_VERSION}")
 

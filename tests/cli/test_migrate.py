@@ -234,35 +234,6 @@ def test_upgrade_works_under_a_user_id_without_a_name(
     assert migrate.upgrade(old) == MISSING
 
 
-def test_lock_of_a_killed_upgrade_can_be_broken(
-    app: Flask, old: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    migrate.upgrade(old)
-    run_scripts(
-        old,
-        "PRAGMA user_version = 3",
-        "DROP TABLE throttle",
-        "DROP TABLE known_addresses",
-        "DROP TABLE audit",
-        "ALTER TABLE sessions DROP COLUMN client_id",
-        "ALTER TABLE sessions DROP COLUMN retry_key_hash",
-        "ALTER TABLE sessions DROP COLUMN rotated_by_hash",
-        "ALTER TABLE sessions DROP COLUMN raced",
-        "INSERT INTO yoyo_lock VALUES (1, '2026-01-01', 4711)",
-    )
-    monkeypatch.setattr(migrate, "LOCK_SECONDS", 0.1)
-    run = app.test_cli_runner().invoke
-
-    held = run(args=["db", "upgrade"])
-    broken = run(args=["db", "upgrade", "--break-lock"])
-
-    assert held.exit_code == 1
-    assert "is being upgraded by another process" in held.output
-    assert "--break-lock" in held.output
-    assert broken.exit_code == 0
-    assert query(old, "SELECT count(*) FROM yoyo_lock") == [(0,)]
-
-
 @pytest.mark.parametrize("name", ["a b.db", "100%.db", "%20.db", "ü#1.db"])
 def test_upgrade_works_with_special_characters_in_the_file_name(tmp_path: Path, name: str) -> None:
     run_scripts(tmp_path / name, FIRST_RELEASE)

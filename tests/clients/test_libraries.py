@@ -1,4 +1,4 @@
-"""The libraries that docs/clients.md lists: each row is run, with the version that it names."""
+"""The libraries that the documentation lists: each row is run, with the version that it names."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.helpers.server import ROOT, Server
 
 pytestmark = pytest.mark.slow
 
-PAGE = (ROOT / "docs" / "clients.md").read_text()
+PAGES = [(ROOT / "docs" / name).read_text() for name in ("clients.md", "verifiers.md")]
 ROWS = [
     [cell.strip() for cell in row.split("|")[1:-1]]
-    for row in re.findall(r"^\| [\w@/-]+ \| \d[\d.]+ \|.*$", PAGE, re.MULTILINE)
+    for row in re.findall(r"^\| [\w@/-]+ \| \d[\d.]+ \|.*$", "".join(PAGES), re.MULTILINE)
 ]
-VERIFIERS = {row[0]: row[2].split(", ") for row in ROWS if len(row) == 5}
+VERIFIERS = {row[0]: row[2].split(", ") for row in ROWS if len(row) == 6}
 NODE_PACKAGES = json.loads((CLIENTS / "package.json").read_text())["dependencies"]
 
 
@@ -56,7 +56,7 @@ def check(
     services: dict[str, Server],
     documented: dict[str, list[str]],
 ) -> None:
-    """Check what the libraries that a script runs say of a good token and of four bad ones."""
+    """Check what the libraries that a script runs say of two good tokens and of four bad ones."""
     all_given = [asdict(given(services[algorithm], algorithm)) for algorithm in services]
     done = subprocess.run(  # noqa: S603 - our own command
         [program, CLIENTS / "verifiers" / script, json.dumps(all_given)],
@@ -69,7 +69,7 @@ def check(
             name: ["refused" if each.startswith("refused: ") else each for each in verdicts[name]]
             for name in verdicts
         } == {
-            name: ["1" if algorithm in documented[name] else "refused", *["refused"] * 4]
+            name: ["1" if algorithm in documented[name] else "refused"] * 2 + ["refused"] * 4
             for name in documented
         }, (algorithm, verdicts)
 
@@ -78,25 +78,11 @@ def test_oauth_libraries_sign_in_and_refresh(venv: Path, service: Server, tmp_pa
     run(venv / "python", CLIENTS / "tours" / "oauth.py", service.url, cwd=tmp_path)
 
 
-def test_angular_signs_in_and_refreshes(npm: Path, service: Server, tmp_path: Path) -> None:
-    run("node", CLIENTS / "tours" / "angular.mjs", service.url, cwd=tmp_path)
-
-
-def test_the_interceptor_for_axios_refreshes(npm: Path, service: Server, tmp_path: Path) -> None:
-    [snippet] = (
-        each for each in re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL) if "axios" in each
-    )
-    tour = (CLIENTS / "tours" / "axios.mjs").read_text().replace("// INTERCEPTOR", snippet)
-    (tmp_path / "axios.mjs").write_text(tour)
-    (tmp_path / "node_modules").symlink_to(npm.parent)
-    run("node", "axios.mjs", service.url, cwd=tmp_path)
-
-
 def test_the_documented_versions_are_those_of_the_tests() -> None:
     locked = (CLIENTS / "requirements.txt").read_text()
     python = dict(re.findall(r"^([\w-]+)(?:\[.*\])?==(\S+)", locked, re.MULTILINE))
 
-    assert len(ROWS) == 18
+    assert len(ROWS) == 20
     for name, version, *_ in ROWS:
         assert (NODE_PACKAGES | python)[
             name if name in NODE_PACKAGES else name.lower()

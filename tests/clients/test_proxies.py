@@ -1,4 +1,4 @@
-"""Proxies with the configurations of docs/clients.md, where they are installed."""
+"""Proxies with the configurations of docs/verifiers.md, where they are installed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.helpers.server import ROOT, Server, free_port, wait_until_open
 
 pytestmark = pytest.mark.slow
 
-PAGE = (ROOT / "docs" / "clients.md").read_text()
+PAGE = (ROOT / "docs" / "verifiers.md").read_text()
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 PATH = f"{os.environ['PATH']}:/usr/sbin"
 

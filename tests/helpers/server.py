@@ -28,6 +28,9 @@ ROOT = processes.ROOT
 GUNICORN: tuple[str, ...] = ("gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app")
 """The arguments of `python -m`."""
 
+UNSHARED = ("env",)
+"""A launcher for servers whose memory is measured: it is not shared with other forks."""
+
 START_SECONDS = 60
 
 BASE_ENVIRONMENT = {"SECRET_KEY": SECRET_KEY.decode(), "JWT_SECRET": JWT_SECRET.decode()}

@@ -36,7 +36,7 @@ from tests.helpers.server import (
 wait_until = partial(until, seconds=60)
 CLIENTS = 2
 LONGEST_TTL = 12 * 60 * 60
-USER_OF = (ROOT / "docs" / "clients.md").read_text().split("```python\n")[1].split("```")[0]
+USER_OF = (ROOT / "docs" / "verifiers.md").read_text().split("```python\n")[1].split("```")[0]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def server(keys: KeyFolder) -> Iterator[Server]:
 
 
 def verifier(server: Server) -> Any:
-    """Return the function `user_of` of docs/clients.md."""
+    """Return the function `user_of` of docs/verifiers.md."""
     names: dict[str, Any] = {}
     exec(USER_OF.replace("http://127.0.0.1:3000", server.url), names)  # noqa: S102 - the project's documentation
     return names["user_of"]

@@ -16,7 +16,7 @@ from jwt_server.web.service import MAX_STREAMS_AT_ONCE
 from tests.helpers.auth import run_at_once
 from tests.helpers.factories import bearer, token
 from tests.helpers.http import Response, send_to_server
-from tests.helpers.server import BASE_ENVIRONMENT, running
+from tests.helpers.server import BASE_ENVIRONMENT, UNSHARED, running
 
 IMPORTED = 12_000
 """Pets of one user: an import may add more than the API."""
@@ -52,7 +52,7 @@ def peak_of(pid: int) -> Iterator[list[int]]:
 
 @pytest.mark.slow
 def test_long_responses_at_once_need_little_memory(tmp_path: Path) -> None:
-    with running(tmp_path, BASE_ENVIRONMENT) as server:
+    with running(tmp_path, BASE_ENVIRONMENT, UNSHARED) as server:
         [worker] = server.workers()
 
         def get(path: str) -> Response:

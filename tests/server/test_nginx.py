@@ -139,7 +139,7 @@ def test_ambiguous_header_names_are_removed(site: Server, name: str) -> None:
 
 
 def test_the_documentation_lists_the_removed_and_the_set_headers() -> None:
-    told = (ROOT / "docs" / "clients.md").read_text()
+    told = (ROOT / "docs" / "verifiers.md").read_text()
 
     for name in [*BLANKED, *SET_HERE, "X-Auth-User-Id", "X-Auth-Username", "X-Auth-Admin"]:
         assert f"`{name}`" in told, name

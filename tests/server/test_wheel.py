@@ -9,9 +9,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +20,7 @@ import pytest
 
 from tests.helpers.disks import ON_DISK
 from tests.helpers.factories import SETTINGS
-from tests.helpers.server import ROOT, free_port, wait_for
+from tests.helpers.server import ROOT, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -93,39 +92,6 @@ def installed(wheel: Path) -> Path:
     return folder / "env" / "bin"
 
 
-@contextmanager
-def serving(command: tuple[str | Path, ...], cwd: Path, extra: Mapping[str, str]) -> Iterator[str]:
-    """Run a server by this command; yields its address."""
-    port = free_port()
-    log_file = cwd / "log"
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            command, cwd=cwd, env=environment(PORT=str(port), METRICS_PORT="0", **extra),
-            stdout=log, stderr=log,
-        )  # fmt: skip
-    try:
-        wait_for(port, process, log_file)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def get(url: str, token: str | None = None, body: bytes | None = None) -> str:
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    request = urllib.request.Request(url, body, headers)  # noqa: S310 - our own server
-    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
-        return str(response.read().decode())
-
-
-def check_description(address: str) -> None:
-    assert json.loads(get(f"{address}/openapi.json"))["openapi"] == "3.1.0"
-    linked = re.findall(r'(?:src|href)="(/docs/[^"]+)"', get(f"{address}/docs"))
-    assert len(linked) == 4
-    for path in linked:
-        assert get(f"{address}{path}")
-
-
 def test_the_wheel_has_every_file_of_the_package_and_no_other(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -136,17 +102,6 @@ def test_the_wheel_has_every_file_of_the_package_and_no_other(wheel: Path) -> No
     }
 
     assert packed == tracked | {"jwt_server/schema.sql", "jwt_server/seed.sql"}  # by setup.py
-
-
-def test_one_command_creates_what_is_missing_and_serves(installed: Path, tmp_path: Path) -> None:
-    command = (installed / "python", "-m", "jwt_server")
-    with serving(command, tmp_path, {"SALT_ROUNDS": "4", "WORKERS": "1"}) as address:
-        token = get(f"{address}/auth", body=b"username=travis&password=mypassword")
-        assert "Bunny" in get(f"{address}/my-pets", token)
-        check_description(address)
-        made = {path.name for path in (tmp_path / "instance").iterdir()}
-
-    assert {"jwt-server.db", "jwt_secret", "secret_key"} <= made
 
 
 def test_the_installed_command_upgrades_an_older_database(installed: Path, tmp_path: Path) -> None:
@@ -199,6 +154,7 @@ def run_private(script: str, cwd: Path) -> str:
     return run(*NAMESPACES, "/bin/sh", "-ec", PRIVATE + script, cwd=cwd)
 
 
+PAGES = "/docs,/docs/docs.css,/docs/docs.js,/docs/swagger-ui-bundle.js,/docs/swagger-ui.css"
 SIGN_IN = f"""\
 PORT=$0 WORKERS=1 METRICS_PORT=0 {SERVE} 2>log &
 curl --silent --fail --retry 60 --retry-delay 1 --retry-connrefused localhost:$0/readyz
@@ -206,6 +162,10 @@ echo --
 password=$(sed -n 's/^Password: //p' said)
 token=$(curl --silent --fail --data "username=ada&password=$password" localhost:$0/auth)
 curl --silent --fail --header "Authorization: Bearer $token" localhost:$0/me
+echo
+curl --silent --fail localhost:$0/openapi.json
+echo
+curl --silent --fail --output /dev/null --write-out '%{{http_code}} ' "localhost:$0{{{PAGES}}}"
 kill $!; wait
 """
 
@@ -225,9 +185,12 @@ def test_the_deployment_in_short_serves_as_an_ordinary_user(installed: Path, fol
     else:
         output = run("/bin/sh", "-ec", command, str(free_port()), cwd=home)
 
-    done, _, me = output.rpartition("--\n")
+    done, _, responses = output.rpartition("--\n")
+    me, description, statuses = responses.splitlines()
     assert findings(done) == []
     assert json.loads(me)["admin"]
+    assert json.loads(description)["openapi"] == "3.1.0"
+    assert statuses.split() == ["200"] * 5
 
 
 MAPPED = """\

@@ -28,7 +28,7 @@ from tests.helpers.app import Clock
 from tests.helpers.cpu import cpu_milliseconds
 from tests.helpers.factories import bearer, token
 from tests.helpers.http import send_to_server
-from tests.helpers.server import BASE_ENVIRONMENT, Server, free_port, running, until
+from tests.helpers.server import BASE_ENVIRONMENT, UNSHARED, Server, free_port, running, until
 
 ONE = BASE_ENVIRONMENT | {"WORKERS": "1", "HASH_CONCURRENCY": "1", "HASH_QUEUE": "0"}
 THREADS = 33
@@ -460,7 +460,7 @@ LARGE = GET[:-2] + (b"Cookie: " + b"x" * 16_000 + b"\r\n") * 3
 def test_clients_that_half_send_requests_do_not_make_a_worker_grow(tmp_path: Path) -> None:
     """Also those of the metrics port, and more at once than a worker accepts."""
     metrics = free_port()
-    with running(tmp_path, ONE | {"METRICS_PORT": str(metrics)}) as server:
+    with running(tmp_path, ONE | {"METRICS_PORT": str(metrics)}, UNSHARED) as server:
         [worker] = server.workers()
         use_all_threads(server)
         before = memory(worker)

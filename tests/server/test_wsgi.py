@@ -58,7 +58,7 @@ def granian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
                 sys.executable, "-m", "granian", "--interface", "wsgi", "--workers", "1",
                 "--blocking-threads", "65", "--no-ws", "--port", str(port), "jwt_server.wsgi:app",
             ],
-            cwd=folder, env=environment(folder, BASE_ENVIRONMENT | {"SALT_ROUNDS": "10"}),
+            cwd=folder, env=environment(folder, BASE_ENVIRONMENT | {"SALT_ROUNDS": "8"}),
             stdout=log, stderr=log,
         )  # fmt: skip
     with answering(port, process, log_file, 30) as server:

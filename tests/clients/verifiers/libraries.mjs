@@ -1,5 +1,5 @@
-// Verifies tokens with each library. The argument is JSON, a list: an issuer, its audience, its algorithm, and
-// tokens. Prints a line of JSON for each: by library, the subject of each token, or "refused" with the reason.
+// Verifies tokens with each library. The argument is JSON, a list: an issuer, its audience, its algorithm, a
+// leeway in seconds, and tokens. Prints a line of JSON for each: by library, the subject of each token, or "refused" with the reason.
 import { argv } from "node:process";
 import { createServer } from "node:http";
 import express from "express";
@@ -37,45 +37,56 @@ function expressWith(middleware, subject) {
 }
 
 const libraries = {
-  jose({ keys, issuer, audience, algorithm }) {
+  jose({ keys, issuer, audience, algorithm, leeway }) {
     const set = createRemoteJWKSet(new URL(keys));
     return async (token) =>
-      (await jwtVerify(token, set, { issuer, audience, algorithms: [algorithm] })).payload.sub;
+      (await jwtVerify(token, set, {
+        issuer, audience, algorithms: [algorithm], clockTolerance: leeway,
+      })).payload.sub;
   },
-  "express-jwt"({ keys, issuer, audience, algorithm }) {
+  "express-jwt"({ keys, issuer, audience, algorithm, leeway }) {
     const secret = jwks.expressJwtSecret({ jwksUri: keys, cache: true });
-    const check = expressjwt({ secret, issuer, audience, algorithms: [algorithm] });
+    const check = expressjwt({
+      secret, issuer, audience, algorithms: [algorithm], clockTolerance: leeway,
+    });
     return expressWith(check, (request) => request.auth.sub);
   },
-  "express-oauth2-jwt-bearer"({ issuer, audience, algorithm }) {
-    const check = auth({ issuerBaseURL: issuer, audience, tokenSigningAlg: algorithm });
+  "express-oauth2-jwt-bearer"({ issuer, audience, algorithm, leeway }) {
+    const check = auth({
+      issuerBaseURL: issuer, audience, tokenSigningAlg: algorithm, clockTolerance: leeway,
+    });
     return expressWith(check, (request) => request.auth.payload.sub);
   },
-  "passport-jwt"({ keys, issuer, audience, algorithm }) {
+  "passport-jwt"({ keys, issuer, audience, algorithm, leeway }) {
     const authenticator = new passport.Passport();
     authenticator.use(new Strategy({
       jwtFromRequest: ExtractJwt.fromAuthHeaderAsBearerToken(),
       secretOrKeyProvider: jwks.passportJwtSecret({ jwksUri: keys }),
-      issuer, audience, algorithms: [algorithm],
+      issuer, audience, algorithms: [algorithm], jsonWebTokenOptions: { clockTolerance: leeway },
     }, (claims, done) => done(null, claims)));
     const check = authenticator.authenticate("jwt", { session: false });
     return expressWith(check, (request) => request.user.sub);
   },
-  "koa-jwt"({ keys, issuer, audience, algorithm }) {
+  "koa-jwt"({ keys, issuer, audience, algorithm, leeway }) {
     const app = new Koa();
     app.silent = true;
     const secret = jwks.koaJwtSecret({ jwksUri: keys });
-    app.use(koaJwt({ secret, issuer, audience, algorithms: [algorithm] }));
+    app.use(koaJwt({
+      secret, issuer, audience, algorithms: [algorithm], clockTolerance: leeway,
+    }));
     app.use((context) => { context.body = context.state.user.sub; });
     return over(app.callback());
   },
-  "@fastify/jwt"({ issuer, audience, algorithm }) {
+  "@fastify/jwt"({ issuer, audience, algorithm, leeway }) {
     const keys = buildGetJwks({ providerDiscovery: true });
     const app = fastify();
     app.register(fastifyJwt, {
       decode: { complete: true },
       secret: (request, { header: { kid, alg } }) => keys.getPublicKey({ kid, alg, domain: issuer }),
-      verify: { allowedIss: issuer, allowedAud: audience, algorithms: [algorithm] },
+      verify: {
+        allowedIss: issuer, allowedAud: audience, algorithms: [algorithm],
+        clockTolerance: 1000 * leeway,
+      },
     });
     app.get("/", async (request) => { await request.jwtVerify(); return request.user.sub; });
     return async (token) => {

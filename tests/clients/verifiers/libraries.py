@@ -1,7 +1,7 @@
 # mypy: ignore-errors
 """Verifies tokens with each library. The argument is JSON, a list: an issuer, its audience, its
-algorithm, its public key, and tokens. Prints a line of JSON for each: by library, the subject of
-each token, or "refused" with the reason.
+algorithm, its public key, a leeway, and tokens. Prints a line of JSON for each: by
+library, the subject of each token, or "refused" with the reason.
 """
 
 import json
@@ -23,15 +23,16 @@ def pyjwt():
     keys = jwt.PyJWKClient(jwks_uri)
     return lambda token: jwt.decode(
         token, keys.get_signing_key_from_jwt(token),
-        algorithms=[algorithm], issuer=issuer, audience=audience,
+        algorithms=[algorithm], issuer=issuer, audience=audience, leeway=leeway,
     )["sub"]  # fmt: skip
 
 
 def python_jose():
     keys = requests.get(jwks_uri, timeout=10).json()
     return lambda token: python_jose_jwt.decode(
-        token, keys, algorithms=[algorithm], issuer=issuer, audience=audience
-    )["sub"]
+        token, keys, algorithms=[algorithm], issuer=issuer, audience=audience,
+        options={"leeway": leeway},
+    )["sub"]  # fmt: skip
 
 
 def joserfc():
@@ -40,6 +41,7 @@ def joserfc():
         iss={"essential": True, "value": issuer},
         aud={"essential": True, "value": audience},
         exp={"essential": True},
+        leeway=leeway,
     )
 
     def verify(token):
@@ -56,7 +58,7 @@ def simplejwt():
         INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
         SIMPLE_JWT={
             "ALGORITHM": algorithm, "JWK_URL": jwks_uri, "ISSUER": issuer, "AUDIENCE": audience,
-            "USER_ID_CLAIM": "sub", "TOKEN_TYPE_CLAIM": None,
+            "USER_ID_CLAIM": "sub", "TOKEN_TYPE_CLAIM": None, "LEEWAY": leeway,
         },
     )  # fmt: skip
     django.setup()
@@ -79,6 +81,7 @@ def jwt_extended():
     app.config |= {
         "JWT_ALGORITHM": algorithm, "JWT_PUBLIC_KEY": given["public_key"],
         "JWT_DECODE_ISSUER": issuer, "JWT_DECODE_AUDIENCE": audience,
+        "JWT_DECODE_LEEWAY": leeway,
     }  # fmt: skip
     flask_jwt_extended.JWTManager(app)
 
@@ -116,6 +119,7 @@ libraries = {
 }
 for given in json.loads(sys.argv[1]):
     issuer, audience, algorithm = given["issuer"], given["audience"], given["algorithm"]
+    leeway = given["leeway"]
     jwks_uri = f"{issuer}/.well-known/jwks.json"
     child = os.fork()  # a process for each issuer, as Django reads its settings once
     if child == 0:
