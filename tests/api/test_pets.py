@@ -133,10 +133,7 @@ def test_full_last_page_has_no_link(client: FlaskClient, travis: Headers) -> Non
 
 
 def test_default_page_size_is_50(client: FlaskClient, travis: Headers, db: Connection) -> None:
-    db.driver.executemany(
-        "INSERT INTO pets (user_id, name, created_at) VALUES (1, ?, 0)",
-        [(f"pet {number}",) for number in range(150)],
-    )
+    insert_pets(db, 150)
 
     assert len(client.get("/pets", headers=travis).get_json()) == 50
     assert len(client.get("/pets?limit=100", headers=travis).get_json()) == 100
@@ -179,10 +176,11 @@ def test_link_has_the_proxy_prefix(client: FlaskClient, travis: Headers) -> None
 
 def insert_pets(db: Connection, count: int) -> None:
     """Insert pets of travis, as an import does."""
-    db.driver.executemany(
-        "INSERT INTO pets (user_id, name, created_at) VALUES (1, ?, 0)",
-        [(f"pet {number} ".ljust(100, "🐕"),) for number in range(count)],
-    )
+    with db.transaction():
+        db.driver.executemany(
+            "INSERT INTO pets (user_id, name, created_at) VALUES (1, ?, 0)",
+            [(f"pet {number} ".ljust(100, "🐕"),) for number in range(count)],
+        )
 
 
 @pytest.mark.parametrize("imported", [MAX_PETS - 2, MAX_PETS + 500])
