@@ -6,6 +6,7 @@ What is wrong with it is raised as DatabaseUnavailable; the cause tells operator
 import os
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -146,7 +147,7 @@ def create(path: Path) -> bool:
 def _create_tables(driver: sqlite3.Connection) -> bool:
     if has_tables(driver):
         return False
-    driver.execute("PRAGMA journal_mode = WAL")
+    _use_wal(driver)
     marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
     schema = bundled("schema.sql").read_text("utf-8")
     try:
@@ -157,6 +158,21 @@ def _create_tables(driver: sqlite3.Connection) -> bool:
             return False
         raise
     return True
+
+
+def _use_wal(driver: sqlite3.Connection) -> None:
+    """Set the journal mode; SQLite itself does not wait here for another process that does so."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            driver.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            is_locked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_locked or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def has_tables(driver: sqlite3.Connection) -> bool:
