@@ -24,8 +24,7 @@ const all = (selector) => document.querySelectorAll(selector);
 const problem = $("problem");
 
 function start(AuthClient) {
-  // "session" keeps the user signed in when the tab is reloaded, but every script of the page can
-  // read it. The default, "memory", is safer.
+  // "session" keeps the user signed in when the tab is reloaded; docs/clients.md weighs the options.
   const auth = new AuthClient(API, { storage: "session", onStepUp: askPassword });
   const views = { pets: startPets(auth), sessions: startSessions(auth), account: startAccount(auth) };
   let user = null;
