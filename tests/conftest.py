@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import re
+import shutil
 import time
+from collections import defaultdict
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -20,9 +22,9 @@ from jwt_server.app import create_app
 from jwt_server.config import Settings, process_settings
 from jwt_server.database import Connection, Database
 from jwt_server.logs import formatter
-from jwt_server.web.service import EXTENSION, Service
+from jwt_server.web.service import EXTENSION
 from tests.helpers import processes
-from tests.helpers.app import Clock, MakeApp
+from tests.helpers.app import Clock, IdleApps, MakeApp
 from tests.helpers.databases import create_database
 from tests.helpers.description import documented
 from tests.helpers.factories import (
@@ -64,17 +66,34 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture
-def clock() -> Clock:
+@pytest.fixture(scope="session")
+def shared_clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def clock(shared_clock: Clock) -> Clock:
+    shared_clock.reset()
+    return shared_clock
+
+
+@pytest.fixture(scope="session")
+def database_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("database")
+
+
+@pytest.fixture
+def settings(database_folder: Path) -> Settings:
+    """Settings with a database that does not exist, in an empty folder.
+
+    Its path is the same for all tests, so that they can share apps.
+    """
+    shutil.rmtree(database_folder)
+    database_folder.mkdir()
     return Settings(
         secret_keys=(SECRET_KEY,),
         jwt_secrets=(JWT_SECRET,),
-        database=tmp_path / "test.db",
+        database=database_folder / "test.db",
         salt_rounds=4,
         **UNTHROTTLED,
     )
@@ -88,19 +107,27 @@ def database(settings: Settings, clock: Clock) -> Iterator[Database]:
         yield database
 
 
+@pytest.fixture(scope="session")
+def idle_apps() -> IdleApps:
+    """The apps that no test uses. To create one costs more than most tests."""
+    return defaultdict(list)
+
+
 @pytest.fixture
-def make_app(settings: Settings, clock: Clock) -> Iterator[MakeApp]:
-    """Make apps with the tests' settings, some of them changed; closed after the test."""
-    made: list[Flask] = []
+def make_app(settings: Settings, clock: Clock, idle_apps: IdleApps) -> Iterator[MakeApp]:
+    """Take apps with the tests' settings, some of them changed; put back after the test."""
+    taken: list[tuple[Settings, Flask]] = []
 
     def make(**changes: Any) -> Flask:
-        made.append(create_app(replace(settings, **changes), clock))
-        return made[-1]
+        changed = replace(settings, **changes)
+        app = idle_apps[changed].pop() if idle_apps[changed] else create_app(changed, clock)
+        taken.append((changed, app))
+        return app
 
     yield make
-    for app in made:
-        service: Service = app.extensions[EXTENSION]
-        service.database.close()
+    for changed, app in taken:
+        app.extensions[EXTENSION].database.close()
+        idle_apps[changed].append(app)
 
 
 @pytest.fixture

@@ -20,8 +20,14 @@ from jwt_server.database import Database
 from jwt_server.sqlite import SCHEMA_VERSION
 from jwt_server.web.service import EXTENSION
 from tests.helpers.app import Clock, MakeApp
-from tests.helpers.databases import FIRST_RELEASE, is_intact, query, run_scripts
-from tests.helpers.factories import CREDENTIALS, add_user, bearer_of, everything, open_session
+from tests.helpers.databases import (
+    FIRST_RELEASE,
+    create_database,
+    is_intact,
+    query,
+    run_scripts,
+)
+from tests.helpers.factories import CREDENTIALS, add_user, bearer_of, everything
 
 DAY = 24 * 60 * 60
 
@@ -44,18 +50,16 @@ def run(make_app: MakeApp) -> Commands:
 
 
 @pytest.fixture
-def path(run: Commands, settings: Settings, clock: Clock) -> Path:
+def path(settings: Settings, clock: Clock) -> Path:
     """A database with the demo user, signed in, that no process has open."""
-    run("init-db")
-    run("seed")
-    open_session(settings.database, int(clock()))
+    create_database(settings.database, int(clock()))
     return settings.database
 
 
 @pytest.fixture
-def file(run: Commands, path: Path, tmp_path: Path) -> Path:
+def file(run: Commands, path: Path) -> Path:
     """A backup of it."""
-    made = tmp_path / "backups" / "first.db"
+    made = path.with_name("backups") / "first.db"
     made.parent.mkdir()
     assert run("backup", made)[0] == 0
     return made
@@ -179,7 +183,8 @@ def test_backup_of_an_unusable_database_is_refused(
     assert code == 1
     assert why[kind] in output
     assert ".tmp-" not in output
-    assert listed(tmp_path) == ([] if kind == "missing" else ["test.db"])
+    assert listed(path.parent) == ([] if kind == "missing" else ["test.db"])
+    assert listed(tmp_path) == []
 
 
 def spoiled(content: bytes) -> bytes:

@@ -181,8 +181,8 @@ def test_migration_that_was_not_recorded_is_not_applied_twice(unnoted: Path) -> 
     assert query(unnoted, "SELECT count(*) FROM _yoyo_migration") == [(SCHEMA_VERSION,)]
 
 
-def test_current_database_is_not_written(app: Flask, tmp_path: Path) -> None:
-    fresh = tmp_path / "test.db"
+def test_current_database_is_not_written(app: Flask, settings: Settings) -> None:
+    fresh = settings.database
     our_sqlite.create(fresh)
     before = fresh.read_bytes()
 

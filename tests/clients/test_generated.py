@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from tests.clients.conftest import CLIENTS, run
+from tests.clients.conftest import CLIENTS, TYPESCRIPT, run
 from tests.helpers.server import Server
 
 pytestmark = pytest.mark.slow
 
 TOURS = CLIENTS / "tours"
-# It takes an eighth of the CPU of TypeScript 5, which openapi-typescript needs.
-TYPESCRIPT = CLIENTS / "node_modules" / "typescript7" / "bin" / "tsc"
 # The JVM runs for a few seconds only: compile little of its code.
 JAVA_OPTIONS = {"JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 

@@ -78,25 +78,11 @@ def test_oauth_libraries_sign_in_and_refresh(venv: Path, service: Server, tmp_pa
     run(venv / "python", CLIENTS / "tours" / "oauth.py", service.url, cwd=tmp_path)
 
 
-def test_angular_signs_in_and_refreshes(npm: Path, service: Server, tmp_path: Path) -> None:
-    run("node", CLIENTS / "tours" / "angular.mjs", service.url, cwd=tmp_path)
-
-
-def test_the_interceptor_for_axios_refreshes(npm: Path, service: Server, tmp_path: Path) -> None:
-    [snippet] = (
-        each for each in re.findall(r"```js\n(.*?)```", PAGES[0], re.DOTALL) if "axios" in each
-    )
-    tour = (CLIENTS / "tours" / "axios.mjs").read_text().replace("// INTERCEPTOR", snippet)
-    (tmp_path / "axios.mjs").write_text(tour)
-    (tmp_path / "node_modules").symlink_to(npm.parent)
-    run("node", "axios.mjs", service.url, cwd=tmp_path)
-
-
 def test_the_documented_versions_are_those_of_the_tests() -> None:
     locked = (CLIENTS / "requirements.txt").read_text()
     python = dict(re.findall(r"^([\w-]+)(?:\[.*\])?==(\S+)", locked, re.MULTILINE))
 
-    assert len(ROWS) == 18
+    assert len(ROWS) == 20
     for name, version, *_ in ROWS:
         assert (NODE_PACKAGES | python)[
             name if name in NODE_PACKAGES else name.lower()

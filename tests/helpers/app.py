@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 
 from flask import Flask
 
+from jwt_server.config import Settings
+
 MakeApp = Callable[..., Flask]
 """Makes an app of the tests' settings; by name, the settings that differ."""
+
+IdleApps = defaultdict[Settings, list[Flask]]
+"""Apps that no test uses, by their settings."""
 
 
 class Clock:

@@ -328,13 +328,16 @@ def test_a_logged_text_stays_one_line(both: Both) -> None:
         assert "ERROR somewhere [-] They said " in text_line
 
 
-def test_an_exception_cannot_pass_for_a_line(app: Flask, both: Both) -> None:
+def test_an_exception_cannot_pass_for_a_line(
+    app: Flask, both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = iter(INJECTIONS.values())
 
     def fail() -> None:
         raise RuntimeError(next(texts))
 
-    app.before_request_funcs.setdefault(None, []).insert(0, fail)
+    hooks = app.before_request_funcs.get(None, [])
+    monkeypatch.setitem(app.before_request_funcs, None, [fail, *hooks])
     for text in INJECTIONS.values():
         app.test_client().get("/healthz")
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from jwt_server.errors import ConfigurationError
 from jwt_server.gunicorn import metrics_server
 from jwt_server.web.service import EXTENSION, Service
 from tests.helpers import server as servers
-from tests.helpers.app import Clock, MakeApp
+from tests.helpers.app import Clock, IdleApps, MakeApp
 from tests.helpers.auth import guesses
 from tests.helpers.databases import create_database
 from tests.helpers.disks import filled, small_disk
@@ -52,6 +53,12 @@ REFUSALS = "jwt_server_refusals_total"
 SIGN_INS = "jwt_server_sign_ins_total"
 QUEUED = "jwt_server_hash_line"
 FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.fixture
+def idle_apps() -> IdleApps:
+    """None, as these tests count from 0."""
+    return defaultdict(list)
 
 
 def service_of(app: Flask) -> Service:

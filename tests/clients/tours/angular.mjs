@@ -1,5 +1,6 @@
-// Signs in with Angular's HttpClient and refreshes; the argument is the URL. Outside of an application it
-// needs the compiler, which links Angular's own classes, and an injector.
+// Uses Angular's HttpClient with the interceptor of docs/clients.md, and without; the argument is the URL.
+// Outside of an application it needs the compiler, which links Angular's own classes, and an injector.
+import { refreshes, refuse, sent } from "./page.mjs";
 import "@angular/compiler";
 import assert from "node:assert/strict";
 import {
@@ -7,27 +8,38 @@ import {
 } from "@angular/core";
 import { HttpClient, provideHttpClient, withFetch, withInterceptors } from "@angular/common/http";
 import { firstValueFrom } from "rxjs";
+import { authInterceptor, user } from "./built/auth.interceptor.js";
+import { auth } from "./built/auth.js";
 
 const url = process.argv[2];
-let tokens = null;
-const authorize = (request, next) => next(tokens === null ? request : request.clone({
-  setHeaders: { Authorization: `Bearer ${tokens.access_token}` },
-}));
-const injector = createEnvironmentInjector([
+const client = (...features) => createEnvironmentInjector([
   { provide: SCOPE, useValue: "root" },
   provideZonelessChangeDetection(),
-  provideHttpClient(withFetch(), withInterceptors([authorize])),
-], Injector.NULL);
-const http = injector.get(HttpClient);
+  provideHttpClient(withFetch(), ...features),
+], Injector.NULL).get(HttpClient);
 
-const user = { username: "travis", password: "mypassword" };
-const text = await firstValueFrom(http.post(`${url}/auth`, user, { responseType: "text" }));
+const stranger = client();
+const credentials = { username: "travis", password: "mypassword" };
+const text = await firstValueFrom(stranger.post(`${url}/auth`, credentials, { responseType: "text" }));
 assert.equal(text.split(".").length, 3);
-tokens = await firstValueFrom(http.post(`${url}/auth`, user, { headers: { Accept: "application/json" } }));
-const { refresh_token } = tokens;
-assert.equal((await firstValueFrom(http.get(`${url}/pets`)))[0].name, "Bunny");
-tokens = await firstValueFrom(http.post(`${url}/auth/refresh`, { refresh_token }));
-assert.notEqual(tokens.refresh_token, refresh_token);
-assert.equal((await firstValueFrom(http.get(`${url}/pets`)))[0].name, "Bunny");
-tokens = { access_token: "expired" };
-await assert.rejects(firstValueFrom(http.get(`${url}/pets`)), (error) => error.status === 401);
+const headers = { Accept: "application/json" };
+const tokens = await firstValueFrom(stranger.post(`${url}/auth`, credentials, { headers }));
+assert.match(tokens.refresh_token, /^r1\./);
+
+const http = client(withInterceptors([authInterceptor]));
+const pets = () => firstValueFrom(http.get(`${url}/pets`));
+await assert.rejects(pets(), { code: "signed_out" });
+await auth.ready;
+await auth.signIn("travis", "mypassword");
+await Promise.resolve();
+assert.equal(user().username, "travis");
+assert.equal((await pets())[0].name, "Bunny");
+refuse();
+assert.equal((await pets())[0].name, "Bunny");
+assert.equal(refreshes().length, 1);
+await assert.rejects(firstValueFrom(http.get(`${url}/pets/0`)), { status: 404 });
+assert.equal(refreshes().length, 1);
+const other = url.replace("127.0.0.1", "localhost");
+await firstValueFrom(http.get(`${other}/openapi.json`));
+assert.equal(sent.at(-1).authorization, null);
+process.exit();
