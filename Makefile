@@ -15,10 +15,13 @@ MEMORY = $(shell awk '$$2 == "/dev/shm" && $$4 !~ /noexec/ { print "TMPDIR=/dev/
 PYTEST = $(MEMORY) $(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest --numprocesses auto
 
 .DEFAULT_GOAL := help
-.PHONY: run seed test test-slow check bench torture wheel hooks lock help
+.PHONY: run example seed test test-slow check bench torture wheel hooks lock help
 
 run: $(VENV)/run ## Start the service on localhost:$PORT (3000), with a demo user on a fresh clone
 	@$(BIN)/python -m jwt_server
+
+example: ## Serve examples/spa, a front end, on localhost:8000, beside `make run`; ARGS=9000
+	@$(PYTHON) examples/serve.py $(ARGS)
 
 seed: $(VENV)/run ## Create the demo user travis again, where missing
 	@FLASK_SKIP_DOTENV=1 $(BIN)/python -m flask --app wsgi seed
