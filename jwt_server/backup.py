@@ -6,13 +6,12 @@ open, would damage it. So a restore needs SQLite's exclusive lock on the present
 writes its log into it before another takes its place.
 """
 
-import fcntl
 import os
 import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -31,10 +30,6 @@ IDS_PER_SECOND: Final = 1000
 """More IDs than can be assigned in a second. A restored database goes on at this many for each
 second of Unix time, which is above every ID assigned before, even in a lost database; and at
 MIN_ID_LEAP above the known ones, in case the clock is behind."""
-
-# The bytes that SQLite locks while a database is open, of its file and of the log's index.
-DATABASE_LOCKS: Final = (0x40000000, 512)
-INDEX_LOCKS: Final = (120, 9)
 
 
 def take(database: Path, file: Path) -> int:
@@ -144,57 +139,28 @@ def _check_backup(source: Path, target: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[sqlite3.Connection | None]:
-    """Lock the present database; provide a connection, or None if it is missing or unreadable.
+    """Hold SQLite's exclusive lock on the present database; None if it is missing or unreadable.
 
-    Raises DatabaseUnavailable if another process has it open, or it is not of this service.
-    """
-    if path.exists() and not path.is_file():
-        raise DatabaseUnavailable(f"{path} can't be replaced: it is not a file.")
-    with ExitStack() as locks:
-        try:
-            _lock_bytes(locks, Path(f"{path}-shm"), *INDEX_LOCKS)
-            if present := _open_exclusively(path):
-                locks.enter_context(closing(present))
-            else:
-                _lock_bytes(locks, path, *DATABASE_LOCKS)
-        except BlockingIOError as error:
-            raise DatabaseUnavailable(f"{path} is in use: stop the service first.") from error
-        yield present
-
-
-def _lock_bytes(locks: ExitStack, path: Path, start: int, length: int) -> None:
-    """Lock bytes of a file, if it exists. Raises BlockingIOError if another process has."""
-    with suppress(FileNotFoundError):
-        file = locks.enter_context(path.open("r+b"))
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
-
-
-def _open_exclusively(path: Path) -> sqlite3.Connection | None:
-    """Open a database with SQLite's exclusive lock; return None if it is missing or unreadable.
-
-    Raises BlockingIOError if another process has it open, and DatabaseUnavailable if it is not of
-    this service.
+    Raises DatabaseUnavailable if another process has it open.
     """
     if not path.exists():
-        return None
-    driver = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
-    driver.row_factory = sqlite.as_dict
-    try:
-        driver.execute("PRAGMA synchronous = FULL")
-        driver.execute("PRAGMA locking_mode = EXCLUSIVE")  # until the connection is closed
-        driver.execute("BEGIN EXCLUSIVE")
-        driver.execute("COMMIT")
-        application = driver.execute("PRAGMA application_id").fetchone()["application_id"]
-        is_ours = application == sqlite.APPLICATION_ID or not sqlite.has_tables(driver)
-    except sqlite3.Error as error:
-        driver.close()
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-            raise BlockingIOError from error
-        return None
-    if not is_ours:
-        driver.close()
-        raise DatabaseUnavailable(f"{path} is not a database of this service.")
-    return driver
+        yield None
+        return
+    uri = f"{path.as_uri()}?mode=rw"
+    with closing(sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)) as driver:
+        driver.row_factory = sqlite.as_dict
+        try:
+            driver.execute("PRAGMA synchronous = FULL")
+            driver.execute("PRAGMA locking_mode = EXCLUSIVE")  # until the connection is closed
+            driver.execute("BEGIN EXCLUSIVE")
+            driver.execute("COMMIT")
+            is_readable = True
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                raise DatabaseUnavailable(f"{path} is in use: stop the service first.") from error
+            driver.close()
+            is_readable = False
+        yield driver if is_readable else None
 
 
 def _advance_ids(driver: sqlite3.Connection, present: sqlite3.Connection | None, now: int) -> None:

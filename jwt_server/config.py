@@ -4,7 +4,6 @@ Each field of Settings states its default and how its text is parsed; its variab
 name in upper case. `load_settings` reports every mistake at once and never shows a secret.
 """
 
-import ipaddress
 import os
 import re
 import sys
@@ -36,9 +35,11 @@ SECRETS: Final = {"SECRET_KEY": INSTANCE / "secret_key", "JWT_SECRET": INSTANCE 
 SECRET_BYTES: Final = 32
 """The hash's own size, the minimum for HS256 (RFC 7518 section 3.2)."""
 
-LABEL: Final = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
-HOST_NAME: Final = re.compile(rf"(?!unix\Z)({LABEL}\.)*(?=[A-Za-z]){LABEL}\Z")
-"""Host names, but for the word that gunicorn takes for a Unix socket."""
+HOST: Final = Regexp(
+    r"([A-Za-z0-9.-]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*)\Z",
+    error="{input!r} is not an IP address or host name.",
+)
+"""Roughly; whether the service can listen there is tried at its start."""
 
 PORT: Final = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
 ORIGIN: Final = Regexp(
@@ -89,17 +90,8 @@ def _one_of(*values: str) -> OneOf:
     return OneOf(values, error="{input!r} is not one of {choices}.")
 
 
-def _host(text: str) -> str:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        if not HOST_NAME.match(text):
-            raise ValidationError(f"{text!r} is not an IP address or host name.") from None
-    return text
-
-
 def _host_or_socket(text: str) -> str:
-    return text if text.startswith("unix:/") and text.isprintable() else _host(text)
+    return text if text.startswith("unix:/") and text.isprintable() else HOST(text)
 
 
 def _folder(text: str) -> Path:
@@ -173,7 +165,7 @@ class Settings:
         _one_of("json", "text"),
         derive=lambda _: "text" if sys.stderr and sys.stderr.isatty() else "json",
     )
-    metrics_host: str = _setting("127.0.0.1", _host)
+    metrics_host: str = _setting("127.0.0.1", HOST)
     metrics_port: int = _setting(9464, _integer(0, 65535))  # 0: no metrics
 
     @property

@@ -1,18 +1,15 @@
 """Files that appear complete or not at all, and survive a power cut."""
 
-import errno
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from fcntl import LOCK_EX, flock
 from glob import escape
 from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
 ABANDONED_SECONDS: Final = 24 * 60 * 60  # a temporary file of this age is a killed process's
-NO_HARD_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def sync(path: Path) -> None:
@@ -51,23 +48,17 @@ def temporary_beside(path: Path, *, mode: int = 0o600) -> Iterator[Path]:
 def publish(temporary: Path, path: Path, *, replace: bool) -> None:
     """Fsync a temporary file and rename it to `path`, which is in the same folder, atomically.
 
-    Raises FileExistsError if `path` exists and is not to be replaced, else OSError. On a file
-    system without hard links, a lock of the folder keeps our processes apart.
+    Raises FileExistsError if `path` exists and is not to be replaced, else OSError.
     """
     sync(temporary)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         if not replace:
             try:
-                path.hardlink_to(temporary)
-            except OSError as error:
-                if error.errno not in NO_HARD_LINKS:
-                    raise
-            else:
-                return
-            flock(folder, LOCK_EX)
-            if os.path.lexists(path):
-                raise FileExistsError(str(path))
+                return path.hardlink_to(temporary)
+            except OSError:  # it exists, or the file system has no hard links
+                if os.path.lexists(path):
+                    raise FileExistsError(str(path)) from None
         temporary.replace(path)
     finally:
         os.fsync(folder)

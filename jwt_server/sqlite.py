@@ -27,11 +27,6 @@ OUTAGE_NAMES: Final = "BUSY LOCKED READONLY IOERR CORRUPT FULL CANTOPEN PERM PRO
 OUTAGES: Final = {getattr(sqlite3, f"SQLITE_{name}") for name in OUTAGE_NAMES.split()}
 """Error codes of the database's state; others are bugs."""
 
-VERSION: Final = sqlite3.sqlite_version_info
-
-# The first version of each series without the WAL-reset bug.
-WAL_RESET_FIXES: Final = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7), (3, 51): (3, 51, 3)}
-
 Row = dict[str, Any]
 FileId = tuple[int, int]  # device and inode
 
@@ -45,14 +40,6 @@ def file_id(path: Path) -> FileId:
             f"No database at {path} ({error.strerror}): the command `init-db` makes one."
         ) from error
     return status.st_dev, status.st_ino
-
-
-def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
-    """Return whether a checkpoint of this SQLite can, in a race, skip committed data.
-
-    It takes three connections to one database (https://www.sqlite.org/wal.html#walresetbug).
-    """
-    return (3, 7, 0) <= version < WAL_RESET_FIXES.get(version[:2], (3, 51, 3))
 
 
 def open_database(

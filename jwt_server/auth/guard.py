@@ -1,7 +1,6 @@
 """The guard of the routes for signed-in users: `@login_required`, which uses `authenticate`."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any
@@ -134,21 +133,14 @@ def require_still_signed_in(db: Connection, user: CurrentUser) -> None:
     find_current_user(db, TokenSubject(user.id, user.session_id), current_service().clock())
 
 
-def require_recent_password(user: CurrentUser) -> None:
-    """Raise PasswordTooOld (RFC 9470) unless the password was checked recently."""
-    if not has_recent_password(user):
-        raise errors.PasswordTooOld
+def require_recent_password(user: CurrentUser, since: int = 0) -> None:
+    """Raise PasswordTooOld (RFC 9470) unless the password was checked recently, and after `since`.
 
-
-def has_recent_password(user: CurrentUser, since: int = 0) -> bool:
-    """Return whether the password was checked recently, and after the Unix time `since`."""
+    `since` is Unix time.
+    """
     oldest = current_service().clock() - errors.PasswordTooOld.max_age
-    return user.authenticated_at > max(oldest, since)
-
-
-def stream_slot(user: CurrentUser) -> AbstractContextManager[None]:
-    """Return what a long response of the user holds while it is sent. Raises TooManyAttempts."""
-    return current_service().streams.hold(user.id)
+    if user.authenticated_at <= max(oldest, since):
+        raise errors.PasswordTooOld
 
 
 def require_password(user: CurrentUser, password: str) -> Row:

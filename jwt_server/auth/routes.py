@@ -1,4 +1,4 @@
-"""Routes for signing in, refreshing, signing out, and for proxies that verify tokens."""
+"""Routes for signing in and out, for sessions, and for proxies that verify tokens."""
 
 from typing import Any
 from urllib.parse import quote
@@ -6,15 +6,16 @@ from urllib.parse import quote
 from flask import Blueprint, Response, current_app
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validate
 
-from jwt_server import errors
+from jwt_server import audit, errors
 from jwt_server.audit import Action
-from jwt_server.auth import sessions, token_responses
+from jwt_server.auth import guard, sessions, token_responses
 from jwt_server.auth.guard import CurrentUser, login_required
+from jwt_server.database import Row
 from jwt_server.web.operations import accepts, accepts_query, raises, returns
 from jwt_server.web.parsing import REPEATED, SEND_ONCE
 from jwt_server.web.problems import prefers_json
 from jwt_server.web.responses import json_response
-from jwt_server.web.schemas import Password, Text, Username
+from jwt_server.web.schemas import Password, Text, Timestamp, Username
 from jwt_server.web.service import current_actor, current_service, get_db
 
 bp = Blueprint("auth", __name__)
@@ -77,6 +78,17 @@ class ScopeSchema(Schema):
     scope = fields.String(
         load_default="local", validate=validate.OneOf(("local", "others", "global"))
     )
+
+
+class SessionSchema(Schema):
+    """A session, as its user sees it."""
+
+    id = fields.String(required=True, metadata={"examples": ["Fq3nUWlMzT8dPoVhGyWb2g"]})
+    created_at = Timestamp(required=True)
+    last_used_at = Timestamp(required=True)
+    address = fields.String(required=True)
+    user_agent = fields.String(required=True)
+    current = fields.Boolean(required=True)
 
 
 @bp.post("/auth")
@@ -149,3 +161,41 @@ def verify(caller: CurrentUser) -> tuple[None, dict[str, str]]:
         "X-Auth-Username": quote(caller.username, safe=""),
         "X-Auth-Admin": "true" if caller.admin else "false",
     }
+
+
+@bp.post("/auth/reauth")
+@login_required
+@raises(errors.WrongPassword, errors.HashingBusy, errors.TooManyAttempts)
+@accepts(guard.PasswordSchema)
+@returns(204)
+def reauthenticate(caller: CurrentUser, body: dict[str, str]) -> None:
+    """Enter the password again, for routes that require a recent one."""
+    guard.require_password(caller, body["password"])
+    db = get_db()
+    with db.transaction():
+        guard.require_still_signed_in(db, caller)
+        actor = current_actor(caller.id)
+        db.queries.auth.authenticate(id=caller.session_id, now=actor.now)
+        audit.record(db, actor, Action.REAUTHENTICATED, caller.id, session=caller.session_id)
+
+
+@bp.get("/auth/sessions")
+@login_required
+@returns(200, SessionSchema(many=True))
+def list_sessions(caller: CurrentUser) -> list[Row]:
+    """List the user's active sessions, at most 50, oldest first, with the hour of the last use."""
+    rows = sessions.list_active(get_db(), caller.id, current_service().now())
+    return [row | {"current": row["id"] == caller.session_id} for row in rows]
+
+
+@bp.delete("/auth/sessions/<session:session_id>")
+@login_required
+@raises(errors.NotFound, errors.PasswordTooOld)
+@returns(204)
+def end_session(caller: CurrentUser, session_id: str) -> None:
+    """End one of the current user's sessions; any but this one needs a recent password."""
+    if session_id != caller.session_id:
+        guard.require_recent_password(caller)
+    actor, action = current_actor(caller.id), Action.SESSION_ENDED
+    if not sessions.end(get_db(), caller.id, session_id, actor=actor, action=action):
+        raise errors.NotFound

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from io import BytesIO, TextIOWrapper
+from io import TextIOWrapper
 from typing import Any, Final
 
 import click
@@ -51,7 +51,8 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        prepare_streams()
+        if isinstance(sys.stdout, TextIOWrapper):  # escape what the terminal's encoding lacks
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except ServiceError as error:
@@ -62,17 +63,6 @@ class Command(click.Command):
             if error.filename is None:  # Python would write buffered output again at exit
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise Refusal(f"{error}.") from error
-
-
-def prepare_streams() -> None:
-    """Refuse a closed standard output, and escape what the terminal's encoding lacks."""
-    if sys.stdout is None:  # closed, as by >&-
-        text = "Standard output is closed. Redirect it to /dev/null to run this without output."
-        raise Refusal(text)
-    if isinstance(sys.stdout, TextIOWrapper):  # standard error does so by default
-        sys.stdout.reconfigure(errors="backslashreplace")
-    if sys.stdin is None:
-        sys.stdin = TextIOWrapper(BytesIO())
 
 
 class Group(AppGroup):

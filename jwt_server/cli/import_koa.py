@@ -20,9 +20,6 @@ from jwt_server.users import names
 
 SOURCE: Final = aiosql.from_path(Path(__file__).with_name("import_koa.sql"), "sqlite3")
 
-MAX_COST: Final = 15
-"""Of a bcrypt hash (log2). A higher cost keeps a core busy for seconds at every sign-in."""
-
 PET_FIELDS: Final = PetFieldsSchema()
 BAD_ID: Final = "the id is not an integer of 1 to 18 digits."
 
@@ -36,8 +33,8 @@ def import_koa(file: Path) -> None:
 
     FILE is the SQLite database of that server. Ids, names and password hashes are kept, so
     everyone signs in as before. If one row can't be imported, nothing is, and every reason is
-    listed: the id or name is taken (names are compared without case), the hash is unusable or
-    costs more than 15, a pet's name is empty or longer than 100 characters.
+    listed: the id or name is taken (names are compared without case), the hash is unusable, a
+    pet's name is empty or longer than 100 characters.
 
     Stop the service first. Start with a new database, without the demo user.
     """
@@ -104,8 +101,6 @@ def _import_user(db: Connection, user: Row, now: int) -> list[str]:
     cost = hash_cost(stored) if isinstance(stored, str) and stored.isascii() else None
     if cost is None:
         problems.append("the password hash is unusable.")
-    elif cost > MAX_COST:
-        problems.append(f"the password hash has the cost {cost}; {MAX_COST} is the limit.")
     key = None if bad_name else names.username_key(name)
     conflicts = db.queries.cli.conflicting_users(id=user_id, username_key=key)
     problems += [

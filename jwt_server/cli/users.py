@@ -1,7 +1,6 @@
 """`flask users`: manage accounts."""
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -10,7 +9,7 @@ from jwt_server import audit
 from jwt_server.auth import attempts, sessions
 from jwt_server.cli.base import Group, echo, json_option, opened, operator_actor, print_rows, top
 from jwt_server.database import Row
-from jwt_server.errors import InvalidFields, UsernameTaken
+from jwt_server.errors import UsernameTaken
 from jwt_server.logs import printable
 from jwt_server.security import policy
 from jwt_server.users import names, users
@@ -110,14 +109,13 @@ def passwd(name: str, *, generate: bool, password_stdin: bool) -> None:
 
 def _add_switch(command: str, summary: str, state: str, **flag: bool) -> None:
     """Add a command that sets `admin` or `disabled`; disabling ends all sessions."""
-    set_flag: Callable[..., Row] = users.set_admin if "admin" in flag else users.set_disabled
 
     @commands.command(command, help=f"{summary}\n\nExample: users {command} ada")
     @click.argument("name")
     def switch(name: str) -> None:
         actor = operator_actor()
         with opened() as db, db.transaction():
-            user = set_flag(db, users.get_by_name(db, name)["id"], actor=actor, **flag)
+            user = users.set_flag(db, users.get_by_name(db, name)["id"], actor=actor, **flag)
             if flag.get("disabled"):
                 sessions.end_all(db, user["id"], actor.now)
         echo(f"{user['username']} {state} now.")
@@ -186,8 +184,7 @@ def _new_password(username: str, *, generate: bool, from_stdin: bool) -> str:
         password = sent.decode("utf-8-sig", "surrogateescape").removesuffix("\n").removesuffix("\r")
     else:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-    if problem := policy.find_problem(password, username, min_length):
-        raise InvalidFields({"password": [problem]})
+    policy.validate(password, username, min_length)
     return password
 
 

@@ -6,12 +6,7 @@ from flask import Blueprint, Response, url_for
 from marshmallow import Schema, fields, post_load
 from marshmallow.validate import Length
 
-from jwt_server.auth.guard import (
-    CurrentUser,
-    login_required,
-    require_still_signed_in,
-    stream_slot,
-)
+from jwt_server.auth.guard import CurrentUser, login_required, require_still_signed_in
 from jwt_server.database import PAGE_SIZE, Row
 from jwt_server.errors import NotFound, TooManyPets
 from jwt_server.web.operations import accepts, accepts_query, raises, returns
@@ -67,10 +62,11 @@ def list_my_pets(caller: CurrentUser) -> Response:
     names = get_db().queries.pets.names_of_user(user_id=caller.id, limit=PAGE_SIZE)
     if len(names) < PAGE_SIZE:
         return json_response(names)
+    service = current_service()
     release_connection()  # each page takes one
-    pages = current_service().database.pages("pets.page_of_user", {"id": 0}, user_id=caller.id)
+    pages = service.database.pages("pets.page_of_user", {"id": 0}, user_id=caller.id)
     names_of_pages = map(MyPetSchema(many=True).dump, pages)
-    return stream_json(json_array(names_of_pages), stream_slot(caller))
+    return stream_json(json_array(names_of_pages), service.streams.hold(caller.id))
 
 
 @bp.get("/pets")

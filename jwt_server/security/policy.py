@@ -10,6 +10,7 @@ from unicodedata import normalize
 
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
+from jwt_server.errors import InvalidFields
 from jwt_server.security import passwords
 
 # All lists: each word is in one of them only, so common passwords that are names aren't in
@@ -21,6 +22,12 @@ ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"
 """Without characters that look alike; 5 bits each."""
 GROUP: Final = 4
 GROUPS: Final = 7
+
+
+def validate(password: str, username: str, min_length: int, field: str = "password") -> None:
+    """Raise InvalidFields unless this can be the user's new password."""
+    if problem := find_problem(password, username, min_length):
+        raise InvalidFields({field: [problem]})
 
 
 def find_problem(password: str, username: str, min_length: int) -> str | None:

@@ -109,7 +109,7 @@ def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
     """Create an account, if sign-up is open; at most 10 attempts a day from one address."""
     service = current_service()
     username = names.validate(body["username"])
-    check_new_password("password", body["password"], username)
+    policy.validate(body["password"], username, service.settings.password_min_length)
     attempt = service.rate_limits.sign_up(client_address())
     actor = current_actor()
     with count_attempt(service.database, service.hasher.queue, attempt, actor.now) as counted:
@@ -162,8 +162,8 @@ def delete_account(caller: CurrentUser, body: dict[str, str]) -> None:
     """
     if "password" in body:
         guard.require_password(caller, body["password"])
-    elif not guard.has_recent_password(caller, since=caller.signed_in_at):
-        raise errors.PasswordTooOld
+    else:
+        guard.require_recent_password(caller, since=caller.signed_in_at)
     db = get_db()
     with db.transaction():
         guard.require_still_signed_in(db, caller)
@@ -178,7 +178,7 @@ def export_account(caller: CurrentUser) -> Response:
     release_connection()  # each page takes one
     tables = export_user(current_service().database, caller.id)
     members = {name: json_array(pages) for name, pages in tables.items()}
-    return stream_json(json_object(members), guard.stream_slot(caller))
+    return stream_json(json_object(members), current_service().streams.hold(caller.id))
 
 
 @bp.put("/me/password")
@@ -190,10 +190,10 @@ def change_password(caller: CurrentUser, body: dict[str, str]) -> dict[str, Any]
     """Change the password. Every session ends, and a new one replaces this one."""
     token_responses.require_signing_key()
     service = current_service()
-    actor = current_actor(caller.id)
+    actor, min_length = current_actor(caller.id), service.settings.password_min_length
     for _ in range(MAX_VERIFICATIONS):  # another sign-in may replace an old hash meanwhile
         user = guard.require_password(caller, body["current_password"])
-        check_new_password("new_password", body["new_password"], user["username"])
+        policy.validate(body["new_password"], user["username"], min_length, "new_password")
         new_hash = service.hasher.hash(body["new_password"])
         db = get_db()
         with db.transaction():
@@ -213,10 +213,3 @@ def _account(db: Connection, user_id: int) -> Row:
     if account := users.find_by_id(db, user_id):
         return account
     raise errors.TokenUserDeleted  # since the guard ran
-
-
-def check_new_password(field: str, password: str, username: str) -> None:
-    """Raise InvalidFields unless the password policy accepts the password."""
-    min_length = current_service().settings.password_min_length
-    if problem := policy.find_problem(password, username, min_length):
-        raise errors.InvalidFields({field: [problem]})

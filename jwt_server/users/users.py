@@ -14,6 +14,13 @@ from jwt_server.users.names import username_key
 PAGE_SIZE: Final = 1000
 """Users read at a time when all are listed."""
 
+FLAG_ACTIONS: Final = {
+    ("admin", True): Action.USER_PROMOTED,
+    ("admin", False): Action.USER_DEMOTED,
+    ("disabled", True): Action.USER_DISABLED,
+    ("disabled", False): Action.USER_ENABLED,
+}
+
 DEMO_USERNAME: Final = "travis"
 DEMO_PASSWORD: Final = "mypassword"  # noqa: S105 - published, to try the service out locally
 
@@ -113,28 +120,16 @@ def rename(db: Connection, user_id: int, username: str, *, actor: Actor) -> None
             audit.record(db, actor, Action.USER_RENAMED, user_id, **details)
 
 
-def set_admin(db: Connection, user_id: int, *, admin: bool, actor: Actor) -> Row:
-    """Grant or revoke admin rights; return the user as before. Raises NotFound, LastAdmin."""
+def set_flag(db: Connection, user_id: int, *, actor: Actor, **flag: bool) -> Row:
+    """Set `admin` or `disabled`; return the user as before. Raises NotFound, LastAdmin."""
+    [(name, value)] = flag.items()
     with db.transaction():
         user = get_by_id(db, user_id)
-        if not admin:
+        if flag in ({"admin": False}, {"disabled": True}):
             _require_another_admin(db, user)
-        if admin != user["admin"]:
-            db.queries.users.set_admin(id=user_id, admin=admin)
-            audit.record(db, actor, Action.USER_PROMOTED if admin else Action.USER_DEMOTED, user_id)
-    return user
-
-
-def set_disabled(db: Connection, user_id: int, *, disabled: bool, actor: Actor) -> Row:
-    """Disable or enable a user; return the user as before. Raises NotFound, LastAdmin."""
-    with db.transaction():
-        user = get_by_id(db, user_id)
-        if disabled:
-            _require_another_admin(db, user)
-        if disabled != user["disabled"]:
-            db.queries.users.set_disabled(id=user_id, disabled=disabled)
-            action = Action.USER_DISABLED if disabled else Action.USER_ENABLED
-            audit.record(db, actor, action, user_id)
+        if value != user[name]:
+            getattr(db.queries.users, f"set_{name}")(id=user_id, **flag)
+            audit.record(db, actor, FLAG_ACTIONS[name, value], user_id)
     return user
 
 

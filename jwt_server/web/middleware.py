@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from threading import Lock
 from typing import Any, Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -75,7 +74,6 @@ class RequestMiddleware:
     metrics: Metrics
     settings: Settings
     clock: Callable[[], float]
-    _lock: Lock = field(default_factory=Lock, init=False)
     _warned_at: float = field(default=0.0, init=False)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -127,11 +125,10 @@ class RequestMiddleware:
 
     def _warn(self, forwarded: str, peer: str, request_id: str) -> None:
         """Log once a minute that the client's address is missing, without any text of a client."""
-        with self._lock:
-            now = self.clock()
-            if 0 <= now - self._warned_at < WARNING_SECONDS:
-                return
-            self._warned_at = now
+        now = self.clock()
+        if 0 <= now - self._warned_at < WARNING_SECONDS:
+            return
+        self._warned_at = now
         shown = NOT_IN_ADDRESSES.sub("?", forwarded[-100:])
         text = "no client address in X-Forwarded-For %r (TRUSTED_PROXIES=%d): %s counts"
         values = (shown, self.settings.trusted_proxies, peer or "an unknown address")

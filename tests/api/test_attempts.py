@@ -165,7 +165,7 @@ def test_all_spellings_of_a_name_share_one_limit(guess: Guess) -> None:
 def test_lockouts_of_known_unknown_and_disabled_names_are_identical(
     guess: Guess, db: Connection, hashed: list[str]
 ) -> None:
-    users.set_disabled(db, add_user(db, "disabled"), disabled=True, actor=OPERATOR)
+    users.set_flag(db, add_user(db, "disabled"), disabled=True, actor=OPERATOR)
 
     def told(name: str, address: str) -> list[tuple[Any, ...]]:
         responses = []

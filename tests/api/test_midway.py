@@ -40,7 +40,7 @@ def change_password(db: Connection, now: int) -> None:
 CHANGES: dict[str, Change] = {
     "password": change_password,
     "hash": lambda db, _now: users.set_hash(db, 1, OTHER_HASH, actor=OPERATOR),
-    "disabled": lambda db, _now: users.set_disabled(db, 1, disabled=True, actor=OPERATOR),
+    "disabled": lambda db, _now: users.set_flag(db, 1, disabled=True, actor=OPERATOR),
     "deleted": lambda db, _now: users.remove(db, 1, actor=OPERATOR),
     "signed out": lambda db, now: sessions.end_all(db, 1, now),
 }

@@ -20,11 +20,10 @@ import pytest
 from flask import Flask
 
 from jwt_server import audit
-from jwt_server import sqlite as our_sqlite
 from jwt_server.app import create_app
 from jwt_server.audit import Action, Actor
 from jwt_server.cli import doctor
-from jwt_server.cli.doctor import CHECKS, find_weakness
+from jwt_server.cli.doctor import CHECKS, GUESSABLE
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.web.service import EXTENSION, Service
@@ -57,8 +56,7 @@ Examine = Callable[..., Report]
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with a sound SQLite and a local disk, whatever this one has."""
-    monkeypatch.setattr(our_sqlite, "VERSION", (3, 51, 3))
+    """A machine with a local disk, whatever this one has."""
     monkeypatch.setattr(doctor, "MOUNTS", Path("/nowhere"))
 
 
@@ -197,25 +195,23 @@ def test_a_service_without_an_enabled_admin(healthy: Path, examine: Examine) -> 
 
 
 @pytest.mark.parametrize(
-    ("changes", "level", "text"),
+    ("changes", "text"),
     [
-        ({"secret_keys": (b"a" * 40,)}, "UNSAFE", "SECRET_KEY can be guessed"),
-        ({"jwt_secrets": (JWT_SECRET,)}, "UNSAFE", "JWT_SECRET can be guessed"),
+        ({"secret_keys": (b"a" * 40,)}, "SECRET_KEY can be guessed"),
+        ({"jwt_secrets": (JWT_SECRET,)}, "JWT_SECRET can be guessed"),
         (
             {"secret_keys": (*SECRET_KEYS, b"0123456789" * 4)},
-            "UNSAFE", "SECRET_KEY_PREVIOUS can be guessed",
+            "SECRET_KEY_PREVIOUS can be guessed",
         ),
-        ({"jwt_secrets": SECRET_KEYS}, "UNSAFE", "are the same"),
-        ({"secret_keys": SECRET_KEYS * 2}, "note", "SECRET_KEY_PREVIOUS"),
+        ({"jwt_secrets": SECRET_KEYS}, "are the same"),
     ],
 )  # fmt: skip
 def test_secrets_that_are_unsafe(
-    healthy: Path, examine: Examine, changes: dict[str, Any], level: str, text: str
+    healthy: Path, examine: Examine, changes: dict[str, Any], text: str
 ) -> None:
     report = examine(**changes)
 
-    assert report.problems["secrets"] == {level}
-    assert report.exit_code == (1 if level == "UNSAFE" else 0)
+    assert (report.problems["secrets"], report.exit_code) == ({"UNSAFE"}, 1)
     assert text in report.text
 
 
@@ -230,21 +226,21 @@ def test_secrets_that_are_unsafe(
     ],
 )
 def test_random_secrets_pass(make: Callable[[], bytes]) -> None:
-    weaknesses = [find_weakness(make()) for _ in range(200)]
+    guessable = [GUESSABLE.search(make()) for _ in range(200)]
 
-    assert sum(each is not None for each in weaknesses) <= 1  # a word may occur by chance
+    assert sum(each is not None for each in guessable) <= 1  # a word may occur by chance
 
 
 @pytest.mark.parametrize(
     "secret",
     [
         b"your-256-bit-secret-your-256-bit", b"changeme" * 4, b"abcdefgh" * 5,
-        b"the quick brown fox jumps over the dog", b"0" * 64, b"ab" * 30, b"11112222333344445555",
+        b"the quick brown fox jumps over the dog", b"0" * 64, b"ab" * 30,
         b"my super secret key for the tokens of 2026",
     ],
 )  # fmt: skip
 def test_typed_secrets_are_weak(secret: bytes) -> None:
-    assert find_weakness(secret) is not None
+    assert GUESSABLE.search(secret)
 
 
 def leave_roots_group(path: Path) -> None:
@@ -256,26 +252,24 @@ def leave_roots_group(path: Path) -> None:
 def test_files_that_others_can_read(
     healthy: Path, examine: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for folder in ("instance", "keys"):
-        (tmp_path / folder).mkdir(mode=0o700)
+    (tmp_path / "instance").mkdir(mode=0o700)
     secret, previous = tmp_path / "secret", tmp_path / "previous"
     monkeypatch.setenv("JWT_SECRET_FILE", str(secret))
     monkeypatch.setenv("SECRET_KEY_PREVIOUS_FILE", str(previous))
-    keys = tmp_path / "keys"
     files = [
-        tmp_path / "instance" / "secret_key", secret, previous, tmp_path / ".env", keys / "1-x.pem",
+        tmp_path / "instance" / "secret_key", secret, previous, tmp_path / ".env",
         healthy, healthy.with_name("test.db.replaced-2026"),
     ]  # fmt: skip
     for path in files:
         path.touch()
         path.chmod(0o600)
         leave_roots_group(path)
-    assert examine(jwt_keys_dir=keys).problems == {}
+    assert examine().problems == {}
 
     modes = [(0o640, "WARNING"), (0o604, "UNSAFE"), (0o620, "UNSAFE"), (0o602, "UNSAFE")]
     for path, (mode, level) in zip(files, cycle(modes), strict=False):
         path.chmod(mode)
-        report = examine(jwt_keys_dir=keys)
+        report = examine()
         path.chmod(0o600)
 
         assert report.problems == {"files": {level}}, (path, mode)
@@ -385,18 +379,6 @@ def test_an_unknown_mount_is_no_problem(healthy: Path, examine: Examine) -> None
     assert examine().levels["disk"] == {"ok"}  # there is no list of mounts on macOS
 
 
-def test_a_clock_that_was_set_back(healthy: Path, examine: Examine, clock: Clock) -> None:
-    with closing(Database(healthy)) as database, database.connection() as db:
-        record_sign_ins(db, ["192.0.2.1"], int(clock()))
-    assert examine().problems == {}
-    clock.advance(-60)
-
-    report = examine()
-
-    assert (report.problems, report.exit_code) == ({"audit log": {"UNSAFE"}}, 1)
-    assert "60 s behind" in report.text
-
-
 def record_sign_ins(db: Connection, addresses: list[str | None], now: int) -> None:
     for user_id, address in enumerate(addresses, 1):
         audit.record(db, Actor(user_id, address, now), Action.SIGNED_IN, user_id)
@@ -455,32 +437,6 @@ def test_settings_that_are_allowed_but_unwise(
     report = examine(**changes)
 
     assert (report.levels["settings"], report.exit_code) == ({level}, 0)
-
-
-@pytest.mark.parametrize(
-    ("version", "affected"),
-    [
-        ((3, 6, 23), False), ((3, 7, 0), True), ((3, 40, 1), True), ((3, 44, 5), True),
-        ((3, 44, 6), False), ((3, 44, 7), False), ((3, 45, 3), True), ((3, 50, 6), True),
-        ((3, 50, 7), False), ((3, 51, 2), True), ((3, 51, 3), False), ((3, 53, 0), False),
-        ((4, 0, 0), False),
-    ],
-)  # fmt: skip
-def test_sqlite_versions_with_the_wal_reset_bug(
-    version: tuple[int, int, int], affected: bool
-) -> None:
-    assert our_sqlite.has_wal_reset_bug(version) == affected
-
-
-def test_an_sqlite_with_the_wal_reset_bug_is_a_warning(
-    healthy: Path, examine: Examine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(our_sqlite, "VERSION", (3, 51, 2))
-
-    report = examine()
-
-    assert (report.problems, report.exit_code) == ({"database": {"WARNING"}}, 0)
-    assert "SQLite 3.51.2" in report.text
 
 
 def test_missing_keys(healthy: Path, examine: Examine, tmp_path: Path) -> None:

@@ -40,40 +40,19 @@ def stored_hash(database: Path) -> str:
         return str(driver.execute("SELECT password_hash FROM users").fetchone()[0])
 
 
-@pytest.mark.parametrize(
-    ("output", "message"),
-    [(None, "Standard output is closed."),
-     (Path("/dev/full"), "[Errno 28] No space left on device.")],
-)  # fmt: skip
 def test_a_generated_password_that_can_not_be_printed_is_not_set(
-    tmp_path: Path, database_file: Path, output: Path | None, message: str
+    tmp_path: Path, database_file: Path
 ) -> None:
     before = stored_hash(database_file)
 
     done = flask(
-        tmp_path, BASE_ENVIRONMENT, "users", "passwd", "travis", "--generate", stdout=output
-    )
+        tmp_path, BASE_ENVIRONMENT, "users", "passwd", "travis", "--generate",
+        stdout=Path("/dev/full"),
+    )  # fmt: skip
 
     assert done.returncode == 1
-    assert errors(done)[0].startswith(f"Error: {message}")
+    assert errors(done)[0].startswith("Error: [Errno 28] No space left on device.")
     assert stored_hash(database_file) == before
-
-
-@pytest.mark.parametrize(
-    ("command", "exit_code", "message"),
-    [
-        ("passwd travis", 2, "Error: Type the password at a terminal"),
-        ("passwd travis --password-stdin", 1, "Error: password: Use at least 8 characters."),
-        ("delete travis", 1, "Aborted!"),
-    ],
-)
-def test_a_closed_standard_input_is_like_an_empty_one(
-    tmp_path: Path, command: str, exit_code: int, message: str
-) -> None:
-    done = flask(tmp_path, BASE_ENVIRONMENT, "users", *command.split(), stdin=None)
-
-    assert done.returncode == exit_code
-    assert errors(done)[-1].startswith(message)
 
 
 def test_a_closed_standard_error_does_not_stop_a_command(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_missing_secrets_are_refused(tmp_path: Path) -> None:
 MISTAKES: dict[str, tuple[str, ...]] = {
     "PORT": ("", "0", "65536", "http", "3_000", "+3000", " 3000", "٣٠٠٠"),
     "HOST": (
-        "", "[::1]", "127.0.0.1:80", "999.999.999.999", "exa mple", "a..b", "unix", "unix:",
+        "", "[::1]", "127.0.0.1:80", "localhost:80", "exa mple", "unix:",
         "unix:run/x", "unix:/run/x\ny",
     ),
     "WORKERS": ("0",),
