@@ -5,7 +5,8 @@ const { AuthClient } = await import(`${api}/client.js`);
 // How far the device's clock is ahead, in milliseconds.
 window.ahead = 0;
 const now = Date.now.bind(Date);
-const timeout = AbortSignal.timeout;
+const { timeout } = AbortSignal;
+const { setItem } = Storage.prototype;
 Date.now = () => now() + window.ahead;
 
 const key = `jwt-server default ${api}`;
@@ -33,7 +34,7 @@ Object.assign(window, {
     window.ahead = 0;
     delete navigator.locks;
     AbortSignal.timeout = timeout;
-    localStorage.clear();
+    Storage.prototype.setItem = setItem;
     sessionStorage.clear();
   },
   // The value of a promise, or the error's code, status and Retry-After.

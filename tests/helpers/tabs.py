@@ -22,6 +22,8 @@ MINUTE = 60_000
 DAY = 24 * 60 * MINUTE
 """Milliseconds, as in JavaScript."""
 
+POLL_MS = 50
+
 GRACE_SECONDS = 300
 """REFRESH_GRACE: the longest, so that no test depends on the speed of the machine."""
 
@@ -30,10 +32,22 @@ WITHOUT_LOCKS = (
 )
 """A script that makes a page as one without TLS; `reset()` of the page ends this."""
 
+FILLED_STORE = """for (let size = 2 ** 22, part = 0; size >= 1; ) {
+  try {
+    localStorage[`part ${part++}`] = "x".repeat(size);
+  } catch {
+    size /= 2;
+  }
+}"""
+"""A script that fills the store to the last character."""
+
 SHORT_TIME_LIMITS = (
     "const limit = AbortSignal.timeout; AbortSignal.timeout = (ms) => limit(ms / 90)"
 )
 """A script that has requests time out in a tenth of a second; `reset()` ends it."""
+
+NO_SPACE = "Storage.prototype.setItem = () => { throw new DOMException('', 'QuotaExceededError') }"
+"""A script that has all stores refuse all values; `reset()` ends it."""
 
 STATUS = ".then(({ status }) => status)"
 
@@ -88,15 +102,15 @@ class Tab:
 
     def until(self, condition: str) -> None:
         """Wait until an expression is true."""
-        self.page.wait_for_function(condition, polling=20)
+        self.page.wait_for_function(f"() => {condition}", polling=POLL_MS)
 
     def sign_in(self, username: str = "travis", password: str = "mypassword") -> None:
-        assert self.call(f"auth.signIn('{username}', '{password}')") is None
-        assert self.user() == username
+        sent = f"auth.signIn('{username}', '{password}')"
+        assert self.call(f"{sent}.then(() => auth.user.username)") == username
 
     def sign_up(self, username: str) -> None:
-        assert self.call(f"auth.signUp('{username}', 'correct horse')") is None
-        assert self.user() == username
+        sent = f"auth.signUp('{username}', 'correct horse')"
+        assert self.call(f"{sent}.then(() => auth.user.username)") == username
 
     def user(self) -> Any:
         """Return the name of the signed-in user, or None."""
@@ -126,15 +140,15 @@ class Tab:
         self.page.evaluate(f"ahead = {milliseconds}")
 
     @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Have the browser stop the page's tasks, as of a tab that nobody has seen for minutes."""
-        browser = self.page.context.new_cdp_session(self.page)
-        browser.send("Page.setWebLifecycleState", {"state": "frozen"})
-        try:
-            yield
-        finally:
-            browser.send("Page.setWebLifecycleState", {"state": "active"})
-            browser.detach()
+    def stopped(self) -> Iterator[None]:
+        """Stop all tasks of the page by a dialog, as a browser freezes a tab that nobody sees.
+
+        Pages under Playwright are always visible, and so can't be frozen.
+        """
+        with self.page.expect_event("dialog") as opened:
+            self.page.evaluate("void setTimeout(alert)")
+        yield
+        opened.value.accept()
 
 
 @dataclass
@@ -175,9 +189,20 @@ class FrontEnd:
         """Open a tab; a script may first change what the browser offers to its page."""
         page = self.clean.pop() if self.clean else self.load(self.context.new_page())
         self.used.append(page)
-        if script:
-            page.evaluate(script)
-        return self.start(page, **options)
+        return self.start(page, script, **options)
+
+    def join(self, script: str = "", **options: Any) -> Tab:
+        """Open a tab that gets the session of others; its `reasons` begin after that."""
+        tab = self.open(script, **options)
+        tab.until("auth.user")
+        tab.page.evaluate("changes.length = 0")
+        return tab
+
+    def refresh_in_turn(self, *tabs: Tab) -> None:
+        """Refresh in each tab, as soon as all have the tokens of the one before."""
+        for tab in tabs:
+            assert tab.refresh() == "refreshed"
+            self.until(lambda: len({str(each.call("auth.token()")) for each in tabs}) == 1)
 
     def reset(self) -> None:
         """Make the pages as new for the next test."""
@@ -185,7 +210,10 @@ class FrontEnd:
         self.context.set_offline(False)
         for page in self.used:
             page.evaluate("reset()")
-        self.clean = self.used
+        self.used[0].evaluate("localStorage.clear()")
+        for page in self.used:
+            page.wait_for_function("() => localStorage.length === 0", polling=POLL_MS)
+        self.clean += self.used
         self.used, self.console[:] = [], []
 
     def load(self, page: Page) -> Page:
@@ -193,9 +221,9 @@ class FrontEnd:
         page.evaluate("import('./client-page.js').then(() => 0)")
         return page
 
-    def start(self, page: Page, **options: Any) -> Tab:
-        """Create a client in a page."""
-        page.evaluate("options => open_client(options)", options)
+    def start(self, page: Page, script: str = "", **options: Any) -> Tab:
+        """Create a client in a page, which closes the one before."""
+        page.evaluate(f"(options) => {{ {script}; return open_client(options); }}", options)
         return Tab(page)
 
     def hold(self, path: str, limit: int = 9) -> Held:
@@ -209,7 +237,7 @@ class FrontEnd:
         deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline
-            self.used[0].wait_for_timeout(20)
+            self.used[0].wait_for_timeout(POLL_MS)
 
     def sql(self, statement: str, *values: object) -> list[Any]:
         """Run a statement on the service's database."""
