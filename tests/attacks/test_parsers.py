@@ -179,7 +179,7 @@ TYPES = st.sampled_from(
 )  # fmt: skip
 
 
-@hypothesis_settings(bounded, max_examples=examples(150))
+@hypothesis_settings(bounded, max_examples=examples(80))
 @given(body=BODIES, content_type=TYPES, path=st.sampled_from(["/auth", "/pets"]))
 def test_any_body_at_all_is_a_4xx_or_taken(
     target: Target, path: str, body: bytes, content_type: str
