@@ -1,5 +1,105 @@
+/**
+ * The browser client of jwt-server: signs in, keeps the session, and sends the token.
+ *
+ * A refresh that races or loses its response signs nobody out: the server returns the same successor
+ * for the same `retry_key`. The lock and the channel between tabs only save requests.
+ */
+export type User = {
+    id: number;
+    username: string;
+    admin: boolean;
+    created_at: string;
+};
+export type Reason = "start" | "signed_in" | "signed_out" | "elsewhere" | "expired" | "ended" | "stolen" | "updated";
+export type Change = {
+    user: User | null;
+    reason: Reason;
+};
+export type Session = {
+    id: string;
+    created_at: string;
+    last_used_at: string;
+    address: string;
+    user_agent: string;
+    current: boolean;
+};
+export type Options = {
+    /**
+     * "memory" (the default) forgets the session with
+     * the last tab, "session" keeps it for a reload of this tab, "local" for all tabs until it expires.
+     * What is stored can be read by every script of the page's origin.
+     */
+    storage?: "memory" | "session" | "local";
+    /**
+     * Other origins that `fetch` may send the token to.
+     */
+    origins?: string[];
+    /**
+     * Asks for the password, which a change of the
+     * account needs once in 15 minutes.
+     */
+    onStepUp?: () => Promise<string | null>;
+    /**
+     * Tells several clients of one page apart.
+     */
+    name?: string;
+};
+export type Pair = {
+    access: string;
+    refresh: string;
+    got: number;
+    until: number;
+    /**
+     * The session.
+     */
+    sid: string;
+    /**
+     * The user.
+     */
+    sub: string;
+    /**
+     * Counts the refreshes.
+     */
+    rev: number;
+    /**
+     * Counts the changes since the last refresh.
+     */
+    edit: number;
+    /**
+     * Empty until a refresh is about to be sent.
+     */
+    retry: string;
+    /**
+     * Null while a temporary password must be changed.
+     */
+    user: User | null;
+};
+export type Tokens = {
+    access_token: string;
+    expires_in: number;
+    refresh_token: string;
+};
+export type Message = {
+    ask?: string;
+    pair?: Pair;
+    out?: string;
+    reason?: Reason;
+};
+export type RequestOptions = {
+    token?: string;
+    retries?: boolean;
+    keepalive?: boolean;
+};
 /** An error with the service's code, or `offline`, `timeout`, `signed_out`, `bad_response`, `origin`. */
-export class AuthError extends Error {
+export declare class AuthError extends Error {
+    code: string;
+    /** The HTTP status; 0 without a response. */
+    status: number;
+    /** Messages by field. */
+    errors: Record<string, string[]>;
+    /** Seconds to wait; 0 if the server names none. */
+    retryAfter: number;
+    requestId: string;
     /**
      * @param {string} code
      * @param {string} message
@@ -12,28 +112,23 @@ export class AuthError extends Error {
         requestId?: string;
         cause?: unknown;
     });
-    code: string;
-    /** The HTTP status; 0 without a response. */
-    status: number;
-    /** Messages by field. */
-    errors: Record<string, string[]>;
-    /** Seconds to wait; 0 if the server names none. */
-    retryAfter: number;
-    requestId: string;
 }
 /** The session of one user at one service, shared by all tabs of an origin. */
-export class AuthClient {
+export declare class AuthClient {
+    #private;
+    /** Resolves when the session that is stored, or that another tab has, is read. */
+    ready: Promise<void>;
     /**
      * @param {string} baseUrl The service's address, such as `https://login.example.com`.
      * @param {Options} [options]
      */
     constructor(baseUrl: string, { storage, origins, onStepUp, name }?: Options);
-    /** Resolves when the session that is stored, or that another tab has, is read. */
-    ready: Promise<void>;
-    /** The signed-in user, as `GET /me` returns it; null if nobody is signed in. */
+    /** The signed-in user, as `GET /me` returns it; null if nobody is signed in. The same object until it changes. */
     get user(): User | null;
     /**
      * Sign in. This and the methods below reject with an AuthError.
+     *
+     * With the code `password_change_required`, `changePassword` is all that this session may do.
      *
      * @param {string} username
      * @param {string} password
@@ -60,7 +155,7 @@ export class AuthClient {
      */
     token(rejected?: string): Promise<string>;
     /**
-     * Fetch with the token, as `window.fetch`; a relative URL is the service's.
+     * Fetch with the token, as `window.fetch`; a path is the service's.
      *
      * @param {RequestInfo | URL} input
      * @param {RequestInit} [init]
@@ -97,90 +192,4 @@ export class AuthClient {
     onChange(listener: (change: Change) => void): () => void;
     /** Stop listening, to the other tabs too; the session goes on. */
     close(): void;
-    #private;
 }
-export type User = {
-    id: number;
-    username: string;
-    admin: boolean;
-    created_at: string;
-};
-export type Reason = "start" | "signed_in" | "signed_out" | "elsewhere" | "expired" | "ended" | "stolen" | "updated";
-export type Change = {
-    user: User | null;
-    reason: Reason;
-};
-export type Session = {
-    id: string;
-    created_at: string;
-    last_used_at: string;
-    address: string;
-    user_agent: string;
-    current: boolean;
-};
-export type Options = {
-    /**
-     * "memory" (the default) forgets the session with
-     * the last tab, "session" keeps it for a reload of this tab, "local" for all tabs until it expires.
-     * What is stored can be read by every script of the page's origin.
-     */
-    storage?: "session" | "memory" | "local" | undefined;
-    /**
-     * Other origins that `fetch` may send the token to.
-     */
-    origins?: string[] | undefined;
-    /**
-     * Asks for the password, which a change of the
-     * account needs once in 15 minutes.
-     */
-    onStepUp?: (() => Promise<string | null>) | undefined;
-    /**
-     * Tells several clients of one page apart.
-     */
-    name?: string | undefined;
-};
-/**
- * The tokens of a session. Times are in milliseconds of this device's clock.
- */
-export type Pair = {
-    access: string;
-    refresh: string;
-    got: number;
-    until: number;
-    sid: string;
-    /**
-     * Counts the refreshes.
-     */
-    rev: number;
-    /**
-     * Empty until a refresh is about to be sent.
-     */
-    retry: string;
-    user: User | null;
-};
-/**
- * The tokens of a session. Times are in milliseconds of this device's clock.
- */
-export type Tokens = {
-    access_token: string;
-    expires_in: number;
-    refresh_token: string;
-};
-/**
- * The tokens of a session. Times are in milliseconds of this device's clock.
- */
-export type Message = {
-    ask?: true;
-    pair?: Pair;
-    was?: string;
-    out?: string;
-    reason?: Reason;
-};
-/**
- * The tokens of a session. Times are in milliseconds of this device's clock.
- */
-export type RequestOptions = {
-    token?: string;
-    retries?: boolean;
-    keepalive?: boolean;
-};

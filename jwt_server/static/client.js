@@ -22,24 +22,31 @@
  */
 
 /**
- * The tokens of a session. Times are in milliseconds of this device's clock.
+ * The tokens of a session. Times are in milliseconds of this device's clock: only differences of
+ * that clock count, so that it may be wrong.
  *
  * @typedef {object} Pair
  * @property {string} access
  * @property {string} refresh
  * @property {number} got
  * @property {number} until
- * @property {string} sid
+ * @property {string} sid The session.
+ * @property {string} sub The user.
  * @property {number} rev Counts the refreshes.
+ * @property {number} edit Counts the changes since the last refresh.
  * @property {string} retry Empty until a refresh is about to be sent.
- * @property {User | null} user
+ * @property {User | null} user Null while a temporary password must be changed.
  *
  * @typedef {{access_token: string, expires_in: number, refresh_token: string}} Tokens
- * @typedef {{ask?: true, pair?: Pair, was?: string, out?: string, reason?: Reason}} Message
+ * @typedef {{ask?: string, pair?: Pair, out?: string, reason?: Reason}} Message
  * @typedef {{token?: string, retries?: boolean, keepalive?: boolean}} RequestOptions
  */
 
-/** @type {Record<string, Reason>} */
+/**
+ * The codes with which the server ends a session.
+ *
+ * @type {Record<string, Reason | undefined>}
+ */
 const ENDS = {
   refresh_token_invalid: "ended",
   refresh_token_reused: "stolen",
@@ -47,10 +54,13 @@ const ENDS = {
   session_ended: "ended",
 };
 
-const REQUEST_MS = 9000;
+const REFRESH_MS = 9_000;
+/** Longer, as a password may wait 10 s for its hash. */
+const REQUEST_MS = 30_000;
 const RETRY_MS = [300, 900, 2700];
-const LOCK_MS = 4000;
+const LOCK_MS = 4_000;
 const ANSWER_MS = 150;
+const KEY_LENGTH = 24;
 const STEP_UP = "insufficient_user_authentication";
 
 /** An error with the service's code, or `offline`, `timeout`, `signed_out`, `bad_response`, `origin`. */
@@ -85,21 +95,25 @@ export class AuthClient {
   #store;
   /** Whether all tabs read the same store. */
   #isShared;
-  /** @type {Pair | null} */
+  /** Whether the store refused the pair, so that this tab must keep it. */
+  #isFull = false;
+  /** The newest pair that this tab has had; `#read` tells whether it counts. @type {Pair | null} */
   #pair = null;
   /** Sessions that have ended in this tab, which a late message must not bring back. */
   #ended = new Set();
-  /** Counts sign-ins and sign-outs: what was begun before one is not kept after it. */
-  #epoch = 0;
+  /** Counts: a sign-in that began before a sign-out is not kept. */
+  #signOuts = 0;
   /** @type {Promise<string> | null} */
   #refreshing = null;
-  /** @type {{refresh: string, until: number, error: AuthError} | null} */
+  /** @type {Promise<boolean> | null} */
+  #steppingUp = null;
+  /** Until when a refresh is not tried again. @type {{refresh: string, until: number, error: AuthError} | null} */
   #cooling = null;
   #failures = 0;
   /** @type {Set<(change: Change) => void>} */
   #listeners = new Set();
-  /** What the listeners have seen; null before the start. @type {string | null} */
-  #shown = null;
+  /** The user that the listeners have seen; undefined before the start. @type {User | null | undefined} */
+  #shown;
   /** @type {BroadcastChannel | null} */
   #channel = null;
   #closing = new AbortController();
@@ -111,7 +125,7 @@ export class AuthClient {
   constructor(baseUrl, { storage = "memory", origins = [], onStepUp, name = "default" } = {}) {
     this.#base = new URL(baseUrl, location.href).href.replace(/\/+$/, "");
     this.#name = `jwt-server ${name} ${this.#base}`;
-    this.#origins = new Set([new URL(this.#base).origin, ...origins]);
+    this.#origins = new Set([this.#base, ...origins].map((each) => new URL(each).origin));
     this.#onStepUp = onStepUp;
     this.#store = openStore(storage);
     this.#isShared = storage === "local" && this.#store !== null;
@@ -127,21 +141,36 @@ export class AuthClient {
     this.ready = this.#start();
   }
 
-  /** The signed-in user, as `GET /me` returns it; null if nobody is signed in. */
+  /** The signed-in user, as `GET /me` returns it; null if nobody is signed in. The same object until it changes. */
   get user() {
-    return this.#read()?.user ?? null;
+    return this.#shown ?? null;
   }
 
   /**
    * Sign in. This and the methods below reject with an AuthError.
    *
+   * With the code `password_change_required`, `changePassword` is all that this session may do.
+   *
    * @param {string} username
    * @param {string} password
    */
   async signIn(username, password) {
-    const epoch = this.#epoch;
-    const tokens = await this.#json("POST", "/auth", { username, password });
-    await this.#open(tokens, epoch, "signed_in");
+    const signOuts = this.#signOuts;
+    await this.ready;
+    const pair = toPair(await this.#json("POST", "/auth", { username, password }));
+    try {
+      pair.user = await this.#json("GET", "/me", undefined, { token: pair.access, retries: true });
+      if (signOuts !== this.#signOuts) throw signedOut();
+    } catch (error) {
+      if (/** @type {AuthError} */ (error).code === "password_change_required") this.#keep(pair);
+      else void this.#end(pair);
+      throw error;
+    }
+    const before = this.#read();
+    // Newer than the pairs of the user's former session, which other tabs may still have.
+    if (before?.sub === pair.sub) pair.rev += before.rev;
+    this.#keep(pair);
+    this.#notify("signed_in");
   }
 
   /**
@@ -165,12 +194,13 @@ export class AuthClient {
       await this.#call("POST", "/auth/logout?scope=others");
       return;
     }
+    this.#signOuts++;
+    await this.ready;
     const pair = this.#read();
-    this.#epoch++;
     if (!pair) return;
     this.#forget(pair.sid, "elsewhere");
     this.#notify("signed_out");
-    await this.#end(pair, scope);
+    await this.#end({ ...pair, retry: pair.retry || randomKey() }, scope);
   }
 
   /**
@@ -180,37 +210,35 @@ export class AuthClient {
    * @returns {Promise<string>}
    */
   async token(rejected = "") {
+    await this.ready;
     const pair = this.#read();
-    if (!pair) throw signedOut();
+    if (!pair) {
+      this.#notify("elsewhere");
+      throw signedOut();
+    }
     if (isFresh(pair, rejected)) return pair.access;
     this.#refreshing ??= this.#refresh(pair, rejected).finally(() => (this.#refreshing = null));
     return this.#refreshing;
   }
 
   /**
-   * Fetch with the token, as `window.fetch`; a relative URL is the service's.
+   * Fetch with the token, as `window.fetch`; a path is the service's.
    *
    * @param {RequestInfo | URL} input
    * @param {RequestInit} [init]
    * @returns {Promise<Response>}
    */
   async fetch(input, init) {
-    const request = new Request(input instanceof Request ? input : new URL(input, `${this.#base}/`), init);
+    const url = typeof input === "string" ? input.replace(/^\//, "./") : input;
+    const request = new Request(url instanceof Request ? url : new URL(url, `${this.#base}/`), init);
     const { origin } = new URL(request.url);
     if (!this.#origins.has(origin)) {
       throw new AuthError("origin", `Add ${origin} to the option "origins", or use window.fetch.`);
     }
-    const used = await this.token();
-    let response = await send(request.clone(), used);
-    const refused = challenge(response, "invalid_token");
-    if (refused || (response.status === 401 && !challenge(response, STEP_UP))) {
-      response = await send(request.clone(), await this.token(used));
-    }
-    if (!challenge(response, STEP_UP)) return response;
-    const password = await this.#onStepUp?.();
-    if (password == null) return response;
-    await this.reauth(password);
-    return send(request, await this.token());
+    const response = await this.#send(request);
+    const isRename = request.method === "PATCH" && request.url === `${this.#base}/me`;
+    if (isRename && response.ok) this.#reload().catch(() => {});
+    return response;
   }
 
   /**
@@ -243,9 +271,15 @@ export class AuthClient {
    * @param {string} changed
    */
   async changePassword(current, changed) {
-    const epoch = this.#epoch;
+    await this.token(); // a refresh within the lock would wait for itself
     const fields = { current_password: current, new_password: changed };
-    await this.#open(await this.#call("PUT", "/me/password", fields), epoch, "updated");
+    // The lock lets no other tab refresh the session that ends before it gets the new one.
+    const { user } = await this.#locked(async () => {
+      const before = this.#read();
+      if (!before) throw signedOut();
+      return this.#replace(before, toPair(await this.#call("PUT", "/me/password", fields)));
+    });
+    if (!user) await this.#reload();
   }
 
   /**
@@ -255,9 +289,20 @@ export class AuthClient {
    * @returns {() => void} A function that ends this.
    */
   onChange(listener) {
-    this.#listeners.add(listener);
-    this.ready.then(() => this.#listeners.has(listener) && listener({ user: this.user, reason: "start" }));
-    return () => void this.#listeners.delete(listener);
+    /** @param {Change} change */
+    const call = (change) => this.#listeners.has(call) && listener(change);
+    const ending = new AbortController();
+    this.ready.then(() => {
+      if (ending.signal.aborted || this.#closing.signal.aborted) return;
+      this.#notify("elsewhere");
+      this.#listeners.add(call);
+      const { user } = this;
+      queueMicrotask(() => call({ user, reason: "start" }));
+    });
+    return () => {
+      ending.abort();
+      this.#listeners.delete(call);
+    };
   }
 
   /** Stop listening, to the other tabs too; the session goes on. */
@@ -269,27 +314,64 @@ export class AuthClient {
 
   async #start() {
     if (!this.#isShared) this.#pair = load(this.#store, this.#name);
-    if (!this.#read()) await this.#ask();
-    this.#shown = stateOf(this.#read());
+    const answers = this.#ask();
+    if (!this.#read()) await answers;
+    this.#shown = this.#read()?.user ?? null;
   }
 
   /** @returns {Pair | null} */
   #read() {
-    const stored = this.#isShared ? load(this.#store, this.#name) : null;
     const kept = this.#pair;
-    // With a shared store, a pair is kept here only if the store is full.
-    return stored && !(kept?.sid === stored.sid && kept.rev > stored.rev) ? stored : kept;
+    if (!this.#isShared) return kept;
+    const stored = load(this.#store, this.#name);
+    if (!stored) return this.#isFull ? kept : null;
+    // What another process has stored can show later than its message.
+    return kept?.sid === stored.sid && isNewer(kept, stored) ? kept : stored;
   }
 
   /** @param {Pair} pair */
   #save(pair) {
     this.#pair = pair;
+    // Room for the key, which must be stored though the store may be full by then.
+    const room = " ".repeat(KEY_LENGTH - pair.retry.length);
     try {
-      this.#store?.setItem(this.#name, JSON.stringify(pair));
-      if (this.#isShared) this.#pair = null;
+      this.#store?.setItem(this.#name, JSON.stringify(pair) + room);
+      this.#isFull = false;
     } catch {
-      // The store is full: this tab goes on, and the others get the pair by the channel.
+      this.#isFull = true;
+      // A refresh token that was used would count as stolen.
+      this.#store?.removeItem(this.#name);
     }
+  }
+
+  /**
+   * Save a pair, here and in the other tabs.
+   *
+   * @param {Pair} pair
+   */
+  #keep(pair) {
+    this.#save(pair);
+    this.#tell({ pair });
+  }
+
+  /**
+   * Keep the successor of a pair, unless the session has ended, or went on without this tab while it
+   * was frozen. Returns the pair that counts.
+   *
+   * @param {Pair} before
+   * @param {Pair} fresh
+   * @returns {Pair}
+   */
+  #replace(before, fresh) {
+    const now = this.#read();
+    if (now?.sid !== before.sid) {
+      void this.#end(fresh);
+      return sameUser(before, now);
+    }
+    if (fresh.sid === now.sid && now.refresh !== before.refresh) return now;
+    const pair = { ...fresh, user: now.user, rev: now.rev + 1 };
+    this.#keep(pair);
+    return pair;
   }
 
   /**
@@ -306,53 +388,43 @@ export class AuthClient {
   /** @param {string} sid */
   #drop(sid) {
     this.#ended.add(sid);
-    this.#cooling = null;
-    if (this.#read()?.sid === sid) this.#store?.removeItem(this.#name);
+    if (load(this.#store, this.#name)?.sid === sid) this.#store?.removeItem(this.#name);
     if (this.#pair?.sid === sid) this.#pair = null;
-  }
-
-  /**
-   * Keep the session of new tokens.
-   *
-   * @param {Tokens} tokens
-   * @param {number} epoch When they were asked for.
-   * @param {Reason} reason
-   */
-  async #open(tokens, epoch, reason) {
-    const pair = toPair(tokens);
-    const user = await this.#json("GET", "/me", undefined, { token: pair.access, retries: true });
-    if (epoch !== this.#epoch) {
-      await this.#end(pair, "local");
-      throw signedOut();
-    }
-    this.#epoch++;
-    const was = reason === "updated" ? this.#read()?.sid : undefined;
-    this.#save({ ...pair, user });
-    this.#tell({ pair: { ...pair, user }, was });
-    this.#notify(reason);
   }
 
   /**
    * End a session at the server, now or when the network is back.
    *
    * @param {Pair} pair
-   * @param {"local" | "global"} scope
+   * @param {"local" | "global"} [scope]
    */
-  async #end(pair, scope) {
-    const { access, refresh, retry, until } = pair;
-    const fields = { refresh_token: refresh, ...(retry && { retry_key: retry }) };
+  async #end(pair, scope = "local") {
     try {
-      if (scope === "local") {
-        await this.#json("POST", "/auth/logout", { refresh_token: refresh }, { keepalive: true, retries: true });
-        return;
-      }
-      const isValid = Date.now() < until;
-      const token = isValid ? access : (await this.#json("POST", "/auth/refresh", fields, { retries: true })).access_token;
-      await this.#json("POST", "/auth/logout?scope=global", undefined, { token, keepalive: true, retries: true });
+      await (scope === "local" ? this.#endOne(pair) : this.#endAll(pair));
+    } catch (cause) {
+      const error = /** @type {AuthError} */ (cause);
+      if (scope === "global" && !isPassing(error)) throw error;
+      addEventListener("online", () => this.#end(pair, scope).catch(() => {}), { once: true });
+    }
+  }
+
+  /** @param {Pair} pair */
+  async #endOne({ refresh }) {
+    await this.#json("POST", "/auth/logout", { refresh_token: refresh }, { keepalive: true, retries: true });
+  }
+
+  /** @param {Pair} pair */
+  async #endAll({ access, refresh, retry }) {
+    const options = { keepalive: true, retries: true };
+    /** @param {string} token */
+    const logout = (token) => this.#json("POST", "/auth/logout?scope=global", undefined, { ...options, token });
+    try {
+      await logout(access);
     } catch (error) {
-      const isOffline = error instanceof AuthError && error.status === 0;
-      if (isOffline) addEventListener("online", () => this.#end(pair, scope), { once: true });
-      // With another error the session has ended, or it expires.
+      if (/** @type {AuthError} */ (error).status !== 401) throw error;
+      const fields = { refresh_token: refresh, retry_key: retry };
+      const { access_token } = await this.#json("POST", "/auth/refresh", fields, options);
+      await logout(access_token);
     }
   }
 
@@ -365,19 +437,18 @@ export class AuthClient {
    */
   async #refresh(pair, rejected) {
     const cooling = this.#cooling;
-    if (cooling?.refresh === pair.refresh && Date.now() < cooling.until) return usable(pair, rejected, cooling.error);
-    const epoch = this.#epoch;
+    if (cooling?.refresh === pair.refresh && performance.now() < cooling.until) {
+      return usable(pair, rejected, cooling.error).access;
+    }
     /** @type {Reason} */
-    let reason = "updated";
+    let reason = "elsewhere";
     try {
-      const { pair: next, error } = await this.#locked(() => this.#rotate(pair, rejected, epoch));
-      if (error) {
-        reason = ENDS[error.code] ?? reason;
-        if (error.code in ENDS) throw error;
-        return usable(next, rejected, error);
-      }
-      if (claimsOf(next.access) !== claimsOf(pair.access)) this.#reload(next).catch(() => {});
-      return next.access;
+      const { access } = await this.#locked(() => this.#rotate(pair, rejected));
+      if (claimsOf(access) !== claimsOf(pair.access)) this.#reload().catch(() => {});
+      return access;
+    } catch (error) {
+      reason = ENDS[/** @type {AuthError} */ (error).code] ?? reason;
+      throw error;
     } finally {
       this.#notify(reason);
     }
@@ -406,79 +477,73 @@ export class AuthClient {
   /**
    * @param {Pair} before
    * @param {string} rejected
-   * @param {number} epoch
-   * @returns {Promise<{pair: Pair, error?: AuthError}>}
+   * @returns {Promise<Pair>}
    */
-  async #rotate(before, rejected, epoch) {
+  async #rotate(before, rejected) {
     let pair = await this.#newest(before);
-    if (pair.rev > before.rev && isFresh(pair, rejected)) return { pair };
+    if (pair.refresh !== before.refresh && isFresh(pair, rejected)) return pair;
     if (!pair.retry) {
       // Before it is sent, so that every tab, and every later try, shows the same key.
-      pair = { ...pair, retry: randomKey() };
-      this.#save(pair);
-      this.#tell({ pair });
+      pair = { ...pair, retry: randomKey(), edit: pair.edit + 1 };
+      this.#keep(pair);
     }
+    const fields = { refresh_token: pair.refresh, retry_key: pair.retry };
     /** @type {Pair} */
     let fresh;
     try {
-      const fields = { refresh_token: pair.refresh, retry_key: pair.retry };
-      fresh = toPair(await this.#json("POST", "/auth/refresh", fields, { retries: true }));
+      fresh = toPair(await this.#json("POST", "/auth/refresh", fields, { retries: true }), pair.sid);
     } catch (error) {
-      return this.#failed(pair, /** @type {AuthError} */ (error));
+      return this.#failed(pair, rejected, /** @type {AuthError} */ (error));
     }
-    if (epoch !== this.#epoch || this.#read()?.sid !== pair.sid) {
-      await this.#end(fresh, "local");
-      throw signedOut();
-    }
-    fresh = { ...fresh, user: pair.user, rev: pair.rev + 1 };
     this.#failures = 0;
-    this.#cooling = null;
-    this.#save(fresh);
-    this.#tell({ pair: fresh });
-    return { pair: fresh };
+    return this.#replace(pair, fresh);
   }
 
   /**
-   * End the session only if the server says so, and no other tab has a newer pair.
+   * End the session only if the server says so, and no other tab has a newer pair. Returns the pair
+   * to go on with.
    *
    * @param {Pair} pair
+   * @param {string} rejected
    * @param {AuthError} error
-   * @returns {Promise<{pair: Pair, error?: AuthError}>}
+   * @returns {Promise<Pair>}
    */
-  async #failed(pair, error) {
-    if (error.status === 401 && error.code in ENDS) {
-      const newer = await this.#newest(pair);
-      if (newer.refresh !== pair.refresh) return { pair: newer };
-      this.#forget(pair.sid, ENDS[error.code]);
-      return { pair, error };
+  async #failed(pair, rejected, error) {
+    const reason = error.status === 401 ? ENDS[error.code] : undefined;
+    if (!reason) {
+      const backoff = Math.min(30, 2 ** this.#failures++) * (0.5 + Math.random() / 2);
+      const until = performance.now() + 1000 * (error.retryAfter || backoff);
+      this.#cooling = { refresh: pair.refresh, until, error };
+      return usable(pair, rejected, error);
     }
-    const backoff = Math.min(30, 2 ** this.#failures++) * (0.5 + Math.random() / 2);
-    this.#cooling = { refresh: pair.refresh, until: Date.now() + 1000 * (error.retryAfter || backoff), error };
-    return { pair, error };
+    const newer = await this.#newest(pair);
+    if (newer.refresh !== pair.refresh) return newer;
+    this.#forget(pair.sid, reason);
+    // The session may go on with a thief who has just used the token elsewhere.
+    if (error.code === "refresh_token_invalid") void this.#end(pair);
+    throw error;
   }
 
   /**
-   * Return the newest pair of a session that any tab has.
+   * Return the newest pair of a user that any tab has.
    *
    * @param {Pair} pair
    * @returns {Promise<Pair>}
    */
   async #newest(pair) {
     await this.#ask();
-    const newest = this.#read();
-    // One user's request is never sent as another's.
-    if (newest?.sid !== pair.sid) throw signedOut();
-    return newest;
+    return sameUser(pair, this.#read());
   }
 
-  /** @param {Pair} pair */
-  async #reload({ access, sid }) {
-    const user = await this.#json("GET", "/me", undefined, { token: access });
+  /** Read the user again. */
+  async #reload() {
+    const before = this.#read();
+    if (!before) return;
+    const user = await this.#json("GET", "/me", undefined, { token: before.access });
     const pair = this.#read();
-    if (pair?.sid !== sid) return;
-    this.#save({ ...pair, user });
-    this.#tell({ pair: { ...pair, user } });
-    this.#notify("updated");
+    if (pair?.sid !== before.sid) return;
+    this.#keep({ ...pair, user, edit: pair.edit + 1 });
+    this.#notify("signed_in");
   }
 
   #connect() {
@@ -497,78 +562,104 @@ export class AuthClient {
     this.#channel?.postMessage(message);
   }
 
-  /** Let the other tabs send their pairs, unless all read one store. */
+  /** Ask the other tabs for their pairs, and wait for them unless all read one store. */
   async #ask() {
-    if (this.#isShared || !this.#channel) return;
-    this.#tell({ ask: true });
-    await sleep(ANSWER_MS);
+    this.#tell({ ask: this.#read()?.sid ?? "" });
+    if (this.#channel && !this.#isShared) await sleep(ANSWER_MS);
   }
 
   /** @param {Message} message */
-  #receive({ ask, pair, was, out, reason = "elsewhere" }) {
+  #receive({ ask, pair, out, reason = "elsewhere" }) {
     const mine = this.#read();
-    if (ask && mine) this.#tell({ pair: mine });
-    if (out) {
-      if (mine?.sid === out) this.#epoch++;
-      this.#drop(out);
+    if (ask !== undefined) {
+      if (mine) this.#tell({ pair: mine });
+      if (this.#ended.has(ask)) this.#tell({ out: ask });
+      return;
     }
-    if (pair && !this.#ended.has(pair.sid) && isNewer(pair, mine, was)) this.#save(pair);
-    if (out || pair) this.#notify(reason);
+    const isForMe = !mine || (pair?.sub === mine.sub && isNewer(pair, mine));
+    if (pair && isForMe && !this.#ended.has(pair.sid)) this.#save(pair);
+    if (out) this.#drop(out);
+    this.#notify(reason);
   }
 
-  /** @param {Reason} reason */
+  /** @param {Reason} reason Unless the same user has changed. */
   #notify(reason) {
-    const pair = this.#read();
-    const state = stateOf(pair);
-    if (this.#shown === null || this.#shown === state) return;
-    const isSameSession = pair && this.#shown.startsWith(pair.sid);
-    this.#shown = state;
-    const change = { user: pair?.user ?? null, reason: isSameSession ? /** @type {const} */ ("updated") : reason };
-    for (const listener of this.#listeners) queueMicrotask(() => listener(change));
+    const before = this.#shown;
+    const user = this.#read()?.user ?? null;
+    if (before === undefined || JSON.stringify(before) === JSON.stringify(user)) return;
+    this.#shown = user;
+    /** @type {Change} */
+    const change = { user, reason: user && before?.id === user.id ? "updated" : reason };
+    for (const call of this.#listeners) queueMicrotask(() => call(change));
   }
 
   /**
-   * Send JSON and return JSON. Rejects with an AuthError.
+   * Send a request with the token, and again if a new token or the password is needed. One user's
+   * request is never sent as another's.
+   *
+   * @param {Request} request
+   * @param {number} [ms] The time limit, each time.
+   */
+  async #send(request, ms) {
+    const used = await this.token();
+    const again = async (rejected = "") => {
+      const token = await this.token(rejected);
+      if (payloadOf(token).sub !== payloadOf(used).sub) throw signedOut();
+      return send(request.clone(), token, ms);
+    };
+    let response = await send(request.clone(), used, ms);
+    const isRefused = response.status === 401 && !isChallenge(response, STEP_UP);
+    if (isRefused || isChallenge(response, "invalid_token")) response = await again(used);
+    if (isChallenge(response, STEP_UP) && (await this.#stepUp())) response = await again();
+    return response;
+  }
+
+  /** Ask for the password, once for all requests that wait for it; false without one. */
+  async #stepUp() {
+    const ask = async () => {
+      const password = (await this.#onStepUp?.()) ?? null;
+      if (password !== null) await this.reauth(password);
+      return password !== null;
+    };
+    this.#steppingUp ??= ask().finally(() => (this.#steppingUp = null));
+    return this.#steppingUp;
+  }
+
+  /**
+   * Send a form and return JSON. Rejects with an AuthError.
    *
    * @param {string} method
    * @param {string} path
-   * @param {object} [fields]
+   * @param {Record<string, string>} [fields]
    * @param {RequestOptions} [options]
    */
   async #json(method, path, fields, { token, retries = false, keepalive = false } = {}) {
-    const signal = AbortSignal.timeout(REQUEST_MS);
-    const request = new Request(this.#base + path, {
-      ...jsonInit(method, fields),
-      cache: "no-store",
-      credentials: "omit",
-      keepalive,
-      redirect: "error",
-      signal,
-    });
+    const signal = AbortSignal.timeout(retries ? REFRESH_MS : REQUEST_MS);
+    const request = new Request(this.#base + path, { ...toInit(method, fields), keepalive, signal });
     for (const pause of [...(retries ? RETRY_MS : []), 0]) {
       try {
         return await parse(await send(request.clone(), token));
       } catch (cause) {
-        const error = toError(cause, signal.aborted ? "timeout" : "offline");
-        const isPassing = error.code === "offline" || (error.status >= 500 && !error.retryAfter);
-        if (!pause || !isPassing) throw error;
+        const error = toError(cause);
+        const isLost = error.code === "offline" && navigator.onLine;
+        if (!pause || !(isLost || (error.status >= 500 && !error.retryAfter))) throw error;
       }
       await sleep(pause);
     }
   }
 
   /**
-   * Send JSON with the token and return JSON. Rejects with an AuthError.
+   * Send a form with the token and return JSON. Rejects with an AuthError.
    *
    * @param {string} method
    * @param {string} path
-   * @param {object} [fields]
+   * @param {Record<string, string>} [fields]
    */
   async #call(method, path, fields) {
     try {
-      return await parse(await this.fetch(this.#base + path, jsonInit(method, fields)));
+      return await parse(await this.#send(new Request(this.#base + path, toInit(method, fields)), REQUEST_MS));
     } catch (cause) {
-      throw toError(cause, "offline");
+      throw toError(cause);
     }
   }
 }
@@ -578,12 +669,20 @@ const signedOut = () => new AuthError("signed_out", "Nobody is signed in.");
 /** @param {number} ms */
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** @param {unknown} cause @param {string} code */
-const toError = (cause, code) =>
-  cause instanceof AuthError ? cause : new AuthError(code, "The service can't be reached.", { cause });
+/** @param {unknown} cause */
+function toError(cause) {
+  if (cause instanceof AuthError) return cause;
+  const isTimeout = cause instanceof DOMException && /^(Timeout|Abort)Error$/.test(cause.name);
+  return new AuthError(isTimeout ? "timeout" : "offline", "The service can't be reached.", { cause });
+}
+
+/** Whether the same request may succeed later. @param {AuthError} error */
+const isPassing = ({ status }) => status < 400 || status === 429 || status >= 500;
 
 const randomKey = () =>
-  btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(18)))).replace(/\+/g, "-").replace(/\//g, "_");
+  btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array((KEY_LENGTH / 4) * 3))))
+    .replace(/\+/g, "-")
+    .replace(/\//g, "_");
 
 /** @param {Options["storage"]} storage */
 function openStore(storage) {
@@ -608,8 +707,20 @@ function load(store, name) {
   }
 }
 
-/** @param {Pair | null} pair */
-const stateOf = (pair) => (pair ? pair.sid + JSON.stringify(pair.user) : "");
+/** @param {Pair} theirs @param {Pair} mine */
+const isNewer = (theirs, mine) => (theirs.rev - mine.rev || theirs.edit - mine.edit) > 0;
+
+/**
+ * Return a user's pair of now; one user's request is never sent as another's.
+ *
+ * @param {Pair} before
+ * @param {Pair | null} now
+ * @returns {Pair}
+ */
+function sameUser(before, now) {
+  if (now?.sub !== before.sub) throw signedOut();
+  return now;
+}
 
 /**
  * Whether the access token need not be refreshed. A clock that was set back makes it stale, too.
@@ -623,29 +734,17 @@ function isFresh({ access, got, until }, rejected) {
 }
 
 /**
- * Return the access token while it is valid, though it can't be refreshed.
+ * Return the pair while its access token is valid, though it can't be refreshed.
  *
  * @param {Pair} pair
  * @param {string} rejected
  * @param {AuthError} error
+ * @returns {Pair}
  */
-function usable({ access, got, until }, rejected, error) {
+function usable(pair, rejected, error) {
   const now = Date.now();
-  if (access !== rejected && now >= got && now < until) return access;
-  throw error;
-}
-
-/**
- * Whether a tab should take another's pair.
- *
- * @param {Pair} theirs
- * @param {Pair | null} mine
- * @param {string} [was] The session that theirs has replaced.
- */
-function isNewer(theirs, mine, was) {
-  if (!mine || mine.sid === was) return true;
-  if (mine.sid !== theirs.sid || theirs.rev < mine.rev) return false;
-  return theirs.rev > mine.rev || (theirs.retry !== "" && mine.retry === "") || stateOf(theirs) !== stateOf(mine);
+  if (pair.access === rejected || now < pair.got || now >= pair.until) throw error;
+  return pair;
 }
 
 /** @param {string} token @returns {Record<string, unknown>} */
@@ -660,13 +759,18 @@ function claimsOf(token) {
   return JSON.stringify(claims);
 }
 
-/** @param {Tokens} tokens @returns {Pair} */
-function toPair({ access_token: access, refresh_token: refresh, expires_in: seconds }) {
+/**
+ * @param {Tokens} tokens
+ * @param {string} [session] The one that they must be of.
+ * @returns {Pair}
+ */
+function toPair({ access_token: access, refresh_token: refresh, expires_in: seconds }, session) {
   try {
-    const { sid } = payloadOf(access);
-    if (typeof sid === "string" && typeof refresh === "string" && seconds > 0) {
+    const { sid, sub } = payloadOf(access);
+    const isWhole = typeof sid === "string" && typeof sub === "string" && typeof refresh === "string" && seconds > 0;
+    if (isWhole && sid === (session ?? sid)) {
       const got = Date.now();
-      return { access, refresh, got, until: got + 1000 * seconds, sid, rev: 1, retry: "", user: null };
+      return { access, refresh, got, until: got + 1000 * seconds, sid, sub, rev: 1, edit: 0, retry: "", user: null };
     }
   } catch {
     // It is no token.
@@ -674,20 +778,30 @@ function toPair({ access_token: access, refresh_token: refresh, expires_in: seco
   throw new AuthError("bad_response", "The service sent no tokens.", { status: 200 });
 }
 
-/** @param {string} method @param {object} [fields] @returns {RequestInit} */
-function jsonInit(method, fields) {
-  const headers = { Accept: "application/json", ...(fields && { "Content-Type": "application/json" }) };
-  return { method, headers, body: fields && JSON.stringify(fields) };
-}
+/**
+ * A form needs no preflight, which would cost time, and might be lost when the page is closed.
+ *
+ * @param {string} method
+ * @param {Record<string, string>} [fields]
+ * @returns {RequestInit}
+ */
+const toInit = (method, fields) => ({
+  method,
+  headers: { Accept: "application/json" },
+  body: fields && new URLSearchParams(fields),
+  cache: "no-store",
+  credentials: "omit",
+  redirect: "error",
+});
 
-/** @param {Request} request @param {string} [token] */
-function send(request, token) {
+/** @param {Request} request @param {string} [token] @param {number} [ms] */
+function send(request, token, ms) {
   if (token) request.headers.set("Authorization", `Bearer ${token}`);
-  return fetch(request);
+  return fetch(request, ms ? { signal: AbortSignal.timeout(ms) } : {});
 }
 
 /** @param {Response} response @param {string} error */
-const challenge = ({ status, headers }, error) =>
+const isChallenge = ({ status, headers }, error) =>
   (status === 401 || status === 403) && (headers.get("WWW-Authenticate") ?? "").includes(`error="${error}"`);
 
 /** @param {Response} response */

@@ -21,7 +21,13 @@ def browser() -> Iterator[Browser]:
     expect.set_options(timeout=60_000)  # milliseconds; a busy machine takes long
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=flags,
+            ignore_default_args=[
+                "--disable-back-forward-cache"
+            ],  # tests/browser/test_client.py needs it
+        )
         yield browser
         browser.close()
 

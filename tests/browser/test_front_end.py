@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page
 
 from tests.helpers.server import ROOT, Server
+from tests.helpers.tabs import serve_pages
 
 pytestmark = pytest.mark.slow
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    """Serves files without a log."""
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-        pass
 
 
 @pytest.fixture
 def front_end(server: Server) -> Iterator[str]:
     """Serve the front end; yields its address, with the service's in the query."""
-    handler = partial(QuietHandler, directory=str(Path(__file__).parent))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as pages:
-        threading.Thread(target=pages.serve_forever, daemon=True).start()
-        yield f"http://localhost:{pages.server_port}/front-end.html?api={server.url}"
-        pages.shutdown()
+    with serve_pages(server.url) as url:
+        yield f"{url}/front-end.html?api={server.url}"
 
 
 def test_it_signs_in_by_keyboard_and_shows_the_pets(page: Page, front_end: str) -> None:
