@@ -19,7 +19,7 @@ from tests.helpers.factories import CREDENTIALS, base64url, bearer
 from tests.helpers.fuzzing import examples
 
 bounded = hypothesis_settings(
-    max_examples=60, derandomize=True, deadline=None, database=None,
+    max_examples=examples(40), derandomize=True, deadline=None, database=None,
     # It is one server all along, and the machine may be busy.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip

@@ -8,7 +8,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -31,7 +30,6 @@ from jwt_server.security.passwords import hash_password
 from jwt_server.users import users
 from tests.helpers import processes
 from tests.helpers.http import send_to_server
-from tests.helpers.processes import AnyProcess
 from tests.helpers.server import ROOT, Server, free_port, wait_for
 
 # Not on macOS, or not in all of its versions.
@@ -44,6 +42,12 @@ for name in (
 ):
     vars(os).pop(name, None)
 vars(select).pop("epoll", None)
+"""
+
+# For the process that is forked; the gunicorn that replaces it imports sitecustomize.py itself.
+ON_MACOS = f"""{MISSING_ON_MACOS}
+import runpy
+runpy.run_module("jwt_server", run_name="__main__", alter_sys=True)
 """
 
 
@@ -291,23 +295,11 @@ def test_the_first_key_is_created_if_there_must_be_one(
     assert len(keys) == (1 if algorithm == "EdDSA" else 0)
 
 
-def start_by_fork(folder: Path, variables: dict[str, str], log: Path) -> AnyProcess:
-    return processes.start(folder, variables, (None, log, log), "jwt_server")
-
-
-def start_anew(folder: Path, variables: dict[str, str], log: Path) -> AnyProcess:
-    """Start it with an interpreter of its own, which imports sitecustomize.py first."""
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "jwt_server"],
-            cwd=folder, env=variables, stdout=output, stderr=output,
-        )  # fmt: skip
-
-
 def test_it_runs_the_server_on_linux_and_again_without_what_macos_lacks(tmp_path: Path) -> None:
     macos = tmp_path / "macos"
     macos.mkdir()
     (macos / "sitecustomize.py").write_text(MISSING_ON_MACOS)
+    (tmp_path / "on_macos.py").write_text(ON_MACOS)
     token = ""
     for is_macos in (False, True):
         port, metrics = free_port(), free_port()
@@ -315,8 +307,8 @@ def test_it_runs_the_server_on_linux_and_again_without_what_macos_lacks(tmp_path
         path = f"{macos}:{ROOT}" if is_macos else str(ROOT)
         variables = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "PORT": str(port),
                      "METRICS_PORT": str(metrics), "SALT_ROUNDS": "4", "WORKERS": "1"}  # fmt: skip
-        start = start_anew if is_macos else start_by_fork
-        process = start(tmp_path, variables, log)
+        module = "on_macos" if is_macos else "jwt_server"
+        process = processes.start(tmp_path, variables, (None, log, log), module)
         try:
             wait_for(port, process, log)
             server = Server("127.0.0.1", metrics, process, log)
