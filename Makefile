@@ -27,7 +27,7 @@ seed: $(VENV)/run ## Create the demo user travis again, where missing
 	@FLASK_SKIP_DOTENV=1 $(BIN)/python -m flask --app wsgi seed
 
 test: $(VENV)/dev ## Run all tests but the slow ones; make test ARGS="-k pets" runs some
-	@$(PYTEST) -m "not slow" $(ARGS)
+	@$(PYTEST) --maxprocesses 4 -m "not slow" $(ARGS)
 
 test-slow: $(VENV)/dev ## Run the slow tests: torture, long fuzzing, request smuggling, the wheel
 	@$(PYTEST) -m slow $(ARGS)

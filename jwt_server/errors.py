@@ -239,7 +239,7 @@ class PasswordTooOld(NotSignedIn, code="insufficient_user_authentication"):
 
 
 class RefreshTokenInvalid(NotSignedIn, code="refresh_token_invalid"):
-    """Not a refresh token of this service, or of a session that has been deleted."""
+    """Not one of this service, of a deleted session, or just replaced by a client elsewhere."""
 
     message = "Invalid refresh token. Sign in again."
 

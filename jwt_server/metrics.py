@@ -100,7 +100,7 @@ def create_metrics() -> Metrics:
                   buckets=DATABASE_SECONDS),
     )  # fmt: skip
     metrics.sign_ins.labels(SIGNED_IN)
-    for reason in Retry:
+    for reason in (Retry.SAME_KEY, Retry.NO_KEY, Retry.OTHER_KEY):
         metrics.refresh_retries.labels(reason)
     for route, code in WATCHED:
         metrics.refusals.labels(route, code)

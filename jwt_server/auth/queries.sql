@@ -38,9 +38,14 @@ AND EXISTS (
     WHERE users.id = sessions.user_id AND users.disabled = 0 AND users.admin = :admin
 );
 
--- name: mark_raced(id, generation)!
--- Changes nothing if it is marked already, or was rotated meanwhile.
-UPDATE sessions SET raced = 1 WHERE id = :id AND generation = :generation AND raced = 0;
+-- name: mark_raced(id, generation, admin)!
+-- Changes nothing if it is marked already, or where `rotate` would not.
+UPDATE sessions SET raced = 1
+WHERE id = :id AND generation = :generation AND ended_at IS NULL AND raced = 0
+AND EXISTS (
+    SELECT 1 FROM users
+    WHERE users.id = sessions.user_id AND users.disabled = 0 AND users.admin = :admin
+);
 
 -- name: authenticate(id, now)!
 -- Later than the sign-in even within the same second, so that the two can be told apart.

@@ -2,13 +2,14 @@
 
 Each refresh token can be used once. The token replaced last gets the same successor again, so that
 two tabs or a lost response do no harm: with the same retry key until the successor is used, without
-it within the grace period, from the same place. Any other replaced token is in two hands, and ends
-the session for both. Times are Unix times, lifetimes seconds.
+it within the grace period, from the same place; from elsewhere it is then refused. Any other
+replaced token is in two hands, and ends the session for both. Times are Unix times, lifetimes
+seconds.
 """
 
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Final
 
@@ -33,7 +34,7 @@ class Client:
 
     actor: Actor
     user_agent: str = ""
-    retry_key: str = ""
+    retry_key: str = field(default="", repr=False)
 
     @property
     def place(self) -> str:
@@ -117,14 +118,14 @@ def refresh(
     now = client.actor.now
     while True:  # a second time only if another request rotated or ended the session meanwhile
         generation, row = verify(db, tokens, token)
-        if not row["refreshable"]:
-            raise errors.RefreshTokenInvalid
-        if row["ended_at"] is not None or row["disabled"]:
-            raise errors.SessionEnded
-        if row["expires_at"] <= now:
-            raise errors.SessionExpired
+        _require_refreshable(row, now)
         if row["generation"] == generation + 1:
-            retry = _retry(db, tokens, row, client, grace)
+            retry = _retry(tokens, row, client, grace)
+            is_race = retry in {Retry.OTHER_KEY, Retry.ELSEWHERE} and not row["raced"]
+            if is_race and not _record_race(db, row, client.actor):
+                continue
+            if retry is Retry.ELSEWHERE:
+                raise errors.RefreshTokenInvalid
             if retry is not None:
                 return row | {"retry": retry}
         if row["generation"] != generation:
@@ -138,28 +139,36 @@ def refresh(
             return rotated | {"retry": None}
 
 
-def _retry(
-    db: Connection, tokens: RefreshTokens, row: Row, client: Client, grace: int
-) -> Retry | None:
-    """Return why a token that was just replaced gets its successor again; None if it does not.
+def _require_refreshable(row: Row, now: int) -> None:
+    if not row["refreshable"]:
+        raise errors.RefreshTokenInvalid
+    if row["ended_at"] is not None or row["disabled"]:
+        raise errors.SessionEnded
+    if row["expires_at"] <= now:
+        raise errors.SessionExpired
 
-    Raises RefreshTokenInvalid for a client in another place than the one that replaced it.
-    """
+
+def _retry(tokens: RefreshTokens, row: Row, client: Client, grace: int) -> Retry | None:
+    """Return whether a token that was just replaced gets its successor again; None for a reuse."""
     key_hash, by_hash = row["retry_key_hash"], row["rotated_by_hash"]
     if client.retry_key and key_hash and tokens.matches(key_hash, row["id"], client.retry_key):
         return Retry.SAME_KEY
     if not grace or abs(client.actor.now - row["rotated_at"]) > grace:
         return None
     if by_hash and not tokens.matches(by_hash, row["id"], client.place):
-        raise errors.RefreshTokenInvalid
-    if not client.retry_key:
-        return Retry.NO_KEY
-    if not row["raced"]:
-        with db.transaction():
-            if db.queries.auth.mark_raced(id=row["id"], generation=row["generation"]):
-                details = {"session": row["id"]}
-                audit.record(db, client.actor, Action.REFRESH_RACED, row["user_id"], **details)
-    return Retry.OTHER_KEY
+        return Retry.ELSEWHERE
+    return Retry.OTHER_KEY if client.retry_key else Retry.NO_KEY
+
+
+def _record_race(db: Connection, row: Row, actor: Actor) -> bool:
+    """Record, once per rotation, that two clients have one token; False if the session changed."""
+    with db.transaction():
+        marked = db.queries.auth.mark_raced(
+            id=row["id"], generation=row["generation"], admin=row["admin"]
+        )
+        if marked:
+            audit.record(db, actor, Action.REFRESH_RACED, row["user_id"], session=row["id"])
+    return bool(marked)
 
 
 def verify(db: Connection, tokens: RefreshTokens, token: str) -> tuple[int, Row]:

@@ -23,11 +23,12 @@ FORM: Final = re.compile(
 
 
 class Retry(StrEnum):
-    """Why a refresh token that was just replaced gets its successor again."""
+    """Why a refresh token that was just replaced gets its successor again, or not: ELSEWHERE."""
 
     SAME_KEY = "same_key"
     NO_KEY = "no_key"
     OTHER_KEY = "other_key"
+    ELSEWHERE = "elsewhere"
 
 
 @dataclass(frozen=True)

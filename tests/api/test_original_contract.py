@@ -77,14 +77,12 @@ MISSING: list[tuple[str, bytes | None, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("field", "body", "content_type"), MISSING)
-def test_missing_credential_returns_422(
-    send: Send, field: str, body: bytes | None, content_type: str | None
-) -> None:
-    response = send("POST", "/auth", data=body, content_type=content_type)
+def test_missing_credential_returns_422(send: Send) -> None:
+    for field, body, content_type in MISSING:
+        response = send("POST", "/auth", data=body, content_type=content_type)
 
-    assert (response.status, response.text) == (422, f"{field} required.")
-    assert response.headers["Content-Type"] == TEXT
+        assert (response.status, response.text) == (422, f"{field} required."), body
+        assert response.headers["Content-Type"] == TEXT
 
 
 def test_unknown_user_and_wrong_password_get_the_same_response(send: Send) -> None:
@@ -142,15 +140,14 @@ def test_options_without_origin_returns_allow(send: Send) -> None:
     assert "html" not in response.headers.get("Content-Type", "")
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/nowhere", "/Auth", "/auth/x", "/auth//", "/My-pets", "//auth", "/%2Fauth", "/%2f/auth"],
-)
 @pytest.mark.parametrize("method", ["GET", "POST", "PROPFIND"])
-def test_unknown_path_returns_404(send: Send, method: str, path: str) -> None:
-    response = send(method, path)
+def test_unknown_path_returns_404(send: Send, method: str) -> None:
+    for path in (
+        "/nowhere", "/Auth", "/auth/x", "/auth//", "/My-pets", "//auth", "/%2Fauth", "/%2f/auth",
+    ):  # fmt: skip
+        response = send(method, path)
 
-    assert (response.status, response.text) == (404, "There is nothing here.")
+        assert (response.status, response.text) == (404, "There is nothing here."), path
 
 
 def test_trailing_slash_matches_without_redirect(send: Send) -> None:

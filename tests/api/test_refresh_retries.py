@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from jwt_server.database import Connection
+from jwt_server.security.refresh_tokens import RefreshTokens
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.auth import DAY, JSON, Tokens, access, run_at_once, sign_in
 
@@ -154,12 +155,15 @@ def test_a_thief_who_refreshes_first_is_found_by_the_owners_next_refresh(
 
 @pytest.mark.parametrize("key", [OTHER_KEY, None])
 def test_a_thief_who_refreshes_second_gets_nothing(
-    client: FlaskClient, clock: Clock, key: str | None
+    client: FlaskClient, db: Connection, clock: Clock, key: str | None
 ) -> None:
     stolen = sign_in(client)["refresh_token"]
     owners = refresh(client, stolen, KEY)
 
-    assert refresh(client, stolen, key, STRANGER, "thief")["code"] == ELSEWHERE
+    for _ in range(3):
+        assert refresh(client, stolen, key, STRANGER, "thief")["code"] == ELSEWHERE
+    raced = "SELECT count(*) AS rows FROM audit WHERE action = 'refresh_raced'"
+    assert db.driver.execute(raced).fetchone()["rows"] == 1
     assert access(client, owners) == 200
     clock.advance(11)
     assert refresh(client, stolen, key, STRANGER, "thief")["code"] == REUSED
@@ -191,6 +195,33 @@ def test_another_key_is_counted_each_time_and_audited_once_per_rotation(
     }  # fmt: skip
     rows = db.driver.execute("SELECT details FROM audit WHERE action = 'refresh_raced'").fetchall()
     assert [set(json.loads(row["details"])) for row in rows] == [{"session"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ("sessions SET ended_at = 1700000000", "session_ended"),
+        ("sessions SET generation = generation + 1", REUSED),
+        ("users SET disabled = 1", "session_ended"),
+    ],
+)
+def test_a_session_that_changes_while_a_race_is_recorded_is_read_again(
+    client: FlaskClient, db: Connection, monkeypatch: pytest.MonkeyPatch, change: str, code: str
+) -> None:
+    token = sign_in(client)["refresh_token"]
+    refresh(client, token, KEY)
+    matches = RefreshTokens.matches
+
+    def match_then_change(*args: Any) -> bool:
+        db.driver.execute(f"UPDATE {change}")
+        monkeypatch.undo()
+        return matches(*args)
+
+    monkeypatch.setattr(RefreshTokens, "matches", match_then_change)
+
+    assert refresh(client, token, OTHER_KEY)["code"] == code
+    raced = db.driver.execute("SELECT * FROM audit WHERE action = 'refresh_raced'").fetchall()
+    assert raced == []
 
 
 def test_tabs_that_race_with_keys_of_their_own_get_one_successor(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from jwt_server.audit import Actor
@@ -34,6 +35,7 @@ from jwt_server.security.tokens import AccessTokens, TokenSubject
 from jwt_server.users import users
 from tests.helpers.auth import run_at_once
 from tests.helpers.factories import SESSION
+from tests.helpers.fuzzing import examples
 
 TOKENS = RefreshTokens.from_secrets((b"s" * 32,))
 NEW = NewSession(refreshable=True, idle=100, absolute=250, address="", user_agent="", now=1000)
@@ -202,6 +204,7 @@ def test_refresh_token_format_is_stable() -> None:
     assert made == f"r1.{'A' * 22}.7.RMG3sWbeodDMLVEu4WvoxLvffzEq_SJwP7QVD_UdE38"
 
 
+@hypothesis_settings(max_examples=examples(50))
 @given(SESSION_IDS, GENERATIONS, NONCES)
 def test_refresh_token_round_trip(session_id: str, number: int, nonce: bytes) -> None:
     token = TOKENS.issue(session_id, number, nonce)
@@ -211,6 +214,7 @@ def test_refresh_token_round_trip(session_id: str, number: int, nonce: bytes) ->
     assert nonce.hex() not in token
 
 
+@hypothesis_settings(max_examples=examples(50))
 @given(SESSION_IDS, GENERATIONS, NONCES, SESSION_IDS, GENERATIONS, NONCES)
 def test_mac_is_unique_to_session_generation_and_nonce(
     session_id: str, number: int, nonce: bytes,

@@ -17,15 +17,13 @@ IGNORABLE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "invisible", [*IGNORABLE, "\u2800", "\u200b", "\u00ad", "\u180e"], ids=ascii
-)
 @pytest.mark.parametrize("name", ["{}", "travis{}", "tra{}vis", "{}travis"])
-def test_usernames_with_invisible_characters_are_refused(name: str, invisible: str) -> None:
-    problem = names.find_problem(name.format(invisible))
+def test_usernames_with_invisible_characters_are_refused(name: str) -> None:
+    for invisible in (*IGNORABLE, "\u2800", "\u200b", "\u00ad", "\u180e"):
+        problem = names.find_problem(name.format(invisible))
 
-    assert problem is not None
-    assert "invisible characters" in problem
+        assert problem is not None, ascii(invisible)
+        assert "invisible characters" in problem
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ def test_previous_secret_verifies_but_does_not_sign(
 
 @hypothesis_settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    max_examples=examples(100),
+    max_examples=examples(50),
     deadline=None,
 )
 @given(

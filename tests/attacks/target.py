@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -46,7 +47,8 @@ OF_DISABLED = "Token of a disabled user."
 
 CHALLENGE = 'Bearer error="invalid_token"'
 
-GUARDED = (("/pets", 401), ("/my-pets", 403))
+Guarded = Sequence[tuple[str, int]]
+GUARDED: Guarded = (("/pets", 401), ("/my-pets", 403))
 """Guarded routes, and the status of a refusal there: the original's clients expect 403."""
 
 JSON = "application/json"
@@ -122,19 +124,19 @@ class Target:
         assert self.log is not None
         return [LOG_FORMAT.format(record) for record in self.log.records]
 
-    def refuses(self, token: str, text: str) -> None:
+    def refuses(self, token: str, text: str, guarded: Guarded = GUARDED) -> None:
         """Check that each guarded route refuses a token with this text and no details, in the
         response as in the log.
         """
         assert self.log is not None
         self.log.clear()
-        for path, status in GUARDED:
+        for path, status in guarded:
             response = self.show(token, path)
             assert (response.status, response.text) == (status, text), token[:200]
             assert response.headers.getlist("WWW-Authenticate") == [CHALLENGE]
         lines = self.log_lines()
         logged = [found and found.groups() for found in map(ACCESS_LINE.fullmatch, lines)]
-        assert logged == [("GET", path, str(status)) for path, status in GUARDED], lines
+        assert logged == [("GET", path, str(status)) for path, status in guarded], lines
 
     def still_works(self) -> None:
         """Check that the good token is still accepted, so that the refusals prove something."""
@@ -155,12 +157,13 @@ class Attack:
     """The algorithms that it concerns; one where it concerns any."""
 
     def run(self, target: Target) -> None:
-        """Check that each token is refused."""
+        """Check that the first token is refused everywhere, and each other at a route in turn."""
         tokens = list(self.tokens(target))
         assert tokens, "an attack without tokens tests nothing"
-        for token in tokens:
+        routes = chain([GUARDED], cycle([each] for each in GUARDED))
+        for token, guarded in zip(tokens, routes, strict=False):
             assert token != target.good
-            target.refuses(token, self.text)
+            target.refuses(token, self.text, guarded)
         target.still_works()
 
 

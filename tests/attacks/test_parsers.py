@@ -19,7 +19,7 @@ from tests.helpers.factories import CREDENTIALS, base64url, bearer
 from tests.helpers.fuzzing import examples
 
 bounded = hypothesis_settings(
-    max_examples=60, derandomize=True, deadline=None, database=None,
+    max_examples=examples(40), derandomize=True, deadline=None, database=None,
     # It is one server all along, and the machine may be busy.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
@@ -179,7 +179,7 @@ TYPES = st.sampled_from(
 )  # fmt: skip
 
 
-@hypothesis_settings(bounded, max_examples=examples(150))
+@hypothesis_settings(bounded, max_examples=examples(80))
 @given(body=BODIES, content_type=TYPES, path=st.sampled_from(["/auth", "/pets"]))
 def test_any_body_at_all_is_a_4xx_or_taken(
     target: Target, path: str, body: bytes, content_type: str

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -101,3 +102,18 @@ def start(
     paths = [path and str(path) for path in streams]
     module, *arguments = command
     return Process(ask([str(folder), dict(environment), paths, module, arguments]))
+
+
+def run(
+    folder: Path, environment: Mapping[str, str], *command: str, **redirected: Path | None
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m` and a command until it ends.
+
+    `stdin`, `stdout` and `stderr` are redirected to files, or closed by None.
+    """
+    with tempfile.TemporaryDirectory() as files:
+        own = {name: Path(files, name) for name in ("stdin", "stdout", "stderr")}
+        process = start(folder, environment, list((own | redirected).values()), *command)
+        status = process.wait(timeout=60)
+        _, *written = [path.read_text() if path.exists() else "" for path in own.values()]
+    return subprocess.CompletedProcess(command, status, *written)

@@ -7,7 +7,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -86,18 +85,9 @@ def environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:
 def flask(
     folder: Path, extra: Mapping[str, str], *command: str, **redirected: Path | None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `flask --app wsgi ...` as a user would.
-
-    `stdin`, `stdout` and `stderr` are redirected to files, or closed by None.
-    """
+    """Run `flask --app wsgi ...` as a user would, with its streams redirected as by `run`."""
     arguments = ("flask", "--app", "wsgi", *command)
-    with tempfile.TemporaryDirectory() as files:
-        own = {name: Path(files, name) for name in ("stdin", "stdout", "stderr")}
-        streams = list((own | redirected).values())
-        process = processes.start(folder, environment(folder, extra), streams, *arguments)
-        status = process.wait(timeout=60)
-        _, *written = [path.read_text() if path.exists() else "" for path in own.values()]
-    return subprocess.CompletedProcess(arguments, status, *written)
+    return processes.run(folder, environment(folder, extra), *arguments, **redirected)
 
 
 def gunicorn(

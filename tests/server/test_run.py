@@ -8,7 +8,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from jwt_server.config import load_settings
 from jwt_server.database import Connection, Database
 from jwt_server.security.passwords import hash_password
 from jwt_server.users import users
+from tests.helpers import processes
 from tests.helpers.http import send_to_server
 from tests.helpers.server import ROOT, Server, free_port, wait_for
 
@@ -42,6 +42,12 @@ for name in (
 ):
     vars(os).pop(name, None)
 vars(select).pop("epoll", None)
+"""
+
+# For the process that is forked; the gunicorn that replaces it imports sitecustomize.py itself.
+ON_MACOS = f"""{MISSING_ON_MACOS}
+import runpy
+runpy.run_module("jwt_server", run_name="__main__", alter_sys=True)
 """
 
 
@@ -125,22 +131,15 @@ def instance(folder: Path) -> list[str]:
 
 def test_a_killed_run_leaves_no_partial_database(tmp_path: Path) -> None:
     """The database appears with the demo user or not at all, so that the next run creates it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jwt_server"],
-        cwd=tmp_path,
-        env={
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
-            "SALT_ROUNDS": "31",
-            "PORT": str(free_port()),
-        },
-    )
+    variables = {"SALT_ROUNDS": "31", "PORT": str(free_port())}
+    streams = (None, tmp_path / "output", tmp_path / "output")
+    process = processes.start(tmp_path, variables, streams, "jwt_server")
     deadline = time.monotonic() + 30
     while not list((tmp_path / "instance").glob(".jwt-server.db.tmp-*-wal")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.kill()  # while it hashes the demo user's password
-    process.wait()
+    process.wait(timeout=60)
 
     assert not (tmp_path / "instance" / "jwt-server.db").exists()
     create_secrets()
@@ -243,11 +242,7 @@ def test_a_newcomers_run_with_a_busy_port_is_one_line_that_says_what_to_set(
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as other:
         port = other.getsockname()[1]
-        done = subprocess.run(
-            [sys.executable, "-m", "jwt_server"],
-            cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PORT": str(port)},
-        )  # fmt: skip
+        done = processes.run(tmp_path, {"PORT": str(port)}, "jwt_server")
 
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
@@ -304,19 +299,16 @@ def test_it_runs_the_server_on_linux_and_again_without_what_macos_lacks(tmp_path
     macos = tmp_path / "macos"
     macos.mkdir()
     (macos / "sitecustomize.py").write_text(MISSING_ON_MACOS)
+    (tmp_path / "on_macos.py").write_text(ON_MACOS)
     token = ""
-    for path in (str(ROOT), f"{macos}:{ROOT}"):
+    for is_macos in (False, True):
         port, metrics = free_port(), free_port()
-        log = tmp_path / "log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "jwt_server"],
-                cwd=tmp_path,
-                env={"PATH": os.environ["PATH"], "PYTHONPATH": path, "PORT": str(port),
-                     "METRICS_PORT": str(metrics), "SALT_ROUNDS": "4", "WORKERS": "1"},
-                stdout=output,
-                stderr=output,
-            )  # fmt: skip
+        log = tmp_path / f"log-{is_macos}"
+        path = f"{macos}:{ROOT}" if is_macos else str(ROOT)
+        variables = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "PORT": str(port),
+                     "METRICS_PORT": str(metrics), "SALT_ROUNDS": "4", "WORKERS": "1"}  # fmt: skip
+        module = "on_macos" if is_macos else "jwt_server"
+        process = processes.start(tmp_path, variables, (None, log, log), module)
         try:
             wait_for(port, process, log)
             server = Server("127.0.0.1", metrics, process, log)

@@ -18,6 +18,7 @@ import pytest
 from jwt_server.config import Settings
 from jwt_server.database import Database
 from jwt_server.gunicorn import metrics_server
+from tests.helpers import processes
 from tests.helpers.databases import create_database
 from tests.helpers.factories import KINDS, bearer, spoil, token
 from tests.helpers.http import send_to_server
@@ -126,11 +127,12 @@ def test_a_new_worker_can_be_stopped_before_it_has_its_own_handlers(tmp_path: Pa
     """The arbiter's handlers, which it inherits, would lose the signal."""
     create_database(tmp_path / "server.db")
 
-    done = subprocess.run(  # noqa: S603 - our own code
-        [sys.executable, "-c", FORK_AND_STOP], stdout=subprocess.PIPE, text=True, check=True,
-        cwd=tmp_path, env=environment(tmp_path, BASE_ENVIRONMENT | {"PORT": str(free_port())}),
-    )  # fmt: skip
+    (tmp_path / "fork_and_stop.py").write_text(FORK_AND_STOP)
 
+    variables = environment(tmp_path, BASE_ENVIRONMENT | {"PORT": str(free_port())})
+    done = processes.run(tmp_path, variables, "fork_and_stop")
+
+    assert done.returncode == 0
     assert done.stdout.splitlines() == [
         line for number in (signal.SIGTERM, signal.SIGQUIT)
         for line in (f"the worker ended by {number}", f"the arbiter got {number}")

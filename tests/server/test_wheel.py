@@ -79,7 +79,7 @@ def installed(wheel: Path) -> Path:
     folder = wheel.parent
     shutil.copy(ROOT / "requirements.txt", folder)
     # uv installs the same as pip from the lock, ten times faster.
-    uv = f"{sys.executable} -m uv pip"
+    uv = f"{sys.executable} -m uv --system-certs pip"
     script = INSTALL.replace("env/bin/pip install", f"{uv} install --quiet --python env")
     script = script.replace("python3 -m venv", f"{sys.executable} -m venv --without-pip")
     try:

@@ -71,9 +71,11 @@ def test_query_whose_name_ends_in_cursor_is_checked() -> None:
     assert set(named(queries)) == {"by_cursor", "old_cursor"}
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_query_scans_no_table(ours: sqlite3.Connection, name: str) -> None:
-    assert wasteful(plan(ours, OURS[name])) == []
+def test_no_query_scans_a_table(ours: sqlite3.Connection) -> None:
+    found = {name: wasteful(plan(ours, sql)) for name, sql in OURS.items()}
+
+    assert OURS
+    assert {name: steps for name, steps in found.items() if steps} == {}
 
 
 def test_only_the_imports_queries_scan_tables() -> None:
