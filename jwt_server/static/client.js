@@ -101,7 +101,7 @@ export class AuthClient {
   #pair = null;
   /** Sessions that have ended in this tab, which a late message must not bring back. */
   #ended = new Set();
-  /** Counts: a sign-in that began before a sign-out is not kept. */
+  /** Their number: a sign-in that began before the last one is not kept. */
   #signOuts = 0;
   /** @type {Promise<string> | null} */
   #refreshing = null;
@@ -158,19 +158,24 @@ export class AuthClient {
     const signOuts = this.#signOuts;
     await this.ready;
     const pair = toPair(await this.#json("POST", "/auth", { username, password }));
+    /** @type {AuthError | undefined} */
+    let error;
     try {
       pair.user = await this.#json("GET", "/me", undefined, { token: pair.access, retries: true });
-      if (signOuts !== this.#signOuts) throw signedOut();
-    } catch (error) {
-      if (/** @type {AuthError} */ (error).code === "password_change_required") this.#keep(pair);
-      else void this.#end(pair);
-      throw error;
+    } catch (cause) {
+      error = toError(cause);
+    }
+    const isTemporary = error?.code === "password_change_required";
+    if ((error && !isTemporary) || signOuts !== this.#signOuts) {
+      void this.#end(pair);
+      throw error ?? signedOut();
     }
     const before = this.#read();
     // Newer than the pairs of the user's former session, which other tabs may still have.
     if (before?.sub === pair.sub) pair.rev += before.rev;
     this.#keep(pair);
     this.#notify("signed_in");
+    if (error) throw error;
   }
 
   /**
@@ -236,8 +241,7 @@ export class AuthClient {
       throw new AuthError("origin", `Add ${origin} to the option "origins", or use window.fetch.`);
     }
     const response = await this.#send(request);
-    const isRename = request.method === "PATCH" && request.url === `${this.#base}/me`;
-    if (isRename && response.ok) this.#reload().catch(() => {});
+    if (response.ok && request.url === `${this.#base}/me`) this.#follow(request.method);
     return response;
   }
 
@@ -402,8 +406,8 @@ export class AuthClient {
     try {
       await (scope === "local" ? this.#endOne(pair) : this.#endAll(pair));
     } catch (cause) {
-      const error = /** @type {AuthError} */ (cause);
-      if (scope === "global" && !isPassing(error)) throw error;
+      // Without "global", the session is forgotten here anyway, and expires there.
+      if (scope === "global" && toError(cause).status) throw cause;
       addEventListener("online", () => this.#end(pair, scope).catch(() => {}), { once: true });
     }
   }
@@ -420,8 +424,8 @@ export class AuthClient {
     const logout = (token) => this.#json("POST", "/auth/logout?scope=global", undefined, { ...options, token });
     try {
       await logout(access);
-    } catch (error) {
-      if (/** @type {AuthError} */ (error).status !== 401) throw error;
+    } catch (cause) {
+      if (toError(cause).status !== 401) throw cause;
       const fields = { refresh_token: refresh, retry_key: retry };
       const { access_token } = await this.#json("POST", "/auth/refresh", fields, options);
       await logout(access_token);
@@ -446,9 +450,9 @@ export class AuthClient {
       const { access } = await this.#locked(() => this.#rotate(pair, rejected));
       if (claimsOf(access) !== claimsOf(pair.access)) this.#reload().catch(() => {});
       return access;
-    } catch (error) {
-      reason = ENDS[/** @type {AuthError} */ (error).code] ?? reason;
-      throw error;
+    } catch (cause) {
+      reason = ENDS[toError(cause).code] ?? reason;
+      throw cause;
     } finally {
       this.#notify(reason);
     }
@@ -492,8 +496,8 @@ export class AuthClient {
     let fresh;
     try {
       fresh = toPair(await this.#json("POST", "/auth/refresh", fields, { retries: true }), pair.sid);
-    } catch (error) {
-      return this.#failed(pair, rejected, /** @type {AuthError} */ (error));
+    } catch (cause) {
+      return this.#failed(pair, rejected, toError(cause));
     }
     this.#failures = 0;
     return this.#replace(pair, fresh);
@@ -544,6 +548,16 @@ export class AuthClient {
     if (pair?.sid !== before.sid) return;
     this.#keep({ ...pair, user, edit: pair.edit + 1 });
     this.#notify("signed_in");
+  }
+
+  /**
+   * Show what a request has done to the account, without waiting for it.
+   *
+   * @param {string} method
+   */
+  #follow(method) {
+    if (method === "PATCH") this.#reload().catch(() => {});
+    if (method === "DELETE") void this.signOut();
   }
 
   #connect() {
@@ -676,9 +690,6 @@ function toError(cause) {
   return new AuthError(isTimeout ? "timeout" : "offline", "The service can't be reached.", { cause });
 }
 
-/** Whether the same request may succeed later. @param {AuthError} error */
-const isPassing = ({ status }) => status < 400 || status === 429 || status >= 500;
-
 const randomKey = () =>
   btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array((KEY_LENGTH / 4) * 3))))
     .replace(/\+/g, "-")
@@ -764,8 +775,9 @@ function claimsOf(token) {
  * @param {string} [session] The one that they must be of.
  * @returns {Pair}
  */
-function toPair({ access_token: access, refresh_token: refresh, expires_in: seconds }, session) {
+function toPair(tokens, session) {
   try {
+    const { access_token: access, refresh_token: refresh, expires_in: seconds } = tokens;
     const { sid, sub } = payloadOf(access);
     const isWhole = typeof sid === "string" && typeof sub === "string" && typeof refresh === "string" && seconds > 0;
     if (isWhole && sid === (session ?? sid)) {
@@ -773,7 +785,7 @@ function toPair({ access_token: access, refresh_token: refresh, expires_in: seco
       return { access, refresh, got, until: got + 1000 * seconds, sid, sub, rev: 1, edit: 0, retry: "", user: null };
     }
   } catch {
-    // It is no token.
+    // They are no tokens.
   }
   throw new AuthError("bad_response", "The service sent no tokens.", { status: 200 });
 }

@@ -504,6 +504,17 @@ def test_a_session_that_has_expired(front_end: FrontEnd) -> None:
     assert tab.reasons() == ["start", "signed_in", "expired"]
 
 
+def test_an_account_that_the_user_has_deleted(front_end: FrontEnd) -> None:
+    tab = front_end.open()
+    tab.sign_up("erin")
+
+    body = "new URLSearchParams({ password: 'correct horse' })"
+    assert tab.call(f"auth.fetch('/me', {{ method: 'DELETE', body: {body} }}){STATUS}") == 204
+
+    tab.until("auth.user === null")
+    assert tab.reasons() == ["start", "signed_in", "signed_out"]
+
+
 # Requests with the token
 
 
