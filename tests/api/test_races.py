@@ -90,26 +90,32 @@ def test_concurrent_refreshes_get_the_same_successor(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "key", "address", "code"),
+    ("first", "seconds", "key", "address", "code"),
     [
-        (24 * 60 * 60, KEY, ELSEWHERE, None),
-        (5, OTHER_KEY, HOME, None),
-        (5, None, HOME, None),
-        (5, None, ELSEWHERE, "refresh_token_invalid"),
-        (5, OTHER_KEY, ELSEWHERE, "refresh_token_invalid"),
-        (30, OTHER_KEY, HOME, "refresh_token_reused"),
-        (30, None, HOME, "refresh_token_reused"),
+        (HOME, 24 * 60 * 60, KEY, ELSEWHERE, None),
+        (HOME, 5, OTHER_KEY, HOME, None),
+        (HOME, 5, None, HOME, None),
+        (HOME, 5, OTHER_KEY, ELSEWHERE, "refresh_token_invalid"),
+        (HOME, 5, None, ELSEWHERE, "refresh_token_invalid"),
+        (HOME, 30, OTHER_KEY, ELSEWHERE, "refresh_token_reused"),
+        (HOME, 30, None, ELSEWHERE, "refresh_token_reused"),
+        (HOME, 30, None, HOME, "refresh_token_reused"),
+        (ELSEWHERE, 5, OTHER_KEY, HOME, "refresh_token_invalid"),  # a thief was first
+        (ELSEWHERE, 5, None, HOME, "refresh_token_invalid"),
+        (ELSEWHERE, 30, OTHER_KEY, HOME, "refresh_token_reused"),
+        (ELSEWHERE, 30, None, HOME, "refresh_token_reused"),
     ],
 )
 def test_a_replaced_token_is_the_same_case_in_every_worker(
-    two_workers: Server, folder: Path, seconds: int, key: str | None, address: str, code: str | None
-) -> None:
-    first = sign_in(two_workers)
-    second = json.loads(refresh(two_workers, first, KEY, **{"X-Forwarded-For": HOME}).body)
+    two_workers: Server, folder: Path, first: str, seconds: int, key: str | None,
+    address: str, code: str | None,
+) -> None:  # fmt: skip
+    tokens = sign_in(two_workers)
+    second = json.loads(refresh(two_workers, tokens, KEY, **{"X-Forwarded-For": first}).body)
     query(folder, f"UPDATE sessions SET rotated_at = rotated_at - {seconds}")  # noqa: S608 - a number
 
     for _ in range(1 if code == "refresh_token_reused" else 4):  # whichever worker responds
-        again = json.loads(refresh(two_workers, first, key, **{"X-Forwarded-For": address}).body)
+        again = json.loads(refresh(two_workers, tokens, key, **{"X-Forwarded-For": address}).body)
         assert again.get("code") == code
         assert again.get("refresh_token") == (None if code else second["refresh_token"])
 
