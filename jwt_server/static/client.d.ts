@@ -82,6 +82,7 @@ export type Tokens = {
 export type Message = {
     ask?: string;
     pair?: Pair;
+    isFull?: boolean;
     out?: string;
     reason?: Reason;
 };

@@ -38,7 +38,7 @@
  * @property {User | null} user Null while a temporary password must be changed.
  *
  * @typedef {{access_token: string, expires_in: number, refresh_token: string}} Tokens
- * @typedef {{ask?: string, pair?: Pair, out?: string, reason?: Reason}} Message
+ * @typedef {{ask?: string, pair?: Pair, isFull?: boolean, out?: string, reason?: Reason}} Message
  * @typedef {{token?: string, retries?: boolean, keepalive?: boolean}} RequestOptions
  */
 
@@ -95,7 +95,7 @@ export class AuthClient {
   #store;
   /** Whether all tabs read the same store. */
   #isShared;
-  /** Whether the store refused the pair, so that this tab must keep it. */
+  /** Whether the shared store has refused a pair, so that the tabs must keep it. */
   #isFull = false;
   /** The newest pair that this tab has had; `#read` tells whether it counts. @type {Pair | null} */
   #pair = null;
@@ -133,6 +133,8 @@ export class AuthClient {
     const { signal } = this.#closing;
     const look = () => this.#notify("elsewhere");
     for (const event of ["visibilitychange", "resume"]) document.addEventListener(event, look, { signal });
+    // What another process has stored can show later than its message.
+    addEventListener("storage", look, { signal });
     addEventListener("online", () => ((this.#cooling = null), look()), { signal });
     // The browser keeps no page with an open channel for its back button.
     addEventListener("pagehide", () => this.#disconnect(), { signal });
@@ -328,8 +330,7 @@ export class AuthClient {
     const kept = this.#pair;
     if (!this.#isShared) return kept;
     const stored = load(this.#store, this.#name);
-    if (!stored) return this.#isFull ? kept : null;
-    // What another process has stored can show later than its message.
+    if (!stored || this.#ended.has(stored.sid)) return this.#isFull ? kept : null;
     return kept?.sid === stored.sid && isNewer(kept, stored) ? kept : stored;
   }
 
@@ -340,7 +341,6 @@ export class AuthClient {
     const room = " ".repeat(KEY_LENGTH - pair.retry.length);
     try {
       this.#store?.setItem(this.#name, JSON.stringify(pair) + room);
-      this.#isFull = false;
     } catch {
       this.#isFull = true;
       // A refresh token that was used would count as stolen.
@@ -355,7 +355,7 @@ export class AuthClient {
    */
   #keep(pair) {
     this.#save(pair);
-    this.#tell({ pair });
+    this.#tell({ pair, isFull: this.#isFull });
   }
 
   /**
@@ -385,6 +385,7 @@ export class AuthClient {
    * @param {Reason} reason What the other tabs are told.
    */
   #forget(sid, reason) {
+    if (load(this.#store, this.#name)?.sid === sid) this.#store?.removeItem(this.#name);
     this.#drop(sid);
     this.#tell({ out: sid, reason });
   }
@@ -392,8 +393,9 @@ export class AuthClient {
   /** @param {string} sid */
   #drop(sid) {
     this.#ended.add(sid);
-    if (load(this.#store, this.#name)?.sid === sid) this.#store?.removeItem(this.#name);
-    if (this.#pair?.sid === sid) this.#pair = null;
+    if (this.#pair?.sid !== sid) return;
+    this.#pair = null;
+    if (!this.#isShared) this.#store?.removeItem(this.#name);
   }
 
   /**
@@ -583,17 +585,30 @@ export class AuthClient {
   }
 
   /** @param {Message} message */
-  #receive({ ask, pair, out, reason = "elsewhere" }) {
+  #receive({ ask, pair, isFull, out, reason = "elsewhere" }) {
     const mine = this.#read();
     if (ask !== undefined) {
-      if (mine) this.#tell({ pair: mine });
+      if (mine) this.#tell({ pair: mine, isFull: this.#isFull });
       if (this.#ended.has(ask)) this.#tell({ out: ask });
       return;
     }
     const isForMe = !mine || (pair?.sub === mine.sub && isNewer(pair, mine));
-    if (pair && isForMe && !this.#ended.has(pair.sid)) this.#save(pair);
+    if (pair && isForMe && !this.#ended.has(pair.sid)) this.#adopt(pair, isFull);
     if (out) this.#drop(out);
     this.#notify(reason);
+  }
+
+  /**
+   * Keep a pair of another tab. Only that tab writes it to a shared store: this one may see late what
+   * is there, and would overwrite a newer pair.
+   *
+   * @param {Pair} pair
+   * @param {boolean} [isFull]
+   */
+  #adopt(pair, isFull = false) {
+    this.#isFull ||= isFull;
+    if (this.#isShared) this.#pair = pair;
+    else this.#save(pair);
   }
 
   /** @param {Reason} reason Unless the same user has changed. */
