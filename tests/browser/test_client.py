@@ -411,7 +411,7 @@ def test_a_page_that_is_left_can_sign_out_and_one_that_is_restored_notices(
     session = tab.session()
     other.until("auth.user")
     tab.page.evaluate("addEventListener('pageshow', (event) => (window.shown = event.persisted))")
-    other.page.evaluate("addEventListener('pagehide', () => auth.signOut())")
+    other.page.evaluate("addEventListener('pagehide', () => auth.signOut(), { once: true })")
 
     tab.page.goto(f"{front_end.url}/front-end.html")
     other.page.goto(f"{front_end.url}/front-end.html")
