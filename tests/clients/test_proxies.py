@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +15,12 @@ from tests.clients.conftest import given
 from tests.helpers.application import Application, serving
 from tests.helpers.factories import bearer
 from tests.helpers.http import send_to_server
-from tests.helpers.server import ROOT, Server, free_port, wait_until_open
+from tests.helpers.server import PROXY_PATH, ROOT, Server, free_port, running_proxy
 
 pytestmark = pytest.mark.slow
 
 PAGE = (ROOT / "docs" / "verifiers.md").read_text()
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-PATH = f"{os.environ['PATH']}:/usr/sbin"
 
 
 def configuration(text: str, replacements: dict[str, str]) -> str:
@@ -33,23 +30,6 @@ def configuration(text: str, replacements: dict[str, str]) -> str:
         assert documented in block
         block = block.replace(documented, real)
     return str(block)
-
-
-@contextmanager
-def running(folder: Path, port: int, program: str, *arguments: str) -> Iterator[Server]:
-    """Run a proxy that listens on a port."""
-    log_file = folder / "proxy.log"
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - the test's own command
-            [program, *arguments], cwd=folder, env={"PATH": PATH, "HOME": str(folder)},
-            stdout=log, stderr=log,
-        )  # fmt: skip
-    try:
-        wait_until_open(port, process, log_file)
-        yield Server("127.0.0.1", port, process, log_file)
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
 
 
 @contextmanager
@@ -65,7 +45,7 @@ def haproxy(folder: Path, service: Server, application: int) -> Iterator[Server]
             "127.0.0.1:8000": f"127.0.0.1:{application}",
         })
     )  # fmt: skip
-    with running(folder, port, "haproxy", "-db", "-f", "haproxy.cfg") as server:
+    with running_proxy(folder, port, "haproxy", "-db", "-f", "haproxy.cfg") as server:
         yield server
 
 
@@ -80,7 +60,7 @@ def caddy(folder: Path, service: Server, application: int) -> Iterator[Server]:
             "127.0.0.1:8000": f"127.0.0.1:{application}",
         })
     )  # fmt: skip
-    with running(folder, port, "caddy", "run") as server:
+    with running_proxy(folder, port, "caddy", "run") as server:
         yield server
 
 
@@ -100,7 +80,7 @@ FORGED = {"X-Auth-User-Id": "2", "X-Auth-Admin": "true", "X_Auth-Username": "ada
 def test_a_proxy_lets_only_signed_in_users_through_and_says_who_they_are(
     name: str, service: Server, tmp_path: Path
 ) -> None:
-    if shutil.which(name, path=PATH) is None:
+    if shutil.which(name, path=PROXY_PATH) is None:
         pytest.skip(f"{name} is not installed")
     good, *bad = given(service, "ES256").tokens
     with (

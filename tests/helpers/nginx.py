@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.server import Server, wait_until_open
+from tests.helpers.server import PROXY_PATH, Server, running_proxy
 
-NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+NGINX = shutil.which("nginx", path=PROXY_PATH)
 
 needs_nginx = pytest.mark.skipif(
     NGINX is None and os.environ.get("CI") != "true",
@@ -47,15 +46,6 @@ def nginx(folder: Path, site: str, port: int) -> Iterator[Server]:
     configuration.write_text(
         AROUND.format(folder=folder, user=pwd.getpwuid(os.getuid()).pw_name, site=site)
     )
-    log = folder / "nginx.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            [NGINX, "-c", str(configuration), "-p", str(folder), "-e", str(folder / "error.log")],
-            stdout=output, stderr=output,
-        )  # fmt: skip
-    try:
-        wait_until_open(port, process, log)
-        yield Server("127.0.0.1", port, process, log)
-    finally:
-        process.terminate()
-        process.wait(timeout=120)
+    command = (NGINX, "-c", str(configuration), "-p", str(folder), "-e", str(folder / "error.log"))
+    with running_proxy(folder, port, *command) as server:
+        yield server

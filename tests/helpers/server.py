@@ -176,6 +176,27 @@ def wait_until_open(port: int, process: AnyProcess, log_file: Path) -> None:
     _wait(is_open, process, log_file)
 
 
+PROXY_PATH = f"{os.environ['PATH']}:/usr/sbin"
+"""Where proxies are installed."""
+
+
+@contextmanager
+def running_proxy(folder: Path, port: int, *command: str) -> Iterator[Server]:
+    """Run a proxy that listens on a port of 127.0.0.1, in a folder for its files."""
+    log_file = folder / "proxy.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - a test's own command
+            command, cwd=folder, env={"PATH": PROXY_PATH, "HOME": str(folder)},
+            stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        wait_until_open(port, process, log_file)
+        yield Server("127.0.0.1", port, process, log_file)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
 def wait_for(port: int, process: AnyProcess, log_file: Path) -> None:
     """Wait until a worker of the service answers."""
 
