@@ -121,9 +121,9 @@ def refresh(body: dict[str, str]) -> dict[str, Any]:
     """Exchange a refresh token for new tokens.
 
     Sent again with the same `retry_key`, it gets the same new refresh token until that one is used.
-    Without the key it does so for `REFRESH_GRACE` seconds, from the same network and user agent.
-    Else it counts as stolen, and the session ends. Over 30 refreshes a minute are refused, and the
-    token stays valid.
+    Without the key it does so for `REFRESH_GRACE` seconds, from the same network and user agent;
+    from elsewhere it is refused in that time. Otherwise it counts as stolen, and the session ends.
+    Over 30 refreshes a minute are refused, and the token stays valid.
     """
     return token_responses.refresh_client(body["refresh_token"], body.get("retry_key", ""))
 

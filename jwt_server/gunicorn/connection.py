@@ -40,7 +40,7 @@ class Socket(socket.socket):
     """When the request must be complete, by time.monotonic()."""
 
     def peek(self, size: int) -> bytes:
-        """Return what has arrived, and leave it to be received; nothing if the client has left."""
+        """Return what has arrived, which may be nothing, and leave it to be received."""
         with suppress(BlockingIOError):
             return self.recv(size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         return b""
@@ -92,7 +92,7 @@ class Connection(TConn):
     def should_read(self) -> bool:
         """Return whether a thread should read now.
 
-        So it is if the request is complete, the client has left, or a wake-up brought nothing new.
+        That is if the request is complete, the client has left, or a wake-up brought nothing new.
         The kernel keeps an incomplete request, and wakes the poller when the missing bytes have
         arrived (SO_RCVLOWAT); Unix sockets wake it at once. Raises LimitRequestHeaders, and OSError
         if the client has disconnected.

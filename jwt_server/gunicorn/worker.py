@@ -31,11 +31,11 @@ from jwt_server.web.middleware import DEFAULT_HEADERS, FIXED_HEADERS
 from jwt_server.web.problems import HTTP_ERRORS
 
 VERIFIED: Final = "27.0"
-STAY_SECONDS: Final = 0.005
-CLOSING_SECONDS: Final = 2
-IDLE_SECONDS: Final = 1
-PAUSE_SECONDS: Final = 0.1
-LOG_SECONDS: Final = 60
+STAY_SECONDS: Final = 0.005  # a thread waits for the next request of its connection
+CLOSING_SECONDS: Final = 2  # a client has to close its end
+IDLE_SECONDS: Final = 1  # after which a full worker may close a connection
+PAUSE_SECONDS: Final = 0.1  # before accepting again, without files and idle connections
+LOG_SECONDS: Final = 60  # between two warnings of a full worker
 
 
 class Worker(ThreadWorker):
