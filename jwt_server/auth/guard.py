@@ -1,6 +1,6 @@
 """The guard of the routes for signed-in users: `@login_required`, which uses `authenticate`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any
@@ -46,15 +46,31 @@ class CurrentUser:
     """Whether the user may only change the password and sign out."""
 
 
+@dataclass(frozen=True)
+class _Requirements:
+    """The options of `login_required`."""
+
+    optional: bool
+    admin: bool
+    recent_password: bool
+    temporary_password: bool
+    refuse_with: int
+
+    def errors(self) -> Iterator[type[errors.ServiceError]]:
+        """Yield what is raised beside refusals of the token."""
+        yield from (errors.DatabaseUnavailable, errors.KeysUnavailable)
+        if not self.temporary_password:
+            yield errors.PasswordChangeRequired
+        if self.admin:
+            yield from (errors.AdminRequired, errors.TooManyAttempts)
+        if self.recent_password:
+            yield errors.PasswordTooOld
+
+
 def login_required(
-    view: View | None = None,
-    *,
-    optional: bool = False,
-    admin: bool = False,
-    recent_password: bool = False,
-    temporary_password: bool = False,
-    refuse_with: int = 401,
-) -> View:
+    view: View | None = None, *, optional: bool = False, admin: bool = False,
+    recent_password: bool = False, temporary_password: bool = False, refuse_with: int = 401,
+) -> View:  # fmt: skip
     """Call the view with the CurrentUser as its first argument, or refuse the request.
 
     `optional` passes None for a request without a Bearer token. `admin` requires an admin, and
@@ -62,40 +78,35 @@ def login_required(
     also lets users in who have to change theirs. `refuse_with` is the status of a refusal: the
     original's clients of `/my-pets` expect 403.
     """
-    if view is None:
-        return partial(
-            login_required,
-            optional=optional,
-            admin=admin,
-            recent_password=recent_password,
-            temporary_password=temporary_password,
-            refuse_with=refuse_with,
-        )
+    required = _Requirements(optional, admin, recent_password, temporary_password, refuse_with)
+    decorate = partial(_guard, required)
+    return decorate if view is None else decorate(view)
 
-    @raises(errors.DatabaseUnavailable, errors.KeysUnavailable)
-    @raises(*([] if temporary_password else [errors.PasswordChangeRequired]))
-    @raises(*([errors.AdminRequired, errors.TooManyAttempts] if admin else []))
-    @raises(*([errors.PasswordTooOld] if recent_password else []))
+
+def _guard(required: _Requirements, view: View) -> View:
+    refuse_with = required.refuse_with
+
+    @raises(*required.errors())
     @raises(errors.TokenMissing, *errors.InvalidToken.__subclasses__(), status=refuse_with)
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
             user = authenticate(request.environ.get("HTTP_AUTHORIZATION"))
         except errors.NotSignedIn as refusal:
-            if optional and isinstance(refusal, errors.TokenMissing):
+            if required.optional and isinstance(refusal, errors.TokenMissing):
                 return view(None, *args, **kwargs)
             refusal.status = refuse_with
             raise
-        if user.password_is_temporary and not temporary_password:
+        if user.password_is_temporary and not required.temporary_password:
             raise errors.PasswordChangeRequired
-        if admin:
+        if required.admin:
             require_admin(user)
-        if recent_password:
+        if required.recent_password:
             require_recent_password(user)
         return view(user, *args, **kwargs)
 
     operation = operation_of(guarded)
-    operation.security = [{"bearer": []}, {"password": []}, *([{}] if optional else [])]
+    operation.security = [{"bearer": []}, {"password": []}, *([{}] if required.optional else [])]
     return guarded
 
 
