@@ -1,0 +1,12 @@
+// @ts-check
+/** The view "User". */
+
+import { h } from "./dom.js";
+
+export const title = "User";
+
+/** @param {import("./app.js").Context} context */
+export async function render({ signal }) {
+  void signal;
+  return h("section", {}, h("h1", {}, title));
+}
