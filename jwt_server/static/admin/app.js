@@ -102,7 +102,7 @@ function problem(view, error) {
     "section",
     {},
     h("h1", {}, view.title),
-    h("div", { class: "card" }, h("p", { role: "alert" }, error.message), action("Try again", route)),
+    h("div", { class: "card" }, h("p", { role: "alert" }, error.message), action("Try again", route).element),
   );
 }
 

@@ -42,6 +42,55 @@ export function cancelButton(label = "Cancel") {
   return h("button", { type: "button", onclick: press }, label);
 }
 
+/**
+ * Ask whether to do something, and do it; false if the user cancels.
+ *
+ * @param {Child} title
+ * @param {Child} text
+ * @param {string} label Of the button.
+ * @param {() => Promise<unknown>} act
+ */
+export async function confirm(title, text, label, act) {
+  const done = await openDialog(title, (/** @type {(done: boolean) => void} */ close) =>
+    form({
+      intro: h("p", {}, text),
+      fields: [],
+      buttons: [cancelButton(), h("button", { class: "primary danger" }, label)],
+      async send() {
+        await act();
+        close(true);
+      },
+    }),
+  );
+  return done ?? false;
+}
+
+/**
+ * Show a generated password, which nobody can see again.
+ *
+ * @param {Child} user
+ * @param {string} password
+ */
+export async function showSecret(user, password) {
+  const secret = h("input", { readonly: true, value: password, "aria-label": "Temporary password", spellcheck: "false" });
+  const said = h("p", { role: "status", class: "hint" });
+  const copy = async () => {
+    secret.select();
+    try {
+      await navigator.clipboard.writeText(password);
+    } catch {
+      document.execCommand("copy"); // without TLS there is no clipboard
+    }
+    said.textContent = "Copied.";
+  };
+  await openDialog(["Temporary password of ", user], (/** @type {(done: boolean) => void} */ close) => [
+    h("p", {}, "It is shown only now. It is valid for 7 days, until the user signs in and chooses another one."),
+    h("div", { class: "secret" }, secret, h("button", { type: "button", onclick: copy }, "Copy")),
+    said,
+    h("div", { class: "buttons" }, h("button", { type: "button", class: "primary", onclick: () => close(true) }, "Done")),
+  ]);
+}
+
 /** @type {Promise<boolean> | null} */
 let asking = null;
 

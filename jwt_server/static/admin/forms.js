@@ -57,7 +57,7 @@ export function field(label, control, hint) {
  * @param {Child} [options.intro]
  */
 export function form({ fields, buttons, send, label, intro }) {
-  const summary = h("div", { class: "error summary", role: "alert" });
+  const summary = h("div", { role: "alert" });
   const element = h(
     "form",
     { novalidate: true, "aria-label": label },
@@ -93,16 +93,28 @@ export function form({ fields, buttons, send, label, intro }) {
  * @param {() => void} again
  */
 function showError(fields, summary, error, again) {
-  if (!(error instanceof AuthError)) throw error;
-  const errors = { ...error.errors };
-  const about = FIELD_OF_CODE[error.code];
-  if (about && !errors[about]) errors[about] = [error.message];
+  const { code = "", message = "", errors: byField = {} } = error instanceof AuthError ? error : {};
+  const about = FIELD_OF_CODE[code];
+  const errors = about ? { [about]: [message], ...byField } : byField;
   const wrong = fields.filter(({ control }) => errors[control.name]);
   for (const each of wrong) each.setError(errors[each.control.name].join(" "));
   wrong[0]?.control.focus();
-  if (wrong.length) return;
-  const button = isTemporary(error) && h("button", { type: "button", onclick: again }, "Try again");
-  summary.replaceChildren(h("p", {}, error.message), ...(button ? [button] : []));
+  if (!wrong.length) showProblem(summary, error, again);
+}
+
+/**
+ * Show the message of an error, with a button to try again if that may help.
+ *
+ * @param {HTMLElement} place
+ * @param {unknown} error
+ * @param {() => void} again
+ */
+export function showProblem(place, error, again) {
+  if (!(error instanceof AuthError)) throw error;
+  const button = h("button", { type: "button", onclick: () => (place.replaceChildren(), again()) }, "Try again");
+  place.replaceChildren(
+    h("div", { class: "error summary" }, h("p", {}, error.message), isTemporary(error) && button),
+  );
 }
 
 /**
@@ -113,20 +125,20 @@ function showError(fields, summary, error, again) {
  * @param {import("./dom.js").Attributes} [attributes]
  */
 export function action(label, act, attributes = {}) {
-  const summary = h("div", { class: "error summary", role: "alert" });
+  const problem = h("div", { role: "alert" });
   const button = h("button", { type: "button", ...attributes }, label);
   const press = async () => {
     if (button.ariaBusy === "true") return;
     button.ariaBusy = "true";
-    summary.replaceChildren();
+    problem.replaceChildren();
     try {
       await act();
     } catch (error) {
-      showError([], summary, error, press);
+      showProblem(problem, error, press);
     } finally {
       button.ariaBusy = "false";
     }
   };
   button.addEventListener("click", press);
-  return h("span", { class: "action" }, button, summary);
+  return { element: h("div", { class: "action" }, button, problem), button };
 }

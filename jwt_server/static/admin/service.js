@@ -88,7 +88,7 @@ async function recover(method, error, key, failures, signal) {
   if (error.code === "insufficient_user_authentication") {
     if (!(await prompts.password())) throw cancelled();
   } else if (error.status === 401 || error.code === "signed_out") {
-    if (!(await prompts.session(isRead))) throw cancelled();
+    if (!(await prompts.session(isRead))) throw isRead ? error : cancelled();
   } else if (isRead && isTemporary(error)) {
     await pause(error, key, failures, signal);
   } else {
