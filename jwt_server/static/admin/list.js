@@ -54,6 +54,9 @@ export function pagedList({ label, columns, cells, nouns, signal }) {
   let loading = new AbortController();
   signal.addEventListener("abort", () => loading.abort());
 
+  /** @param {any[]} records */
+  const toRows = (records) => records.map((record) => row(columns, cells(record)));
+
   /**
    * @param {string} path
    * @param {boolean} isFirst
@@ -66,7 +69,7 @@ export function pagedList({ label, columns, cells, nouns, signal }) {
     count.textContent = "Loading …";
     try {
       const { rows, next } = await page(path, { signal: current });
-      const added = rows.map((record) => row(columns, cells(record)));
+      const added = toRows(rows);
       if (isFirst) body.replaceChildren();
       body.append(...added);
       following = next ?? "";
@@ -101,6 +104,18 @@ export function pagedList({ label, columns, cells, nouns, signal }) {
   more.element.hidden = true;
   return {
     element: h("div", { class: "stack" }, problem, card, h("div", { class: "foot" }, count, more.element)),
+    body,
     load,
+    /** Show a first page. @param {{rows: any[], next: string | null}} first */
+    show({ rows, next }) {
+      following = next ?? "";
+      body.replaceChildren(...toRows(rows));
+      showState();
+    },
+    /** Add rows above the others. @param {any[]} rows */
+    prepend(rows) {
+      body.prepend(...toRows(rows));
+      showState();
+    },
   };
 }
