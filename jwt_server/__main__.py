@@ -10,12 +10,13 @@ import signal
 import sys
 import time
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import NoReturn
 
 from jwt_server import config, listeners, sqlite
 from jwt_server.database import Database
 from jwt_server.errors import ConfigurationError, Unavailable
-from jwt_server.files import publish, temporary_beside, write_atomically
+from jwt_server.files import write_atomically
 from jwt_server.security import key_files
 from jwt_server.users import users
 
@@ -82,14 +83,14 @@ def create_key(settings: config.Settings) -> None:
 
 def create_database(settings: config.Settings) -> None:
     """Create the default database if missing, with the demo user if only this machine connects."""
-    if settings.database != config.DEFAULT_DATABASE.absolute() or settings.database.exists():
-        return
-    with suppress(FileExistsError), temporary_beside(settings.database) as temporary:
-        sqlite.create(temporary)
+
+    def fill(path: Path) -> None:
         if listeners.is_loopback(settings.host):
-            with closing(Database(temporary)) as database, database.connection() as db:
+            with closing(Database(path)) as database, database.connection() as db:
                 users.add_demo_user(db, settings.salt_rounds, int(time.time()))
-        publish(temporary, settings.database, replace=False)
+
+    is_default = settings.database == config.DEFAULT_DATABASE.absolute()
+    if is_default and not settings.database.exists() and sqlite.create(settings.database, fill):
         print(f"Created {config.DEFAULT_DATABASE}")
 
 

@@ -44,8 +44,8 @@ class JsonLines(logging.Formatter):
         """Return the line."""
         if record.msg is LINE:
             return _format_request(record)
-        members = {"time": _time(record), "level": record.levelname, "logger": record.name}
-        members |= {"pid": record.process, "message": record.getMessage()}
+        members: dict[str, Any] = {"time": _time(record), "level": record.levelname}
+        members |= {"logger": record.name, "pid": record.process, "message": record.getMessage()}
         members |= {name: value for name, value in vars(record).items() if name not in STANDARD}
         if request_id := _request_id(record):
             members["request_id"] = request_id
