@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import run
+from tests.clients.conftest import NODE, run
 from tests.helpers.server import ROOT
 
 pytestmark = pytest.mark.slow
@@ -29,6 +29,7 @@ def test_its_types_are_correct_and_their_declarations_up_to_date(tmp_path: Path)
 
 
 def test_it_is_small_when_minified_and_compressed(npm: Path) -> None:
-    minified = run(npm / "terser", "--module", "--compress", "--mangle", "--", CLIENT, cwd=ROOT)
+    options = ("--module", "--compress", "--mangle")
+    minified = run(*NODE, npm / "terser", *options, "--", CLIENT, cwd=ROOT)
 
     assert len(gzip.compress(minified.encode())) <= MAX_BYTES
