@@ -1,4 +1,4 @@
-"""Routes without a user: health checks, the OpenAPI document with its page, and the client."""
+"""Pages without a user: health checks, the OpenAPI document, the client, the admin panel."""
 
 from pathlib import Path
 from typing import Final
@@ -26,11 +26,23 @@ ASSETS: Final = {
     "docs.js": STATIC,
 }
 
+PANEL: Final = STATIC / "admin"
+PANEL_FILES: Final = sorted(path.name for path in PANEL.iterdir() if path.suffix in {".css", ".js"})
+
 # `data:` for the icons in Swagger UI's style sheet.
 PAGE_POLICY: Final = (
     f"{CLOSED_POLICY}; connect-src 'self'; img-src 'self' data:; script-src 'self';"
     " style-src 'self'"
 )
+
+PANEL_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+        " img-src 'self' data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none';"
+        " require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
 
 
 @bp.get("/healthz")
@@ -87,6 +99,23 @@ def show_client() -> Response:
     response = public_file(STATIC, "client.js")
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response
+
+
+@bp.get("/admin/")
+@returns(200, {"type": "string", "examples": ["<!doctype html>"]}, content_type="text/html")
+def show_panel() -> tuple[str, dict[str, str]]:
+    """Show the admin panel, a page that uses the routes below `/admin/` with its user's token."""
+    return render_template("admin.html"), PANEL_HEADERS
+
+
+@bp.get(f"/admin/<any({', '.join(map(repr, PANEL_FILES))}):file>")
+@raises(NotFound)
+@returns(304)
+@returns(200, {"type": "string", "examples": ["// a module"]}, content_type="text/javascript")
+@returns(200, {"type": "string", "examples": ["/* a style */"]}, content_type="text/css")
+def show_panel_file(file: str) -> Response:
+    """Return a module or the style sheet of the panel."""
+    return public_file(PANEL, file)
 
 
 def public_file(folder: Path, name: str) -> Response:

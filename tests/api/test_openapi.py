@@ -133,6 +133,7 @@ BODIES = {
 }
 NEED_NO_DATABASE = {
     "alive", "show_asset", "show_client", "show_description", "show_docs", "show_keys",
+    "show_panel", "show_panel_file",
 }  # fmt: skip
 NEED_AN_ISSUER = {"show_metadata", "show_metadata_of_path", "show_openid_configuration"}
 TAKE_UNKNOWN_FIELDS = {"POST /auth", "POST /auth/token"}  # as the original did; as RFC 6749 says
@@ -149,7 +150,7 @@ def test_503_is_documented_where_the_database_is_used(
         method, path = name.split()
         path = path.replace("{pet_id}", "1").replace("{session_id}", "x" * 22)
         response = documented(partial(send_to_app, app.test_client()))(
-            method, path.replace("{asset}", "docs.js"),
+            method, path.replace("{asset}", "docs.js").replace("{file}", "app.js"),
             headers=travis, json=BODIES.get(operation["operationId"]),
         )  # fmt: skip
         needs_issuer = operation["operationId"] in NEED_AN_ISSUER
@@ -334,6 +335,23 @@ def test_docs_page_loads_only_own_assets(send: Send) -> None:
     ]  # fmt: skip
     for path in linked:
         assert send("GET", path).status == 200
+
+
+def test_panel_loads_only_its_own_files_under_a_strict_policy(send: Send) -> None:
+    page = send("GET", "/admin/")
+
+    assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert page.headers["Content-Security-Policy"] == (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+        " img-src 'self' data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none';"
+        " require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+    assert page.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert "Set-Cookie" not in page.headers
+    linked = re.findall(r'(?:src|href)="(?!data:|#)([^"]+)"', page.text)
+    assert linked == ["/admin/admin.css", "/admin/app.js"]
+    for file in (ROOT / "jwt_server" / "static" / "admin").iterdir():
+        assert send("GET", f"/admin/{file.name}").status == 200
 
 
 @pytest.mark.parametrize("asset", ["unknown.js", "../__init__.py", "..%2f__init__.py", "docs.html"])

@@ -19,7 +19,8 @@ SIGN_UP = {"username": "ada", "password": "correct horse battery"}
 
 SAME_WITH_AND_WITHOUT = [
     ("/healthz", 200), ("/readyz", 200), ("/my-pets", 403), ("/auth/verify", 401),
-    ("/docs/docs.js", 200), ("/nowhere", 404), ("/", 404), ("//healthz", 404),
+    ("/docs/docs.js", 200), ("/admin", 200), ("/admin/", 200), ("/admin/app.js", 200),
+    ("/nowhere", 404), ("/", 404), ("//healthz", 404),
 ]  # fmt: skip
 
 
@@ -57,11 +58,14 @@ def test_location_and_link_have_the_prefix(
 
 
 @pytest.mark.parametrize("prefix", ["", "/my/login"])
-def test_docs_page_and_description_have_the_prefix(prefixed: FlaskClient, prefix: str) -> None:
+def test_pages_and_description_have_the_prefix(prefixed: FlaskClient, prefix: str) -> None:
     page, description = prefixed.get(f"{prefix}/docs"), prefixed.get(f"{prefix}/openapi.json")
 
     assert 'src="/my/login/docs/docs.js"' in page.text
     assert '"/docs' not in page.text
+    panel = prefixed.get(f"{prefix}/admin/")
+    assert 'src="/my/login/admin/app.js"' in panel.text
+    assert '"/admin' not in panel.text
     assert description.get_json()["servers"] == [{"url": "/my/login"}]
 
 

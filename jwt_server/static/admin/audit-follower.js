@@ -1,0 +1,94 @@
+// @ts-check
+/** New rows of the audit log as they are written, while the page is visible. */
+
+import { h } from "./dom.js";
+import { page } from "./service.js";
+
+const POLL_MS = 5_000;
+
+/** With more rows than this, new ones come with the first page alone. */
+const MAX_ROWS = 1_000;
+
+const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+
+/**
+ * Make the switch that shows new rows in a list, unless there can't be any.
+ *
+ * @param {ReturnType<typeof import("./list.js").pagedList>} list
+ * @param {{id: number}[]} shown The first page.
+ * @param {URLSearchParams} filters
+ * @param {AbortSignal} signal Ends it.
+ */
+export function createFollower(list, shown, filters, signal) {
+  const input = h("input", { type: "checkbox", role: "switch", checked: true, id: "follow" });
+  const state = h("span", { class: "quiet" });
+  const news = h("span", { role: "status" });
+  const element = h("div", { class: "follower" }, h("label", {}, input, "Follow"), state, news);
+  // No row can be newer.
+  if (Date.parse(filters.get("until") ?? "") <= Date.now()) return h("span");
+
+  let newest = Math.max(0, ...shown.map(({ id }) => id));
+  let isPolling = false;
+
+  const isPaused = () => !input.checked || document.hidden || !navigator.onLine || isRead(list);
+
+  function showState() {
+    const text = isRead(list) ? "Paused while you are in the list." : "New rows appear here.";
+    state.textContent = input.checked ? text : "";
+  }
+
+  async function poll() {
+    showState();
+    if (isPolling || isPaused()) return;
+    isPolling = true;
+    try {
+      const first = await page(`/admin/audit?${filters}`, { signal });
+      if (!isPaused()) add(first);
+    } catch (error) {
+      if (signal.aborted) return;
+      input.checked = false;
+      news.textContent = error instanceof Error ? error.message : "";
+      showState();
+    } finally {
+      isPolling = false;
+    }
+  }
+
+  /** @param {{rows: {id: number}[], next: string | null}} first */
+  function add(first) {
+    const fresh = first.rows.filter(({ id }) => id > newest);
+    if (!fresh.length) return;
+    newest = Math.max(...fresh.map(({ id }) => id));
+    for (const mark of list.body.querySelectorAll(".new")) mark.remove();
+    // If all are new, there may be others between these and the old ones.
+    const isGap = fresh.length === first.rows.length;
+    if (isGap || list.body.rows.length > MAX_ROWS) list.show(first);
+    else list.prepend(fresh);
+    for (const { cells } of [...list.body.rows].slice(0, fresh.length)) {
+      cells[0].append(h("span", { class: "badge new" }, "New"));
+    }
+    news.textContent = `${fresh.length} new ${fresh.length === 1 ? "row" : "rows"} at ${CLOCK.format(new Date())}.`;
+  }
+
+  const timer = setInterval(poll, POLL_MS);
+  signal.addEventListener("abort", () => clearInterval(timer));
+  input.addEventListener("change", poll);
+  document.addEventListener("visibilitychange", poll, { signal });
+  addEventListener("online", poll, { signal });
+  for (const event of ["focusin", "focusout", "scroll"]) {
+    addEventListener(event, () => requestAnimationFrame(showState), { signal, passive: true });
+  }
+  showState();
+  return element;
+}
+
+/**
+ * Whether the reader is among the rows, which must not move then.
+ *
+ * @param {{element: HTMLElement, body: HTMLElement}} list
+ */
+function isRead({ element, body }) {
+  const selection = getSelection();
+  const isSelected = !selection?.isCollapsed && body.contains(selection?.anchorNode ?? null);
+  return isSelected || body.getBoundingClientRect().top < 0 || element.contains(document.activeElement);
+}

@@ -1,0 +1,121 @@
+// @ts-check
+/** Long lists: a table to which pages are added, the number of its rows, and progress. */
+
+import { h } from "./dom.js";
+import { action, showProblem } from "./forms.js";
+import { page } from "./service.js";
+
+/**
+ * @typedef {import("./dom.js").Child} Child
+ * @typedef {{label: string, class?: string}} Column
+ */
+
+/**
+ * Make a table; its roles are explicit, because rows are shown as cards on narrow screens.
+ *
+ * @param {string} label
+ * @param {Column[]} columns
+ */
+export function table(label, columns) {
+  const body = h("tbody", { role: "rowgroup" });
+  const heads = columns.map((each) => h("th", { role: "columnheader", scope: "col", class: each.class }, each.label));
+  const head = h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads));
+  return { element: h("table", { role: "table", "aria-label": label }, head, body), body };
+}
+
+/**
+ * @param {Column[]} columns
+ * @param {Child[]} cells
+ */
+export function row(columns, cells) {
+  const filled = columns.map(({ label, class: kind }, index) =>
+    h("td", { role: "cell", class: kind, "data-label": index ? label : null }, cells[index]),
+  );
+  return h("tr", { role: "row" }, filled);
+}
+
+/**
+ * Make a list of pages of the service.
+ *
+ * @param {object} options
+ * @param {string} options.label
+ * @param {Column[]} options.columns
+ * @param {(record: any) => Child[]} options.cells Of a row, in the order of the columns.
+ * @param {[string, string]} options.nouns Of one row, and of several.
+ * @param {AbortSignal} options.signal
+ */
+export function pagedList({ label, columns, cells, nouns, signal }) {
+  const { element, body } = table(label, columns);
+  const card = h("div", { class: "card list", hidden: true }, element);
+  const count = h("p", { class: "quiet", role: "status" });
+  const problem = h("div", { role: "alert" });
+  const more = action("More", () => add(following, false));
+  let following = "";
+  let loading = new AbortController();
+  signal.addEventListener("abort", () => loading.abort());
+
+  /** @param {any[]} records */
+  const toRows = (records) => records.map((record) => row(columns, cells(record)));
+
+  /**
+   * @param {string} path
+   * @param {boolean} isFirst
+   */
+  async function add(path, isFirst) {
+    loading.abort();
+    loading = new AbortController();
+    const current = loading.signal;
+    card.ariaBusy = "true";
+    count.textContent = "Loading …";
+    try {
+      const { rows, next } = await page(path, { signal: current });
+      const added = toRows(rows);
+      if (isFirst) body.replaceChildren();
+      body.append(...added);
+      following = next ?? "";
+      if (!isFirst) added[0]?.querySelector("a")?.focus();
+      showState();
+    } catch (error) {
+      if (current.aborted) return;
+      count.textContent = "";
+      throw error;
+    }
+  }
+
+  /** Show the first page of a path. @param {string} path */
+  async function load(path) {
+    problem.replaceChildren();
+    try {
+      await add(path, true);
+    } catch (error) {
+      showProblem(problem, error, () => load(path));
+    }
+  }
+
+  function showState() {
+    card.ariaBusy = "false";
+    const shown = body.rows.length;
+    card.hidden = !shown;
+    more.element.hidden = !following;
+    const noun = nouns[shown === 1 ? 0 : 1];
+    count.textContent = following ? `${shown} ${noun} shown; there are more.` : shown ? `${shown} ${noun}.` : `No ${noun}.`;
+  }
+
+  more.element.hidden = true;
+  return {
+    element: h("div", { class: "stack" }, problem, card, h("div", { class: "foot" }, count, more.element)),
+    body,
+    load,
+    /** Show a first page. @param {{rows: any[], next: string | null}} first */
+    show({ rows, next }) {
+      following = next ?? "";
+      body.replaceChildren(...toRows(rows));
+      showState();
+    },
+    /** Add rows above the others. @param {any[]} rows */
+    prepend(rows) {
+      body.prepend(...toRows(rows));
+      showState();
+    },
+  };
+}

@@ -1,0 +1,102 @@
+// @ts-check
+/** Signing in: as a page, and as a dialog when the session has ended. */
+
+import { cancelButton, openDialog } from "./dialogs.js";
+import { h } from "./dom.js";
+import { field, form } from "./forms.js";
+import { AuthError } from "./service.js";
+import { choosePassword, isKept, signIn } from "./session.js";
+
+/**
+ * Make a form to sign in, which asks for a new password if the user's is temporary.
+ *
+ * @param {() => void} done
+ * @param {import("./dom.js").Child} [cancel] A button.
+ */
+export function signInForm(done, cancel) {
+  const username = field(
+    "Username",
+    h("input", { name: "username", autocomplete: "username", autocapitalize: "none", spellcheck: "false" }),
+  );
+  const password = field("Password", h("input", { name: "password", type: "password", autocomplete: "current-password" }));
+  const keep = h("input", { name: "keep", type: "checkbox", checked: isKept() });
+  const element = form({
+    label: "Sign in",
+    fields: [username, password, field("Keep me signed in until this tab is closed", keep)],
+    buttons: [cancel, h("button", { class: "primary" }, "Sign in")],
+    async send() {
+      try {
+        await signIn(username.control.value, password.control.value, keep.checked);
+        done();
+      } catch (error) {
+        if (!(error instanceof AuthError && error.code === "password_change_required")) throw error;
+        const next = newPasswordForm(username.control.value, password.control.value, done);
+        element.replaceWith(next);
+        /** @type {HTMLInputElement | null} */ (next.querySelector("input:not([hidden])"))?.focus();
+      }
+    },
+  });
+  return element;
+}
+
+/**
+ * @param {string} username
+ * @param {string} temporary
+ * @param {() => void} done
+ */
+function newPasswordForm(username, temporary, done) {
+  const chosen = field(
+    "New password",
+    h("input", { name: "new_password", type: "password", autocomplete: "new-password" }),
+  );
+  return form({
+    label: "Choose a new password",
+    intro: [
+      h("p", {}, "Your password is temporary. Choose a new one to go on."),
+      h("input", { name: "username", autocomplete: "username", value: username, hidden: true }),
+    ],
+    fields: [chosen],
+    buttons: h("button", { class: "primary" }, "Save and go on"),
+    async send() {
+      await choosePassword(temporary, chosen.control.value);
+      done();
+    },
+  });
+}
+
+/** @type {Promise<boolean> | null} */
+let asking = null;
+
+/**
+ * Ask in a dialog to sign in again; false if the user cancels.
+ *
+ * @param {string} reason
+ */
+export function signInAgain(reason) {
+  asking ??= openSignIn(reason).finally(() => (asking = null));
+  return asking;
+}
+
+/** @param {string} reason */
+async function openSignIn(reason) {
+  const done = await openDialog("Sign in again", (/** @type {(done: boolean) => void} */ close) => [
+    h("p", {}, reason),
+    signInForm(() => close(true), cancelButton()),
+  ]);
+  return done ?? false;
+}
+
+/**
+ * Make the page that is shown while nobody is signed in.
+ *
+ * @param {string} reason
+ */
+export function signInPage(reason) {
+  return h(
+    "section",
+    { class: "sign-in" },
+    h("h1", {}, "Sign in"),
+    reason ? h("p", { class: "quiet" }, reason) : null,
+    h("div", { class: "card" }, signInForm(() => {})),
+  );
+}

@@ -1,0 +1,47 @@
+// @ts-check
+/** The name and the custom claims of a user. */
+
+import { claimsField } from "./claims.js";
+import { byId, h, name } from "./dom.js";
+import { field, form } from "./forms.js";
+import { auth, request } from "./service.js";
+import { say } from "./status.js";
+
+/** @typedef {import("./user.js").Subject} Subject */
+
+/** @param {Subject} subject */
+export function nameCard(subject) {
+  const control = h("input", {
+    name: "username", value: subject.get().username, autocomplete: "off", autocapitalize: "none", spellcheck: "false",
+  });
+  const element = form({
+    label: "Name",
+    fields: [field("Username", control)],
+    buttons: h("button", {}, "Rename"),
+    async send() {
+      const user = await request("PATCH", subject.path, { username: control.value });
+      subject.set(user);
+      control.value = user.username;
+      if (user.id === auth.user?.id) byId("who").replaceChildren(name(user.username));
+      say("Renamed to ", name(user.username), ".");
+    },
+  });
+  return h("section", { class: "card" }, h("h2", {}, "Name"), element);
+}
+
+/** @param {Subject} subject */
+export function claimsCard(subject) {
+  const claims = claimsField("Claims as JSON", subject.get().claims);
+  const element = form({
+    label: "Custom claims",
+    fields: [claims],
+    buttons: h("button", {}, "Save claims"),
+    async send() {
+      const read = claims.read();
+      if (!read) return;
+      subject.set(await request("PATCH", subject.path, { claims: read }));
+      say("The claims of ", name(subject.get().username), " were saved.");
+    },
+  });
+  return h("section", { class: "card" }, h("h2", {}, "Custom claims"), element);
+}
