@@ -64,7 +64,7 @@ class Mouse:
     def _find(self, name: str) -> Locator:
         top = self._top()
         found = top.get_by_role("button", name=name, exact=True)
-        for role in ("link", "checkbox"):
+        for role in ("link", "checkbox", "switch"):
             found = found.or_(top.get_by_role(role, name=name, exact=True))
         return found
 
@@ -83,29 +83,29 @@ class Keyboard:
 
     def press(self, name: str) -> None:
         """Press a button or a link with Enter, a checkbox with Space."""
-        self._move_to(name)
+        self.move_to(name)
         is_checkbox = self.page.evaluate("document.activeElement.type === 'checkbox'")
         self.page.keyboard.press("Space" if is_checkbox else "Enter")
 
     def fill(self, label: str, text: str) -> None:
         """Replace the text of a field."""
-        self._move_to(label)
+        self.move_to(label)
         self.page.keyboard.press("Control+A")
         self.page.keyboard.press("Delete")
         self.page.keyboard.insert_text(text)
 
     def choose(self, label: str, option: str) -> None:
         """Choose an option of a list."""
-        self._move_to(label)
+        self.move_to(label)
         self.page.keyboard.press("Home")
         while self.page.evaluate(CHOSEN) != option:
             self.page.keyboard.press("ArrowDown")
 
-    def _move_to(self, name: str) -> None:
+    def move_to(self, name: str, key: str = "Tab") -> None:
         passed: list[str] = []
         while (focused := self.page.evaluate(FOCUSED)) != name:
             assert len(passed) < 60, f"{name!r} is not among {passed}"
-            self.page.keyboard.press("Tab")
+            self.page.keyboard.press(key)
             passed.append(focused)
 
 
@@ -215,5 +215,6 @@ class Panel:
 
     def take_screenshot(self, name: str) -> None:
         """Write a picture for the docs, if the developer asks for it (CONTRIBUTING.md)."""
+        self.page.evaluate("document.querySelector('#said').replaceChildren()")
         if folder := os.environ.get("SCREENSHOTS"):
             self.page.screenshot(path=ROOT / folder / name)
