@@ -11,11 +11,17 @@ CREATE TABLE users (
     admin           INTEGER NOT NULL DEFAULT 0 CHECK (admin IN (0, 1)),
     created_at      INTEGER NOT NULL,
     disabled        INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1)),
-    last_sign_in_at INTEGER
+    last_sign_in_at INTEGER,
+    claims          TEXT    NOT NULL DEFAULT '{}',  -- a JSON object, in each access token
+    password_expires_at INTEGER               -- null unless the password is temporary
 ) STRICT;
 
 -- Finds another enabled admin before one is demoted, disabled or deleted.
 CREATE INDEX enabled_admins ON users (admin) WHERE admin = 1 AND disabled = 0;
+
+-- Lists of admins and of disabled users.
+CREATE INDEX admins_by_name ON users (username_key) WHERE admin = 1;
+CREATE INDEX disabled_by_name ON users (username_key) WHERE disabled = 1;
 
 -- Sessions: opened by signing in, named by every token. A refresh token is made from the
 -- generation, the nonce, and a secret that is not in the database.
@@ -81,12 +87,11 @@ CREATE TABLE audit (
     details  TEXT NOT NULL  -- a JSON object
 ) STRICT;
 
-CREATE INDEX audit_of_user ON audit (user_id, id);
-CREATE INDEX audit_of_actor ON audit (actor_id);
-CREATE INDEX audit_of_action ON audit (action, id);
-
--- For pruning.
-CREATE INDEX audit_by_age ON audit (at);
+-- Pages of each selection, newest first, in a range of time.
+CREATE INDEX audit_of_user ON audit (user_id, at, id);
+CREATE INDEX audit_of_actor ON audit (actor_id, at, id);
+CREATE INDEX audit_of_action ON audit (action, at, id);
+CREATE INDEX audit_by_age ON audit (at, id);
 
 CREATE TABLE pets (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,

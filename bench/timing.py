@@ -44,7 +44,7 @@ def database(path: Path) -> None:
             stored = plain if name == "original's hash" else good
             user_id = users.add(db, name, stored, admin=False, actor=Actor(None, None, 0))
             if name == "disabled":
-                users.set_flag(db, user_id, disabled=True, actor=Actor(None, None, 0))
+                users.set_disabled(db, user_id, disabled=True, actor=Actor(None, None, 0))
 
 
 @contextmanager

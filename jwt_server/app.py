@@ -7,6 +7,7 @@ from collections.abc import Callable
 from flask import Flask
 
 from jwt_server import cli, logs
+from jwt_server.admin import routes as admin_routes
 from jwt_server.auth import oauth_routes
 from jwt_server.auth import routes as auth_routes
 from jwt_server.config import Settings, process_settings
@@ -33,6 +34,6 @@ def create_app(settings: Settings | None = None, clock: Callable[[], float] = ti
     middleware.init_app(app, parts.metrics, settings, clock)
     problems.init_app(app)
     cli.init_app(app)
-    for module in (auth_routes, oauth_routes, users_routes, pets_routes, pages):
+    for module in (auth_routes, oauth_routes, users_routes, pets_routes, admin_routes, pages):
         app.register_blueprint(module.bp)
     return app

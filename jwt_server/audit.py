@@ -18,6 +18,9 @@ log = logging.getLogger("jwt_server.audit")
 PRUNE_BATCH: Final = 20
 """Rows past their time that a sign-in deletes of each table, so that none grows for ever."""
 
+MAX_TIME: Final = 2**62
+"""Later than every Unix time."""
+
 LOG_FORMAT: Final = "audit: %(action)s user=%(user_id)s actor=%(actor_id)s from=%(address)s%(more)s"
 
 
@@ -44,8 +47,10 @@ class Action(StrEnum):
     USER_DISABLED = "user_disabled"
     USER_ENABLED = "user_enabled"
     USER_UNLOCKED = "user_unlocked"
+    USER_CLAIMS_SET = "user_claims_set"
     USER_DELETED = "user_deleted"
     USERS_IMPORTED = "users_imported"
+    ADMIN_REFUSED = "admin_refused"
     DATABASE_RESTORED = "database_restored"
     KEY_ADDED = "key_added"
     KEY_REVOKED = "key_revoked"
@@ -90,15 +95,43 @@ def _log(row: dict[str, Any], details: dict[str, Any]) -> None:
     log.log(level, LOG_FORMAT, row | {"more": more}, extra=row | {"details": details})
 
 
-def page(
-    db: Connection, before: int, limit: int, user_id: int | None = None, action: str | None = None
-) -> list[Row]:
-    """Return up to `limit` rows with ids below `before`, newest first, with `details` parsed.
+@dataclass(frozen=True)
+class Selection:
+    """Which rows to read; None selects all. From `since` up to, but not including, `until`."""
 
-    `user_id` and `action` filter; `username` and `actor` are the current names.
+    user_id: int | None = None
+    actor_id: int | None = None
+    action: str | None = None
+    since: int = 0
+    until: int = MAX_TIME
+
+
+def page(
+    db: Connection, selection: Selection, limit: int, before: tuple[int, int] | None = None
+) -> list[Row]:
+    """Return up to `limit` rows, newest first, with `details` parsed.
+
+    `before` has time and id of the last row of the page before. `username` and `actor` are the
+    current names.
     """
-    rows = db.queries.audit.page(user_id=user_id, action=action, before=before, limit=limit)
+    at, row_id = min(before or (MAX_TIME, 0), (selection.until, 0))
+    rows = db.queries.audit.page(
+        user_id=selection.user_id,
+        actor_id=selection.actor_id,
+        action=selection.action,
+        since=selection.since,
+        at=at,
+        id=row_id,
+        limit=limit,
+    )
     return [row | {"details": json.loads(row["details"])} for row in rows]
+
+
+def count(db: Connection, action: Action, since: int, until: int, seconds: int) -> list[int]:
+    """Return the number of rows of an action in each part, of `seconds`, of a range of time."""
+    rows = db.queries.audit.count(action=action, since=since, until=until, seconds=seconds)
+    counts = {row["bucket"]: row["count"] for row in rows}
+    return [counts.get(bucket, 0) for bucket in range((until - since) // seconds)]
 
 
 def anonymize_user(db: Connection, user_id: int) -> None:

@@ -4,25 +4,41 @@
 INSERT INTO audit (at, action, actor_id, user_id, address, details)
 VALUES (:at, :action, :actor_id, :user_id, :address, :details);
 
--- name: page(user_id, action, before, limit)
--- Newest first, with the current names; a null filters nothing. Each selection has an index, and
--- at most one has rows. The unary + keeps SQLite on the user's index, which has fewer rows.
-SELECT audit.id, at, action, actor_id, user_id, address, details,
-       users.username, actors.username AS actor
-FROM audit LEFT JOIN users ON users.id = user_id LEFT JOIN users AS actors ON actors.id = actor_id
-WHERE audit.id IN (
-    SELECT id FROM audit WHERE :user_id IS NULL AND :action IS NULL AND id < :before
+-- name: page(user_id, actor_id, action, since, at, id, limit)
+-- The rows before this time and id, newest first, with the current names; a null filters nothing.
+-- Each selection has an index, and only one of the four has rows. The unary + keeps SQLite on the
+-- index of user or actor, which has fewer rows.
+SELECT page.*, (SELECT username FROM users WHERE users.id = page.user_id) AS username,
+       (SELECT username FROM users WHERE users.id = page.actor_id) AS actor
+FROM (
+    SELECT id, at, action, actor_id, user_id, address, details FROM audit
+    WHERE coalesce(:user_id, :actor_id, :action) IS NULL
+    AND at >= :since AND (at, id) < (:at, :id)
     UNION ALL
-    SELECT id FROM audit WHERE :user_id IS NULL AND action = :action AND id < :before
+    SELECT id, at, action, actor_id, user_id, address, details FROM audit
+    WHERE coalesce(:user_id, :actor_id) IS NULL AND action = :action
+    AND at >= :since AND (at, id) < (:at, :id)
     UNION ALL
-    SELECT id FROM audit
-    WHERE user_id = :user_id AND (:action IS NULL OR +action = :action) AND id < :before
-    ORDER BY id DESC LIMIT :limit
-)
-ORDER BY audit.id DESC;
+    SELECT id, at, action, actor_id, user_id, address, details FROM audit
+    WHERE :user_id IS NULL AND actor_id = :actor_id AND (:action IS NULL OR +action = :action)
+    AND at >= :since AND (at, id) < (:at, :id)
+    UNION ALL
+    SELECT id, at, action, actor_id, user_id, address, details FROM audit
+    WHERE user_id = :user_id AND (:actor_id IS NULL OR +actor_id = :actor_id)
+    AND (:action IS NULL OR +action = :action)
+    AND at >= :since AND (at, id) < (:at, :id)
+    ORDER BY at DESC, id DESC LIMIT :limit
+) AS page
+ORDER BY at DESC, id DESC;
+
+-- name: count(action, since, until, seconds)
+-- The rows of an action in each part of a range of time; parts without rows are missing.
+SELECT (at - :since) / :seconds AS bucket, count(*) AS count FROM audit
+WHERE action = :action AND at >= :since AND at < :until
+GROUP BY bucket;
 
 -- name: anonymize_user(user_id)!
-UPDATE audit SET address = NULL, details = json_remove(details, '$.username', '$.former_username')
+UPDATE audit SET address = NULL, details = json_remove(details, '$.username', '$.former_username', '$.claims')
 WHERE user_id = :user_id;
 
 -- name: anonymize_actor(actor_id)!

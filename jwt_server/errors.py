@@ -162,6 +162,18 @@ class WrongPassword(ServiceError, status=403, code="wrong_password"):
     message = "Wrong password."
 
 
+class AdminRequired(ServiceError, status=403, code="admin_required"):
+    """The user is not an admin."""
+
+    message = "Only admins may do this."
+
+
+class PasswordChangeRequired(ServiceError, status=403, code="password_change_required"):
+    """The session was opened with a temporary password."""
+
+    message = "Your password is temporary. Choose your own first: PUT /me/password."
+
+
 class SignupClosed(ServiceError, status=403, code="signup_closed"):
     """Only operators add users."""
 

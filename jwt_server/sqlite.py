@@ -14,7 +14,7 @@ from typing import Any, Final
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.files import bundled
 
-SCHEMA_VERSION: Final = 7  # PRAGMA user_version: the number of the newest of migrations/*.sql
+SCHEMA_VERSION: Final = 8  # PRAGMA user_version: the number of the newest of migrations/*.sql
 APPLICATION_ID: Final = int.from_bytes(b"jwts")  # PRAGMA application_id
 
 BUSY_SECONDS: Final = 2  # a writer waits so long for others, then the client gets 503

@@ -18,6 +18,7 @@ from jwt_server.errors import HashingBusy, TooManyAttempts
 from jwt_server.security import rate_limits
 from jwt_server.security.hash_queue import HashQueue
 from jwt_server.security.rate_limits import Attempt, RateLimit, RateLimits
+from jwt_server.users.names import username_key
 
 KNOWN_SECONDS: Final = 30 * rate_limits.DAY
 """How long after a sign-in its address is known as the user's."""
@@ -95,14 +96,16 @@ def remember_address(db: Connection, user_id: int, attempt: Attempt, now: int) -
     prune_addresses(db, now)
 
 
-def unlock(db: Connection, limits: RateLimits, user_id: int, username_key: str) -> int:
-    """Delete the counts of an account and of its sessions; return how many."""
-    deleted = 0
+def unlock(db: Connection, limits: RateLimits, user: Row, *, actor: Actor) -> None:
+    """Delete the counts of an account and of its sessions."""
+    roots = (limits.account_root(username_key(user["username"])), rate_limits.user_root(user["id"]))
     with db.transaction():
-        for root in (limits.account_root(username_key), rate_limits.user_root(user_id)):
-            # All keys that begin with root and a dot: "/" follows "." in ASCII.
-            deleted += db.queries.auth.delete_counts(first=f"{root}.", end=f"{root}/")
-    return deleted
+        # All keys that begin with root and a dot: "/" follows "." in ASCII.
+        deleted = [
+            db.queries.auth.delete_counts(first=f"{root}.", end=f"{root}/") for root in roots
+        ]
+        if any(deleted):
+            audit.record(db, actor, Action.USER_UNLOCKED, user["id"])
 
 
 def prune(db: Connection, now: int, limit: int = PRUNE_BATCH) -> int:

@@ -1,6 +1,6 @@
 """The guard of the routes for signed-in users: `@login_required`, which uses `authenticate`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any
@@ -10,12 +10,13 @@ from marshmallow import Schema
 
 from jwt_server import audit, errors
 from jwt_server.audit import Action
-from jwt_server.auth import attempts
+from jwt_server.auth import attempts, sessions
 from jwt_server.auth.sign_in import hash_to_verify
 from jwt_server.database import Connection, Row
+from jwt_server.security.rate_limits import admin_refusal_limit
 from jwt_server.security.tokens import TokenSubject
 from jwt_server.users import users
-from jwt_server.web.middleware import USER
+from jwt_server.web.middleware import USER, openapi_path
 from jwt_server.web.operations import operation_of, raises
 from jwt_server.web.schemas import Password
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
@@ -41,43 +42,71 @@ class CurrentUser:
     """When the session was opened; Unix time."""
     authenticated_at: int
     """When the password was last checked in this session; Unix time."""
+    password_is_temporary: bool
+    """Whether the user may only change the password and sign out."""
+
+
+@dataclass(frozen=True)
+class _Requirements:
+    """The options of `login_required`."""
+
+    optional: bool
+    admin: bool
+    recent_password: bool
+    temporary_password: bool
+    refuse_with: int
+
+    def errors(self) -> Iterator[type[errors.ServiceError]]:
+        """Yield what is raised beside refusals of the token."""
+        yield from (errors.DatabaseUnavailable, errors.KeysUnavailable)
+        if not self.temporary_password:
+            yield errors.PasswordChangeRequired
+        if self.admin:
+            yield from (errors.AdminRequired, errors.TooManyAttempts)
+        if self.recent_password:
+            yield errors.PasswordTooOld
 
 
 def login_required(
-    view: View | None = None,
-    *,
-    optional: bool = False,
-    recent_password: bool = False,
-    refuse_with: int = 401,
-) -> View:
+    view: View | None = None, *, optional: bool = False, admin: bool = False,
+    recent_password: bool = False, temporary_password: bool = False, refuse_with: int = 401,
+) -> View:  # fmt: skip
     """Call the view with the CurrentUser as its first argument, or refuse the request.
 
-    `optional` passes None for a request without a Bearer token. `recent_password` also requires
-    that the password was checked in the last 15 minutes. `refuse_with` is the status of a refusal:
-    the original's clients of `/my-pets` expect 403.
+    `optional` passes None for a request without a Bearer token. `admin` requires an admin, and
+    `recent_password` that the password was checked in the last 15 minutes. `temporary_password`
+    also lets users in who have to change theirs. `refuse_with` is the status of a refusal: the
+    original's clients of `/my-pets` expect 403.
     """
-    if view is None:
-        options: dict[str, Any] = {"optional": optional, "recent_password": recent_password}
-        return partial(login_required, **options, refuse_with=refuse_with)
+    required = _Requirements(optional, admin, recent_password, temporary_password, refuse_with)
+    decorate = partial(_guard, required)
+    return decorate if view is None else decorate(view)
 
-    @raises(errors.DatabaseUnavailable, errors.KeysUnavailable)
-    @raises(*([errors.PasswordTooOld] if recent_password else []))
+
+def _guard(required: _Requirements, view: View) -> View:
+    refuse_with = required.refuse_with
+
+    @raises(*required.errors())
     @raises(errors.TokenMissing, *errors.InvalidToken.__subclasses__(), status=refuse_with)
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
             user = authenticate(request.environ.get("HTTP_AUTHORIZATION"))
         except errors.NotSignedIn as refusal:
-            if optional and isinstance(refusal, errors.TokenMissing):
+            if required.optional and isinstance(refusal, errors.TokenMissing):
                 return view(None, *args, **kwargs)
             refusal.status = refuse_with
             raise
-        if recent_password:
+        if user.password_is_temporary and not required.temporary_password:
+            raise errors.PasswordChangeRequired
+        if required.admin:
+            require_admin(user)
+        if required.recent_password:
             require_recent_password(user)
         return view(user, *args, **kwargs)
 
     operation = operation_of(guarded)
-    operation.security = [{"bearer": []}, {"password": []}, *([{}] if optional else [])]
+    operation.security = [{"bearer": []}, {"password": []}, *([{}] if required.optional else [])]
     return guarded
 
 
@@ -125,12 +154,33 @@ def find_current_user(db: Connection, subject: TokenSubject, now: float) -> Curr
         session_id=subject.session_id,
         signed_in_at=row["created_at"],
         authenticated_at=row["authenticated_at"],
+        password_is_temporary=row["password_expires_at"] is not None,
     )
 
 
-def require_still_signed_in(db: Connection, user: CurrentUser) -> None:
-    """Refuse if the session has ended since the request began; for use inside a transaction."""
-    find_current_user(db, TokenSubject(user.id, user.session_id), current_service().clock())
+def require_still_signed_in(db: Connection, user: CurrentUser, *, admin: bool = False) -> None:
+    """Refuse if the session has ended since the request began; for use inside a transaction.
+
+    With `admin`, also if the user has been demoted.
+    """
+    subject = TokenSubject(user.id, user.session_id)
+    current = find_current_user(db, subject, current_service().clock())
+    if admin and not current.admin:
+        raise errors.AdminRequired
+
+
+def require_admin(user: CurrentUser) -> None:
+    """Raise AdminRequired, and record it, unless the user is an admin.
+
+    Beyond 30 an hour, refusals are TooManyAttempts and not recorded.
+    """
+    if user.admin:
+        return
+    db, actor = get_db(), current_actor(user.id)
+    attempts.count_action(db, admin_refusal_limit(user.id), actor)
+    path = openapi_path(str(request.url_rule))
+    audit.record(db, actor, Action.ADMIN_REFUSED, user.id, method=request.method, path=path)
+    raise errors.AdminRequired
 
 
 def require_recent_password(user: CurrentUser, since: int = 0) -> None:
@@ -156,7 +206,7 @@ def require_password(user: CurrentUser, password: str) -> Row:
     with attempts.count_attempt(database, queue, attempt, actor.now) as counted:
         with database.connection() as db:  # released before hashing
             row = users.find_by_id(db, user.id)
-        is_right = service.hasher.verify(password, hash_to_verify(row))
+        is_right = service.hasher.verify(password, hash_to_verify(row, actor.now))
         with database.connection() as db, db.transaction():
             if row is not None and is_right:
                 attempts.record_success(db, counted)
@@ -164,3 +214,9 @@ def require_password(user: CurrentUser, password: str) -> Row:
             audit.record(db, actor, Action.PASSWORD_REFUSED, user.id)
             attempts.record_failure(db, counted, actor, user.id)
     raise errors.WrongPassword
+
+
+def list_sessions(user: CurrentUser, owner_id: int) -> list[Row]:
+    """Return the owner's active sessions, for SessionSchema; `current` is that of this request."""
+    rows = sessions.list_active(get_db(), owner_id, current_service().now())
+    return [row | {"current": row["id"] == user.session_id} for row in rows]

@@ -3,7 +3,7 @@
 -- name: session_with_user(id)^
 -- The session of an access token, with its user: all that decides whether a request is let through.
 SELECT sessions.user_id, sessions.created_at, sessions.authenticated_at, sessions.expires_at,
-       sessions.ended_at, users.username, users.admin, users.disabled
+       sessions.ended_at, users.username, users.admin, users.disabled, users.password_expires_at
 FROM sessions JOIN users ON users.id = sessions.user_id
 WHERE sessions.id = :id;
 
@@ -11,7 +11,7 @@ WHERE sessions.id = :id;
 -- All that decides about a refresh.
 SELECT sessions.id, sessions.user_id, nonce, client_id, generation, refreshable, rotated_at,
        retry_key_hash, rotated_by_hash, raced, sessions.expires_at, ends_at, ended_at,
-       users.admin, users.disabled,
+       users.admin, users.disabled, users.claims, users.password_expires_at,
        coalesce(throttle.blocked_until, 0) AS blocked_until
 FROM sessions JOIN users ON users.id = sessions.user_id
 LEFT JOIN throttle ON throttle.key = 'refresh.' || sessions.id
@@ -26,9 +26,9 @@ INSERT INTO sessions (
     :now, :expires_at, :ends_at, :address, :user_agent, :client_id
 );
 
--- name: rotate(id, generation, admin, retry_key_hash, rotated_by_hash, expires_at, now)!
+-- name: rotate(id, generation, admin, claims, retry_key_hash, rotated_by_hash, expires_at, now)!
 -- From this generation to the next. Changes nothing if the session was rotated or ended, or its
--- user disabled, promoted or demoted, since the row was read.
+-- user disabled, promoted, demoted or given other claims, since the row was read.
 UPDATE sessions
 SET generation = generation + 1, rotated_at = :now, last_used_at = :now, expires_at = :expires_at,
     retry_key_hash = :retry_key_hash, rotated_by_hash = :rotated_by_hash, raced = 0
@@ -36,6 +36,7 @@ WHERE id = :id AND generation = :generation AND ended_at IS NULL
 AND EXISTS (
     SELECT 1 FROM users
     WHERE users.id = sessions.user_id AND users.disabled = 0 AND users.admin = :admin
+    AND users.claims = :claims
 );
 
 -- name: mark_raced(id, generation, admin)!

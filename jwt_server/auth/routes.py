@@ -15,7 +15,7 @@ from jwt_server.web.operations import accepts, accepts_query, raises, returns
 from jwt_server.web.parsing import REPEATED, SEND_ONCE
 from jwt_server.web.problems import prefers_json
 from jwt_server.web.responses import json_response
-from jwt_server.web.schemas import Password, Text, Timestamp, Username
+from jwt_server.web.schemas import Password, SessionSchema, Text, Username
 from jwt_server.web.service import current_actor, current_service, get_db
 
 bp = Blueprint("auth", __name__)
@@ -80,17 +80,6 @@ class ScopeSchema(Schema):
     )
 
 
-class SessionSchema(Schema):
-    """A session, as its user sees it."""
-
-    id = fields.String(required=True, metadata={"examples": ["Fq3nUWlMzT8dPoVhGyWb2g"]})
-    created_at = Timestamp(required=True)
-    last_used_at = Timestamp(required=True)
-    address = fields.String(required=True)
-    user_agent = fields.String(required=True)
-    current = fields.Boolean(required=True)
-
-
 @bp.post("/auth")
 @raises(errors.CredentialRequired, errors.WrongCredentials, errors.TooManyAttempts)
 @raises(errors.DatabaseUnavailable, errors.HashingBusy, errors.KeysUnavailable)
@@ -129,7 +118,7 @@ def refresh(body: dict[str, str]) -> dict[str, Any]:
 
 
 @bp.post("/auth/logout")
-@login_required(optional=True)
+@login_required(optional=True, temporary_password=True)
 @accepts(LogoutSchema)
 @accepts_query(ScopeSchema)
 @returns(204)
@@ -184,8 +173,7 @@ def reauthenticate(caller: CurrentUser, body: dict[str, str]) -> None:
 @returns(200, SessionSchema(many=True))
 def list_sessions(caller: CurrentUser) -> list[Row]:
     """List the user's active sessions, at most 50, oldest first, with the hour of the last use."""
-    rows = sessions.list_active(get_db(), caller.id, current_service().now())
-    return [row | {"current": row["id"] == caller.session_id} for row in rows]
+    return guard.list_sessions(caller, caller.id)
 
 
 @bp.delete("/auth/sessions/<session:session_id>")

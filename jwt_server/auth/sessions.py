@@ -60,21 +60,25 @@ class NewSession:
 
 def open_session(db: Connection, user: Row, new: NewSession) -> Row:
     """Open a session, inside the transaction that has checked the user; return what its tokens are
-    made of.
+    made of, with the user's columns.
 
-    Ends the user's oldest sessions beyond the limit, and prunes old ones of all users.
+    It ends with a temporary password. Ends the user's oldest sessions beyond the limit, and prunes
+    old ones of all users.
     """
+    ends_at = new.now + new.absolute
+    if user["password_expires_at"] is not None:
+        ends_at = min(ends_at, user["password_expires_at"])
     session = {
         "id": secrets.token_urlsafe(16),
         "user_id": user["id"],
         "nonce": secrets.token_bytes(16),
         "client_id": new.client_id,
-        "expires_at": new.now + min(new.idle, new.absolute),
+        "expires_at": min(new.now + new.idle, ends_at),
     }
     db.queries.auth.insert(
         refreshable=new.refreshable,
         now=new.now,
-        ends_at=new.now + new.absolute,
+        ends_at=ends_at,
         address=new.address,
         user_agent=new.user_agent,
         **session,
@@ -82,7 +86,7 @@ def open_session(db: Connection, user: Row, new: NewSession) -> Row:
     for oldest in list_active(db, user["id"], new.now)[:-MAX_SESSIONS_PER_USER]:
         db.queries.auth.end_one(user_id=user["id"], id=oldest["id"], now=new.now)
     prune(db, new.now)
-    return session | {"generation": 1, "admin": user["admin"]}
+    return user | session | {"generation": 1}
 
 
 def list_active(db: Connection, user_id: int, now: int) -> list[Row]:
@@ -193,6 +197,7 @@ def _rotate(
             id=row["id"],
             generation=row["generation"],
             admin=row["admin"],
+            claims=row["claims"],
             retry_key_hash=tokens.hash(row["id"], key) if key else None,
             rotated_by_hash=tokens.hash(row["id"], client.place),
             expires_at=expires_at,

@@ -42,11 +42,11 @@ def sign_in(
         for _ in range(MAX_VERIFICATIONS):
             with database.connection() as db:  # released before hashing
                 user = users.find_by_name(db, username)
-            new_hash = hasher.verify_and_renew(password, hash_to_verify(user))
+            new_hash = hasher.verify_and_renew(password, hash_to_verify(user, new.now))
             if user is None or new_hash is None:
                 break
             with database.connection() as db, db.transaction():
-                if current := users.replace_hash(db, user, new_hash, new.now):
+                if current := users.renew_hash(db, user, new_hash, new.now):
                     attempts.record_success(db, counted)
                     attempts.remember_address(db, user["id"], attempt, new.now)
                     audit.prune(db, audit_cutoff)
@@ -63,12 +63,14 @@ def sign_in(
     raise WrongCredentials
 
 
-def hash_to_verify(user: Row | None) -> str:
+def hash_to_verify(user: Row | None, now: int) -> str:
     """Return the hash to verify a password against, so that it takes the same time for all users.
 
-    NO_HASH stands for an unknown user, and for a disabled one, whose password is not checked.
+    NO_HASH stands for an unknown user, for a disabled one, and for an expired temporary password.
     """
     if user is None or user["disabled"]:
+        return NO_HASH
+    if user["password_expires_at"] is not None and user["password_expires_at"] <= now:
         return NO_HASH
     stored: str = user["password_hash"]
     if hash_cost(stored) is None:

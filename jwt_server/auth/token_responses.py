@@ -1,5 +1,6 @@
 """The tokens of a session, as responses: the token object, or the original's bare token."""
 
+import json
 from typing import Any, Final
 
 from flask import request
@@ -89,14 +90,24 @@ def token_object(session: Row) -> dict[str, Any]:
 
 
 def issue_access_token(session: Row, ttl: int) -> tuple[str, int]:
-    """Return an access token and its lifetime: `ttl` seconds, or less if the session ends first."""
+    """Return an access token and its lifetime: `ttl` seconds, or less if the session ends first.
+
+    With a temporary password the token has neither admin rights nor custom claims.
+    """
     service = current_service()
     now = service.now()
     ttl = min(ttl, session["expires_at"] - now)
     request.environ[USER] = session["user_id"]  # for the access log
-    subject = TokenSubject(session["user_id"], session["id"])
-    is_admin, client_id = bool(session["admin"]), session["client_id"]
-    return service.tokens.issue(subject, admin=is_admin, now=now, ttl=ttl, client_id=client_id), ttl
+    is_restricted = session["password_expires_at"] is not None
+    token = service.tokens.issue(
+        TokenSubject(session["user_id"], session["id"]),
+        admin=bool(session["admin"]) and not is_restricted,
+        now=now,
+        ttl=ttl,
+        client_id=session["client_id"],
+        custom={} if is_restricted else json.loads(session["claims"]),
+    )
+    return token, ttl
 
 
 def new_session(*, refreshable: bool, client_id: str = "") -> NewSession:

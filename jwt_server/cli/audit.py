@@ -34,7 +34,7 @@ def audit(name: str | None, action: str | None, limit: int, *, as_json: bool) ->
     """
     with opened() as db:
         user_id = None if name is None else _user_id(db, name)
-        rows = audit_log.page(db, user_id=user_id, action=action, before=sys.maxsize, limit=limit)
+        rows = audit_log.page(db, audit_log.Selection(user_id=user_id, action=action), limit)
     print_rows(map(_json_of if as_json else _text_of, rows), as_json=as_json)
 
 

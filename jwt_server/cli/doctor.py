@@ -9,7 +9,6 @@ import ipaddress
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -140,7 +139,7 @@ def _file_system(path: Path) -> str:
 def check_audit_log(service: Service) -> Iterator[Finding]:
     """Do the newest sign-ins come from more than one address?"""
     with service.database.connection() as db:
-        sign_ins = audit.page(db, action=audit.Action.SIGNED_IN, before=sys.maxsize, limit=100)
+        sign_ins = audit.page(db, audit.Selection(action=audit.Action.SIGNED_IN), limit=100)
     user_ids, addresses = ({row[column] for row in sign_ins} for column in ("user_id", "address"))
     addresses.discard(None)  # of deleted users
     is_shared = len(addresses) == 1 < len(user_ids)

@@ -42,7 +42,11 @@ def list_keys(*, pem: bool) -> None:
         return
     signing = key_files.signing_file(files, current_service().now())
     rows = (
-        {"kid": each.key.kid, "signs from": iso(each.activation), "state": _state(each, signing)}
+        {
+            "kid": each.key.kid,
+            "signs from": iso(each.activation),
+            "state": key_files.state_of(each, signing),
+        }
         for each in files
     )
     print_rows(rows, as_json=False)
@@ -111,9 +115,3 @@ def _folder() -> key_files.KeyFolder:
             "JWT_ALGORITHM is HS256, which has a secret and no keys: set EdDSA, ES256 or RS256."
         )
     return folder
-
-
-def _state(file: key_files.KeyFile, signing: key_files.KeyFile) -> str:
-    if file == signing:
-        return "signs"
-    return "will sign" if file.activation > signing.activation else "verifies"

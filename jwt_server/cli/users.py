@@ -1,18 +1,29 @@
 """`flask users`: manage accounts."""
 
+import json
 import sys
 from typing import Any
 
 import click
 
-from jwt_server import audit
-from jwt_server.auth import attempts, sessions
-from jwt_server.cli.base import Group, echo, json_option, opened, operator_actor, print_rows, top
+from jwt_server.auth import attempts
+from jwt_server.cli.base import (
+    Group,
+    echo,
+    echo_json,
+    json_option,
+    opened,
+    operator_actor,
+    print_rows,
+    top,
+)
 from jwt_server.database import Row
 from jwt_server.errors import UsernameTaken
 from jwt_server.logs import printable
 from jwt_server.security import policy
+from jwt_server.security.primitives import load_json
 from jwt_server.users import names, users
+from jwt_server.users.claims import encode as encode_claims
 from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
 
@@ -54,7 +65,7 @@ def add(name: str, *, admin: bool, generate: bool, password_stdin: bool) -> None
             raise UsernameTaken
         password = _new_password(name, generate=generate, from_stdin=password_stdin)
         hashed = current_service().hasher.hash(password)
-        user_id = users.add(db, name, hashed, admin=admin, actor=operator_actor())
+        user_id = users.add(db, name, hashed, actor=operator_actor(), admin=admin)
     echo(f"Created: {'admin' if admin else 'user'} {name} (id {user_id})")
 
 
@@ -82,7 +93,8 @@ def show(name: str, *, as_json: bool) -> None:
     """
     with opened() as db:
         user = users.get_by_name(db, name)
-    print_rows([_described(user)], as_json=as_json)
+    claims = json.loads(user["claims"]) if as_json else user["claims"]
+    print_rows([_described(user) | {"claims": claims}], as_json=as_json)
 
 
 @commands.command()
@@ -100,24 +112,44 @@ def passwd(name: str, *, generate: bool, password_stdin: bool) -> None:
         user = users.get_by_name(db, name)
         password = _new_password(user["username"], generate=generate, from_stdin=password_stdin)
         hashed = current_service().hasher.hash(password)
-        actor = operator_actor()
-        with db.transaction():
-            users.set_hash(db, user["id"], hashed, actor=actor)
-            ended = sessions.end_all(db, user["id"], actor.now)
+        ended = users.set_password(db, user["id"], hashed, actor=operator_actor())
     echo(f"Changed: the password of {user['username']} (sessions ended: {ended})")
 
 
+@commands.command("claims")
+@click.argument("name")
+@click.argument("claims", metavar="[JSON]", required=False)
+def set_claims(name: str, claims: str | None) -> None:
+    """Show or set the custom claims in a user's access tokens.
+
+    Example: users claims ada '{"role": "editor"}'
+
+    JSON is an object of at most 1024 bytes; it replaces all claims, and {} removes them. They are
+    in the tokens from the next sign-in or refresh on.
+    """
+    with opened() as db, db.transaction():
+        user_id = users.get_by_name(db, name)["id"]
+        if claims is not None:
+            users.set_claims(db, user_id, claims=_parsed_claims(claims), actor=operator_actor())
+        echo_json(json.loads(users.get_by_id(db, user_id)["claims"]))
+
+
+def _parsed_claims(text: str) -> str:
+    try:
+        return encode_claims(load_json(text.encode(errors="surrogateescape")))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
 def _add_switch(command: str, summary: str, state: str, **flag: bool) -> None:
-    """Add a command that sets `admin` or `disabled`; disabling ends all sessions."""
+    """Add a command that sets `admin` or `disabled`."""
 
     @commands.command(command, help=f"{summary}\n\nExample: users {command} ada")
     @click.argument("name")
     def switch(name: str) -> None:
-        actor = operator_actor()
-        with opened() as db, db.transaction():
-            user = users.set_flag(db, users.get_by_name(db, name)["id"], actor=actor, **flag)
-            if flag.get("disabled"):
-                sessions.end_all(db, user["id"], actor.now)
+        with opened() as db:
+            user = users.get_by_name(db, name)
+            users.change(db, user["id"], flag, actor=operator_actor())
         echo(f"{user['username']} {state} now.")
 
 
@@ -140,10 +172,7 @@ def unlock(name: str) -> None:
     """
     with opened() as db:
         user = users.get_by_name(db, name)
-        key = names.username_key(user["username"])
-        with db.transaction():
-            if attempts.unlock(db, current_service().rate_limits, user["id"], key):
-                audit.record(db, operator_actor(), audit.Action.USER_UNLOCKED, user["id"])
+        attempts.unlock(db, current_service().rate_limits, user, actor=operator_actor())
     echo(f"{user['username']} is unlocked now.")
 
 

@@ -73,10 +73,10 @@ def list_my_pets(caller: CurrentUser) -> Response:
 @login_required
 @accepts_query(PageSchema)
 @returns(200, PetSchema(many=True), headers=["Link"])
-def list_pets(caller: CurrentUser, page: dict[str, int]) -> tuple[list[Row], dict[str, str]]:
+def list_pets(caller: CurrentUser, page: dict[str, Any]) -> tuple[list[Row], dict[str, str]]:
     """List a page of the user's pets, oldest first."""
     queries = get_db().queries.pets
-    limit, after = page["limit"], page.get("after", 0)
+    limit, [after] = page["limit"], page.get("after", [0])
     return page_of(queries.page_of_user(user_id=caller.id, id=after, limit=limit + 1), limit)
 
 

@@ -27,11 +27,12 @@ NAME: Final = re.compile(r"(0|[1-9][0-9]{0,10})-([A-Za-z0-9_-]{43})\.pem", re.AS
 
 @dataclass(frozen=True)
 class KeyFile:
-    """A key pair, and the Unix time from which on it signs."""
+    """A key pair, and the Unix times when it was created and from which on it signs."""
 
     path: Path
     activation: int
     key: Key
+    created_at: int
 
 
 @dataclass
@@ -119,12 +120,13 @@ class KeyFolder:
             raise UnusableKey("Its name is not <activation>-<kid>.pem.")
         if not path.is_file():  # opening a FIFO would wait for a writer
             raise UnusableKey("It is not a regular file.")
-        if path.stat().st_mode & 0o027:  # Kubernetes lets the group read
+        status = path.stat()
+        if status.st_mode & 0o027:  # Kubernetes lets the group read
             raise UnusableKey(f"Others may read or change it: chmod 600 {path}.")
         key = keys.load(self.algorithm, path.read_bytes())
         if key.kid != match[2]:
             raise UnusableKey(f"Its kid is {key.kid}.")
-        return KeyFile(path, int(match[1]), key)
+        return KeyFile(path, int(match[1]), key, int(status.st_mtime))
 
 
 KeySet = SharedSecrets | KeyFolder
@@ -144,6 +146,13 @@ def signing_file(files: list[KeyFile], now: float) -> KeyFile:
     """Return the key that signs at this time."""
     active = [file for file in files if file.activation <= now]
     return active[-1] if active else files[0]
+
+
+def state_of(file: KeyFile, signing: KeyFile) -> str:
+    """Return what a key does beside the one that signs: `signs`, `next` or `verifies`."""
+    if file == signing:
+        return "signs"
+    return "next" if file.activation > signing.activation else "verifies"
 
 
 def rotate(folder: KeyFolder, now: int, lead: int) -> KeyFile:
@@ -188,7 +197,7 @@ def _add(folder: KeyFolder, activation: int) -> KeyFile:
     key = keys.generate(folder.algorithm)
     path = folder.path / f"{activation}-{key.kid}.pem"
     write_atomically(path, keys.dump(key))
-    return KeyFile(path, activation, key)
+    return KeyFile(path, activation, key, int(path.stat().st_mtime))
 
 
 def _delete(files: list[KeyFile]) -> None:

@@ -12,7 +12,16 @@ ID_PATTERN: Final = "[1-9][0-9]{0,17}"
 MAX_ID: Final = 10**18 - 1
 """Fits the database's 63 bits."""
 
+LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+"""What JSON can spell, and UTF-8 can't."""
+
 _ID: Final = re.compile(ID_PATTERN, re.ASCII)
+
+
+class SentText(str):
+    """A value of a form or query, which may stand for a number, a boolean or an object."""
+
+    __slots__ = ()
 
 
 def parse_id(text: str) -> int | None:

@@ -24,6 +24,7 @@ SITE_SIGN_UPS_PER_DAY: Final = 30
 SITE_FACTOR: Final = 10  # times the attempts of an address
 REFRESHES_PER_MINUTE: Final = 30
 RENAMES_PER_DAY: Final = 10
+ADMIN_REFUSALS_PER_HOUR: Final = 30
 MAC_BYTES: Final = 16
 
 SITE_SHARE: Final = 10
@@ -151,6 +152,12 @@ def refresh_limit(session_id: str) -> RateLimit:
 def rename_limit(user_id: int) -> RateLimit:
     """Return the limit of a user's changes of the username."""
     return RateLimit(f"{user_root(user_id)}.rename", RENAMES_PER_DAY, DAY, name="rename")
+
+
+def admin_refusal_limit(user_id: int) -> RateLimit:
+    """Return the limit of recorded calls of admin routes by a user who is no admin."""
+    key = f"{user_root(user_id)}.admin"
+    return RateLimit(key, ADMIN_REFUSALS_PER_HOUR, HOUR, name="admin routes")
 
 
 def network_of(address: str, prefix: int = CLIENT_PREFIX) -> str:

@@ -9,6 +9,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 import jwt
@@ -65,14 +66,17 @@ class AccessTokens:
     _cache: dict[str, _Verified] = field(default_factory=dict, repr=False, compare=False)
 
     def issue(
-        self, subject: TokenSubject, *, admin: bool, now: int, ttl: int, client_id: str = ""
-    ) -> str:
+        self, subject: TokenSubject, *, admin: bool, now: int, ttl: int, client_id: str = "",
+        custom: Mapping[str, Any] = MappingProxyType({}),
+    ) -> str:  # fmt: skip
         """Sign a token that expires `ttl` seconds after `now`. Raises KeysUnavailable.
 
-        Of the type `at+jwt` (RFC 9068) it names the client, by default the audience.
+        `custom` has further claims. Of the type `at+jwt` (RFC 9068) it names the client, by default
+        the audience.
         """
         key = self.keys.signing_key(now)
         claims = {
+            **custom,
             "iss": self.issuer,
             "aud": self.audience,
             "sub": str(subject.user_id),
@@ -84,7 +88,7 @@ class AccessTokens:
         }
         if self.typ == ACCESS_TOKEN_TYPE:
             claims["client_id"] = client_id or self.audience
-        payload = json.dumps(claims, separators=(",", ":")).encode()
+        payload = json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode()
         return _jws.encode(
             payload, key.signing, self.keys.algorithm, {**key.header, "typ": self.typ}
         )

@@ -16,7 +16,7 @@ TABLES: Final[Mapping[str, Row]] = {
     "users": {"id": 0},
     "sessions": {"expires_at": 0, "number": 0},
     "known_addresses": {"network": None},
-    "audit": {"id": 0},
+    "audit": {"at": 0, "id": 0},
     "pets": {"id": 0},
 }
 
@@ -41,7 +41,7 @@ def _readable(rows: list[Row]) -> list[dict[str, Any]]:
 
 
 def _value(name: str, value: Any) -> Any:
-    if name == "details":
+    if name in ("details", "claims"):
         return json.loads(value or "null")
     if (name == "at" or name.endswith("_at")) and value is not None:
         return iso(value)

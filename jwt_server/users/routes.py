@@ -13,39 +13,23 @@ from jwt_server.auth.attempts import count_action, count_attempt, record_failure
 from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.auth.sign_in import MAX_VERIFICATIONS
 from jwt_server.database import Connection, Row
-from jwt_server.security import passwords, policy
+from jwt_server.security import policy
 from jwt_server.security.rate_limits import rename_limit
 from jwt_server.users import names, users
 from jwt_server.users.export import export_user
 from jwt_server.web.operations import accepts, raises, returns
 from jwt_server.web.request import client_address
 from jwt_server.web.responses import json_array, json_object, stream_json
-from jwt_server.web.schemas import Flag, Password, Text, Timestamp
+from jwt_server.web.schemas import NEW_PASSWORD, NEW_USERNAME, AccountSchema, Password, Text
 from jwt_server.web.service import current_actor, current_service, get_db, release_connection
 
 bp = Blueprint("me", __name__)
-
-NEW_PASSWORD = {  # validated by security/policy.py
-    "format": "new-password",
-    "minLength": 1,
-    "maxLength": passwords.MAX_CHARACTERS,
-    "description": "At least `PASSWORD_MIN_LENGTH` characters; not a common password, not the"
-    " username.",
-}
 
 
 class NameSchema(Schema):
     """The fields of an account that its user may change."""
 
-    username = Text(  # validated by users/names.py
-        required=True,
-        metadata={
-            "format": "username",
-            "minLength": 1,
-            "maxLength": names.MAX_CHARACTERS,
-            "description": "Stored as NFKC, without space at either end; no invisible characters.",
-        },
-    )
+    username = Text(required=True, metadata=NEW_USERNAME)
 
 
 class SignupSchema(NameSchema):
@@ -65,15 +49,6 @@ class PasswordChangeSchema(Schema):
 
     current_password = Password(required=True)
     new_password = Text(required=True, metadata=NEW_PASSWORD)
-
-
-class AccountSchema(Schema):
-    """An account, as its user sees it."""
-
-    id = fields.Integer(required=True)
-    username = fields.String(required=True)
-    admin = Flag(required=True)
-    created_at = Timestamp(required=True)
 
 
 class ChangedPasswordSchema(token_responses.TokenSchema):
@@ -120,7 +95,7 @@ def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
         hashed = service.hasher.hash(body["password"])
     db = get_db()
     with db.transaction():
-        user_id = users.add(db, username, hashed, admin=False, actor=actor)
+        user_id = users.add(db, username, hashed, actor=actor)
         return _account(db, user_id), {"Location": url_for("me.show_account")}
 
 
@@ -182,7 +157,7 @@ def export_account(caller: CurrentUser) -> Response:
 
 
 @bp.put("/me/password")
-@login_required
+@login_required(temporary_password=True)
 @raises(errors.WrongPassword, errors.HashingBusy, errors.TooManyAttempts)
 @accepts(PasswordChangeSchema)
 @returns(200, ChangedPasswordSchema)

@@ -1,25 +1,24 @@
 """Functions on the rows of users. Changes take the actor, for the audit log."""
 
-from collections.abc import Iterator
-from typing import Final
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 from jwt_server import audit
 from jwt_server.audit import Action, Actor
+from jwt_server.auth import sessions
 from jwt_server.database import Connection, Row
 from jwt_server.errors import LastAdmin, NotFound, UsernameTaken
 from jwt_server.security.passwords import hash_password, verify_password
+from jwt_server.security.rate_limits import DAY
 from jwt_server.users import names
 from jwt_server.users.names import username_key
 
 PAGE_SIZE: Final = 1000
 """Users read at a time when all are listed."""
 
-FLAG_ACTIONS: Final = {
-    ("admin", True): Action.USER_PROMOTED,
-    ("admin", False): Action.USER_DEMOTED,
-    ("disabled", True): Action.USER_DISABLED,
-    ("disabled", False): Action.USER_ENABLED,
-}
+TEMPORARY_PASSWORD_SECONDS: Final = 7 * DAY
+"""How long a password that an admin has set is valid."""
 
 DEMO_USERNAME: Final = "travis"
 DEMO_PASSWORD: Final = "mypassword"  # noqa: S105 - published, to try the service out locally
@@ -55,26 +54,49 @@ def get_by_id(db: Connection, user_id: int) -> Row:
     return user
 
 
-def each_by_name(db: Connection, prefix: str = "") -> Iterator[Row]:
-    """Yield the users whose names begin with `prefix`, in any spelling, sorted by name."""
+def page_by_name(
+    db: Connection, prefix: str, limit: int, after: str = "", **flags: bool | None
+) -> list[Row]:
+    """Return up to `limit` users whose names begin with `prefix`, in any spelling, sorted by name.
+
+    `after` is the `username_key` of the last user of the page before. The flags `admin` and
+    `disabled` select users, unless they are None.
+    """
     if not names.fits(prefix) or not prefix.isprintable():
-        return  # no valid name begins so
-    first = username_key(prefix)
-    end = first + "\U0010ffff"  # no name contains the first or last character in sort order
-    while page := db.queries.users.page_by_key(first=first, end=end, limit=PAGE_SIZE):
+        return []  # no valid name begins so
+    key = username_key(prefix)
+    first = max(key, f"{after}\0") if after else key
+    end = key + "\U0010ffff"  # no name contains the first or last character in sort order
+    selected = {"admin": None, "disabled": None} | flags
+    rows: list[Row] = db.queries.users.page_by_key(first=first, end=end, limit=limit, **selected)
+    return rows
+
+
+def each_by_name(db: Connection, prefix: str = "") -> Iterator[Row]:
+    """Yield all users as `page_by_name`."""
+    after = ""
+    while page := page_by_name(db, prefix, PAGE_SIZE, after):
         yield from page
-        first = page[-1]["username_key"] + "\0"
+        after = page[-1]["username_key"]
 
 
-def add(db: Connection, username: str, password_hash: str, *, admin: bool, actor: Actor) -> int:
-    """Create a user; return the id. Raises InvalidFields, UsernameTaken."""
+def add(
+    db: Connection, username: str, password_hash: str, *, actor: Actor,
+    admin: bool = False, claims: str = "{}", password_expires_at: int | None = None,
+) -> int:  # fmt: skip
+    """Create a user; return the id. Raises InvalidFields, UsernameTaken.
+
+    `claims` is JSON. A password that expires is temporary.
+    """
     name = names.validate(username)
     with db.transaction():
         row: Row | None = db.queries.users.insert(
             username=name,
             username_key=username_key(name),
             password_hash=password_hash,
+            password_expires_at=password_expires_at,
             admin=admin,
+            claims=claims,
             now=actor.now,
         )
         if row is None:
@@ -85,27 +107,45 @@ def add(db: Connection, username: str, password_hash: str, *, admin: bool, actor
     return int(row["id"])
 
 
-def replace_hash(
-    db: Connection, user: Row, new_hash: str, signed_in_at: int | None = None
-) -> Row | None:
-    """Replace a verified password hash, and note a sign-in; return the current id and admin.
+def renew_hash(db: Connection, user: Row, new_hash: str, signed_in_at: int) -> Row | None:
+    """Note a sign-in, and replace the verified hash of the same password, as `replace_hash`."""
+    return _replace_hash(db, user, new_hash, user["password_expires_at"], signed_in_at)
+
+
+def replace_hash(db: Connection, user: Row, new_hash: str) -> Row | None:
+    """Replace a verified password hash; return what sessions need of the user as it is now.
 
     None if the user, as verified, has since been disabled, deleted, or given another password.
     """
+    return _replace_hash(db, user, new_hash, None, None)
+
+
+def _replace_hash(
+    db: Connection, user: Row, new_hash: str, expires_at: int | None, signed_in_at: int | None
+) -> Row | None:
     row: Row | None = db.queries.users.replace_hash(
         id=user["id"],
         verified_hash=user["password_hash"],
         new_hash=new_hash,
+        expires_at=expires_at,
         signed_in_at=signed_in_at,
     )
     return row
 
 
-def set_hash(db: Connection, user_id: int, password_hash: str, *, actor: Actor) -> None:
-    """Replace a user's password hash, whatever it was. Raises NotFound."""
+def set_password(
+    db: Connection, user_id: int, password_hash: str, *, actor: Actor, expires_at: int | None = None
+) -> int:
+    """Replace a user's password, whatever it was, and end all sessions of the user.
+
+    A password that expires is temporary. Returns the number of ended sessions. Raises NotFound.
+    """
     with db.transaction():
-        db.queries.users.set_hash(id=get_by_id(db, user_id)["id"], password_hash=password_hash)
-        audit.record(db, actor, Action.PASSWORD_SET, user_id)
+        user = get_by_id(db, user_id)
+        db.queries.users.set_hash(id=user["id"], password_hash=password_hash, expires_at=expires_at)
+        ended = sessions.end_all(db, user_id, actor.now)
+        audit.record(db, actor, Action.PASSWORD_SET, user_id, sessions_ended=ended)
+    return ended
 
 
 def rename(db: Connection, user_id: int, username: str, *, actor: Actor) -> None:
@@ -120,17 +160,49 @@ def rename(db: Connection, user_id: int, username: str, *, actor: Actor) -> None
             audit.record(db, actor, Action.USER_RENAMED, user_id, **details)
 
 
-def set_flag(db: Connection, user_id: int, *, actor: Actor, **flag: bool) -> Row:
-    """Set `admin` or `disabled`; return the user as before. Raises NotFound, LastAdmin."""
-    [(name, value)] = flag.items()
+def set_admin(db: Connection, user_id: int, *, admin: bool, actor: Actor) -> None:
+    """Promote or demote a user. Raises NotFound, LastAdmin."""
     with db.transaction():
         user = get_by_id(db, user_id)
-        if flag in ({"admin": False}, {"disabled": True}):
+        if not admin:
             _require_another_admin(db, user)
-        if value != user[name]:
-            getattr(db.queries.users, f"set_{name}")(id=user_id, **flag)
-            audit.record(db, actor, FLAG_ACTIONS[name, value], user_id)
-    return user
+        if admin != user["admin"]:
+            db.queries.users.set_admin(id=user_id, admin=admin)
+            action = Action.USER_PROMOTED if admin else Action.USER_DEMOTED
+            audit.record(db, actor, action, user_id)
+
+
+def set_disabled(db: Connection, user_id: int, *, disabled: bool, actor: Actor) -> None:
+    """Disable a user, and end all sessions; or enable. Raises NotFound, LastAdmin."""
+    with db.transaction():
+        user = get_by_id(db, user_id)
+        if disabled:
+            _require_another_admin(db, user)
+        if disabled != user["disabled"]:
+            db.queries.users.set_disabled(id=user_id, disabled=disabled)
+            sessions.end_all(db, user_id, actor.now)
+            action = Action.USER_DISABLED if disabled else Action.USER_ENABLED
+            audit.record(db, actor, action, user_id)
+
+
+def set_claims(db: Connection, user_id: int, claims: str, *, actor: Actor) -> None:
+    """Set the custom claims, from `claims.encode`, of a user's next tokens. Raises NotFound."""
+    with db.transaction():
+        if claims != get_by_id(db, user_id)["claims"]:
+            db.queries.users.set_claims(id=user_id, claims=claims)
+            audit.record(db, actor, Action.USER_CLAIMS_SET, user_id, claims=json.loads(claims))
+
+
+CHANGES: Final[Mapping[str, Callable[..., None]]] = {
+    "username": rename, "admin": set_admin, "disabled": set_disabled, "claims": set_claims,
+}  # fmt: skip
+
+
+def change(db: Connection, user_id: int, changes: Mapping[str, Any], *, actor: Actor) -> None:
+    """Set several columns, each as its function in CHANGES: all or none."""
+    with db.transaction():
+        for column, value in changes.items():
+            CHANGES[column](db, user_id, **{column: value}, actor=actor)
 
 
 def remove(db: Connection, user_id: int, *, actor: Actor) -> None:

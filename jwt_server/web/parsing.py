@@ -13,12 +13,13 @@ from marshmallow import Schema, ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from jwt_server import errors
-from jwt_server.security.primitives import load_json
+from jwt_server.security.primitives import SentText, load_json
 
 REPEATED: Final = object()
 """The value of a form or query field that was sent more than once."""
 
 SEND_ONCE: Final = "Send this field once."
+
 
 MAX_FIELDS: Final = 1000
 """Fields of a body; each costs far more than its bytes."""
@@ -70,7 +71,7 @@ def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Return the pairs as a dict, with REPEATED for names that occur more than once."""
     found: dict[str, Any] = {}
     for name, value in pairs:
-        found[name] = REPEATED if name in found else value
+        found[name] = REPEATED if name in found else SentText(value)
     return found
 
 

@@ -1,17 +1,17 @@
-"""What the routes' schemas are made of, beside marshmallow's own fields."""
+"""What the routes' schemas are made of, beside marshmallow's own fields; accounts and sessions."""
 
-import re
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from marshmallow import ValidationError, fields
+from marshmallow import Schema, ValidationError, fields
 from marshmallow.validate import Length
 
+from jwt_server.errors import InvalidFields
 from jwt_server.security import passwords
-from jwt_server.users import names
-
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+from jwt_server.security.primitives import LONE_SURROGATE, SentText, load_json
+from jwt_server.users import claims, names
 
 
 class Text(fields.String):
@@ -26,7 +26,7 @@ class Text(fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **kwargs)
-        if "\0" in text or _SURROGATE.search(text):
+        if "\0" in text or LONE_SURROGATE.search(text):
             raise self.make_error("characters")
         return text
 
@@ -61,21 +61,98 @@ def _require(is_valid: Callable[[str], bool], message: str) -> Callable[[str], N
     return check
 
 
+NEW_PASSWORD: Final = {  # validated by security/policy.py
+    "format": "new-password",
+    "minLength": 1,
+    "maxLength": passwords.MAX_CHARACTERS,
+    "description": "At least `PASSWORD_MIN_LENGTH` characters; not a common password, not the"
+    " username.",
+}
+
+NEW_USERNAME: Final = {  # validated by users/names.py
+    "format": "username",
+    "minLength": 1,
+    "maxLength": names.MAX_CHARACTERS,
+    "description": "Stored as NFKC, without space at either end; no invisible characters.",
+}
+
+
 class Flag(fields.Boolean):
     """A boolean that the database holds as 0 or 1."""
 
     def _serialize(self, value: int | None, attr: str | None, obj: Any, **kwargs: Any) -> bool:
         return bool(value)
 
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if isinstance(value, SentText):
+            value = {"true": True, "false": False}.get(value)
+        if not isinstance(value, bool):
+            raise ValidationError("Send true or false.")
+        return value
+
+
+class Claims(fields.Field[str]):
+    """Custom claims: JSON in the database, an object outside."""
+
+    def __init__(self, **options: Any) -> None:
+        metadata = {
+            "type": "object",
+            "description": f"At most {claims.MAX_BYTES} bytes of compact JSON, {claims.MAX_DEPTH}"
+            f" deep. Reserved: {', '.join(sorted(claims.RESERVED))}.",
+        }
+        super().__init__(metadata=metadata, **options)
+
+    def _serialize(self, value: str | None, attr: str | None, obj: Any, **kwargs: Any) -> Any:
+        return json.loads(value or "{}")
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        try:
+            return claims.encode(
+                load_json(value.encode()) if isinstance(value, SentText) else value
+            )
+        except InvalidFields as error:
+            raise ValidationError(list(error.errors["claims"])) from error
+        except ValueError as error:  # a form's text that is not JSON
+            raise ValidationError(str(error)) from error
+
 
 class Timestamp(fields.Field[int]):
     """A Unix time in the database, ISO 8601 in JSON."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(metadata={"type": "string", "format": "date-time"}, **options)
+    def __init__(self, *, metadata: dict[str, Any] | None = None, **options: Any) -> None:
+        described = {"type": "string", "format": "date-time"} | (metadata or {})
+        super().__init__(metadata=described, **options)
 
-    def _serialize(self, value: int | None, attr: str | None, obj: Any, **kwargs: Any) -> str:
-        return iso(cast("int", value))
+    def _serialize(self, value: int | None, attr: str | None, obj: Any, **kwargs: Any) -> Any:
+        return None if value is None else iso(value)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        try:
+            moment = datetime.fromisoformat(value)
+        except (TypeError, ValueError):
+            raise ValidationError("Send a time such as 2026-01-31T12:00:00Z.") from None
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+class AccountSchema(Schema):
+    """An account, as its user sees it."""
+
+    id = fields.Integer(required=True)
+    username = fields.String(required=True)
+    admin = Flag(required=True)
+    claims = Claims(required=True)
+    created_at = Timestamp(required=True)
+
+
+class SessionSchema(Schema):
+    """A session, as its user sees it."""
+
+    id = fields.String(required=True, metadata={"examples": ["Fq3nUWlMzT8dPoVhGyWb2g"]})
+    created_at = Timestamp(required=True)
+    last_used_at = Timestamp(required=True)
+    address = fields.String(required=True)
+    user_agent = fields.String(required=True)
+    current = fields.Boolean(required=True)
 
 
 def iso(seconds: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -165,7 +164,7 @@ def test_all_spellings_of_a_name_share_one_limit(guess: Guess) -> None:
 def test_lockouts_of_known_unknown_and_disabled_names_are_identical(
     guess: Guess, db: Connection, hashed: list[str]
 ) -> None:
-    users.set_flag(db, add_user(db, "disabled"), disabled=True, actor=OPERATOR)
+    users.set_disabled(db, add_user(db, "disabled"), disabled=True, actor=OPERATOR)
 
     def told(name: str, address: str) -> list[tuple[Any, ...]]:
         responses = []
@@ -356,7 +355,7 @@ def test_a_used_up_share_is_recorded_once(guess: Guess, db: Connection) -> None:
     for number in range(10, 15):
         assert guess(address=f"2001:db8:1:{number:x}::1").status_code == 429
 
-    rows = audit.page(db, action=Action.LOCKED_OUT, before=sys.maxsize, limit=10)
+    rows = audit.page(db, audit.Selection(action=Action.LOCKED_OUT), limit=10)
     assert [row["details"] for row in rows] == [{"limit": "account and network"}]
 
 
@@ -666,7 +665,7 @@ def test_rename_limit_of_ten_a_day(client: FlaskClient, clock: Clock, db: Connec
     )
     assert rename("Ada", other).status_code == 200
     assert rows() == before + 1  # of the other user
-    locked = audit.page(db, action=Action.LOCKED_OUT, before=sys.maxsize, limit=10)
+    locked = audit.page(db, audit.Selection(action=Action.LOCKED_OUT), limit=10)
     assert [(row["user_id"], row["details"]) for row in locked] == [(1, {"limit": "rename"})]
 
     clock.advance(DAY)

@@ -368,7 +368,7 @@ def test_changes_by_commands_are_recorded(
 def test_user_commands_are_recorded(
     app: Flask, client: FlaskClient, rows: Rows, db: Connection
 ) -> None:
-    users.set_flag(db, add_user(db, "ada"), admin=True, actor=OPERATOR)
+    users.set_admin(db, add_user(db, "ada"), admin=True, actor=OPERATOR)
     for _ in range(5):
         guesses(client)()
     rows()

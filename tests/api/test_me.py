@@ -280,7 +280,7 @@ def test_deletion_without_body_is_refused_unless_this_session_has_reauthenticate
 
 
 def test_the_last_admin_can_not_delete_the_account(client: FlaskClient, db: Connection) -> None:
-    users.set_flag(db, 1, admin=True, actor=OPERATOR)
+    users.set_admin(db, 1, admin=True, actor=OPERATOR)
     headers = bearer(sign_in(client)["access_token"]) | JSON
     before = everything(db)
 
@@ -449,7 +449,7 @@ def test_a_table_missing_from_the_export_is_found(db: Connection, column: str) -
 def test_hash_of_a_disabled_user_is_not_replaced(client: FlaskClient, db: Connection) -> None:
     old = bcrypt.using(rounds=4).hash("correct horse")
     user_id = add_user(db, "old", password_hash=old)
-    users.set_flag(db, user_id, disabled=True, actor=OPERATOR)
+    users.set_disabled(db, user_id, disabled=True, actor=OPERATOR)
 
     response = client.post("/auth", data={"username": "old", "password": "correct horse"})
 
@@ -461,17 +461,17 @@ def test_hash_is_replaced_only_if_still_the_verified_one(
     db: Connection,
 ) -> None:
     user = users.get_by_id(db, 1)
-    users.set_hash(db, 1, "changed meanwhile", actor=OPERATOR)
+    users.set_password(db, 1, "changed meanwhile", actor=OPERATOR)
 
-    assert not users.replace_hash(db, user, user["password_hash"], 0)
+    assert not users.renew_hash(db, user, user["password_hash"], 0)
     assert not users.replace_hash(db, user, "x")
 
 
 def test_hash_of_a_user_disabled_meanwhile_is_not_replaced(db: Connection) -> None:
     user = users.get_by_id(db, 1)
-    users.set_flag(db, 1, disabled=True, actor=OPERATOR)
+    users.set_disabled(db, 1, disabled=True, actor=OPERATOR)
 
-    assert not users.replace_hash(db, user, user["password_hash"], 0)
+    assert not users.renew_hash(db, user, user["password_hash"], 0)
     assert not users.replace_hash(db, user, "x")
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import bcrypt
@@ -32,15 +32,15 @@ Change = Callable[[Connection, int], Any]
 
 def change_password(db: Connection, now: int) -> None:
     """Change the password and end the sessions, as all routes and commands do."""
-    with db.transaction():
-        users.set_hash(db, 1, OTHER_HASH, actor=OPERATOR)
-        sessions.end_all(db, 1, now)
+    users.set_password(db, 1, OTHER_HASH, actor=replace(OPERATOR, now=now))
 
 
 CHANGES: dict[str, Change] = {
     "password": change_password,
-    "hash": lambda db, _now: users.set_hash(db, 1, OTHER_HASH, actor=OPERATOR),
-    "disabled": lambda db, _now: users.set_flag(db, 1, disabled=True, actor=OPERATOR),
+    "hash": lambda db, _now: db.queries.users.set_hash(
+        id=1, password_hash=OTHER_HASH, expires_at=None
+    ),
+    "disabled": lambda db, _now: users.set_disabled(db, 1, disabled=True, actor=OPERATOR),
     "deleted": lambda db, _now: users.remove(db, 1, actor=OPERATOR),
     "signed out": lambda db, now: sessions.end_all(db, 1, now),
 }

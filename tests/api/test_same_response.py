@@ -33,9 +33,9 @@ def app(make_app: MakeApp, database: Database, db: Connection) -> Flask:
     """An app with the default limits, and users of all kinds but `nobody`."""
     for name in NAMES[1:]:
         add_user(db, name, password_hash=hash_password("correct horse", 6))
-    users.set_flag(db, users.get_by_name(db, "disabled")["id"], disabled=True, actor=OPERATOR)
+    users.set_disabled(db, users.get_by_name(db, "disabled")["id"], disabled=True, actor=OPERATOR)
     for name, stored in (("cheap", plain_bcrypt.using(rounds=4).hash("x")), ("unusable", "!")):
-        users.set_hash(db, users.get_by_name(db, name)["id"], stored, actor=OPERATOR)
+        users.set_password(db, users.get_by_name(db, name)["id"], stored, actor=OPERATOR)
     return make_app(**DEFAULT_LIMITS, salt_rounds=6)
 
 

@@ -468,11 +468,11 @@ def test_tokens_of_a_deleted_user_are_refused(client: FlaskClient, db: Connectio
 def test_refresh_token_of_a_disabled_user_is_refused(client: FlaskClient, db: Connection) -> None:
     """Even if the session has not been ended."""
     tokens = sign_in(client)
-    users.set_flag(db, 1, disabled=True, actor=OPERATOR)
+    db.queries.users.set_disabled(id=1, disabled=True)
 
     assert refresh(client, tokens["refresh_token"])["code"] == "session_ended"
 
-    users.set_flag(db, 1, disabled=False, actor=OPERATOR)
+    db.queries.users.set_disabled(id=1, disabled=False)
     assert "access_token" in refresh(client, tokens["refresh_token"])
 
 
@@ -603,14 +603,14 @@ def test_require_still_signed_in_refuses_an_ended_session(
 
 
 def test_token_has_the_admin_flag_as_of_sign_in(db: Connection) -> None:
-    users.set_flag(db, 1, admin=True, actor=OPERATOR)
+    users.set_admin(db, 1, admin=True, actor=OPERATOR)
     verified = users.get_by_id(db, 1)
     add_user(db, "another")
-    users.set_flag(db, users.get_by_name(db, "another")["id"], admin=True, actor=OPERATOR)
-    users.set_flag(db, 1, admin=False, actor=OPERATOR)
+    users.set_admin(db, users.get_by_name(db, "another")["id"], admin=True, actor=OPERATOR)
+    users.set_admin(db, 1, admin=False, actor=OPERATOR)
 
     for current in (
-        users.replace_hash(db, verified, verified["password_hash"], 0),
+        users.renew_hash(db, verified, verified["password_hash"], 0),
         users.replace_hash(db, verified, verified["password_hash"]),
     ):
         assert current == {"id": 1, "admin": 0}

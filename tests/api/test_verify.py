@@ -41,9 +41,9 @@ def test_verify_returns_the_current_admin_flag(
     client: FlaskClient, db: Connection, travis: dict[str, str]
 ) -> None:
     add_user(db, "ada")
-    users.set_flag(db, users.get_by_name(db, "ada")["id"], admin=True, actor=OPERATOR)
+    users.set_admin(db, users.get_by_name(db, "ada")["id"], admin=True, actor=OPERATOR)
 
     for admin in (True, False):
-        users.set_flag(db, 1, admin=admin, actor=OPERATOR)
+        users.set_admin(db, 1, admin=admin, actor=OPERATOR)
         response = client.get("/auth/verify", headers=travis)
         assert response.headers["X-Auth-Admin"] == str(admin).lower()

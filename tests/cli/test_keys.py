@@ -268,7 +268,7 @@ def test_list_shows_which_key_signs(client: FlaskClient, app: Flask, clock: Cloc
         lines = [line.split(maxsplit=2) for line in run(app, "list").stdout.splitlines()[2:]]
         return {kid: state for kid, _, state in lines}
 
-    assert states() == {first: "signs", second: "will sign"}
+    assert states() == {first: "signs", second: "next"}
     clock.advance(2 * 600)
     assert states() == {first: "verifies", second: "signs"}
 

@@ -283,8 +283,10 @@ def test_the_last_enabled_admin_is_kept(
 
 
 CHANGES: dict[str, Callable[[Connection, int], object]] = {
-    "demote": lambda db, user_id: user_rows.set_flag(db, user_id, admin=False, actor=OPERATOR),
-    "disable": lambda db, user_id: user_rows.set_flag(db, user_id, disabled=True, actor=OPERATOR),
+    "demote": lambda db, user_id: user_rows.set_admin(db, user_id, admin=False, actor=OPERATOR),
+    "disable": lambda db, user_id: user_rows.set_disabled(
+        db, user_id, disabled=True, actor=OPERATOR
+    ),
     "delete": partial(user_rows.remove, actor=OPERATOR),
 }
 

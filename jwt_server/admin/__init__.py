@@ -1,0 +1,1 @@
+"""Administration: users, sessions, the audit log, statistics and keys."""
