@@ -32,10 +32,18 @@ FROM (
 ORDER BY at DESC, id DESC;
 
 -- name: count(action, since, until, seconds)
--- The rows of an action in each part of a range of time; parts without rows are missing.
-SELECT (at - :since) / :seconds AS bucket, count(*) AS count FROM audit
-WHERE action = :action AND at >= :since AND at < :until
-GROUP BY bucket;
+-- The rows of an action in each part of a range of time. Counting part by part in the index is faster
+-- than grouping.
+WITH RECURSIVE buckets (start) AS (
+    SELECT CAST(:since AS BIGINT)
+    UNION ALL
+    SELECT start + :seconds FROM buckets WHERE start + :seconds < :until
+)
+SELECT start, (
+    SELECT count(*) FROM audit
+    WHERE action = :action AND at >= start AND at < start + :seconds
+) AS count
+FROM buckets ORDER BY start;
 
 -- name: anonymize_user(user_id)!
 UPDATE audit SET address = NULL, details = json_remove(details, '$.username', '$.former_username', '$.claims')

@@ -17,7 +17,8 @@ from jwt_server.web.schemas import (
     Timestamp,
 )
 
-ANY_USER: Final = {"description": "An ID, also of a deleted user."}
+ANY_USER: Final = {"description": "An ID, also of a deleted user.", "examples": [1]}
+COUNT: Final = {"examples": [2]}
 
 
 class UsersQuerySchema(PageSchema):
@@ -58,7 +59,7 @@ class UserSchema(AccountSchema):
     disabled = Flag(required=True)
     locked_until = Timestamp(required=True, allow_none=True)
     last_sign_in_at = Timestamp(required=True, allow_none=True)
-    sessions = fields.Integer(required=True)
+    sessions = fields.Integer(required=True, metadata=COUNT)
     password_expires_at = Timestamp(required=True, allow_none=True)
 
 
@@ -116,10 +117,10 @@ class SeriesSchema(Schema):
 class TotalsSchema(Schema):
     """Numbers of now: admins and disabled users are among the users; sessions are active."""
 
-    users = fields.Integer(required=True)
-    admins = fields.Integer(required=True)
-    disabled = fields.Integer(required=True)
-    sessions = fields.Integer(required=True)
+    users = fields.Integer(required=True, metadata=COUNT)
+    admins = fields.Integer(required=True, metadata=COUNT)
+    disabled = fields.Integer(required=True, metadata=COUNT)
+    sessions = fields.Integer(required=True, metadata=COUNT)
 
 
 class StatsSchema(Schema):
@@ -146,4 +147,4 @@ class KeysSchema(Schema):
 
     algorithm = fields.String(required=True)
     now = Timestamp(required=True)
-    keys = fields.List(fields.Nested(KeySchema), required=True)
+    keys = fields.List(fields.Nested(KeySchema), required=True, metadata={"examples": [[]]})

@@ -21,6 +21,7 @@ from jwt_server.security.primitives import (
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 100
 
+CURSOR_SOURCE: Final = "From the `Link` header."
 CURSOR_ERROR: Final = "Send a cursor from a Link header."
 
 
@@ -42,7 +43,8 @@ class Cursor(fields.String):
     """The last row's values of the columns that sort a list, opaque so that they may change."""
 
     def __init__(self, **columns: type[int] | type[str]) -> None:
-        super().__init__(metadata={"format": "cursor", "description": "From the `Link` header."})
+        described = {"format": "-".join(["cursor", *columns]), "description": CURSOR_SOURCE}
+        super().__init__(metadata=described)
         self.columns = columns
 
     def encode(self, row: Row) -> str:

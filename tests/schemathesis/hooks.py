@@ -4,6 +4,7 @@ how to go on after what would bar it.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from contextlib import closing
@@ -15,8 +16,13 @@ from hypothesis import strategies as st
 
 from jwt_server.security.primitives import MAX_ID, base64url_encode
 
-cursors = st.integers(1, MAX_ID).map(lambda row_id: base64url_encode(str(row_id).encode()))
-schemathesis.openapi.format("cursor", cursors)
+ids = st.integers(1, MAX_ID)
+names = st.text(st.characters(categories=["Ll"]), max_size=8)
+for columns, rows in {
+    "id": st.tuples(ids), "username_key": st.tuples(names), "at-id": st.tuples(ids, ids)
+}.items():  # fmt: skip
+    cursors = rows.map(lambda row: base64url_encode(json.dumps(row).encode()))
+    schemathesis.openapi.format(f"cursor-{columns}", cursors)
 
 letters = st.characters(categories=["Ll", "Nd"], max_codepoint=0x2AF)
 schemathesis.openapi.format("username", st.text(letters, min_size=1, max_size=16))

@@ -14,6 +14,7 @@ from flask import Flask
 from flask.cli import run_command
 from flask.testing import FlaskClient
 
+from jwt_server.audit import Action
 from jwt_server.config import Settings, load_settings
 from jwt_server.errors import ConfigurationError
 from tests.helpers.description import METHODS
@@ -42,7 +43,7 @@ def rows(page: str, heading: str) -> list[list[str]]:
 
 def path_of(rule: str) -> str:
     """A path of Flask's, or of the OpenAPI description, as the docs write it."""
-    return re.sub(r"[<{](?:.*:)?(?:\w+_)?(\w+)[>}]", r"<\1>", rule)
+    return re.sub(r"[<{](?:[^<>{}]*:)?(?:\w+_)?(\w+)[>}]", r"<\1>", rule)
 
 
 def routes_of(app: Flask) -> set[tuple[str, str]]:
@@ -83,13 +84,20 @@ def test_documented_fields_and_parameters_are_those_of_the_route(description: Js
 
     for route, takes, _ in rows(API, "Routes"):
         operation = operations[route.strip("`")]
+        actions = {each.value for each in Action}  # listed in operations.md
         query = QUERY_PARAMETER.findall(takes)
         body = re.findall(r"`(\w+)`( \(optional)?", QUERY_PARAMETER.sub("", takes))
         assert {name: set(re.findall(r"`(\w+)`", values)) for name, values in query} == {
-            each["name"]: set(each["schema"].get("enum", ()))
+            each["name"]: set(each["schema"].get("enum", ())) - actions
             for each in operation.get("parameters", ())
         }, route
         assert {name: not optional for name, optional in body} == fields(description, operation)
+
+
+def test_actions_of_the_audit_log_are_documented() -> None:
+    section = OPERATIONS.split("\n## Audit log\n")[1].split("\n## ")[0]
+
+    assert {each.value for each in Action} <= set(re.findall(r"`(\w+)`", section))
 
 
 def fields(description: Json, operation: Json) -> dict[str, bool]:
