@@ -348,12 +348,12 @@ def test_export_of_many_rows_has_each_once(
 def test_a_page_of_the_export_reads_as_few_rows_however_many_there_are(db: Connection) -> None:
     """Of the audit log the user's own rows are read once, by user and by actor."""
     steps = Counter[int]()
-    insert = "INSERT INTO audit (at, action, user_id, actor_id, details) VALUES (0, '', 1, 1, '{}')"
+    insert = "INSERT INTO audit (at, action, user_id, actor_id, details) VALUES (?, '', 1, 1, '{}')"
     page = {"user_id": 1, "at": 0, "id": 0, "limit": 100}
     for size in (500, 4_000):
         with db.transaction():
             db.driver.execute("DELETE FROM audit")
-            db.driver.executemany(insert, [()] * size)
+            db.driver.executemany(insert, [(at,) for at in range(size)])
         db.driver.set_progress_handler(partial(steps.update, [size]), 100)
         assert len(db.queries.users.export_audit(**page)) == 100
         db.driver.set_progress_handler(None, 0)
