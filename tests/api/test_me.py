@@ -466,7 +466,7 @@ def test_hash_is_replaced_only_if_still_the_verified_one(
     user = users.get_by_id(db, 1)
     users.set_password(db, 1, "changed meanwhile", actor=OPERATOR)
 
-    assert not users.renew_hash(db, user, user["password_hash"], 0)
+    assert not users.replace_hash(db, user, user["password_hash"], 0)
     assert not users.replace_hash(db, user, "x")
 
 
@@ -474,7 +474,7 @@ def test_hash_of_a_user_disabled_meanwhile_is_not_replaced(db: Connection) -> No
     user = users.get_by_id(db, 1)
     users.set_disabled(db, 1, disabled=True, actor=OPERATOR)
 
-    assert not users.renew_hash(db, user, user["password_hash"], 0)
+    assert not users.replace_hash(db, user, user["password_hash"], 0)
     assert not users.replace_hash(db, user, "x")
 
 
