@@ -85,6 +85,13 @@ def resolve(description: dict[str, Any], response: dict[str, Any]) -> dict[str, 
     return shared[response["$ref"].removeprefix("#/components/responses/")]  # type: ignore[no-any-return]
 
 
+def operations(description: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each operation, named `METHOD /path`."""
+    for path, item in description["paths"].items():
+        for method in METHODS & {each.upper() for each in item}:
+            yield f"{method} {path}", item[method.lower()]
+
+
 def password_operations(description: dict[str, Any]) -> dict[str, bool]:
     """Map each operation whose body may hold a password, as `METHOD /path`, to whether it needs a
     token. Tests compare their own lists with this, so that none misses a new route.
