@@ -111,7 +111,7 @@ def wants_admin() -> bool:
     if not (os.isatty(0) and os.isatty(1)):
         return False
     try:
-        answer = input(f"Create {FIRST_ADMIN}, the user of the admin panel? [Y/n] ")
+        answer = input(f"Create the first admin, `{FIRST_ADMIN}`, for the admin panel? [Y/n] ")
     except EOFError:
         answer = "n"
     return answer.strip().lower() in ("", "y", "yes")

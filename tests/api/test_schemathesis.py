@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from jwt_server.database import Database
+from jwt_server.users import users
 from tests.helpers.description import operations, password_operations
-from tests.helpers.factories import add_user, bearer, bearer_of, token
+from tests.helpers.factories import OPERATOR, add_user, bearer, bearer_of, token
 from tests.helpers.fuzzing import SCHEMATHESIS_EXAMPLES
 from tests.helpers.http import send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, running
@@ -38,11 +39,20 @@ def database_of(server: Server) -> Path:
     return server.log_file.parent / "server.db"
 
 
+KEPT_USERS = """\
+CREATE TRIGGER kept_users BEFORE DELETE ON users WHEN old.id <= 2 BEGIN SELECT raise(IGNORE); END
+"""
+
+
 @pytest.fixture(scope="module")
 def users_file(own_server: Server) -> Path:
-    """The tokens of travis and ada for schemathesis, in the format of Web Fuzzing Commons."""
+    """The tokens of travis, an admin, and ada for schemathesis, in the format of Web Fuzzing
+    Commons. Neither can be deleted.
+    """
     with closing(Database(database_of(own_server))) as database, database.connection() as db:
+        users.set_admin(db, 1, admin=True, actor=OPERATOR)
         ada = bearer_of(db, add_user(db, "ada"), int(time.time()))
+        db.driver.execute(KEPT_USERS)
     auth = [
         {"name": user, "fixedHeaders": [{"name": name, "value": headers[name]} for name in headers]}
         for user, headers in (("travis", bearer(token())), ("ada", ada))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,10 +17,24 @@ from werkzeug.routing import MapAdapter
 from jwt_server.app import create_app
 from jwt_server.config import Settings
 from jwt_server.web.middleware import openapi_path
-from tests.helpers.factories import JWT_SECRET, SECRET_KEY
+from tests.helpers.factories import JWT_SECRET, SECRET_KEY, SESSION
 from tests.helpers.http import Response, Send
 
 METHODS = {"DELETE", "GET", "PATCH", "POST", "PUT"}
+
+VARIABLES = {
+    "pet_id": "1", "user_id": "1", "session_id": SESSION, "asset": "docs.js", "file": "app.js",
+    "issuer_path": "tenant",
+}  # fmt: skip
+"""A value for each variable of the routes' paths: what is there in the tests' database."""
+
+
+def fill_path(path: str, **values: object) -> str:
+    """Replace the variables of a path, as Flask or OpenAPI writes it, by those of VARIABLES or by
+    others.
+    """
+    named = re.compile(r"<(?:[^>]*:)?(\w+)>|\{(\w+)\}")
+    return named.sub(lambda found: str((VARIABLES | values)[found[1] or found[2]]), path)
 
 
 @cache
