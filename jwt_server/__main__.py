@@ -13,10 +13,11 @@ from contextlib import closing, suppress
 from typing import NoReturn
 
 from jwt_server import config, listeners, sqlite
-from jwt_server.database import Database
+from jwt_server.audit import Actor
+from jwt_server.database import Connection, Database
 from jwt_server.errors import ConfigurationError, Unavailable
 from jwt_server.files import publish, temporary_beside, write_atomically
-from jwt_server.security import key_files
+from jwt_server.security import key_files, passwords, policy
 from jwt_server.users import users
 
 SIGN_IN = f"""\
@@ -28,6 +29,14 @@ Sign in, and read the pets (paste both into another terminal):
 
 Ctrl+C stops the server.
 """
+
+FIRST_ADMIN = "admin"
+
+ADMIN = f"""
+
+  Admin panel  {{panel}}
+  Username     {FIRST_ADMIN}
+  Password     {{password}}   (shown only now)"""
 
 NO_DEMO = "\nNo one can sign in with the demo password; `make seed` creates the demo user.\n"
 
@@ -81,16 +90,42 @@ def create_key(settings: config.Settings) -> None:
 
 
 def create_database(settings: config.Settings) -> None:
-    """Create the default database if missing, with the demo user if only this machine connects."""
+    """Create the default database if missing, with the demo user if only this machine connects.
+
+    At a terminal, offer the first admin.
+    """
     if settings.database != config.DEFAULT_DATABASE.absolute() or settings.database.exists():
         return
     with suppress(FileExistsError), temporary_beside(settings.database) as temporary:
         sqlite.create(temporary)
-        if listeners.is_loopback(settings.host):
-            with closing(Database(temporary)) as database, database.connection() as db:
+        with closing(Database(temporary)) as database, database.connection() as db:
+            if listeners.is_loopback(settings.host):
                 users.add_demo_user(db, settings.salt_rounds, int(time.time()))
+            admin = add_first_admin(db, settings) if wants_admin() else ""
         publish(temporary, settings.database, replace=False)
-        print(f"Created {config.DEFAULT_DATABASE}")
+        print(f"Created {config.DEFAULT_DATABASE}{admin}")
+
+
+def wants_admin() -> bool:
+    """Ask for the first admin; without a terminal, there is none."""
+    if not (os.isatty(0) and os.isatty(1)):
+        return False
+    try:
+        answer = input(f"Create the first admin, `{FIRST_ADMIN}`, for the admin panel? [Y/n] ")
+    except EOFError:
+        answer = "n"
+    return answer.strip().lower() in ("", "y", "yes")
+
+
+def add_first_admin(db: Connection, settings: config.Settings) -> str:
+    """Create the first admin with a random password; return what to print of it."""
+    password = policy.generate_password(settings.password_min_length)
+    hashed = passwords.hash_password(password, settings.salt_rounds)
+    actor = Actor(None, None, int(time.time()))
+    users.add(db, FIRST_ADMIN, hashed, admin=True, actor=actor)
+    address = listeners.format_address(settings.host, settings.port)
+    panel = f"http://{address}{settings.script_name}/admin/"
+    return ADMIN.format(password=password, panel=panel)
 
 
 def print_how_to_sign_in(settings: config.Settings) -> None:

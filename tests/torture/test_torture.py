@@ -31,7 +31,8 @@ KILLS = 4
 def torture(tmp_path_factory: pytest.TempPathFactory) -> Torture:
     """A finished short run: its records and its database."""
     folder = tmp_path_factory.mktemp("torture")
-    torture = Torture(Plan(KILLS, clients=6, seed=7, every=2), folder, lambda _: None)
+    plan = Plan(KILLS, clients=6, seed=7, every=2, max_pause=0.5)
+    torture = Torture(plan, folder, lambda _: None)
     torture.run()
     return torture
 

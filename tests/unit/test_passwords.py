@@ -162,7 +162,7 @@ def test_an_upgrade_does_not_overwrite_a_concurrent_change(db: Connection) -> No
     changed = hash_password("a new password", 4)
     db.driver.execute("UPDATE users SET password_hash = ? WHERE id = ?", (changed, user_id))
 
-    assert not users.renew_hash(db, user, hash_password("correct horse", 4), 0)
+    assert not users.replace_hash(db, user, hash_password("correct horse", 4), 0)
 
     assert stored_hash(db, user_id) == changed
 
