@@ -26,9 +26,12 @@ SIGN_INS = 40
 
 # They expired within the last day, so none is pruned during the measurement.
 FILL = """
-INSERT INTO sessions
+INSERT INTO sessions (
+    id, user_id, nonce, generation, refreshable, created_at, rotated_at, last_used_at,
+    authenticated_at, expires_at, ends_at, ended_at, address, user_agent
+)
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :dead)
-SELECT NULL, 'dead' || i, 1, x'00', 1, 1, 0, 0, 0, 0, :now - 60, 0, :now - 60, '', '', '' FROM n
+SELECT 'dead' || i, 1, x'00', 1, 1, 0, 0, 0, 0, :now - 60, 0, :now - 60, '', '' FROM n
 """
 
 

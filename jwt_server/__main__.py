@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from jwt_server import config, listeners, sqlite
-from jwt_server.database import Database
+from jwt_server.audit import Actor
+from jwt_server.database import Connection, Database
 from jwt_server.errors import ConfigurationError, Unavailable
 from jwt_server.files import write_atomically
-from jwt_server.security import key_files
+from jwt_server.security import key_files, passwords, policy
 from jwt_server.users import users
 
 SIGN_IN = f"""\
@@ -29,6 +30,14 @@ Sign in, and read the pets (paste both into another terminal):
 
 Ctrl+C stops the server.
 """
+
+FIRST_ADMIN = "admin"
+
+ADMIN = f"""
+
+  Admin panel  {{panel}}
+  Username     {FIRST_ADMIN}
+  Password     {{password}}   (shown only now)"""
 
 NO_DEMO = "\nNo one can sign in with the demo password; `make seed` creates the demo user.\n"
 
@@ -82,16 +91,44 @@ def create_key(settings: config.Settings) -> None:
 
 
 def create_database(settings: config.Settings) -> None:
-    """Create the default database if missing, with the demo user if only this machine connects."""
+    """Create the default database if missing, with the demo user if only this machine connects.
+
+    At a terminal, offer the first admin.
+    """
+    admin = ""
 
     def fill(path: Path) -> None:
-        if listeners.is_loopback(settings.host):
-            with closing(Database(path)) as database, database.connection() as db:
+        nonlocal admin
+        with closing(Database(path)) as database, database.connection() as db:
+            if listeners.is_loopback(settings.host):
                 users.add_demo_user(db, settings.salt_rounds, int(time.time()))
+            admin = add_first_admin(db, settings) if wants_admin() else ""
 
     is_default = settings.database == config.DEFAULT_DATABASE.absolute()
     if is_default and not settings.database.exists() and sqlite.create(settings.database, fill):
-        print(f"Created {config.DEFAULT_DATABASE}")
+        print(f"Created {config.DEFAULT_DATABASE}{admin}")
+
+
+def wants_admin() -> bool:
+    """Ask for the first admin; without a terminal, there is none."""
+    if not (os.isatty(0) and os.isatty(1)):
+        return False
+    try:
+        answer = input(f"Create the first admin, `{FIRST_ADMIN}`, for the admin panel? [Y/n] ")
+    except EOFError:
+        answer = "n"
+    return answer.strip().lower() in ("", "y", "yes")
+
+
+def add_first_admin(db: Connection, settings: config.Settings) -> str:
+    """Create the first admin with a random password; return what to print of it."""
+    password = policy.generate_password(settings.password_min_length)
+    hashed = passwords.hash_password(password, settings.salt_rounds)
+    actor = Actor(None, None, int(time.time()))
+    users.add(db, FIRST_ADMIN, hashed, admin=True, actor=actor)
+    address = listeners.format_address(settings.host, settings.port)
+    panel = f"http://{address}{settings.script_name}/admin/"
+    return ADMIN.format(password=password, panel=panel)
 
 
 def print_how_to_sign_in(settings: config.Settings) -> None:

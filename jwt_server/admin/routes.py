@@ -1,13 +1,15 @@
 """Administration: users, their sessions and passwords, the audit log, statistics and keys."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flask import Blueprint, url_for
 
 from jwt_server import audit, errors
 from jwt_server.admin import schemas, stats
-from jwt_server.audit import Action
+from jwt_server.audit import Action, Actor
 from jwt_server.auth import attempts, guard, sessions
 from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.database import Connection, Row
@@ -24,6 +26,15 @@ bp = Blueprint("admin", __name__)
 
 reads = login_required(admin=True)
 changes = login_required(admin=True, recent_password=True)
+
+
+@contextmanager
+def changing(caller: CurrentUser) -> Iterator[tuple[Connection, Actor]]:
+    """Provide a transaction, and its actor, that begins only if the caller is still an admin."""
+    db = get_db()
+    with db.transaction():
+        guard.require_still_signed_in(db, caller, admin=True)
+        yield db, current_actor(caller.id)
 
 
 @bp.get("/admin/users")
@@ -51,9 +62,7 @@ def add_user(caller: CurrentUser, body: dict[str, Any]) -> tuple[Row, dict[str, 
         raise errors.UsernameTaken
     password, shown = _temporary_password(body, username)
     hashed = _hash(password)
-    db, actor = get_db(), current_actor(caller.id)
-    with db.transaction():
-        guard.require_still_signed_in(db, caller, admin=True)
+    with changing(caller) as (db, actor):
         user_id = users.add(
             db,
             username,
@@ -83,10 +92,8 @@ def show_user(_caller: CurrentUser, user_id: int) -> Row:
 @returns(200, schemas.UserSchema)
 def change_user(caller: CurrentUser, body: dict[str, Any], user_id: int) -> Row:
     """Change the fields that are sent: all or none. Disabling ends all sessions of the user."""
-    db = get_db()
-    with db.transaction():
-        guard.require_still_signed_in(db, caller, admin=True)
-        users.change(db, user_id, body, actor=current_actor(caller.id))
+    with changing(caller) as (db, actor):
+        users.change(db, user_id, body, actor=actor)
         return _described_by_id(db, user_id)
 
 
@@ -96,10 +103,8 @@ def change_user(caller: CurrentUser, body: dict[str, Any], user_id: int) -> Row:
 @returns(204)
 def delete_user(caller: CurrentUser, user_id: int) -> None:
     """Delete a user for ever, with pets and sessions."""
-    db = get_db()
-    with db.transaction():
-        guard.require_still_signed_in(db, caller, admin=True)
-        users.remove(db, user_id, actor=current_actor(caller.id))
+    with changing(caller) as (db, actor):
+        users.remove(db, user_id, actor=actor)
 
 
 @bp.put("/admin/users/<id:user_id>/password")
@@ -114,10 +119,8 @@ def reset_password(caller: CurrentUser, body: dict[str, Any], user_id: int) -> R
     """
     password, shown = _temporary_password(body, users.get_by_id(get_db(), user_id)["username"])
     hashed = _hash(password)
-    db, actor = get_db(), current_actor(caller.id)
-    expires_at = actor.now + users.TEMPORARY_PASSWORD_SECONDS
-    with db.transaction():
-        guard.require_still_signed_in(db, caller, admin=True)
+    with changing(caller) as (db, actor):
+        expires_at = actor.now + users.TEMPORARY_PASSWORD_SECONDS
         users.set_password(db, user_id, hashed, actor=actor, expires_at=expires_at)
         return _described_by_id(db, user_id) | shown
 
@@ -128,11 +131,9 @@ def reset_password(caller: CurrentUser, body: dict[str, Any], user_id: int) -> R
 @returns(204)
 def unlock_user(caller: CurrentUser, user_id: int) -> None:
     """Forget the failed attempts at a user's password."""
-    db, limits = get_db(), current_service().rate_limits
-    with db.transaction():
-        guard.require_still_signed_in(db, caller, admin=True)
-        user = users.get_by_id(db, user_id)
-        attempts.unlock(db, limits, user, actor=current_actor(caller.id))
+    with changing(caller) as (db, actor):
+        limits = current_service().rate_limits
+        attempts.unlock(db, limits, users.get_by_id(db, user_id), actor=actor)
 
 
 @bp.get("/admin/users/<id:user_id>/sessions")
@@ -150,11 +151,8 @@ def list_user_sessions(caller: CurrentUser, user_id: int) -> list[Row]:
 @returns(204)
 def end_user_sessions(caller: CurrentUser, user_id: int) -> None:
     """End all sessions of a user."""
-    db = get_db()
-    with db.transaction():
-        guard.require_still_signed_in(db, caller, admin=True)
-        user = users.get_by_id(db, user_id)
-        sessions.sign_out_all(db, user["id"], actor=current_actor(caller.id))
+    with changing(caller) as (db, actor):
+        sessions.sign_out_all(db, users.get_by_id(db, user_id)["id"], actor=actor)
 
 
 @bp.delete("/admin/users/<id:user_id>/sessions/<session:session_id>")
@@ -163,10 +161,8 @@ def end_user_sessions(caller: CurrentUser, user_id: int) -> None:
 @returns(204)
 def end_user_session(caller: CurrentUser, user_id: int, session_id: str) -> None:
     """End a session of a user."""
-    db, actor, action = get_db(), current_actor(caller.id), Action.SESSION_ENDED
-    with db.transaction():
-        guard.require_still_signed_in(db, caller, admin=True)
-        if not sessions.end(db, user_id, session_id, actor=actor, action=action):
+    with changing(caller) as (db, actor):
+        if not sessions.end(db, user_id, session_id, actor=actor, action=Action.SESSION_ENDED):
             raise errors.NotFound
 
 
@@ -175,10 +171,8 @@ def end_user_session(caller: CurrentUser, user_id: int, session_id: str) -> None
 @returns(204)
 def end_every_session(caller: CurrentUser) -> None:
     """Sign everyone out, the caller too."""
-    db = get_db()
-    with db.transaction():
-        guard.require_still_signed_in(db, caller, admin=True)
-        sessions.sign_out_all(db, None, actor=current_actor(caller.id))
+    with changing(caller) as (db, actor):
+        sessions.sign_out_all(db, None, actor=actor)
 
 
 @bp.get("/admin/audit")

@@ -46,7 +46,7 @@ def sign_in(
             if user is None or new_hash is None:
                 break
             with database.connection() as db, db.transaction():
-                if current := users.renew_hash(db, user, new_hash, new.now):
+                if current := users.replace_hash(db, user, new_hash, new.now):
                     attempts.record_success(db, counted)
                     attempts.remember_address(db, user["id"], attempt, new.now)
                     audit.prune(db, audit_cutoff)

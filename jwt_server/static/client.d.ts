@@ -8,6 +8,7 @@ export type User = {
     id: number;
     username: string;
     admin: boolean;
+    claims: Record<string, unknown>;
     created_at: string;
 };
 export type Reason = "start" | "signed_in" | "signed_out" | "elsewhere" | "expired" | "ended" | "stolen" | "updated";

@@ -7,7 +7,7 @@
  */
 
 /**
- * @typedef {{id: number, username: string, admin: boolean, created_at: string}} User
+ * @typedef {{id: number, username: string, admin: boolean, claims: Record<string, unknown>, created_at: string}} User
  * @typedef {"start" | "signed_in" | "signed_out" | "elsewhere" | "expired" | "ended" | "stolen" | "updated"} Reason
  * @typedef {{user: User | null, reason: Reason}} Change
  * @typedef {{id: string, created_at: string, last_used_at: string, address: string, user_agent: string, current: boolean}} Session

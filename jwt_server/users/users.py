@@ -103,31 +103,25 @@ def add(
             raise UsernameTaken
         is_sign_up = actor.id is None and not actor.is_operator
         action = Action.SIGNED_UP if is_sign_up else Action.USER_ADDED
-        audit.record(db, actor, action, row["id"], username=name, admin=admin)
+        details = {} if claims == "{}" else {"claims": json.loads(claims)}
+        audit.record(db, actor, action, row["id"], username=name, admin=admin, **details)
     return int(row["id"])
 
 
-def renew_hash(db: Connection, user: Row, new_hash: str, signed_in_at: int) -> Row | None:
-    """Note a sign-in, and replace the verified hash of the same password, as `replace_hash`."""
-    return _replace_hash(db, user, new_hash, user["password_expires_at"], signed_in_at)
-
-
-def replace_hash(db: Connection, user: Row, new_hash: str) -> Row | None:
+def replace_hash(
+    db: Connection, user: Row, new_hash: str, signed_in_at: int | None = None
+) -> Row | None:
     """Replace a verified password hash; return what sessions need of the user as it is now.
 
-    None if the user, as verified, has since been disabled, deleted, or given another password.
+    With `signed_in_at` it is a hash of the same password, else that of a new one, which is not
+    temporary. None if the user, as verified, has since been disabled, deleted, or given another
+    password.
     """
-    return _replace_hash(db, user, new_hash, None, None)
-
-
-def _replace_hash(
-    db: Connection, user: Row, new_hash: str, expires_at: int | None, signed_in_at: int | None
-) -> Row | None:
     row: Row | None = db.queries.users.replace_hash(
         id=user["id"],
         verified_hash=user["password_hash"],
         new_hash=new_hash,
-        expires_at=expires_at,
+        expires_at=None if signed_in_at is None else user["password_expires_at"],
         signed_in_at=signed_in_at,
     )
     return row

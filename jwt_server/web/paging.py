@@ -43,9 +43,11 @@ class Cursor(fields.String):
     """The last row's values of the columns that sort a list, opaque so that they may change."""
 
     def __init__(self, **columns: type[int] | type[str]) -> None:
-        described = {"format": "-".join(["cursor", *columns]), "description": CURSOR_SOURCE}
-        super().__init__(metadata=described)
         self.columns = columns
+        described: dict[str, Any] = {"format": "-".join(["cursor", *columns])}
+        described["description"] = CURSOR_SOURCE
+        described["examples"] = [self.encode({name: kind(50) for name, kind in columns.items()})]
+        super().__init__(metadata=described)
 
     def encode(self, row: Row) -> str:
         """Return the cursor of the rows after this one."""

@@ -339,7 +339,7 @@ def test_prune_deletes_old_rows(client: FlaskClient, db: Connection) -> None:
     ("command", "row"),
     [
         ("users add ada --generate", ("user_added", 2, {"username": "ada", "admin": False})),
-        ("users passwd travis --generate", ("password_set", 1, {})),
+        ("users passwd travis --generate", ("password_set", 1, {"sessions_ended": 1})),
         ("users promote travis", ("user_promoted", 1, {})),
         ("users disable travis", ("user_disabled", 1, {})),
         ("users delete travis --yes", ("user_deleted", 1, {"username": "travis"})),
@@ -481,7 +481,7 @@ def test_audit_command_reads_all_pages(app: Flask, db: Connection) -> None:
 
     rows = lines(app.test_cli_runner().invoke(args=["audit", "--json", "--limit", "9999"]))
 
-    assert [row["id"] for row in rows] == list(range(2501, 0, -1))
+    assert [row["id"] for row in rows] == [1, *range(2501, 1, -1)]  # the first is the newest
 
 
 def test_audit_command_reports_what_was_not_found(app: Flask) -> None:

@@ -45,7 +45,8 @@ def test_sign_up_creates_an_account(open_client: FlaskClient, clock: Clock) -> N
     assert response.status_code == 201
     assert response.headers["Location"] == "/me"
     assert response.get_json() == {
-        "id": 2, "username": "Ada", "admin": False, "created_at": "2023-11-14T22:13:20Z"
+        "id": 2, "username": "Ada", "admin": False, "claims": {},
+        "created_at": "2023-11-14T22:13:20Z",
     }  # fmt: skip
     tokens = sign_in(open_client, username="ADA", password=PASSWORD)
     me = open_client.get("/me", headers=bearer(tokens["access_token"]))
@@ -137,7 +138,7 @@ def test_common_passwords_are_refused(
 def test_account_has_no_secrets(client: FlaskClient, travis: dict[str, str]) -> None:
     response = client.get("/me", headers=travis)
 
-    assert set(response.get_json()) == {"id", "username", "admin", "created_at"}
+    assert set(response.get_json()) == {"id", "username", "admin", "claims", "created_at"}
     assert "bcrypt" not in response.text
 
 
@@ -302,8 +303,9 @@ def test_export_has_everything_but_secrets(
     found = response.get_json()
     assert found["users"] == [
         {
-            "id": 1, "username": "travis", "admin": False, "disabled": False,
+            "id": 1, "username": "travis", "admin": False, "disabled": False, "claims": {},
             "created_at": "2023-11-14T22:13:20Z", "last_sign_in_at": "2023-11-14T22:13:20Z",
+            "password_expires_at": None,
         }
     ]  # fmt: skip
     assert [pet["name"] for pet in found["pets"]] == ["Bunny", "Ru"]
@@ -346,13 +348,14 @@ def test_export_of_many_rows_has_each_once(
 def test_a_page_of_the_export_reads_as_few_rows_however_many_there_are(db: Connection) -> None:
     """Of the audit log the user's own rows are read once, by user and by actor."""
     steps = Counter[int]()
-    insert = "INSERT INTO audit (at, action, user_id, actor_id, details) VALUES (0, '', 1, 1, '{}')"
+    insert = "INSERT INTO audit (at, action, user_id, actor_id, details) VALUES (?, '', 1, 1, '{}')"
+    page = {"user_id": 1, "at": 0, "id": 0, "limit": 100}
     for size in (500, 4_000):
         with db.transaction():
             db.driver.execute("DELETE FROM audit")
-            db.driver.executemany(insert, [()] * size)
+            db.driver.executemany(insert, [(at,) for at in range(size)])
         db.driver.set_progress_handler(partial(steps.update, [size]), 100)
-        assert len(db.queries.users.export_audit(user_id=1, id=0, limit=100)) == 100
+        assert len(db.queries.users.export_audit(**page)) == 100
         db.driver.set_progress_handler(None, 0)
 
     assert steps[4_000] < 2 * steps[500]
@@ -463,7 +466,7 @@ def test_hash_is_replaced_only_if_still_the_verified_one(
     user = users.get_by_id(db, 1)
     users.set_password(db, 1, "changed meanwhile", actor=OPERATOR)
 
-    assert not users.renew_hash(db, user, user["password_hash"], 0)
+    assert not users.replace_hash(db, user, user["password_hash"], 0)
     assert not users.replace_hash(db, user, "x")
 
 
@@ -471,7 +474,7 @@ def test_hash_of_a_user_disabled_meanwhile_is_not_replaced(db: Connection) -> No
     user = users.get_by_id(db, 1)
     users.set_disabled(db, 1, disabled=True, actor=OPERATOR)
 
-    assert not users.renew_hash(db, user, user["password_hash"], 0)
+    assert not users.replace_hash(db, user, user["password_hash"], 0)
     assert not users.replace_hash(db, user, "x")
 
 

@@ -263,14 +263,17 @@ def test_access_token_verifies_only_with_its_own_keys(
             AccessTokens(ring, issuer, audience).verify(token, 1000)
 
 
-def test_a_user_demoted_since_the_session_was_read_is_not_rotated_as_an_admin(
-    db: Connection,
+@pytest.mark.parametrize("column", ["admin", "claims"])
+def test_a_user_changed_since_the_session_was_read_is_not_rotated_as_before(
+    db: Connection, column: str
 ) -> None:
-    db.driver.execute("UPDATE users SET admin = 1")
+    db.driver.execute("""UPDATE users SET admin = 1, claims = '{"role":"editor"}'""")
     row = db.queries.auth.find_for_refresh(id=SESSION)
-    db.driver.execute("UPDATE users SET admin = 0")
-    values = {"generation": row["generation"], "expires_at": row["expires_at"], "now": 0}
+    values = {"id": SESSION, "admin": row["admin"], "claims": row["claims"], "now": 0}
+    values |= {"generation": row["generation"], "expires_at": row["expires_at"]}
     values |= {"retry_key_hash": None, "rotated_by_hash": None}
+    now = {"admin": 0, "claims": "{}"}[column]
+    db.driver.execute(f"UPDATE users SET {column} = ?", (now,))  # noqa: S608 - constants
 
-    assert db.queries.auth.rotate(id=SESSION, admin=row["admin"], **values) == 0
-    assert db.queries.auth.rotate(id=SESSION, admin=0, **values) == 1
+    assert db.queries.auth.rotate(**values) == 0
+    assert db.queries.auth.rotate(**values | {column: now}) == 1

@@ -610,10 +610,10 @@ def test_token_has_the_admin_flag_as_of_sign_in(db: Connection) -> None:
     users.set_admin(db, 1, admin=False, actor=OPERATOR)
 
     for current in (
-        users.renew_hash(db, verified, verified["password_hash"], 0),
+        users.replace_hash(db, verified, verified["password_hash"], 0),
         users.replace_hash(db, verified, verified["password_hash"]),
     ):
-        assert current == {"id": 1, "admin": 0}
+        assert current == {"id": 1, "admin": 0, "claims": "{}", "password_expires_at": None}
 
 
 def test_concurrent_sign_ins_with_an_old_hash_succeed(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -15,9 +14,11 @@ from flask.testing import FlaskClient
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.errors import InvalidToken, NotSignedIn, ServiceError
+from jwt_server.users import users
 from jwt_server.web.problems import HTTP_ERRORS
 from tests.helpers.app import MakeApp
-from tests.helpers.factories import CREDENTIALS, SESSION, bearer, spoil, token
+from tests.helpers.description import fill_path
+from tests.helpers.factories import CREDENTIALS, OPERATOR, bearer, spoil, token
 from tests.helpers.http import Send, send_to_app
 
 PUBLIC = {
@@ -198,6 +199,8 @@ def test_every_error_code_is_tested() -> None:
     elsewhere |= {"too_many_tries"}  # tests/api/test_attempts.py
     elsewhere |= {"too_many_pets"}  # tests/api/test_pets.py
     elsewhere |= {"unsupported_grant_type"}  # tests/api/test_oauth.py
+    elsewhere |= {"admin_required"}  # tests/api/test_admin_guard.py
+    elsewhere |= {"password_change_required"}  # tests/api/test_admin_passwords.py
     elsewhere |= from_the_command_line | disabled | of_sessions | of_accounts
     assert named - elsewhere == set(CODES)
 
@@ -393,9 +396,7 @@ def test_every_route_is_public_or_requires_a_token(app: Flask) -> None:
     for rule in app.url_map.iter_rules():
         seen.add(rule.endpoint)
         for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}:
-            path = rule.rule.replace("<id:pet_id>", "1")
-            path = path.replace("<session:session_id>", "x" * 22)
-            refused = send_to_app(client, method, path).status in {401, 403}
+            refused = send_to_app(client, method, fill_path(rule.rule)).status in {401, 403}
             assert refused != (rule.endpoint in PUBLIC), rule
     assert seen >= PUBLIC
 
@@ -420,14 +421,13 @@ def test_get_changes_no_row(
 ) -> None:
     """Not even `last_used_at` of the session: a request with an access token is not recorded."""
     app = make_app(signup="open")
+    users.set_admin(db, 1, admin=True, actor=OPERATOR)
     client, before = app.test_client(), every_row(db)
     assert {"audit", "known_addresses", "pets", "sessions", "throttle", "users"} <= set(before)
 
     send = partial(send_to_app, client, method)
     for rule in app.url_map.iter_rules():
-        path = rule.rule.replace("<id:pet_id>", "1").replace("<session:session_id>", SESSION)
-        path = re.sub("<any.*:asset>", "docs.js", path)
-        path = re.sub("<any.*:file>", "app.js", path)
+        path = fill_path(rule.rule)
         plain = send(path, headers=travis)
         send(f"{path}?scope=global", headers=travis | OVERRIDES, json=CHANGES)
         send(f"{path}?_method=DELETE", headers=travis, data=CHANGES)

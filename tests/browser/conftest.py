@@ -9,6 +9,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.helpers.panel import Hand, Keyboard, Mouse, Panel
+from tests.helpers.server import BASE_ENVIRONMENT, running
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -37,3 +40,34 @@ def page(browser: Browser) -> Iterator[Page]:
     """An empty page, in a context without cookies and storage."""
     with browser.new_context() as context:
         yield context.new_page()
+
+
+@pytest.fixture(scope="module")
+def loaded_panel(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Panel]:
+    """The admin panel of a service of its own, where the demo user is an admin and signed in."""
+    folder = tmp_path_factory.mktemp("panel")
+    with (
+        running(folder, BASE_ENVIRONMENT | {"THROTTLE_PAIR": "5"}) as server,
+        browser.new_context(permissions=["clipboard-read", "clipboard-write"]) as context,
+    ):
+        context.set_default_timeout(60_000)
+        panel = Panel(context.new_page(), server)
+        panel.sql("UPDATE users SET admin = 1")
+        panel.sign_in(panel.load())
+        panel.is_at("Overview")
+        yield panel
+
+
+@pytest.fixture
+def panel(loaded_panel: Panel) -> Iterator[Panel]:
+    """The panel, which must have logged nothing at the end."""
+    loaded_panel.reset()
+    yield loaded_panel
+    loaded_panel.page.unroute_all()
+    loaded_panel.logs_nothing()
+
+
+@pytest.fixture(params=[Mouse, Keyboard], ids=["mouse", "keyboard"])
+def hand(panel: Panel, request: pytest.FixtureRequest) -> Hand:
+    """Someone who uses the panel by mouse, or by keyboard alone."""
+    return panel.take(request.param)

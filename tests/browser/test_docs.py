@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.helpers.server import Server
 
 pytestmark = pytest.mark.slow
 
 
-def test_it_shows_every_route_without_requests_to_other_hosts(page: Page, server: Server) -> None:
-    """And with a lock where it needs a token."""
+@dataclass(frozen=True)
+class Loaded:
+    """The page, and what had happened when it was loaded."""
+
+    page: Page
+    console: tuple[str, ...]
+    requested: tuple[str, ...]
+    """The URLs of its requests."""
+
+
+@pytest.fixture(scope="module")
+def docs(browser: Browser, server: Server) -> Iterator[Loaded]:
+    """The page, loaded once, as that takes seconds."""
     console: list[str] = []
     requested: list[str] = []
-    page.on("console", lambda message: console.append(message.text))
-    page.on("request", lambda request: requested.append(request.url))
-    page.goto(f"{server.url}/docs")
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.on("console", lambda message: console.append(message.text))
+        page.on("request", lambda request: requested.append(request.url))
+        page.goto(f"{server.url}/docs")
+        expect(page.locator('[data-path="/readyz"]').first).to_be_visible()
+        yield Loaded(page, tuple(console), tuple(requested))
+
+
+def test_it_shows_every_route_without_requests_to_other_hosts(docs: Loaded, server: Server) -> None:
+    """And with a lock where it needs a token."""
+    page = docs.page
 
     expect(page.get_by_role("heading", name="jwt-server")).to_be_visible()
     for path in ("/auth", "/my-pets", "/pets/{pet_id}", "/readyz"):
@@ -25,9 +48,9 @@ def test_it_shows_every_route_without_requests_to_other_hosts(page: Page, server
         operation = page.locator(".opblock").filter(has=page.locator(f'[data-path="{path}"]'))
         expect(operation).to_be_visible()
         expect(operation.locator(".authorization__btn")).to_have_count(locks)
-    assert console == []  # neither an error nor a violation of the content security policy
-    assert len(requested) >= 6
-    assert all(url.startswith((f"{server.url}/", "data:")) for url in requested)
+    assert docs.console == ()  # neither an error nor a violation of the content security policy
+    assert len(docs.requested) >= 6
+    assert all(url.startswith((f"{server.url}/", "data:")) for url in docs.requested)
 
 
 def authorization(page: Page, scheme: str) -> Locator:
@@ -37,13 +60,14 @@ def authorization(page: Page, scheme: str) -> Locator:
 
 
 def test_a_route_can_be_tried_by_keyboard_with_a_token_or_a_password(
-    page: Page, server: Server
+    docs: Loaded, server: Server
 ) -> None:
-    """All on one page, as each takes seconds to load."""
+    page = docs.page
     token = page.request.post(
         f"{server.url}/auth", form={"username": "travis", "password": "mypassword"}
     ).text()
-    page.goto(f"{server.url}/docs#/pets/list_my_pets")
+    page.locator("#operations-pets-list_my_pets .opblock-summary-control").focus()
+    page.keyboard.press("Enter")
     responses = page.locator(".live-responses-table")
     page.get_by_role("button", name="Try it out").focus()
     page.keyboard.press("Enter")

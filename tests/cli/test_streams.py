@@ -72,9 +72,8 @@ def test_a_broken_pipe_is_silent(tmp_path: Path) -> None:
 
 
 def test_a_password_is_prompted_for_twice_and_not_displayed(tmp_path: Path) -> None:
-    code, displayed = run_at_terminal(
-        tmp_path, [PASSWORD, "a typo", PASSWORD, PASSWORD], "users", "add", "ada"
-    )
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", "users", "add", "ada"]
+    code, displayed = run_at_terminal(tmp_path, [PASSWORD, "a typo", PASSWORD, PASSWORD], *command)
 
     assert code == 0
     assert "Created: user ada (id 2)" in displayed

@@ -375,10 +375,12 @@ def test_show_prints_the_user_without_the_hash(
     as_text, as_json = users("show", "TRAVIS"), users("show", "travis", "--json")
 
     time = "2023-11-14T22:13:20Z"
-    assert as_text.stdout.splitlines()[-1].split() == ["1", "travis", "no", "no", time, time]
+    assert as_text.stdout.splitlines()[-1].split() == [
+        "1", "travis", "no", "no", time, time, "{}",
+    ]  # fmt: skip
     assert json.loads(as_json.stdout) == {
         "id": 1, "username": "travis", "admin": False, "disabled": False,
-        "created_at": time, "last_sign_in_at": time,
+        "created_at": time, "last_sign_in_at": time, "claims": {},
     }  # fmt: skip
     assert row(db, "travis")["password_hash"] not in as_text.output + as_json.output
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import run
+from tests.clients.conftest import NODE, run
 from tests.helpers.server import ROOT
 
 pytestmark = pytest.mark.slow
@@ -39,6 +39,7 @@ def test_the_types_of_the_admin_panel_are_correct() -> None:
 
 
 def test_it_is_small_when_minified_and_compressed(npm: Path) -> None:
-    minified = run(npm / "terser", "--module", "--compress", "--mangle", "--", CLIENT, cwd=ROOT)
+    options = ("--module", "--compress", "--mangle")
+    minified = run(*NODE, npm / "terser", *options, "--", CLIENT, cwd=ROOT)
 
     assert len(gzip.compress(minified.encode())) <= MAX_BYTES

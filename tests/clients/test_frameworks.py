@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import CLIENTS, TYPESCRIPT, run
+from tests.clients.conftest import CLIENTS, NODE, TYPESCRIPT, run
 from tests.helpers.server import ROOT, Server
 
 pytestmark = pytest.mark.slow
@@ -54,18 +54,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory, npm: Path, service: Server)
 
 
 def test_reacts_hook_shows_who_is_signed_in_under_strict_mode(folder: Path) -> None:
-    run("node", "react.mjs", cwd=folder)
+    run(*NODE, "react.mjs", cwd=folder)
 
 
 def test_vues_composable_shows_who_is_signed_in(folder: Path) -> None:
-    run("node", "vue.mjs", cwd=folder)
+    run(*NODE, "vue.mjs", cwd=folder)
 
 
 @pytest.mark.parametrize("library", ["angular", "axios"])
 def test_an_interceptor_refreshes_and_sends_the_token_to_the_service_only(
     library: str, folder: Path, service: Server
 ) -> None:
-    run("node", f"{library}.mjs", service.url, cwd=folder)
+    run(*NODE, f"{library}.mjs", service.url, cwd=folder)
 
 
 def test_a_session_without_the_client_outlives_a_lost_response(
@@ -81,7 +81,7 @@ def test_a_session_without_the_client_outlives_a_lost_response(
     in_app = block("// session.js in React Native", service)
     (folder / "native" / "session.js").write_text(in_app + separator + rest)
 
-    run("node", "session.mjs", cwd=folder)
+    run(*NODE, "session.mjs", cwd=folder)
 
 
 def test_a_session_in_python_outlives_a_lost_response(

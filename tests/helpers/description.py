@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,10 +17,24 @@ from werkzeug.routing import MapAdapter
 from jwt_server.app import create_app
 from jwt_server.config import Settings
 from jwt_server.web.middleware import openapi_path
-from tests.helpers.factories import JWT_SECRET, SECRET_KEY
+from tests.helpers.factories import JWT_SECRET, SECRET_KEY, SESSION
 from tests.helpers.http import Response, Send
 
 METHODS = {"DELETE", "GET", "PATCH", "POST", "PUT"}
+
+VARIABLES = {
+    "pet_id": "1", "user_id": "1", "session_id": SESSION, "asset": "docs.js", "file": "app.js",
+    "issuer_path": "tenant",
+}  # fmt: skip
+"""A value for each variable of the routes' paths: what is there in the tests' database."""
+
+
+def fill_path(path: str, **values: object) -> str:
+    """Replace the variables of a path, as Flask or OpenAPI writes it, by those of VARIABLES or by
+    others.
+    """
+    named = re.compile(r"<(?:[^>]*:)?(\w+)>|\{(\w+)\}")
+    return named.sub(lambda found: str((VARIABLES | values)[found[1] or found[2]]), path)
 
 
 @cache
@@ -83,6 +98,13 @@ def resolve(description: dict[str, Any], response: dict[str, Any]) -> dict[str, 
         return response
     shared: dict[str, Any] = description["components"]["responses"]
     return shared[response["$ref"].removeprefix("#/components/responses/")]  # type: ignore[no-any-return]
+
+
+def operations(description: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each operation, named `METHOD /path`."""
+    for path, item in description["paths"].items():
+        for method in METHODS & {each.upper() for each in item}:
+            yield f"{method} {path}", item[method.lower()]
 
 
 def password_operations(description: dict[str, Any]) -> dict[str, bool]:

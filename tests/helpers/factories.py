@@ -177,7 +177,7 @@ KINDS = {
     "empty": "is not a database of this service",
     "another": "is not a database of this service",
     "a folder": "can't be opened",
-    "newer": "schema version 99, this release knows 7 and no newer one",
-    "older": "schema version 1, this release needs 7",
+    "newer": "schema version 99, this release knows 8 and no newer one",
+    "older": "schema version 1, this release needs 8",
     "not writable": "can't be written",
 }

@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
 from tests.helpers.server import BASE_ENVIRONMENT, environment
 
 
-def run_at_terminal(folder: Path, typed: list[str], *command: str) -> tuple[int, str]:
-    """Run `flask --app wsgi ...` at a terminal.
+def run_at_terminal(
+    folder: Path, typed: list[str], *command: str, prompt: str = ":"
+) -> tuple[int, str]:
+    """Run a command at a terminal.
 
-    Each prompt gets the next line of `typed`. Returns the exit code and what was displayed.
+    Each text that ends as `prompt` gets the next line of `typed`. Returns the exit code and what
+    was displayed.
     """
     controller, terminal = pty.openpty()
     with subprocess.Popen(  # noqa: S603 - a fixed command
-        [sys.executable, "-m", "flask", "--app", "wsgi", *command],
+        command,
         cwd=folder, env=environment(folder, BASE_ENVIRONMENT),
         stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
     ) as process:  # fmt: skip
@@ -32,7 +34,7 @@ def run_at_terminal(folder: Path, typed: list[str], *command: str) -> tuple[int,
                 displayed += os.read(controller, 4096).decode()
             except OSError:  # Linux raises EIO when the other side is closed
                 break
-            if displayed.rstrip(" ").endswith(":") and typed:
+            if displayed.rstrip(" ").endswith(prompt) and typed:
                 os.write(controller, f"{typed.pop(0)}\n".encode())
         timeout.cancel()
     os.close(controller)

@@ -506,11 +506,10 @@ def test_a_server_logs_json_without_secrets_to_standard_error_only(tmp_path: Pat
 def test_flask_run_does_not_log_queries(tmp_path: Path) -> None:
     port, log_file = free_port(), tmp_path / "flask.log"
     create_database(tmp_path / "server.db")
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "flask", "--app", "wsgi", "run", "--port", str(port)],
-            cwd=tmp_path, env=environment(tmp_path, BASE_ENVIRONMENT), stdout=log, stderr=log,
-        )  # fmt: skip
+    variables = environment(tmp_path, BASE_ENVIRONMENT)
+    command = ("flask", "--app", "wsgi", "run", "--port", str(port))
+    streams = (Path(os.devnull), log_file, log_file)
+    process = processes.start(tmp_path, variables, streams, *command)
     with answering(port, process, log_file, 20) as server:
         send_to_server(server, "GET", f"/my-pets?token={token()}&password=mypassword")
         server.raw(b"GET /?password=mypassword nonsense HTTP/1.1\r\n\r\n")

@@ -367,10 +367,11 @@ def test_half_sent_requests_block_neither_the_service_nor_the_metrics(counted: C
 
 
 def test_the_metrics_thread_rests_while_files_are_exhausted(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise it would try again all the time, as the client still waits."""
     rests: list[float] = []
+    monkeypatch.setattr(metrics_server, "MEMORY", tmp_path)
     monkeypatch.setattr(time, "sleep", rests.append)
     monkeypatch.setattr(values, "ValueClass", values.MutexValue)
     port = free_port()

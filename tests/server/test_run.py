@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,11 +27,12 @@ from jwt_server.__main__ import (
 )
 from jwt_server.config import load_settings
 from jwt_server.database import Connection, Database
-from jwt_server.security.passwords import hash_password
+from jwt_server.security.passwords import hash_password, verify_password
 from jwt_server.users import users
 from tests.helpers import processes
 from tests.helpers.http import send_to_server
 from tests.helpers.server import ROOT, Server, free_port, wait_for
+from tests.helpers.terminal import run_at_terminal
 
 # Not on macOS, or not in all of its versions.
 MISSING_ON_MACOS = """\
@@ -42,6 +44,15 @@ for name in (
 ):
     vars(os).pop(name, None)
 vars(select).pop("epoll", None)
+"""
+
+CREATE_DATABASE = """\
+import os
+del os.environ["DATABASE_URL"]
+from jwt_server.__main__ import create_database, create_secrets
+from jwt_server.config import load_settings
+create_secrets()
+create_database(load_settings())
 """
 
 # For the process that is forked; the gunicorn that replaces it imports sitecustomize.py itself.
@@ -123,6 +134,35 @@ def test_the_database_is_created_once_with_the_demo_user(
     for printed in (first, capsys.readouterr().out):
         assert "username=travis&password=mypassword" in printed
         assert "http://localhost:3000/my-pets" in printed
+
+
+@pytest.mark.parametrize(("typed", "is_admin"), [("", True), ("YES", True), ("n", False)])
+def test_a_new_database_gets_its_first_admin_at_a_terminal(
+    tmp_path: Path, typed: str, is_admin: bool
+) -> None:
+    exit_code, displayed = run_at_terminal(
+        tmp_path, [typed], sys.executable, "-c", CREATE_DATABASE, prompt="[Y/n]"
+    )
+
+    assert exit_code == 0
+    found = re.search(r"Password +(\S+)   \(shown only now\)", displayed)
+    assert ("http://localhost:3000/admin/" in displayed) == is_admin == bool(found)
+    with opened(tmp_path / "instance" / "jwt-server.db") as db:
+        admin = users.find_by_name(db, "admin")
+        if found is None:
+            assert admin is None
+        else:
+            assert admin is not None
+            assert (admin["admin"], admin["password_expires_at"]) == (1, None)
+            assert verify_password(found[1], admin["password_hash"], 4)
+
+
+def test_the_end_of_input_at_the_question_makes_no_admin(tmp_path: Path) -> None:
+    exit_code, displayed = run_at_terminal(
+        tmp_path, ["\4"], sys.executable, "-c", CREATE_DATABASE, prompt="[Y/n]"
+    )
+
+    assert (exit_code, "Password" in displayed) == (0, False)
 
 
 def instance(folder: Path) -> list[str]:

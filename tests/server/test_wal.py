@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.helpers import processes
 from tests.helpers.disks import log_of
 from tests.helpers.factories import bearer, token
 from tests.helpers.http import send_to_server
@@ -104,23 +103,21 @@ def test_log_is_written_back_and_restarted_under_constant_load(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_stalled_listing_does_not_keep_the_log_from_being_written_back(tmp_path: Path) -> None:
-    command = ("audit", "--limit", str(ROWS), "--json")
+    command = ("flask", "--app", "wsgi", "audit", "--limit", str(ROWS), "--json")
+    pipe, log = tmp_path / "pipe", tmp_path / "listing.log"
+    os.mkfifo(pipe)
     with running(tmp_path, BASE_ENVIRONMENT) as server:
         fill(tmp_path / "server.db")
-        listing = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "flask", "--app", "wsgi", *command],
-            cwd=tmp_path,
-            env=environment(tmp_path, BASE_ENVIRONMENT),
-            stdout=subprocess.PIPE,
-        )
-        assert listing.stdout is not None
-        begun = os.read(listing.stdout.fileno(), 10)  # it has begun, and the pipe is soon full
+        variables, streams = environment(tmp_path, BASE_ENVIRONMENT), (Path(os.devnull), pipe, log)
+        listing = processes.start(tmp_path, variables, streams, *command)
+        output = pipe.open("rb", buffering=0)
+        begun = output.read(10)  # it has begun, and the pipe is soon full
         write(server, 50)
         with closing(sqlite3.connect(tmp_path / "server.db")) as driver:
             [checkpoint] = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         assert listing.poll() is None
-        rest = listing.stdout.read()
-        listing.stdout.close()
+        with output:
+            rest = output.read()
         assert listing.wait(timeout=60) == 0
 
     assert checkpoint == (0, 0, 0)  # no reader was in the way

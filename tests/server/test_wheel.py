@@ -131,6 +131,7 @@ for folder in etc opt var home root usr/local; do
         overlay /$folder
 done
 mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /dev/shm
 ip link set lo up
 echo '127.0.0.1 auth.example.com' >> /etc/hosts
 chmod a+x /root   # where this Python may be

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 import threading
@@ -442,8 +443,11 @@ def test_a_worker_without_files_closes_idle_connections_for_new_ones(
     tmp_path: Path, files: int
 ) -> None:
     """With 44, accepting fails before the worker's own limit is reached."""
-    launcher = ("/bin/sh", "-c", f'ulimit -n {files}; exec "$@"', "sh")
-    with running(tmp_path, ONE, launcher) as server, ExitStack() as stack:
+    with running(tmp_path, ONE) as server, ExitStack() as stack:
+        first = server.workers()
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (files, files))
+        os.kill(first[0], signal.SIGKILL)  # the next one has the limit
+        until(lambda: server.workers() not in ([], first), 60)
         [worker] = server.workers()
         for _ in range(140):
             respond(stack.enter_context(open_connection(server)))

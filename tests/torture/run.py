@@ -25,9 +25,6 @@ from tests.torture.wire import Outage
 HASTE: Final = 0.3
 """Probability that the next kill comes without a comparison before, or during the restart."""
 
-MAX_PAUSE: Final = 2.0
-"""Seconds between two kills, at most."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -38,6 +35,8 @@ class Plan:
     seed: int
     every: int = 10
     """Kills between two comparisons over HTTP."""
+    max_pause: float = 2.0
+    """Seconds between two kills, at most."""
 
 
 @dataclass
@@ -116,7 +115,7 @@ class Torture:
 
     def _round(self) -> None:
         in_haste = self.rng.random() < HASTE
-        time.sleep(self.rng.uniform(0, 0.1 if in_haste else MAX_PAUSE))
+        time.sleep(self.rng.uniform(0, 0.1 if in_haste else self.result.plan.max_pause))
         kind = self.rng.choice(target.KINDS)
         begun = time.monotonic()
         self.outage.begin()

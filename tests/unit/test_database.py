@@ -348,7 +348,7 @@ def test_threads_do_not_share_a_connection(database: Database) -> None:
 @pytest.mark.parametrize(
     ("pragma", "value"),
     [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 2000),
-     ("journal_size_limit", 67108864), ("user_version", 7)],
+     ("journal_size_limit", 67108864), ("user_version", 8)],
 )  # fmt: skip
 def test_every_connection_has_the_settings_that_keep_data(
     db: Connection, pragma: str, value: object

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -19,10 +20,18 @@ from jwt_server.config import Settings
 from jwt_server.database import Connection
 from jwt_server.errors import HashingBusy, TooManyAttempts
 from jwt_server.security.hash_queue import HashQueue
+from jwt_server.users import users
 from tests.helpers import server as servers
 from tests.helpers.app import Clock, MakeApp
-from tests.helpers.description import password_operations
-from tests.helpers.factories import CREDENTIALS, add_user, bearer, open_session, token
+from tests.helpers.description import fill_path, password_operations
+from tests.helpers.factories import (
+    CREDENTIALS,
+    OPERATOR,
+    add_user,
+    bearer,
+    open_session,
+    token,
+)
 from tests.helpers.http import send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, running
 
@@ -171,24 +180,30 @@ PASSWORD_ROUTES = [
     ("POST", "/users", {"username": "ada", "password": "correct horse"}),
     ("DELETE", "/me", {"password": "mypassword"}),
     ("PUT", "/me/password", {"current_password": "mypassword", "new_password": "correct horse"}),
+    ("POST", "/admin/users", {"username": "ada"}),
+    ("POST", "/admin/users", {"username": "ada", "password": "correct horse"}),
+    ("PUT", "/admin/users/{user_id}/password", {}),
+    ("PUT", "/admin/users/{user_id}/password", {"password": "correct horse"}),
 ]
 
 
 @pytest.mark.parametrize(("method", "path", "body"), PASSWORD_ROUTES)
 def test_every_route_that_hashes_uses_the_queue(
     make_app: MakeApp,
-    database: object,
+    db: Connection,
     travis: dict[str, str],
     method: str,
     path: str,
     body: dict[str, str],
 ) -> None:
+    users.set_admin(db, 1, admin=path.startswith("/admin"), actor=OPERATOR)
     app = make_app(hash_queue=0, signup="open")
     queue = app.extensions["jwt-server"].hasher.queue
+    send = partial(app.test_client().open, fill_path(path), method=method, json=body)
 
     with queue.slot():
-        refused = app.test_client().open(path, method=method, json=body, headers=travis)
-    done = app.test_client().open(path, method=method, json=body, headers=travis)
+        refused = send(headers=travis)
+    done = send(headers=travis)
 
     assert refused.status_code == 503
     assert refused.headers["Retry-After"] == "5"

@@ -9,7 +9,7 @@ import * as keys from "./keys.js";
 import * as overview from "./overview.js";
 import { prompts } from "./service.js";
 import { auth, onChange } from "./session.js";
-import { signInAgain, signInPage } from "./sign-in.js";
+import { signInAgain, signInPage, stopAsking } from "./sign-in.js";
 import { setNotice } from "./status.js";
 import * as user from "./user.js";
 import * as users from "./users.js";
@@ -44,8 +44,9 @@ const main = byId("main");
 let leaving = new AbortController();
 /** Whether a view is shown, rather than the page to sign in. */
 let isOpen = false;
-/** Why nobody is signed in. */
+/** Why nobody is signed in, and who was. */
 let reason = "";
+let username = "";
 /** Whether the dialog to sign in again is open. */
 let isAsking = false;
 /** Whether the user has closed it; only a change opens it again. */
@@ -71,6 +72,7 @@ async function route() {
     link.ariaCurrent = link.hash === `#/${section}` ? "page" : null;
   }
   isOpen = true;
+  byId("bar").hidden = false;
   setTitle(view.title);
   main.ariaBusy = "true";
   main.replaceChildren(h("p", { class: "loading" }, "Loading …"));
@@ -109,6 +111,7 @@ function problem(view, error) {
 function showSignIn() {
   leaving.abort();
   isOpen = false;
+  byId("bar").hidden = true;
   show(signInPage(reason));
   main.querySelector("input")?.focus();
 }
@@ -116,11 +119,18 @@ function showSignIn() {
 /** Ask to sign in again over the view, which keeps what was typed. */
 async function askSession() {
   isAsking = true;
-  const isBack = await signInAgain(reason);
+  const isBack = await signInAgain(reason, username);
   isAsking = false;
   isDeclined = !isBack;
   if (isDeclined) setNotice(askSession, { text: "You are signed out.", label: "Sign in", act: askSession });
   return isBack;
+}
+
+/** Whether something was typed that is not saved. */
+function hasDraft() {
+  /** @type {NodeListOf<HTMLInputElement | HTMLTextAreaElement>} */
+  const controls = document.querySelectorAll("form:not([class*=filters]) :is(input:not([type=checkbox]), textarea)");
+  return isOpen && [...controls].some(({ value, defaultValue }) => value !== defaultValue);
 }
 
 function start() {
@@ -131,14 +141,16 @@ function start() {
     event.preventDefault();
     main.querySelector("h1")?.focus();
   });
-  addEventListener("hashchange", () => auth.user && route());
+  addEventListener("beforeunload", (event) => hasDraft() && event.preventDefault());
+  addEventListener("hashchange", () => isOpen && route());
   onChange((change) => {
     const admin = change.user?.admin ? change.user : null;
-    byId("bar").hidden = !admin;
     byId("who").replaceChildren(...(admin ? [name(admin.username)] : []));
     if (admin) {
+      username = admin.username;
       isDeclined = false;
       setNotice(askSession, null);
+      stopAsking();
       if (!isOpen) route();
     } else if (change.user) {
       // Not while signing in, which tells it at the form.

@@ -75,6 +75,10 @@ export function claimsField(label, claims) {
   control.addEventListener("input", () => made.setError(parse(control.value).problem));
   return {
     ...made,
+    /** Note that what the field has is not only typed. */
+    setSaved() {
+      control.defaultValue = control.value;
+    },
     read() {
       const { claims: read, problem } = parse(control.value);
       made.setError(problem);

@@ -72,10 +72,10 @@ export async function confirm(title, text, label, act) {
  * @param {string} password
  */
 export async function showSecret(user, password) {
-  const secret = h("input", { readonly: true, value: password, "aria-label": "Temporary password", spellcheck: "false" });
+  const secret = h("p", { class: "code secret" }, password);
   const said = h("p", { role: "status", class: "hint" });
   const copy = async () => {
-    secret.select();
+    getSelection()?.selectAllChildren(secret);
     try {
       await navigator.clipboard.writeText(password);
     } catch {
@@ -85,9 +85,14 @@ export async function showSecret(user, password) {
   };
   await openDialog(["Temporary password of ", user], (/** @type {(done: boolean) => void} */ close) => [
     h("p", {}, "It is shown only now. It is valid for 7 days, until the user signs in and chooses another one."),
-    h("div", { class: "secret" }, secret, h("button", { type: "button", onclick: copy }, "Copy")),
+    secret,
     said,
-    h("div", { class: "buttons" }, h("button", { type: "button", class: "primary", onclick: () => close(true) }, "Done")),
+    h(
+      "div",
+      { class: "buttons" },
+      h("button", { type: "button", onclick: copy }, "Copy"),
+      h("button", { type: "button", class: "primary", onclick: () => close(true) }, "Done"),
+    ),
   ]);
 }
 

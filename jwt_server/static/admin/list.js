@@ -29,7 +29,7 @@ export function table(label, columns) {
  */
 export function row(columns, cells) {
   const filled = columns.map(({ label, class: kind }, index) =>
-    h("td", { role: "cell", class: kind, "data-label": index ? label : null }, cells[index]),
+    h("td", { role: "cell", class: kind, "data-label": index && kind !== "end" ? label : null }, cells[index]),
   );
   return h("tr", { role: "row" }, filled);
 }
@@ -77,6 +77,7 @@ export function pagedList({ label, columns, cells, nouns, signal }) {
       showState();
     } catch (error) {
       if (current.aborted) return;
+      card.ariaBusy = "false";
       count.textContent = "";
       throw error;
     }
@@ -88,7 +89,7 @@ export function pagedList({ label, columns, cells, nouns, signal }) {
     try {
       await add(path, true);
     } catch (error) {
-      showProblem(problem, error, () => load(path));
+      showProblem(problem, error, () => load(path), true);
     }
   }
 

@@ -11,14 +11,16 @@ import { choosePassword, isKept, signIn } from "./session.js";
  * Make a form to sign in, which asks for a new password if the user's is temporary.
  *
  * @param {() => void} done
- * @param {import("./dom.js").Child} [cancel] A button.
+ * @param {object} [options]
+ * @param {import("./dom.js").Child} [options.cancel] A button.
+ * @param {string} [options.username] Who was signed in before.
  */
-export function signInForm(done, cancel) {
+export function signInForm(done, { cancel, username: before } = {}) {
   const username = field(
     "Username",
-    h("input", { name: "username", autocomplete: "username", autocapitalize: "none", spellcheck: "false" }),
+    h("input", { name: "username", value: before, autocomplete: "username", autocapitalize: "none", spellcheck: "false" }),
   );
-  const password = field("Password", h("input", { name: "password", type: "password", autocomplete: "current-password" }));
+  const password = field("Password", h("input", { name: "password", type: "password", autocomplete: "current-password", autofocus: Boolean(before) }));
   const keep = h("input", { name: "keep", type: "checkbox", checked: isKept() });
   const element = form({
     label: "Sign in",
@@ -66,23 +68,32 @@ function newPasswordForm(username, temporary, done) {
 
 /** @type {Promise<boolean> | null} */
 let asking = null;
+/** @type {(done: boolean) => void} */
+let close = () => {};
+
+/** Close the dialog, because an admin is signed in, perhaps in another tab. */
+export const stopAsking = () => close(true);
 
 /**
  * Ask in a dialog to sign in again; false if the user cancels.
  *
  * @param {string} reason
+ * @param {string} username Who was signed in.
  */
-export function signInAgain(reason) {
-  asking ??= openSignIn(reason).finally(() => (asking = null));
+export function signInAgain(reason, username) {
+  asking ??= openSignIn(reason, username).finally(() => (asking = null));
   return asking;
 }
 
-/** @param {string} reason */
-async function openSignIn(reason) {
-  const done = await openDialog("Sign in again", (/** @type {(done: boolean) => void} */ close) => [
-    h("p", {}, reason),
-    signInForm(() => close(true), cancelButton()),
-  ]);
+/**
+ * @param {string} reason
+ * @param {string} username
+ */
+async function openSignIn(reason, username) {
+  const done = await openDialog("Sign in again", (/** @type {(done: boolean) => void} */ closing) => {
+    close = closing;
+    return [h("p", {}, reason), signInForm(stopAsking, { cancel: cancelButton(), username })];
+  });
   return done ?? false;
 }
 

@@ -21,7 +21,7 @@ export function nameCard(subject) {
     async send() {
       const user = await request("PATCH", subject.path, { username: control.value });
       subject.set(user);
-      control.value = user.username;
+      control.value = control.defaultValue = user.username;
       if (user.id === auth.user?.id) byId("who").replaceChildren(name(user.username));
       say("Renamed to ", name(user.username), ".");
     },
@@ -40,6 +40,7 @@ export function claimsCard(subject) {
       const read = claims.read();
       if (!read) return;
       subject.set(await request("PATCH", subject.path, { claims: read }));
+      claims.setSaved();
       say("The claims of ", name(subject.get().username), " were saved.");
     },
   });

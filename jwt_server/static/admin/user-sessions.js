@@ -17,7 +17,7 @@ const COLUMNS = [
   { label: "Signed in" },
   { label: "Last used" },
   { label: "Address" },
-  { label: "", class: "end" },
+  { label: "Action", class: "end" },
 ];
 const BROWSERS = { Edg: "Edge", OPR: "Opera", Firefox: "Firefox", Chrome: "Chrome", Safari: "Safari", curl: "curl" };
 const SYSTEMS = ["Windows", "Android", "iPhone", "iPad", "Mac", "Linux"];
