@@ -95,7 +95,7 @@ export function pagedList({ label, columns, cells, nouns, signal }) {
     try {
       await add(path, true);
     } catch (error) {
-      showProblem(problem, error, () => load(path));
+      showProblem(problem, error, () => load(path), true);
     }
   }
 
