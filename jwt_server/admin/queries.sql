@@ -6,7 +6,7 @@
 SELECT json_extract(value, '$[0]') AS id,
        (
            SELECT count(*) FROM sessions
-           WHERE user_id = json_extract(value, '$[0]') AND ended_at IS NULL AND expires_at > :now
+           WHERE user_id = json_extract(value, '$[0]') AND expires_at > :now
        ) AS sessions,
        (
            SELECT max(blocked_until) FROM throttle
