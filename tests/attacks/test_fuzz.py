@@ -1,5 +1,5 @@
-"""10,000 raw requests, random and mutated, on connections of their own to a real gunicorn, at a
-Unix socket as in production.
+"""Raw requests, random and mutated, on connections of their own to a real gunicorn, at a Unix
+socket as in production: 10,000 in CI, fewer elsewhere.
 
 The seed is printed; FUZZ_SEED=<seed> sends the same requests again.
 """
@@ -22,10 +22,10 @@ import pytest
 from tests.attacks.wire import raw, statuses
 from tests.helpers.cpu import usual_millisecond
 from tests.helpers.factories import CREDENTIALS, bearer, token
+from tests.helpers.fuzzing import RAW_REQUESTS
 from tests.helpers.server import START_SECONDS, until
 from tests.helpers.site import service_on_socket
 
-REQUESTS = 10_000
 MAX_MILLISECONDS = 100
 """CPU time of the worker for one request; it takes a hundredth of that for most."""
 
@@ -111,7 +111,7 @@ def made_up(seed: int) -> Iterator[bytes]:
     """Yield the requests of a seed: one in twenty is noise."""
     rng = random.Random(seed)  # noqa: S311 - to repeat them
     good = corpus()
-    for number in range(REQUESTS):
+    for number in range(RAW_REQUESTS):
         if number % 20 == 0:
             yield rng.randbytes(rng.randrange(1, 2000))
             continue

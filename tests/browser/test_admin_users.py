@@ -1,111 +1,25 @@
-"""The admin panel: signing in, users, and what happens in the middle of a change."""
+"""The users in the admin panel, each function by mouse and by keyboard alone."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import expect
 
 from tests.helpers.factories import bearer
-from tests.helpers.http import Response, send_to_server
-from tests.helpers.panel import ADMIN, PASSWORD, Hand, Keyboard, Mouse, Panel
+from tests.helpers.http import send_to_server
+from tests.helpers.panel import ADMIN, NEW_PASSWORD, Hand, Panel, unique
 
 pytestmark = pytest.mark.slow
-
-NEW_PASSWORD = "correct horse battery"
-FORM = "application/x-www-form-urlencoded"
-
-
-def unique(name: str, hand: Hand) -> str:
-    """Return a name for each of the two tests."""
-    return f"{name} {type(hand).__name__.lower()}"
-
-
-def show_user(panel: Panel, username: str, *, admin: bool = False) -> int:
-    """Create a user, and go to the view of it."""
-    user_id = panel.add_user(username, admin=admin)
-    panel.show(f"#/users/{user_id}", username)
-    return user_id
-
-
-def sign_in_elsewhere(panel: Panel, username: str, password: str = PASSWORD) -> Response:
-    """Sign in with another device."""
-    body = urlencode({"username": username, "password": password}).encode()
-    agent = {"User-Agent": "Mozilla/5.0 (iPhone) Version/18.0 Safari/604"}
-    return send_to_server(panel.server, "POST", "/auth", agent, body, FORM)
 
 
 def must_change(panel: Panel, username: str, password: str) -> bool:
     """Whether a password is a temporary one."""
-    token = sign_in_elsewhere(panel, username, password).text
+    token = panel.sign_in_elsewhere(username, password).text
     response = send_to_server(panel.server, "GET", "/me", bearer(token))
     return (response.status, "temporary" in response.text) == (403, True)
-
-
-# Signing in
-
-
-@pytest.fixture
-def signed_out(panel: Panel, browser: Browser) -> Iterator[Panel]:
-    """The panel in another browser, where nobody is signed in."""
-    with browser.new_context() as context:
-        other = Panel(context.new_page(), panel.server)
-        yield other
-        other.logs_nothing()
-
-
-@pytest.mark.parametrize("kind", [Mouse, Keyboard])
-def test_only_admins_get_in_and_others_are_told(signed_out: Panel, kind: type[Hand]) -> None:
-    hand = signed_out.load(kind)
-    page = signed_out.page
-    user = f"user {kind.__name__}"
-    signed_out.add_user(user)
-
-    signed_out.finds_no_barrier()
-    signed_out.sign_in(hand, ADMIN, "wrong")
-    expect(page.get_by_role("alert")).to_have_text("Incorrect username and/or password.")
-    signed_out.sign_in(hand, user)
-    expect(page.get_by_role("alert")).to_contain_text(f"{user} is not an admin.")
-    assert signed_out.sql(
-        "SELECT count(*) FROM sessions JOIN users ON users.id = user_id"
-        " WHERE username = ? AND ended_at IS NULL", user,
-    ) == [(0,)]  # fmt: skip
-    signed_out.sign_in(hand)
-    signed_out.is_at("Overview")
-    page.reload()  # the session was kept in memory
-    signed_out.is_at("Sign in")
-
-
-@pytest.mark.parametrize("kind", [Mouse, Keyboard])
-def test_a_temporary_password_is_replaced_in_place(signed_out: Panel, kind: type[Hand]) -> None:
-    hand = signed_out.load(kind)
-    user = f"temporary {kind.__name__}"
-    signed_out.add_user(user, admin=True)
-    signed_out.sql(
-        "UPDATE users SET password_expires_at = unixepoch() + 9999 WHERE username = ?", user
-    )
-
-    hand.press("Keep me signed in until this tab is closed")
-    signed_out.sign_in(hand, user)
-    hand.fill("New password", "short")
-    hand.press("Save and go on")
-    expect(signed_out.field("New password")).to_have_accessible_description(
-        "Use at least 8 characters."
-    )
-    signed_out.finds_no_barrier()
-    hand.fill("New password", NEW_PASSWORD)
-    hand.press("Save and go on")
-    signed_out.is_at("Overview")
-
-    signed_out.page.reload()
-    signed_out.is_at("Overview")
-    hand.press("Sign out")
-    signed_out.is_at("Sign in")
-    assert user not in signed_out.page.inner_text("body")
 
 
 # All users
@@ -198,7 +112,7 @@ def test_a_user_is_created_and_the_generated_password_is_shown_once(
 
 
 def test_everyone_is_signed_out_after_a_confirmation(panel: Panel, hand: Hand) -> None:
-    assert sign_in_elsewhere(panel, ADMIN).status == 200
+    assert panel.sign_in_elsewhere(ADMIN).status == 200
     panel.show("#/users", "Users")
 
     hand.press("Sign everyone out")
@@ -207,6 +121,7 @@ def test_everyone_is_signed_out_after_a_confirmation(panel: Panel, hand: Hand) -
     hand.press("Cancel")
     expect(panel.page.get_by_role("button", name="Sign everyone out")).to_be_focused()
     hand.press("Sign everyone out")
+    panel.is_at("Sign everyone out?")
     hand.press("Sign everyone out")
     panel.is_at("Sign in")
     assert panel.sql("SELECT count(*) FROM sessions WHERE ended_at IS NULL") == [(0,)]
@@ -219,7 +134,7 @@ def test_everyone_is_signed_out_after_a_confirmation(panel: Panel, hand: Hand) -
 
 def test_a_user_is_renamed(panel: Panel, hand: Hand) -> None:
     user, changed = unique("ada", hand), unique("lovelace", hand)
-    show_user(panel, user)
+    panel.show_new_user(user)
 
     panel.finds_no_barrier()
     hand.fill("Username", ADMIN.upper())
@@ -238,7 +153,7 @@ def test_a_user_is_renamed(panel: Panel, hand: Hand) -> None:
 
 def test_a_user_is_promoted_and_disabled_and_back(panel: Panel, hand: Hand) -> None:
     user = unique("bob", hand)
-    show_user(panel, user)
+    panel.show_new_user(user)
 
     hand.press("Promote to admin")
     panel.hears(f"{user} is an admin now.")
@@ -280,7 +195,7 @@ WRONG_CLAIMS = {
 
 def test_claims_are_validated_while_they_are_typed(panel: Panel, hand: Hand) -> None:
     user = unique("carol", hand)
-    show_user(panel, user)
+    panel.show_new_user(user)
     claims = panel.field("Claims as JSON")
 
     for text, problem in WRONG_CLAIMS.items():
@@ -299,9 +214,9 @@ def test_claims_are_validated_while_they_are_typed(panel: Panel, hand: Hand) -> 
 
 def test_a_password_is_reset_to_a_generated_or_a_chosen_one(panel: Panel, hand: Hand) -> None:
     user = unique("dave", hand)
-    show_user(panel, user)
+    panel.show_new_user(user)
     label = "Temporary password (optional)"
-    assert sign_in_elsewhere(panel, user).status == 200
+    assert panel.sign_in_elsewhere(user).status == 200
 
     hand.press("Reset password")
     panel.is_at(f"Temporary password of {user}")
@@ -324,8 +239,8 @@ def test_a_user_is_unlocked(panel: Panel, hand: Hand) -> None:
     user = unique("erin", hand)
     panel.add_user(user)
     for _ in range(6):
-        status = sign_in_elsewhere(panel, user, "wrong").status
-    show_user_again(panel, user)
+        status = panel.sign_in_elsewhere(user, "wrong").status
+    panel.show_user(user)
     badge = panel.page.get_by_text("Locked", exact=True)
 
     assert status == 429
@@ -333,18 +248,14 @@ def test_a_user_is_unlocked(panel: Panel, hand: Hand) -> None:
     hand.press("Unlock")
     panel.hears(f"The failed attempts of {user} are forgotten.")
     expect(badge).to_be_hidden()
-    assert sign_in_elsewhere(panel, user).status == 200
-
-
-def show_user_again(panel: Panel, username: str) -> None:
-    panel.show(f"#/users/{panel.user(username, 'id')[0]}", username)
+    assert panel.sign_in_elsewhere(user).status == 200
 
 
 def test_sessions_are_ended_one_by_one_and_all_at_once(panel: Panel, hand: Hand) -> None:
     user = unique("frank", hand)
     user_id = panel.add_user(user)
     for _ in range(3):
-        assert sign_in_elsewhere(panel, user).status == 200
+        assert panel.sign_in_elsewhere(user).status == 200
     panel.show(f"#/users/{user_id}", user)
     rows = panel.page.get_by_role("table", name="Sessions").locator("tbody tr")
     active = "SELECT count(*) FROM sessions WHERE ended_at IS NULL AND user_id = ?"
@@ -365,7 +276,7 @@ def test_sessions_are_ended_one_by_one_and_all_at_once(panel: Panel, hand: Hand)
 
 def test_a_user_is_deleted_after_typing_the_name(panel: Panel, hand: Hand) -> None:
     user = unique("gone", hand)
-    show_user(panel, user)
+    panel.show_new_user(user)
 
     hand.press("Delete user …")
     panel.is_at(f"Delete {user}?")
@@ -408,106 +319,6 @@ def test_names_are_isolated_and_show_what_is_invisible(panel: Panel) -> None:
     panel.sql("DELETE FROM users WHERE id >= ?", min(ids.values()))
 
 
-# In the middle of a change
-
-
-def test_the_password_is_asked_for_in_place_and_the_change_goes_on(
-    panel: Panel, hand: Hand
-) -> None:
-    user, changed = unique("heidi", hand), unique("klum", hand)
-    show_user(panel, user)
-    panel.forget_passwords()
-
-    hand.fill("Claims as JSON", '{"half": "typed')
-    hand.fill("Username", changed)
-    hand.press("Rename")
-    panel.is_at("Confirm that it’s you")
-    hand.fill("Password", "wrong")
-    hand.press("Confirm")
-    expect(panel.field("Password")).to_have_accessible_description("Wrong password.")
-    panel.finds_no_barrier()
-    hand.press("Cancel")
-    expect(panel.page.get_by_role("alert").filter(has_text="Nothing was changed.")).to_be_visible()
-    expect(panel.field("Username")).to_have_value(changed)
-    hand.press("Rename")
-    panel.is_at("Confirm that it’s you")
-    hand.fill("Password", PASSWORD)
-    hand.press("Confirm")
-    panel.hears(f"Renamed to {changed}.")
-    expect(panel.field("Claims as JSON")).to_have_value('{"half": "typed')
-
-
-def test_after_the_session_has_ended_another_admin_goes_on_with_the_change(
-    panel: Panel, hand: Hand
-) -> None:
-    user, other = unique("ivan", hand), unique("root", hand)
-    panel.add_user(other, admin=True)
-    show_user(panel, user)
-    panel.end_sessions()
-
-    hand.fill("Claims as JSON", '{"half": "typed')
-    hand.press("Promote to admin")
-    panel.is_at("Sign in again")
-    panel.finds_no_barrier()
-    hand.press("Cancel")
-    expect(panel.page.get_by_text("You are signed out.")).to_be_visible()
-    expect(panel.field("Claims as JSON")).to_have_value('{"half": "typed')
-    hand.press("Promote to admin")
-    panel.is_at("Sign in again")
-    panel.sign_in(hand, other)
-    panel.hears(f"{user} is an admin now.")
-    expect(panel.field("Claims as JSON")).to_have_value('{"half": "typed')
-    expect(panel.page.locator("#notice")).to_be_empty()
-    expect(panel.page.locator("#who")).to_have_text(other)
-    assert panel.sql(
-        "SELECT username FROM audit JOIN users ON users.id = actor_id"
-        " WHERE action = 'user_promoted' ORDER BY audit.id DESC LIMIT 1"
-    ) == [(other,)]
-    hand.press("Sign out")
-    panel.sign_in(hand)
-    panel.is_at(user)
-
-
-def test_offline_and_503_are_said_and_requests_go_on(panel: Panel, hand: Hand) -> None:
-    user = unique("judy", hand)
-    user_id = panel.add_user(user)
-    panel.show("#/users", "Users")
-    context, notice = panel.page.context, panel.page.locator("#notice")
-
-    context.set_offline(True)
-    panel.page.evaluate("path => { location.hash = path; }", f"#/users/{user_id}")
-    expect(notice).to_contain_text("You are offline.")
-    context.set_offline(False)
-    panel.is_at(user)
-    expect(notice).to_be_empty()
-
-    refusals = iter([True, False])
-
-    def refuse(route: Route) -> None:
-        headers = {"Retry-After": "60", "Content-Type": "application/problem+json"}
-        body = {"code": "database_unavailable", "detail": "The database is unavailable."}
-        if next(refusals, False):
-            route.fulfill(status=503, headers=headers, body=json.dumps(body))
-        else:
-            route.continue_()
-
-    panel.page.route("**/admin/users?*", refuse)
-    hand.press("All users")
-    expect(notice).to_contain_text("The database is unavailable. Trying again …")
-    hand.press("Try now")
-    expect(panel.page.get_by_role("link", name=user)).to_be_visible()
-    expect(notice).to_be_empty()
-
-    panel.show(f"#/users/{user_id}", user)
-    hand.fill("Username", f"{user}!")
-    context.set_offline(True)
-    hand.press("Rename")
-    expect(panel.page.get_by_text("The service can’t be reached.")).to_be_visible()
-    context.set_offline(False)
-    hand.press("Try again")
-    panel.hears(f"Renamed to {user}!.")
-
-
 PEOPLE: dict[str, dict[str, object]] = {
     "ada": {"admin": 1},
     "barbara": {},
@@ -527,7 +338,7 @@ def test_the_panel_is_as_in_the_pictures_of_the_docs(panel: Panel) -> None:
         for column, value in columns.items():
             panel.sql(f"UPDATE users SET {column} = ? WHERE id = ?", value, user_id)  # noqa: S608 - our own
     for _ in range(2):
-        sign_in_elsewhere(panel, "grace")
+        panel.sign_in_elsewhere("grace")
     panel.page.set_viewport_size({"width": 960, "height": 640})
 
     panel.show("#/users", "Users")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from tests.helpers.server import ROOT, Server
 from tests.helpers.tabs import serve_pages
@@ -14,7 +14,14 @@ from tests.helpers.tabs import serve_pages
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Iterator[Page]:
+    """A page for all tests: each loads the front end again, which stores nothing."""
+    with browser.new_context() as context:
+        yield context.new_page()
+
+
+@pytest.fixture(scope="module")
 def front_end(server: Server) -> Iterator[str]:
     """Serve the front end; yields its address, with the service's in the query."""
     with serve_pages(server.url) as url:

@@ -6,8 +6,11 @@ import os
 
 IN_CI = os.environ.get("CI") == "true"
 
-SCHEMATHESIS_EXAMPLES = 20 if IN_CI else 4
+SCHEMATHESIS_EXAMPLES = 20 if IN_CI else 2
 """Requests for each operation by schemathesis."""
+
+RAW_REQUESTS = 10_000 if IN_CI else 2_500
+"""Random and mutated requests to a real gunicorn."""
 
 
 def examples(count: int) -> int:

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from jwt_server.users.names import username_key
+from tests.helpers.http import Response, send_to_server
 from tests.helpers.server import ROOT, Server
 
 AXE = ROOT / "tests" / "clients" / "node_modules" / "axe-core" / "axe.min.js"
@@ -33,6 +35,12 @@ TOO_WIDE = "() => document.documentElement.scrollWidth > innerWidth"
 ADMIN = "travis"
 PASSWORD = "mypassword"
 """Of all users that `add_user` creates."""
+
+
+NEW_PASSWORD = "correct horse battery"
+
+FORM = "application/x-www-form-urlencoded"
+PHONE = {"User-Agent": "Mozilla/5.0 (iPhone) Version/18.0 Safari/604"}
 
 
 def axe() -> str:
@@ -112,19 +120,26 @@ class Keyboard:
 Hand = Mouse | Keyboard
 
 
+def unique(name: str, hand: Hand) -> str:
+    """Return a name for the test of each hand."""
+    return f"{name} {type(hand).__name__.lower()}"
+
+
 @dataclass
 class Panel:
     """The panel in a page, and the service."""
 
     page: Page
     server: Server
+    prefix: str = ""
+    """SCRIPT_NAME."""
     console: list[str] = field(default_factory=list)
 
     def load(self, hand: type[Hand] = Mouse) -> Hand:
         """Load the page, ready for axe."""
         self.page.on("console", lambda message: self.console.append(message.text))
         self.page.on("pageerror", lambda error: self.console.append(str(error)))
-        self.page.goto(f"{self.server.url}/admin/")
+        self.page.goto(f"{self.server.url}{self.prefix}/admin/")
         self.page.evaluate(axe())
         self.is_at("Sign in")
         return self.take(hand)
@@ -149,6 +164,15 @@ class Panel:
         """Go to a view."""
         self.page.evaluate("path => { location.hash = path; }", path)
         self.is_at(heading)
+
+    def show_user(self, username: str) -> None:
+        """Go to the view of a user."""
+        self.show(f"#/users/{self.user(username, 'id')[0]}", username)
+
+    def show_new_user(self, username: str) -> None:
+        """Create a user, and go to the view of it."""
+        self.add_user(username)
+        self.show_user(username)
 
     def is_at(self, heading: str) -> None:
         """Wait for a view or a dialog."""
@@ -204,6 +228,11 @@ class Panel:
         """Return columns of a user, or None."""
         found = self.sql(f"SELECT {columns} FROM users WHERE username = ?", username)  # noqa: S608 - a test's own
         return found[0] if found else None
+
+    def sign_in_elsewhere(self, username: str, password: str = PASSWORD) -> Response:
+        """Sign in with another device."""
+        body = urlencode({"username": username, "password": password}).encode()
+        return send_to_server(self.server, "POST", "/auth", PHONE, body, FORM)
 
     def forget_passwords(self) -> None:
         """Let it be long ago that all users gave their passwords."""

@@ -84,6 +84,10 @@ REVIVE = "UPDATE sessions SET ended_at = NULL, expires_at = ends_at WHERE id = :
 ROLL_BACK = "UPDATE users SET password_hash = :old_hash WHERE id = :changed"
 LOSE_PET = "DELETE FROM pets WHERE id = :pet"
 REGAIN_PET = "INSERT INTO pets VALUES (:gone_pet, :gone_pets_user, 'Ru', NULL, 0)"
+ADD_USER = (
+    "INSERT INTO users (id, username, username_key, password_hash, created_at)"
+    " VALUES ({}, 'x', 'x', '', 0)"
+)
 
 SABOTAGE = {
     "a pet is lost": (LOSE_PET, "pet {pet}: found None"),
@@ -106,13 +110,13 @@ SABOTAGE = {
         "UPDATE users SET username = 'x' WHERE id = :user", "user {user}: found"),
     "a user is lost": ("DELETE FROM users WHERE id = :user", "user {user}: found []"),
     "a deleted user is back": (
-        "INSERT INTO users VALUES (:deleted, 'x', 'x', '', 0, 0, 0, NULL)",
+        ADD_USER.format(":deleted"),
         "deleted user {deleted}: rows of users"),
     "of a deleted user a row is left": (
         "INSERT INTO known_addresses VALUES (:deleted, '10.0.0.1', 0)",
         "deleted user {deleted}: rows of known_addresses"),
     "somebody is there who never signed up": (
-        "INSERT INTO users VALUES (9999, 'x', 'x', '', 0, 0, 0, NULL)", "unknown users"),
+        ADD_USER.format(9999), "unknown users"),
     "ids begin anew": (
         "UPDATE sqlite_sequence SET seq = 0 WHERE name = 'pets'", "ids of pets go on"),
     "a row belongs to nobody": (

@@ -9,7 +9,7 @@ import * as keys from "./keys.js";
 import * as overview from "./overview.js";
 import { prompts } from "./service.js";
 import { auth, onChange } from "./session.js";
-import { signInAgain, signInPage } from "./sign-in.js";
+import { signInAgain, signInPage, stopAsking } from "./sign-in.js";
 import { setNotice } from "./status.js";
 import * as user from "./user.js";
 import * as users from "./users.js";
@@ -129,7 +129,7 @@ async function askSession() {
 /** Whether something was typed that is not saved. */
 function hasDraft() {
   /** @type {NodeListOf<HTMLInputElement | HTMLTextAreaElement>} */
-  const controls = document.querySelectorAll("form:not(.filters) :is(input:not([type=checkbox]), textarea)");
+  const controls = document.querySelectorAll("form:not([class*=filters]) :is(input:not([type=checkbox]), textarea)");
   return isOpen && [...controls].some(({ value, defaultValue }) => value !== defaultValue);
 }
 
@@ -150,6 +150,7 @@ function start() {
       username = admin.username;
       isDeclined = false;
       setNotice(askSession, null);
+      stopAsking();
       if (!isOpen) route();
     } else if (change.user) {
       // Not while signing in, which tells it at the form.

@@ -38,7 +38,7 @@ export function cellsOf({ at, action, actor_id, actor, user_id, username, addres
   const isWarning = WARNINGS.includes(action);
   return [
     h("time", { datetime: at }, TIME.format(new Date(at))),
-    h("a", { href: like(filters, "action", action), class: isWarning ? "action-name warning" : "action-name" }, wordsOf(action)),
+    h("a", { href: like(filters, "action", action), class: isWarning && "warning" }, wordsOf(action)),
     user_id === null ? "" : showUser(user_id, username, filters, "user"),
     actor_id === null ? showNobody(address) : showUser(actor_id, actor, filters, "actor"),
     address ?? "",

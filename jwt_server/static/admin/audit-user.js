@@ -6,6 +6,8 @@ import { h } from "./dom.js";
 import { field } from "./forms.js";
 import { AuthError, request } from "./service.js";
 
+const ID = /^\d+$/;
+
 export class UserFilter {
   #id = "";
   /** The text for which this is the id. */
@@ -33,7 +35,7 @@ export class UserFilter {
     const id = query.get(this.key);
     if (!id) return;
     this.#id = id;
-    this.#text = this.field.control.value = (await this.#showId(id)) ?? id;
+    this.#text = this.field.control.value = (ID.test(id) && (await this.#showId(id))) || id;
   }
 
   /** Return the id of the user whose name or id is in the field, or "". */
@@ -48,11 +50,11 @@ export class UserFilter {
 
   /** @param {string} text */
   async #idOf(text) {
+    // They are in the order of their names.
     /** @type {{id: number, username: string}[]} */
-    const users = await this.#get(`/admin/users?${new URLSearchParams({ search: text, limit: "100" })}`);
-    const user = users.find(({ username }) => foldCase(username) === foldCase(text));
-    if (user) return this.#show(user.id, user.username);
-    if (!/^\d+$/.test(text)) {
+    const [user] = await this.#get(`/admin/users?${new URLSearchParams({ search: text, limit: "1" })}`);
+    if (user && foldCase(user.username) === foldCase(text)) return this.#show(user.id, user.username);
+    if (!ID.test(text)) {
       throw new AuthError("not_found", "", { errors: { [this.key]: ["There is no user of this name."] } });
     }
     await this.#showId(text);

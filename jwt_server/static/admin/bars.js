@@ -62,8 +62,8 @@ export class Bars {
     const last = this.values.length - 1;
     const bars = this.values.map((value, index) => this.#bar(index, y(value), y(0), index === last));
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    this.#cursor.setAttribute("y", String(top));
-    this.#cursor.setAttribute("height", String(bottom - top));
+    // Beyond the bars, which may hide it.
+    this.#cursor.setAttribute("height", String(bottom + TICK * rem));
     this.svg.replaceChildren(
       this.#cursor,
       ...lines,

@@ -108,13 +108,12 @@ function showError(fields, summary, error, again) {
  * @param {HTMLElement} place
  * @param {unknown} error
  * @param {() => void} again
+ * @param {boolean} [isRetryable]
  */
-export function showProblem(place, error, again) {
+export function showProblem(place, error, again, isRetryable = error instanceof AuthError && isTemporary(error)) {
   if (!(error instanceof AuthError)) throw error;
   const button = h("button", { type: "button", onclick: () => (place.replaceChildren(), again()) }, "Try again");
-  place.replaceChildren(
-    h("div", { class: "error summary" }, h("p", {}, error.message), isTemporary(error) && button),
-  );
+  place.replaceChildren(h("div", { class: "error summary" }, h("p", {}, error.message), isRetryable && button));
 }
 
 /**

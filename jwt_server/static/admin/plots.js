@@ -104,10 +104,10 @@ class Plot {
 
   /** @param {MouseEvent} event @param {Select} select */
   #click(event, select) {
-    select(this.#indexAt(event));
-    // A finger has not shown the value before.
     const isTouch = event instanceof PointerEvent && event.pointerType === "touch";
-    if (!isTouch) this.#link.click();
+    // A finger has not shown the value before.
+    if (isTouch) select(this.#indexAt(event));
+    else this.#link.click();
   }
 
   /** @param {MouseEvent} event */

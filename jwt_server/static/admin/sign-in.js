@@ -68,6 +68,11 @@ function newPasswordForm(username, temporary, done) {
 
 /** @type {Promise<boolean> | null} */
 let asking = null;
+/** @type {(done: boolean) => void} */
+let close = () => {};
+
+/** Close the dialog, because an admin is signed in, perhaps in another tab. */
+export const stopAsking = () => close(true);
 
 /**
  * Ask in a dialog to sign in again; false if the user cancels.
@@ -85,10 +90,10 @@ export function signInAgain(reason, username) {
  * @param {string} username
  */
 async function openSignIn(reason, username) {
-  const done = await openDialog("Sign in again", (/** @type {(done: boolean) => void} */ close) => [
-    h("p", {}, reason),
-    signInForm(() => close(true), { cancel: cancelButton(), username }),
-  ]);
+  const done = await openDialog("Sign in again", (/** @type {(done: boolean) => void} */ closing) => {
+    close = closing;
+    return [h("p", {}, reason), signInForm(stopAsking, { cancel: cancelButton(), username })];
+  });
   return done ?? false;
 }
 
