@@ -10,13 +10,14 @@ import signal
 import sys
 import time
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import NoReturn
 
 from jwt_server import config, listeners, sqlite
 from jwt_server.audit import Actor
 from jwt_server.database import Connection, Database
 from jwt_server.errors import ConfigurationError, Unavailable
-from jwt_server.files import publish, temporary_beside, write_atomically
+from jwt_server.files import write_atomically
 from jwt_server.security import key_files, passwords, policy
 from jwt_server.users import users
 
@@ -94,15 +95,17 @@ def create_database(settings: config.Settings) -> None:
 
     At a terminal, offer the first admin.
     """
-    if settings.database != config.DEFAULT_DATABASE.absolute() or settings.database.exists():
-        return
-    with suppress(FileExistsError), temporary_beside(settings.database) as temporary:
-        sqlite.create(temporary)
-        with closing(Database(temporary)) as database, database.connection() as db:
+    admin = ""
+
+    def fill(path: Path) -> None:
+        nonlocal admin
+        with closing(Database(path)) as database, database.connection() as db:
             if listeners.is_loopback(settings.host):
                 users.add_demo_user(db, settings.salt_rounds, int(time.time()))
             admin = add_first_admin(db, settings) if wants_admin() else ""
-        publish(temporary, settings.database, replace=False)
+
+    is_default = settings.database == config.DEFAULT_DATABASE.absolute()
+    if is_default and not settings.database.exists() and sqlite.create(settings.database, fill):
         print(f"Created {config.DEFAULT_DATABASE}{admin}")
 
 

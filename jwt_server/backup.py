@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -58,10 +58,9 @@ def restore(
     same for the new name of the old file. Raises DatabaseUnavailable, and changes nothing then.
     """
     source, target = file.resolve(), database.resolve()
-    _check_backup(source, target)
-    with _errors_for(target, source) as temporary, _locked(target) as present:
+    users = _check_backup(source, target)
+    with _errors_for(target) as temporary, _locked(target) as present:
         shutil.copyfile(source, temporary)
-        users = _check_intact(temporary, compare=True)
         migrate.upgrade(temporary)
         with closing(Database(temporary)) as opened, opened.connection() as db, db.transaction():
             _advance_ids(db.driver, present, now)
@@ -76,11 +75,8 @@ def restore(
 
 
 @contextmanager
-def _errors_for(path: Path, source: Path | None = None) -> Iterator[Path]:
-    """Provide a temporary file beside `path`; raise DatabaseUnavailable for what fails inside.
-
-    What is wrong with the temporary file is said of the file that it is a copy of.
-    """
+def _errors_for(path: Path) -> Iterator[Path]:
+    """Provide a temporary file for `path`; raise DatabaseUnavailable for what fails inside."""
     try:
         with temporary_beside(path) as temporary:
             yield temporary
@@ -92,8 +88,7 @@ def _errors_for(path: Path, source: Path | None = None) -> Iterator[Path]:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DatabaseUnavailable(f"{path} can't be written: {reason}.") from error
     except DatabaseUnavailable as error:
-        cause = error.cause.replace(str(temporary), str(source or path))
-        raise DatabaseUnavailable(cause) from error
+        raise DatabaseUnavailable(error.cause.replace(str(temporary), str(path))) from error
 
 
 def find_damage(driver: sqlite3.Connection) -> str | None:
@@ -122,7 +117,8 @@ def _check_intact(path: Path, *, compare: bool = False) -> int:
     return users
 
 
-def _check_backup(source: Path, target: Path) -> None:
+def _check_backup(source: Path, target: Path) -> int:
+    """Check that a file can replace the database; return its number of users."""
     if not source.is_file():
         raise DatabaseUnavailable(f"{source} is not a file.")
     if target.exists() and source.samefile(target):
@@ -133,34 +129,29 @@ def _check_backup(source: Path, target: Path) -> None:
                 f"{log} shows that {source.name} is in use, or was not closed:"
                 " set DATABASE_URL to it, and the command `backup` makes one complete file of it."
             )
-    # Before gigabytes of something else are copied.
-    sqlite.open_database(source, oldest=1, options=UNUSED_FILE).close()
+    return _check_intact(source, compare=True)
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[sqlite3.Connection | None]:
+def _locked(path: Path) -> AbstractContextManager[sqlite3.Connection | None]:
     """Hold SQLite's exclusive lock on the present database; None if it is missing or unreadable.
 
     Raises DatabaseUnavailable if another process has it open.
     """
     if not path.exists():
-        yield None
-        return
+        return nullcontext()
     uri = f"{path.as_uri()}?mode=rw"
-    with closing(sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)) as driver:
+    driver = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)
+    try:
         driver.row_factory = sqlite.as_dict
-        try:
-            driver.execute("PRAGMA synchronous = FULL")
-            driver.execute("PRAGMA locking_mode = EXCLUSIVE")  # until the connection is closed
-            driver.execute("BEGIN EXCLUSIVE")
-            driver.execute("COMMIT")
-            is_readable = True
-        except sqlite3.Error as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-                raise DatabaseUnavailable(f"{path} is in use: stop the service first.") from error
-            driver.close()
-            is_readable = False
-        yield driver if is_readable else None
+        driver.execute("PRAGMA synchronous = FULL")
+        driver.execute("PRAGMA locking_mode = EXCLUSIVE")  # until the connection is closed
+        driver.executescript("BEGIN EXCLUSIVE; COMMIT")
+    except sqlite3.Error as error:
+        driver.close()
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            raise DatabaseUnavailable(f"{path} is in use: stop the service first.") from error
+        return nullcontext()
+    return closing(driver)
 
 
 def _advance_ids(driver: sqlite3.Connection, present: sqlite3.Connection | None, now: int) -> None:

@@ -8,12 +8,14 @@ import json
 import logging
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quoted
-from typing import Any
+from typing import Any, Final
 
 from flask import has_request_context, request
-from pythonjsonlogger.json import JsonFormatter
 
 from jwt_server.web.middleware import ID, LINE
+
+STANDARD: Final = {*vars(logging.makeLogRecord({})), "message", "asctime"}
+"""The attributes of a record that are not from `extra`."""
 
 # No line shows these, so they are not looked up.
 logging.logThreads = logging.logMultiprocessing = False
@@ -35,34 +37,26 @@ def formatter(log_format: str) -> logging.Formatter:
     return JsonLines() if log_format == "json" else TextLines()
 
 
-class JsonLines(JsonFormatter):
-    """Formats a record as a JSON object."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            ["levelname", "name", "process", "message"],
-            rename_fields={"levelname": "level", "name": "logger", "process": "pid"},
-            json_serializer=_serialize,
-        )
+class JsonLines(logging.Formatter):
+    """Formats a record as a JSON object, with what was passed as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         if record.msg is LINE:
             return _format_request(record)
+        members: dict[str, Any] = {"time": _time(record), "level": record.levelname}
+        members |= {"logger": record.name, "pid": record.process, "message": record.getMessage()}
+        members |= {name: value for name, value in vars(record).items() if name not in STANDARD}
         if request_id := _request_id(record):
-            record.request_id = request_id
-        return super().format(record)
-
-    def add_fields(
-        self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
-    ) -> None:
-        """Put the time first."""
-        log_data["time"] = _time(record)
-        super().add_fields(log_data, record, message_dict)
+            members["request_id"] = request_id
+        if record.exc_info:
+            members["exc_info"] = self.formatException(record.exc_info)
+        # JSON allows DEL as it is.
+        return json.dumps(members, default=str).replace("\x7f", "\\u007f")
 
 
 def _format_request(record: Any) -> str:
-    """Format the line of a request without the library, which takes four times as long."""
+    """Format the line of a request without a dictionary, which takes twice as long."""
     method, route, status, code, milliseconds, user_id, address = record.args
     return (
         f'{{"time": "{_time(record)}", "level": {quoted(record.levelname)},'
@@ -75,10 +69,6 @@ def _format_request(record: Any) -> str:
         f' "user_id": {"null" if user_id is None else int(user_id)},'
         f' "address": {quoted(address)}}}'
     )
-
-
-def _serialize(*args: Any, **kwargs: Any) -> str:
-    return json.dumps(*args, **kwargs).replace("\x7f", "\\u007f")  # JSON allows DEL as it is
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -6,13 +6,13 @@ What is wrong with it is raised as DatabaseUnavailable; the cause tells operator
 import os
 import shutil
 import sqlite3
-import time
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from jwt_server.errors import DatabaseUnavailable
-from jwt_server.files import bundled
+from jwt_server.files import bundled, publish, temporary_beside
 
 SCHEMA_VERSION: Final = 8  # PRAGMA user_version: the number of the newest of migrations/*.sql
 APPLICATION_ID: Final = int.from_bytes(b"jwts")  # PRAGMA application_id
@@ -22,6 +22,13 @@ READY_SECONDS: Final = 0.2  # /readyz waits so long for others
 CACHE_KIB: Final = 256  # per connection; SQLite's 2 MiB would be most of a worker's memory
 WAL_BYTES: Final = 64 * 1024 * 1024  # the write-ahead log is truncated to this after it has grown
 MIN_FREE_BYTES: Final = 8 * 1024 * 1024  # of disk space; below it the service is not ready
+
+PRAGMAS: Final = f"""
+PRAGMA foreign_keys = ON;
+PRAGMA synchronous = FULL; -- a committed write survives a power failure
+PRAGMA journal_size_limit = {WAL_BYTES};
+PRAGMA cache_size = -{CACHE_KIB};
+"""
 
 OUTAGE_NAMES: Final = "BUSY LOCKED READONLY IOERR CORRUPT FULL CANTOPEN PERM PROTOCOL NOTADB"
 OUTAGES: Final = {getattr(sqlite3, f"SQLITE_{name}") for name in OUTAGE_NAMES.split()}
@@ -55,26 +62,27 @@ def open_database(
     DatabaseUnavailable.
     """
     file_id(path)
-    try:
-        driver, application, version = _connect(path, options, busy_seconds)
-    except sqlite3.Error as error:
-        raise DatabaseUnavailable(f"{path} can't be opened: {error}.") from error
-    problem = ""
-    if application != APPLICATION_ID:
-        problem = "is not a database of this service."
-    elif version > SCHEMA_VERSION:
-        problem = (
-            f"has schema version {version}, this release knows {SCHEMA_VERSION} and no newer one:"
-            " run the release that made it."
-        )
-    elif version < oldest:
-        problem = (
-            f"has schema version {version}, this release needs {SCHEMA_VERSION}: stop the service,"
-            " keep a copy, and run the command `db upgrade`."
-        )
-    if problem:
-        driver.close()
-        raise DatabaseUnavailable(f"{path} {problem}")
+    with ExitStack() as stack:
+        try:
+            driver = stack.enter_context(closing(_connect(path, options, busy_seconds)))
+            driver.executescript(PRAGMAS)
+            application = driver.execute("PRAGMA application_id").fetchone()["application_id"]
+            version = driver.execute("PRAGMA user_version").fetchone()["user_version"]
+        except sqlite3.Error as error:
+            raise DatabaseUnavailable(f"{path} can't be opened: {error}.") from error
+        if application != APPLICATION_ID:
+            raise DatabaseUnavailable(f"{path} is not a database of this service.")
+        if version > SCHEMA_VERSION:
+            raise DatabaseUnavailable(
+                f"{path} has schema version {version}, this release knows {SCHEMA_VERSION} and no"
+                " newer one: run the release that made it."
+            )
+        if version < oldest:
+            raise DatabaseUnavailable(
+                f"{path} has schema version {version}, this release needs {SCHEMA_VERSION}: stop"
+                " the service, keep a copy, and run the command `db upgrade`."
+            )
+        stack.pop_all()
     return driver
 
 
@@ -112,65 +120,36 @@ def require_free_space(path: Path) -> None:
         raise DatabaseUnavailable(f"The disk is full: {free >> 10} KiB are left for {path}.")
 
 
-def create(path: Path) -> bool:
-    """Create the database and its tables, readable by its owner only; return False if it existed.
+def create(path: Path, fill: Callable[[Path], object] | None = None) -> bool:
+    """Create the database, readable by its owner only; return False if there is a file.
 
-    Raises DatabaseUnavailable if it can't be created, or the file is something else.
+    It appears with all its tables, and with what `fill` writes into it, or not at all. Raises
+    DatabaseUnavailable if it can't be created, or the file is something else.
     """
+    is_new = False
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        driver, *marks = _connect(path)
-        with closing(driver):
-            # A file with other marks belongs to another program, even without a table.
-            is_ours = marks in ([0, 0], [APPLICATION_ID, SCHEMA_VERSION])
-            is_new = is_ours and _create_tables(driver)
+        if not path.exists():
+            with suppress(FileExistsError), temporary_beside(path) as temporary:
+                _create_tables(temporary)
+                if fill is not None:
+                    fill(temporary)
+                publish(temporary, path, replace=False)
+                is_new = True  # no other process was faster
     except (OSError, sqlite3.Error) as error:
         raise DatabaseUnavailable(f"{path} can't be created: {error}.") from error
     check(path)
     return is_new
 
 
-def _create_tables(driver: sqlite3.Connection) -> bool:
-    if has_tables(driver):
-        return False
-    _use_wal(driver)
-    marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+def _create_tables(path: Path) -> None:
     schema = bundled("schema.sql").read_text("utf-8")
-    try:
-        driver.executescript(f"BEGIN IMMEDIATE; {schema} {marks} COMMIT;")
-    except sqlite3.Error:
-        driver.rollback()
-        if has_tables(driver):  # another process was faster
-            return False
-        raise
-    return True
+    marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+    with closing(sqlite3.connect(path)) as driver:
+        driver.executescript(f"PRAGMA journal_mode = WAL; BEGIN; {schema} {marks} COMMIT;")
 
 
-def _use_wal(driver: sqlite3.Connection) -> None:
-    """Set the journal mode; SQLite itself does not wait here for another process that does so."""
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            driver.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            is_locked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not is_locked or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
-def has_tables(driver: sqlite3.Connection) -> bool:
-    """Return whether a database has any table."""
-    return driver.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
-
-
-def _connect(
-    path: Path, options: str = "mode=rw", busy_seconds: float = BUSY_SECONDS
-) -> tuple[sqlite3.Connection, int, int]:
-    """Return a connection with the file's application ID and schema version."""
+def _connect(path: Path, options: str, busy_seconds: float) -> sqlite3.Connection:
     driver = sqlite3.connect(
         f"{path.as_uri()}?{options}",  # opening never creates a file
         uri=True,
@@ -178,18 +157,8 @@ def _connect(
         isolation_level=None,  # BEGIN is explicit
         check_same_thread=False,  # the pool passes a connection from one thread to another
     )
-    try:
-        driver.row_factory = as_dict
-        driver.execute("PRAGMA foreign_keys = ON")
-        driver.execute("PRAGMA synchronous = FULL")  # a committed write survives a power failure
-        driver.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
-        driver.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        application = driver.execute("PRAGMA application_id").fetchone()["application_id"]
-        version = driver.execute("PRAGMA user_version").fetchone()["user_version"]
-    except sqlite3.Error:
-        driver.close()
-        raise
-    return driver, application, version
+    driver.row_factory = as_dict
+    return driver
 
 
 def as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:

@@ -139,7 +139,7 @@ def test_audit_rows_are_filtered_and_the_address_keeps_the_filters(
     values = options.evaluate_all("options => options.map(({ value }) => value)")
     assert values == ["", *(each.value for each in Action)]
     if isinstance(hand, Mouse):
-        panel.page.set_viewport_size({"width": 960, "height": 640})
+        panel.page.set_viewport_size({"width": 960, "height": 800})
         panel.take_screenshot("admin-audit.png")
 
     hand.fill("User", "aDa")
@@ -187,7 +187,7 @@ def test_audit_rows_are_filtered_by_local_times(panel: Panel, hand: Hand) -> Non
         since, until or "9999-12-31",
     )  # fmt: skip
     expect(rows_of(panel)).to_have_count(count)
-    expect(panel.page.get_by_label("Follow")).to_have_count(0 if until else 1)
+    expect(panel.page.get_by_label("Follow")).to_be_visible(visible=not until)
 
 
 def fill_times(panel: Panel, hand: Hand) -> None:
@@ -252,6 +252,8 @@ def test_new_audit_rows_appear_while_the_page_is_visible(panel: Panel, hand: Han
     for pause, go_on in (
         (partial(panel.page.evaluate, SET_HIDDEN, arg=True),
          partial(panel.page.evaluate, SET_HIDDEN, arg=False)),
+        (partial(panel.page.context.set_offline, offline=True),
+         partial(panel.page.context.set_offline, offline=False)),
         (rows.first.get_by_role("link").first.focus, panel.field("User").focus),
         (partial(hand.press, "Follow"), partial(hand.press, "Follow")),
     ):  # fmt: skip
@@ -277,7 +279,10 @@ def test_plots_and_table_show_the_numbers_of_the_service(panel: Panel, hand: Han
         panel.take_screenshot("admin-overview.png")
     with panel.page.expect_response("**/admin/stats?days=1") as response:
         hand.press("1 day")
-    expect(panel.page.get_by_role("link", name="1 day")).to_have_attribute("aria-current", "true")
+    period = panel.page.get_by_role("link", name="1 day")
+    expect(period).to_have_attribute("aria-current", "true")
+    expect(period).to_be_focused()
+    assert panel.page.url.endswith("#/overview?days=1")
     stats = response.value.json()
     expected = [stats["series"][action] for action in SERIES.values()]
 

@@ -155,7 +155,10 @@ def run_private(script: str, cwd: Path) -> str:
     return run(*NAMESPACES, "/bin/sh", "-ec", PRIVATE + script, cwd=cwd)
 
 
-PAGES = "/docs,/docs/docs.css,/docs/docs.js,/docs/swagger-ui-bundle.js,/docs/swagger-ui.css"
+PAGES = (
+    "/docs,/docs/docs.css,/docs/docs.js,/docs/swagger-ui-bundle.js,/docs/swagger-ui.css"
+    ",/admin/,/admin/app.js,/admin/admin.css,/client.js"
+)
 SIGN_IN = f"""\
 PORT=$0 WORKERS=1 METRICS_PORT=0 {SERVE} 2>log &
 curl --silent --fail --retry 60 --retry-delay 1 --retry-connrefused localhost:$0/readyz
@@ -191,7 +194,7 @@ def test_the_deployment_in_short_serves_as_an_ordinary_user(installed: Path, fol
     assert findings(done) == []
     assert json.loads(me)["admin"]
     assert json.loads(description)["openapi"] == "3.1.0"
-    assert statuses.split() == ["200"] * 5
+    assert statuses.split() == ["200"] * 9
 
 
 MAPPED = """\

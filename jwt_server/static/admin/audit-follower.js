@@ -1,5 +1,5 @@
 // @ts-check
-/** New rows of the audit log as they are written, while the page is visible. */
+/** New rows of the audit log as they are written, while the page is visible and nobody reads in the list. */
 
 import { h } from "./dom.js";
 import { page } from "./service.js";
@@ -12,25 +12,22 @@ const MAX_ROWS = 1_000;
 const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 
 /**
- * Make the switch that shows new rows in a list, unless there can't be any.
+ * Make the switch that adds new rows to a list.
  *
  * @param {ReturnType<typeof import("./list.js").pagedList>} list
- * @param {{id: number}[]} shown The first page.
- * @param {URLSearchParams} filters
- * @param {AbortSignal} signal Ends it.
+ * @param {AbortSignal} signal
  */
-export function createFollower(list, shown, filters, signal) {
-  const input = h("input", { type: "checkbox", role: "switch", checked: true, id: "follow" });
+export function createFollower(list, signal) {
+  const input = h("input", { type: "checkbox", role: "switch", checked: true });
   const state = h("span", { class: "quiet" });
   const news = h("span", { role: "status" });
-  const element = h("div", { class: "follower" }, h("label", {}, input, "Follow"), state, news);
-  // No row can be newer.
-  if (Date.parse(filters.get("until") ?? "") <= Date.now()) return h("span");
-
-  let newest = Math.max(0, ...shown.map(({ id }) => id));
+  const element = h("div", { class: "follower", hidden: true }, h("label", {}, input, "Follow"), state, news);
+  /** What is followed. @type {URLSearchParams | null} */
+  let filters = null;
+  let newest = 0;
   let isPolling = false;
 
-  const isPaused = () => !input.checked || document.hidden || !navigator.onLine || isRead(list);
+  const isPaused = () => !filters || !input.checked || document.hidden || !navigator.onLine || isRead(list);
 
   function showState() {
     const text = isRead(list) ? "Paused while you are in the list." : "New rows appear here.";
@@ -41,9 +38,10 @@ export function createFollower(list, shown, filters, signal) {
     showState();
     if (isPolling || isPaused()) return;
     isPolling = true;
+    const followed = filters;
     try {
-      const first = await page(`/admin/audit?${filters}`, { signal });
-      if (!isPaused()) add(first);
+      const first = await page(`/admin/audit?${followed}`, { signal });
+      if (followed === filters && !isPaused()) add(first);
     } catch (error) {
       if (signal.aborted) return;
       input.checked = false;
@@ -62,8 +60,7 @@ export function createFollower(list, shown, filters, signal) {
     for (const mark of list.body.querySelectorAll(".new")) mark.remove();
     // If all are new, there may be others between these and the old ones.
     const isGap = fresh.length === first.rows.length;
-    if (isGap || list.body.rows.length > MAX_ROWS) list.show(first);
-    else list.prepend(fresh);
+    list.update(first, isGap || list.body.rows.length > MAX_ROWS ? undefined : fresh);
     for (const { cells } of [...list.body.rows].slice(0, fresh.length)) {
       cells[0].append(h("span", { class: "badge new" }, "New"));
     }
@@ -78,8 +75,27 @@ export function createFollower(list, shown, filters, signal) {
   for (const event of ["focusin", "focusout", "scroll"]) {
     addEventListener(event, () => requestAnimationFrame(showState), { signal, passive: true });
   }
-  showState();
-  return element;
+  return {
+    element,
+    /**
+     * Follow what has these filters, unless no row can be new.
+     *
+     * @param {URLSearchParams} chosen
+     * @param {{id: number}[]} rows The first page.
+     */
+    start(chosen, rows) {
+      newest = Math.max(0, ...rows.map(({ id }) => id));
+      element.hidden = Date.parse(chosen.get("until") ?? "") <= Date.now();
+      filters = element.hidden ? null : chosen;
+      input.checked = true;
+      news.textContent = "";
+      showState();
+    },
+    stop() {
+      filters = null;
+      element.hidden = true;
+    },
+  };
 }
 
 /**

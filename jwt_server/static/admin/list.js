@@ -49,7 +49,9 @@ export function pagedList({ label, columns, cells, nouns, signal }) {
   const card = h("div", { class: "card list", hidden: true }, element);
   const count = h("p", { class: "quiet", role: "status" });
   const problem = h("div", { role: "alert" });
-  const more = action("More", () => add(following, false));
+  const more = action("More", async () => {
+    await add(following, false);
+  });
   let following = "";
   let loading = new AbortController();
   signal.addEventListener("abort", () => loading.abort());
@@ -58,6 +60,8 @@ export function pagedList({ label, columns, cells, nouns, signal }) {
   const toRows = (records) => records.map((record) => row(columns, cells(record)));
 
   /**
+   * Add a page, and return its rows.
+   *
    * @param {string} path
    * @param {boolean} isFirst
    */
@@ -66,6 +70,7 @@ export function pagedList({ label, columns, cells, nouns, signal }) {
     loading = new AbortController();
     const current = loading.signal;
     card.ariaBusy = "true";
+    count.ariaLive = "polite";
     count.textContent = "Loading …";
     try {
       const { rows, next } = await page(path, { signal: current });
@@ -75,8 +80,9 @@ export function pagedList({ label, columns, cells, nouns, signal }) {
       following = next ?? "";
       if (!isFirst) added[0]?.querySelector("a")?.focus();
       showState();
+      return rows;
     } catch (error) {
-      if (current.aborted) return;
+      if (current.aborted) return [];
       card.ariaBusy = "false";
       count.textContent = "";
       throw error;
@@ -107,15 +113,23 @@ export function pagedList({ label, columns, cells, nouns, signal }) {
     element: h("div", { class: "stack" }, problem, card, h("div", { class: "foot" }, count, more.element)),
     body,
     load,
-    /** Show a first page. @param {{rows: any[], next: string | null}} first */
-    show({ rows, next }) {
-      following = next ?? "";
-      body.replaceChildren(...toRows(rows));
-      showState();
-    },
-    /** Add rows above the others. @param {any[]} rows */
-    prepend(rows) {
-      body.prepend(...toRows(rows));
+    /** Show the first page of a path, and return its rows. Rejects with an AuthError. @param {string} path */
+    open: (path) => add(path, true),
+    /**
+     * Show a newer first page, or add what is new in it, without saying so to screen readers.
+     *
+     * @param {{rows: any[], next: string | null}} first
+     * @param {any[]} [added]
+     */
+    update({ rows, next }, added) {
+      count.ariaLive = "off";
+      if (added) {
+        body.prepend(...toRows(added));
+      } else {
+        loading.abort();
+        body.replaceChildren(...toRows(rows));
+        following = next ?? "";
+      }
       showState();
     },
   };

@@ -29,29 +29,41 @@ const TOTALS = [
  */
 
 /** @param {import("./app.js").Context} context */
-export async function render({ query, signal }) {
-  const days = query.get("days") ?? DEFAULT_DAYS;
+export async function render({ query, signal, navigate }) {
+  const asked = query.get("days") ?? "";
+  let days = asked in PERIODS ? asked : DEFAULT_DAYS;
   const place = h("div", { class: "sections" });
 
   async function load() {
+    const loaded = days;
     const [stats, keys] = await Promise.all([
-      request("GET", `/admin/stats?${new URLSearchParams({ days })}`, undefined, { signal }),
+      request("GET", `/admin/stats?days=${loaded}`, undefined, { signal }),
       request("GET", "/admin/keys", undefined, { signal }),
     ]);
+    if (loaded !== days) return load();
+    const isOpen = place.querySelector("details")?.open;
     place.replaceChildren(
       showTotals(stats.totals),
-      h("div", { class: "head" }, h("h2", {}, "Activity"), choosePeriod(days)),
+      h("h2", {}, "Activity"),
       h("p", { id: "plots-hint", class: "hint" }, HINT),
       createPlots(stats, signal),
-      showTable(stats),
+      showTable(stats, isOpen),
       h("h2", {}, "Keys"),
       showKeys(keys),
     );
   }
 
+  /** @param {string} chosen */
+  function choose(chosen) {
+    days = chosen;
+    navigate(new URLSearchParams({ days }));
+    refresh.button.click();
+  }
+
+  const refresh = action("Refresh", load);
+  const periods = choosePeriod(days, choose);
   await load();
-  const head = h("div", { class: "head" }, h("h1", {}, title), action("Refresh", load).element);
-  return h("section", {}, head, place);
+  return h("section", {}, h("div", { class: "head" }, h("h1", {}, title), refresh.element, periods), place);
 }
 
 /** @param {Totals} totals */
@@ -60,11 +72,23 @@ function showTotals(totals) {
   return h("dl", { class: "card totals" }, facts);
 }
 
-/** @param {string} chosen */
-function choosePeriod(chosen) {
-  const links = Object.entries(PERIODS).map(([days, label]) =>
-    h("a", { href: `#/overview?days=${days}`, "aria-current": days === chosen && "true" }, label),
-  );
+/**
+ * @param {string} chosen
+ * @param {(days: string) => void} choose
+ */
+function choosePeriod(chosen, choose) {
+  /** @type {HTMLAnchorElement[]} */
+  const links = Object.entries(PERIODS).map(([days, label]) => {
+    const link = h("a", { href: `#/overview?days=${days}`, "aria-current": days === chosen && "true" }, label);
+    link.addEventListener("click", (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+      // Without rendering the view, which would move the focus.
+      event.preventDefault();
+      for (const each of links) each.ariaCurrent = each === link ? "true" : null;
+      choose(days);
+    });
+    return link;
+  });
   return h("nav", { class: "periods", "aria-label": "Period" }, links);
 }
 
@@ -72,8 +96,9 @@ function choosePeriod(chosen) {
  * Show the numbers of the plots for those who can't see them, newest first.
  *
  * @param {import("./plots.js").Stats} stats
+ * @param {boolean} [isOpen]
  */
-function showTable(stats) {
+function showTable(stats, isOpen) {
   const buckets = new Buckets(stats);
   const numbers = ACTIONS.map((action) => ({ label: SERIES[action], class: "number" }));
   const columns = [{ label: buckets.isDaily ? "Day (UTC)" : "Hour" }, ...numbers];
@@ -84,5 +109,5 @@ function showTable(stats) {
   }
   // Scrolled by keyboard, too.
   const region = h("div", { class: "card list scroll", tabindex: 0, role: "region", "aria-label": "Numbers" }, element);
-  return h("details", {}, h("summary", {}, "Show the numbers as a table"), region);
+  return h("details", { open: isOpen }, h("summary", {}, "Show the numbers as a table"), region);
 }

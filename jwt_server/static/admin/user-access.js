@@ -2,7 +2,7 @@
 /** What a user may do: role, state, lockout, password, and the end of the account. */
 
 import { cancelButton, confirm, openDialog, showSecret } from "./dialogs.js";
-import { h, name } from "./dom.js";
+import { h, name, plainName } from "./dom.js";
 import { action, field, form } from "./forms.js";
 import { auth, AuthError, request } from "./service.js";
 import { say } from "./status.js";
@@ -98,7 +98,10 @@ async function askDeletion(subject) {
       fields: [typed],
       buttons: [cancelButton(), h("button", { class: "primary danger" }, "Delete")],
       async send() {
-        if (typed.control.value.normalize("NFKC").trim() !== username) {
+        const folded = (/** @type {string} */ text) => text.normalize("NFKC").trim();
+        // As it is shown, too, because invisible characters can't be typed.
+        const names = [username, plainName(username)].map(folded);
+        if (!names.includes(folded(typed.control.value))) {
           const message = "This is not the user’s name.";
           throw new AuthError("not_confirmed", message, { errors: { confirmation: [message] } });
         }
