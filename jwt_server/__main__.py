@@ -126,8 +126,9 @@ def add_first_admin(db: Connection, settings: config.Settings) -> str:
     hashed = passwords.hash_password(password, settings.salt_rounds)
     actor = Actor(None, None, int(time.time()))
     users.add(db, FIRST_ADMIN, hashed, admin=True, actor=actor)
-    address = listeners.format_address(settings.host, settings.port)
-    panel = f"http://{address}{settings.script_name}/admin/"
+    panel = f"{settings.script_name}/admin/"
+    if listeners.is_loopback(settings.host):
+        panel = f"http://{listeners.format_address(settings.host, settings.port)}{panel}"
     return ADMIN.format(password=password, panel=panel)
 
 

@@ -114,7 +114,7 @@ def page(
     `before` has time and id of the last row of the page before. `username` and `actor` are the
     current names.
     """
-    at, row_id = min(before or (MAX_TIME, 0), (selection.until, 0))
+    at, row_id = before or (selection.until, 0)
     rows = db.queries.audit.page(
         user_id=selection.user_id,
         actor_id=selection.actor_id,

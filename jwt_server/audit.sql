@@ -46,7 +46,10 @@ SELECT start, (
 FROM buckets ORDER BY start;
 
 -- name: anonymize_user(user_id)!
-UPDATE audit SET address = NULL, details = json_remove(details, '$.username', '$.former_username', '$.claims')
+-- The address of another actor stays, so that nobody hides by deleting the user.
+UPDATE audit
+SET address = CASE WHEN actor_id IS NULL OR actor_id = :user_id THEN NULL ELSE address END,
+    details = json_remove(details, '$.username', '$.former_username', '$.claims')
 WHERE user_id = :user_id;
 
 -- name: anonymize_actor(actor_id)!

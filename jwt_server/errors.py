@@ -147,7 +147,7 @@ class UsernameTaken(ServiceError, status=409, code="username_taken"):
 class LastAdmin(ServiceError, status=409, code="last_admin"):
     """The last enabled admin can't be demoted, disabled or deleted."""
 
-    message = "This is the last enabled admin. Promote another user first."
+    message = "No other enabled admin has chosen a password. Promote another user first."
 
 
 class TooManyPets(ServiceError, status=409, code="too_many_pets"):

@@ -1,19 +1,19 @@
--- What administrators see beside the rows of users.
+-- Active sessions, lockouts and totals for admins.
 
--- name: activity(accounts, now)
--- The active sessions and the end of the last lockout, or null, of each account: `accounts` is a JSON
--- array of [user ID, root of the keys of its counts].
-SELECT json_extract(value, '$[0]') AS id,
+-- name: activity(roots, now)
+-- The number of active sessions of each user, and the end of the last lockout or null. `roots` is a
+-- JSON object: user ID to the root of the keys of the user's counts.
+SELECT CAST(account.key AS BIGINT) AS id,
        (
            SELECT count(*) FROM sessions
-           WHERE user_id = json_extract(value, '$[0]') AND expires_at > :now
+           WHERE user_id = CAST(account.key AS BIGINT) AND expires_at > :now
        ) AS sessions,
        (
            SELECT max(blocked_until) FROM throttle
-           WHERE key >= json_extract(value, '$[1]') || '.' AND key < json_extract(value, '$[1]') || '/'
+           WHERE throttle.key >= account.value || '.' AND throttle.key < account.value || '/'
            AND blocked_until > :now
        ) AS locked_until
-FROM json_each(:accounts);
+FROM json_each(:roots) AS account;
 
 -- name: totals(now)^
 SELECT (SELECT count(*) FROM users) AS users,

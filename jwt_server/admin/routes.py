@@ -29,12 +29,15 @@ changes = login_required(admin=True, recent_password=True)
 
 
 @contextmanager
-def changing(caller: CurrentUser) -> Iterator[tuple[Connection, Actor]]:
-    """Provide a transaction, and its actor, that begins only if the caller is still an admin."""
+def changing(current_user: CurrentUser) -> Iterator[tuple[Connection, Actor]]:
+    """Provide a transaction, and its actor. Raises AdminRequired if the user was just demoted."""
     db = get_db()
     with db.transaction():
-        guard.require_still_signed_in(db, caller, admin=True)
-        yield db, current_actor(caller.id)
+        user = guard.require_still_signed_in(db, current_user)
+        if user.admin:
+            yield db, current_actor(user.id)
+            return
+    guard.require_admin(user)  # after the transaction, so that the refusal is recorded
 
 
 @bp.get("/admin/users")
@@ -43,9 +46,8 @@ def changing(caller: CurrentUser) -> Iterator[tuple[Connection, Actor]]:
 @returns(200, schemas.UserSchema(many=True), headers=["Link"])
 def list_users(_caller: CurrentUser, query: dict[str, Any]) -> tuple[list[Row], dict[str, str]]:
     """List a page of users, in the order of their names."""
-    [after], limit = query.get("after", [""]), query["limit"]
-    flags = {name: query[name] for name in ("admin", "disabled")}
-    rows = users.page_by_name(get_db(), query["search"], limit + 1, after, **flags)
+    limit, [after] = query.pop("limit"), query.pop("after", [""])
+    rows = users.page_by_name(get_db(), limit=limit + 1, after=after, **query)
     shown, headers = page_of(rows, limit, schemas.USERS_QUERY)
     return _described(get_db(), shown), headers
 
@@ -171,8 +173,7 @@ def end_user_session(caller: CurrentUser, user_id: int, session_id: str) -> None
 @returns(204)
 def end_every_session(caller: CurrentUser) -> None:
     """Sign everyone out, the caller too."""
-    with changing(caller) as (db, actor):
-        sessions.sign_out_all(db, None, actor=actor)
+    sessions.sign_out_all(get_db(), None, actor=current_actor(caller.id))
 
 
 @bp.get("/admin/audit")
@@ -181,15 +182,8 @@ def end_every_session(caller: CurrentUser) -> None:
 @returns(200, schemas.AuditRowSchema(many=True), headers=["Link"])
 def list_audit(_caller: CurrentUser, query: dict[str, Any]) -> tuple[list[Row], dict[str, str]]:
     """List a page of the audit log, newest first."""
-    limit, after = query.pop("limit"), query.pop("after", None)
-    selection = audit.Selection(
-        user_id=query.get("user"),
-        actor_id=query.get("actor"),
-        action=query.get("action"),
-        since=query.get("since", 0),
-        until=query.get("until", audit.MAX_TIME),
-    )
-    rows = audit.page(get_db(), selection, limit + 1, after and tuple(after))
+    limit, before = query.pop("limit"), query.pop("after", None)
+    rows = audit.page(get_db(), audit.Selection(**query), limit + 1, before and tuple(before))
     return page_of(rows, limit, schemas.AUDIT_QUERY)
 
 
@@ -198,7 +192,7 @@ def list_audit(_caller: CurrentUser, query: dict[str, Any]) -> tuple[list[Row], 
 @accepts_query(schemas.DaysSchema)
 @returns(200, schemas.StatsSchema)
 def show_stats(_caller: CurrentUser, query: dict[str, int]) -> dict[str, Any]:
-    """Count sign-ins and what else matters, per hour for up to 7 days, else per day (UTC)."""
+    """Count sign-ins and other events, per hour for up to 7 days, else per day (UTC)."""
     return stats.collect(get_db(), query["days"], current_service().now())
 
 
@@ -207,7 +201,7 @@ def show_stats(_caller: CurrentUser, query: dict[str, int]) -> dict[str, Any]:
 @raises(errors.KeysUnavailable)
 @returns(200, schemas.KeysSchema)
 def list_keys(_caller: CurrentUser) -> dict[str, Any]:
-    """List the keys that sign and verify access tokens, and which does what."""
+    """List the keys of access tokens with their states."""
     service = current_service()
     key_set, now = service.tokens.keys, service.now()
     files = key_set.files() if isinstance(key_set, KeyFolder) else []
@@ -245,9 +239,8 @@ def _described_by_id(db: Connection, user_id: int) -> Row:
 def _described(db: Connection, rows: list[Row]) -> list[Row]:
     """Add the number of active sessions and the end of a lockout to users."""
     service = current_service()
-    roots = [
-        [row["id"], service.rate_limits.account_root(username_key(row["username"]))] for row in rows
-    ]
-    found = db.queries.admin.activity(accounts=json.dumps(roots), now=service.now())
+    limits, now = service.rate_limits, service.now()
+    roots = {row["id"]: limits.account_root(username_key(row["username"])) for row in rows}
+    found = db.queries.admin.activity(roots=json.dumps(roots), now=now)
     activity = {each["id"]: each for each in found}
     return [row | activity[row["id"]] for row in rows]

@@ -1,9 +1,10 @@
-"""What the routes of administration take and return."""
+"""Request and response schemas of the administration routes."""
 
 from typing import Final
 
 from marshmallow import Schema, fields, validate
 
+from jwt_server.admin.stats import COUNTED
 from jwt_server.audit import Action
 from jwt_server.security.primitives import MAX_ID
 from jwt_server.web.paging import Cursor, Number, PageSchema
@@ -24,9 +25,9 @@ COUNT: Final = {"examples": [2]}
 class UsersQuerySchema(PageSchema):
     """Users whose names begin with `search`, in the order of their names."""
 
-    search = fields.String(load_default="")
-    admin = Flag(load_default=None)
-    disabled = Flag(load_default=None)
+    search = fields.String(attribute="prefix", load_default="")
+    admin = Flag()
+    disabled = Flag()
     after = Cursor(username_key=str)
 
 
@@ -72,8 +73,8 @@ class UserWithPasswordSchema(UserSchema):
 class AuditQuerySchema(PageSchema):
     """Rows of the audit log, newest first, from `since` up to, but not including, `until`."""
 
-    user = Number(MAX_ID, metadata=ANY_USER)
-    actor = Number(MAX_ID, metadata=ANY_USER)
+    user = Number(MAX_ID, attribute="user_id", metadata=ANY_USER)
+    actor = Number(MAX_ID, attribute="actor_id", metadata=ANY_USER)
     action = fields.String(validate=validate.OneOf([each.value for each in Action]))
     since = Timestamp()
     until = Timestamp()
@@ -99,19 +100,16 @@ class AuditRowSchema(Schema):
 
 
 class DaysSchema(Schema):
-    """How many days to count, with today."""
+    """The number of days, with today."""
 
     days = Number(365, load_default=7)
 
 
-class SeriesSchema(Schema):
-    """Numbers of rows in the audit log, one for each bucket."""
-
-    signed_in = fields.List(fields.Integer(), required=True)
-    sign_in_failed = fields.List(fields.Integer(), required=True)
-    locked_out = fields.List(fields.Integer(), required=True)
-    signed_up = fields.List(fields.Integer(), required=True)
-    refresh_token_reused = fields.List(fields.Integer(), required=True)
+SeriesSchema = Schema.from_dict(
+    {each.value: fields.List(fields.Integer(), required=True) for each in COUNTED},
+    name="SeriesSchema",
+)
+"""Numbers of rows in the audit log, one for each hour or day."""
 
 
 class TotalsSchema(Schema):

@@ -16,7 +16,7 @@ COUNTED: Final = (
 )
 
 MAX_HOURLY_DAYS: Final = 7
-"""Up to so many days are counted by the hour, more by the day."""
+"""The longest range that is counted by the hour."""
 
 
 def collect(db: Connection, days: int, now: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The guard of the routes for signed-in users: `@login_required`, which uses `authenticate`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import wraps
 from typing import Any
 
 from flask import request
@@ -46,27 +46,6 @@ class CurrentUser:
     """Whether the user may only change the password and sign out."""
 
 
-@dataclass(frozen=True)
-class _Requirements:
-    """The options of `login_required`."""
-
-    optional: bool
-    admin: bool
-    recent_password: bool
-    temporary_password: bool
-    refuse_with: int
-
-    def errors(self) -> Iterator[type[errors.ServiceError]]:
-        """Yield what is raised beside refusals of the token."""
-        yield from (errors.DatabaseUnavailable, errors.KeysUnavailable)
-        if not self.temporary_password:
-            yield errors.PasswordChangeRequired
-        if self.admin:
-            yield from (errors.AdminRequired, errors.TooManyAttempts)
-        if self.recent_password:
-            yield errors.PasswordTooOld
-
-
 def login_required(
     view: View | None = None, *, optional: bool = False, admin: bool = False,
     recent_password: bool = False, temporary_password: bool = False, refuse_with: int = 401,
@@ -78,36 +57,34 @@ def login_required(
     also lets users in who have to change theirs. `refuse_with` is the status of a refusal: the
     original's clients of `/my-pets` expect 403.
     """
-    required = _Requirements(optional, admin, recent_password, temporary_password, refuse_with)
-    decorate = partial(_guard, required)
+    checks: list[Callable[[CurrentUser], None]] = []
+    if not temporary_password:
+        checks.append(require_admin if admin else require_own_password)
+    if recent_password:
+        checks.append(require_recent_password)
+
+    def decorate(view: View) -> View:
+        @raises(*(error for check in checks for _, error in operation_of(check).raised))
+        @raises(errors.DatabaseUnavailable, errors.KeysUnavailable)
+        @raises(errors.TokenMissing, *errors.InvalidToken.__subclasses__(), status=refuse_with)
+        @wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            try:
+                user = authenticate(request.environ.get("HTTP_AUTHORIZATION"))
+            except errors.NotSignedIn as refusal:
+                if optional and isinstance(refusal, errors.TokenMissing):
+                    return view(None, *args, **kwargs)
+                refusal.status = refuse_with
+                raise
+            for check in checks:
+                check(user)
+            return view(user, *args, **kwargs)
+
+        operation = operation_of(guarded)
+        operation.security = [{"bearer": []}, {"password": []}, *([{}] if optional else [])]
+        return guarded
+
     return decorate if view is None else decorate(view)
-
-
-def _guard(required: _Requirements, view: View) -> View:
-    refuse_with = required.refuse_with
-
-    @raises(*required.errors())
-    @raises(errors.TokenMissing, *errors.InvalidToken.__subclasses__(), status=refuse_with)
-    @wraps(view)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
-        try:
-            user = authenticate(request.environ.get("HTTP_AUTHORIZATION"))
-        except errors.NotSignedIn as refusal:
-            if required.optional and isinstance(refusal, errors.TokenMissing):
-                return view(None, *args, **kwargs)
-            refusal.status = refuse_with
-            raise
-        if user.password_is_temporary and not required.temporary_password:
-            raise errors.PasswordChangeRequired
-        if required.admin:
-            require_admin(user)
-        if required.recent_password:
-            require_recent_password(user)
-        return view(user, *args, **kwargs)
-
-    operation = operation_of(guarded)
-    operation.security = [{"bearer": []}, {"password": []}, *([{}] if required.optional else [])]
-    return guarded
 
 
 def authenticate(authorization: str | None) -> CurrentUser:
@@ -158,31 +135,37 @@ def find_current_user(db: Connection, subject: TokenSubject, now: float) -> Curr
     )
 
 
-def require_still_signed_in(db: Connection, user: CurrentUser, *, admin: bool = False) -> None:
-    """Refuse if the session has ended since the request began; for use inside a transaction.
-
-    With `admin`, also if the user has been demoted.
-    """
+def require_still_signed_in(db: Connection, user: CurrentUser) -> CurrentUser:
+    """Return the user as of now; for use inside a transaction. Raises as `find_current_user`."""
     subject = TokenSubject(user.id, user.session_id)
-    current = find_current_user(db, subject, current_service().clock())
-    if admin and not current.admin:
-        raise errors.AdminRequired
+    return find_current_user(db, subject, current_service().clock())
 
 
+@raises(errors.PasswordChangeRequired)
+def require_own_password(user: CurrentUser) -> None:
+    """Raise PasswordChangeRequired if the password is temporary."""
+    if user.password_is_temporary:
+        raise errors.PasswordChangeRequired
+
+
+@raises(errors.PasswordChangeRequired, errors.AdminRequired, errors.TooManyAttempts)
 def require_admin(user: CurrentUser) -> None:
-    """Raise AdminRequired, and record it, unless the user is an admin.
+    """Refuse, and record it, unless the user is an admin whose password is not temporary.
 
-    Beyond 30 an hour, refusals are TooManyAttempts and not recorded.
+    Raises PasswordChangeRequired or AdminRequired; beyond 30 refusals an hour TooManyAttempts,
+    which is not recorded.
     """
-    if user.admin:
+    if user.admin and not user.password_is_temporary:
         return
     db, actor = get_db(), current_actor(user.id)
     attempts.count_action(db, admin_refusal_limit(user.id), actor)
     path = openapi_path(str(request.url_rule))
     audit.record(db, actor, Action.ADMIN_REFUSED, user.id, method=request.method, path=path)
+    require_own_password(user)
     raise errors.AdminRequired
 
 
+@raises(errors.PasswordTooOld)
 def require_recent_password(user: CurrentUser, since: int = 0) -> None:
     """Raise PasswordTooOld (RFC 9470) unless the password was checked recently, and after `since`.
 

@@ -66,9 +66,16 @@ WHERE id = :id AND user_id = :user_id AND ended_at IS NULL AND expires_at > :now
 UPDATE sessions SET ended_at = :now, expires_at = :now
 WHERE user_id = :user_id AND id <> :except_id AND ended_at IS NULL AND expires_at > :now;
 
--- name: end_everyones(now)!
+-- name: newest_session()$
+SELECT coalesce(max(number), 0) FROM sessions;
+
+-- name: end_everyones(newest, limit, now)!
+-- Some of those that were opened up to the newest one.
 UPDATE sessions SET ended_at = :now, expires_at = :now
-WHERE ended_at IS NULL AND expires_at > :now;
+WHERE number IN (
+    SELECT number FROM sessions
+    WHERE expires_at > :now AND ended_at IS NULL AND number <= :newest LIMIT :limit
+);
 
 -- name: prune_sessions(before, limit)!
 -- Those that ended or expired before then, oldest first.

@@ -8,7 +8,7 @@ seconds.
 """
 
 import secrets
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Final
@@ -23,6 +23,9 @@ from jwt_server.security.refresh_tokens import RefreshTokens, Retry
 
 MAX_SESSIONS_PER_USER: Final = 50
 """Active sessions per user; signing in beyond this ends the oldest."""
+
+END_BATCH: Final = 1000
+"""Sessions that end in one transaction, when all users are signed out."""
 
 RETENTION_SECONDS: Final = 24 * 60 * 60
 """How long the row of an ended session is kept, so that its tokens get `session_ended`."""
@@ -229,16 +232,23 @@ def end_by_token(db: Connection, tokens: RefreshTokens, token: str, *, actor: Ac
 
 
 def end_all(db: Connection, user_id: int | None, now: int, except_id: str = "") -> int:
-    """End the active sessions of a user but one, or of all users if None; return how many."""
-    with db.transaction():
-        if user_id is None:
-            return int(db.queries.auth.end_everyones(now=now))
-        return int(db.queries.auth.end_of_user(user_id=user_id, except_id=except_id, now=now))
+    """End the active sessions of a user but one, or of all users if None; return how many.
+
+    Those of all end in batches, so that others can write in between.
+    """
+    if user_id is not None:
+        with db.transaction():
+            return int(db.queries.auth.end_of_user(user_id=user_id, except_id=except_id, now=now))
+    newest, batches = db.queries.auth.newest_session(), [END_BATCH]
+    while batches[-1] == END_BATCH:
+        with db.transaction():
+            batches += [db.queries.auth.end_everyones(newest=newest, limit=END_BATCH, now=now)]
+    return sum(batches[1:])
 
 
 def sign_out_all(db: Connection, user_id: int | None, *, actor: Actor, except_id: str = "") -> int:
     """End sessions as `end_all`, and record it; return how many."""
-    with db.transaction():
+    with nullcontext() if user_id is None else db.transaction():
         ended = end_all(db, user_id, actor.now, except_id)
         if ended:
             audit.record(db, actor, Action.SESSIONS_ENDED, user_id, sessions=ended)

@@ -56,6 +56,7 @@ def sign_in(
                     return session
         with database.connection() as db, db.transaction():
             audit.prune(db, audit_cutoff)
+            user = user and users.find_by_id(db, user["id"])  # perhaps deleted meanwhile
             user_id = user["id"] if user else None
             details = {} if user else {"unknown_name": limits.account_root(key)}
             audit.record(db, actor, Action.SIGN_IN_FAILED, user_id, **details)

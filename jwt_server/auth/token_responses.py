@@ -85,7 +85,7 @@ def token_object(session: Row) -> dict[str, Any]:
         "refresh_token": service.refresh_tokens.issue(
             session["id"], session["generation"], session["nonce"]
         ),
-        "refresh_expires_in": session["expires_at"] - service.now(),
+        "refresh_expires_in": max(0, session["expires_at"] - service.now()),
     }
 
 
@@ -96,7 +96,7 @@ def issue_access_token(session: Row, ttl: int) -> tuple[str, int]:
     """
     service = current_service()
     now = service.now()
-    ttl = min(ttl, session["expires_at"] - now)
+    ttl = max(0, min(ttl, session["expires_at"] - now))
     request.environ[USER] = session["user_id"]  # for the access log
     is_restricted = session["password_expires_at"] is not None
     token = service.tokens.issue(

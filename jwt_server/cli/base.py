@@ -22,7 +22,11 @@ from jwt_server.errors import ServiceError
 from jwt_server.logs import printable
 from jwt_server.web.service import current_service
 
-HEADINGS: Final = {"created_at": "created at", "last_sign_in_at": "last sign-in"}
+HEADINGS: Final = {
+    "created_at": "created at",
+    "last_sign_in_at": "last sign-in",
+    "password_expires_at": "password expires",
+}
 """Headings of tables that differ from the names in JSON."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON object per line.")

@@ -93,8 +93,12 @@ def show(name: str, *, as_json: bool) -> None:
     """
     with opened() as db:
         user = users.get_by_name(db, name)
-    claims = json.loads(user["claims"]) if as_json else user["claims"]
-    print_rows([_described(user) | {"claims": claims}], as_json=as_json)
+    expiry = user["password_expires_at"]
+    more = {
+        "password_expires_at": expiry and iso(expiry),
+        "claims": json.loads(user["claims"]) if as_json else user["claims"],
+    }
+    print_rows([_described(user) | more], as_json=as_json)
 
 
 @commands.command()
@@ -127,11 +131,12 @@ def set_claims(name: str, claims: str | None) -> None:
     JSON is an object of at most 1024 bytes; it replaces all claims, and {} removes them. They are
     in the tokens from the next sign-in or refresh on.
     """
-    with opened() as db, db.transaction():
-        user_id = users.get_by_name(db, name)["id"]
+    with opened() as db:
+        user = users.get_by_name(db, name)
         if claims is not None:
-            users.set_claims(db, user_id, claims=_parsed_claims(claims), actor=operator_actor())
-        echo_json(json.loads(users.get_by_id(db, user_id)["claims"]))
+            user["claims"] = _parsed_claims(claims)
+            users.set_claims(db, user["id"], claims=user["claims"], actor=operator_actor())
+    echo_json(json.loads(user["claims"]))
 
 
 def _parsed_claims(text: str) -> str:

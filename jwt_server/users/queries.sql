@@ -74,8 +74,9 @@ UPDATE users SET claims = :claims WHERE id = :id;
 DELETE FROM users WHERE id = :id;
 
 -- name: another_admin(id)^
--- An enabled admin other than this user.
-SELECT id FROM users WHERE admin = 1 AND disabled = 0 AND id <> :id LIMIT 1;
+-- An enabled admin other than this user, who has chosen a password.
+SELECT id FROM users
+WHERE admin = 1 AND disabled = 0 AND id <> :id AND password_expires_at IS NULL LIMIT 1;
 
 -- The export of everything stored about a user, without secrets, a page at a time.
 

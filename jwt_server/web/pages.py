@@ -101,7 +101,7 @@ def show_client() -> Response:
     return response
 
 
-@bp.get("/admin/")
+@bp.get("/admin")
 @returns(200, {"type": "string", "examples": ["<!doctype html>"]}, content_type="text/html")
 def show_panel() -> tuple[str, dict[str, str]]:
     """Show the admin panel, a page that uses the routes below `/admin/` with its user's token."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import ceil
 from typing import Any, Final
 
 from marshmallow import Schema, ValidationError, fields
@@ -131,7 +132,7 @@ class Timestamp(fields.Field[int]):
             moment = datetime.fromisoformat(value)
         except (TypeError, ValueError):
             raise ValidationError("Send a time such as 2026-01-31T12:00:00Z.") from None
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+        return ceil((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
 class AccountSchema(Schema):
