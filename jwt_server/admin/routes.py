@@ -173,7 +173,9 @@ def end_user_session(caller: CurrentUser, user_id: int, session_id: str) -> None
 @returns(204)
 def end_every_session(caller: CurrentUser) -> None:
     """Sign everyone out, the caller too."""
-    sessions.sign_out_all(get_db(), None, actor=current_actor(caller.id))
+    with changing(caller) as (db, actor):
+        pass  # the sessions end in transactions of their own
+    sessions.sign_out_all(db, None, actor=actor)
 
 
 @bp.get("/admin/audit")

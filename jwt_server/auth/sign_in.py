@@ -7,8 +7,9 @@ from typing import Final
 from jwt_server import audit
 from jwt_server.audit import Action, Actor
 from jwt_server.auth import attempts, sessions
+from jwt_server.auth.attempts import CountedAttempt
 from jwt_server.auth.sessions import NewSession
-from jwt_server.database import Database, Row
+from jwt_server.database import Connection, Database, Row
 from jwt_server.errors import WrongCredentials
 from jwt_server.security.passwords import NO_HASH, Hasher, hash_cost
 from jwt_server.security.rate_limits import RateLimits
@@ -56,12 +57,19 @@ def sign_in(
                     return session
         with database.connection() as db, db.transaction():
             audit.prune(db, audit_cutoff)
-            user = user and users.find_by_id(db, user["id"])  # perhaps deleted meanwhile
-            user_id = user["id"] if user else None
-            details = {} if user else {"unknown_name": limits.account_root(key)}
-            audit.record(db, actor, Action.SIGN_IN_FAILED, user_id, **details)
-            attempts.record_failure(db, counted, actor, user_id, **details)
+            _record_failure(db, counted, actor, username, limits.account_root(key))
     raise WrongCredentials
+
+
+def _record_failure(
+    db: Connection, counted: CountedAttempt, actor: Actor, username: str, account: str
+) -> None:
+    """Record a failed sign-in; of a user who was deleted meanwhile as of an unknown one."""
+    user = users.find_by_name(db, username)
+    user_id = user["id"] if user else None
+    details = {} if user else {"unknown_name": account}
+    audit.record(db, actor, Action.SIGN_IN_FAILED, user_id, **details)
+    attempts.record_failure(db, counted, actor, user_id, **details)
 
 
 def hash_to_verify(user: Row | None, now: int) -> str:

@@ -104,7 +104,7 @@ def show_client() -> Response:
 @bp.get("/admin")
 @returns(200, {"type": "string", "examples": ["<!doctype html>"]}, content_type="text/html")
 def show_panel() -> tuple[str, dict[str, str]]:
-    """Show the admin panel, a page that uses the routes below `/admin/` with its user's token."""
+    """Show the admin panel, a page that uses the routes below `/admin` with its user's token."""
     return render_template("admin.html"), PANEL_HEADERS
 
 

@@ -176,7 +176,9 @@ def test_the_last_admin_stays(panel: Panel, hand: Hand) -> None:
     hand.press("Demote")
     panel.is_at("Demote yourself?")
     hand.press("Demote")
-    expect(panel.page.get_by_role("alert").filter(has_text="last enabled admin")).to_be_visible()
+    expect(
+        panel.page.get_by_role("alert").filter(has_text="No other enabled admin")
+    ).to_be_visible()
     panel.finds_no_barrier()
     hand.press("Cancel")
     expect(panel.page.get_by_role("button", name="Demote")).to_be_focused()

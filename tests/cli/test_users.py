@@ -275,7 +275,9 @@ def test_the_last_enabled_admin_is_kept(
     done = users(*command, "travis")
 
     assert done.exit_code == 1
-    assert done.output == "Error: This is the last enabled admin. Promote another user first.\n"
+    assert done.output == (
+        "Error: No other enabled admin has chosen a password. Promote another user first.\n"
+    )
     assert (row(db, "travis")["admin"], row(db, "travis")["disabled"]) == (1, 0)
     users("enable", "ada")
     assert users(*command, "travis").exit_code == 0
@@ -380,7 +382,7 @@ def test_show_prints_the_user_without_the_hash(
     ]  # fmt: skip
     assert json.loads(as_json.stdout) == {
         "id": 1, "username": "travis", "admin": False, "disabled": False,
-        "created_at": time, "last_sign_in_at": time, "claims": {},
+        "created_at": time, "last_sign_in_at": time, "password_expires_at": None, "claims": {},
     }  # fmt: skip
     assert row(db, "travis")["password_hash"] not in as_text.output + as_json.output
 

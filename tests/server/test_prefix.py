@@ -53,7 +53,7 @@ def test_location_and_link_have_the_prefix(
 
     assert account.headers["Location"] == "/my/login/me"
     assert pet.headers["Location"] == "/my/login/pets/3"
-    assert page.headers["Link"] == '</my/login/pets?limit=1&after=MQ>; rel="next"'
+    assert page.headers["Link"] == '</my/login/pets?limit=1&after=WzFd>; rel="next"'
     assert prefixed.get(pet.headers["Location"], headers=travis).status_code == 200
 
 
