@@ -19,19 +19,19 @@ RESERVED: Final = frozenset({
 
 def encode(claims: object) -> str:
     """Return claims as they are stored: compact JSON. Raises InvalidFields."""
+    if not isinstance(claims, dict):
+        raise _invalid("Send a JSON object.")
+    if _is_deeper(claims, MAX_DEPTH):  # first, as the rest would exceed Python's recursion limit
+        raise _invalid(f"Nested more than {MAX_DEPTH} deep.")
     try:
         text = json.dumps(claims, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         size = len(text.encode())
     except ValueError as error:  # an infinite number, or a lone surrogate
         raise _invalid("Infinite numbers and lone surrogates are not allowed.") from error
-    if not isinstance(claims, dict):
-        raise _invalid("Send a JSON object.")
     if reserved := sorted(RESERVED & claims.keys()):
         raise _invalid(f"Reserved for the service or by standards: {', '.join(reserved)}.")
     if size > MAX_BYTES:
         raise _invalid(f"{size} bytes of compact JSON; at most {MAX_BYTES} are allowed.")
-    if _depth(claims) > MAX_DEPTH:
-        raise _invalid(f"Nested more than {MAX_DEPTH} deep.")
     if any("\0" in each for each in _strings(claims)):
         raise _invalid("NUL is not allowed.")
     return text
@@ -47,10 +47,10 @@ def _children(value: object) -> Iterable[Any]:
     return value if isinstance(value, list) else ()
 
 
-def _depth(value: object) -> int:
+def _is_deeper(value: object, levels: int) -> bool:
     if not isinstance(value, dict | list):
-        return 0
-    return 1 + max(map(_depth, _children(value)), default=0)
+        return False
+    return levels == 0 or any(_is_deeper(child, levels - 1) for child in _children(value))
 
 
 def _strings(value: object) -> Iterable[str]:

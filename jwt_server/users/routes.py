@@ -13,7 +13,7 @@ from jwt_server.auth.attempts import count_action, count_attempt, record_failure
 from jwt_server.auth.guard import CurrentUser, login_required
 from jwt_server.auth.sign_in import MAX_VERIFICATIONS
 from jwt_server.database import Connection, Row
-from jwt_server.security import policy
+from jwt_server.security import passwords, policy
 from jwt_server.security.rate_limits import rename_limit
 from jwt_server.users import names, users
 from jwt_server.users.export import export_user
@@ -169,6 +169,8 @@ def change_password(caller: CurrentUser, body: dict[str, str]) -> dict[str, Any]
     for _ in range(MAX_VERIFICATIONS):  # another sign-in may replace an old hash meanwhile
         user = guard.require_password(caller, body["current_password"])
         policy.validate(body["new_password"], user["username"], min_length, "new_password")
+        if caller.password_is_temporary and len({*map(passwords.normalize, body.values())}) == 1:
+            raise errors.InvalidFields({"new_password": ["Choose another than the temporary one."]})
         new_hash = service.hasher.hash(body["new_password"])
         db = get_db()
         with db.transaction():

@@ -62,7 +62,7 @@ def page_by_name(
     `after` is the `username_key` of the last user of the page before. The flags `admin` and
     `disabled` select users, unless they are None.
     """
-    if not names.fits(prefix) or not prefix.isprintable():
+    if prefix.strip() and names.find_problem(prefix):
         return []  # no valid name begins so
     key = username_key(prefix)
     first = max(key, f"{after}\0") if after else key

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -18,39 +17,18 @@ from jwt_server.audit import Action, Actor
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.users import users
+from tests.helpers.admin import Rows, facts
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.auth import DAY, DEFAULT_LIMITS, HOME, JSON, STRANGER, guesses, refresh, sign_in
 from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer
 
 NEW = {"username": "Ada", "password": "a long passphrase"}
 
-Rows = Callable[[], list[dict[str, Any]]]
-
 
 @pytest.fixture
 def app(make_app: MakeApp, database: Database) -> Flask:
     """An app with the default limits."""
     return make_app(**DEFAULT_LIMITS, signup="open")
-
-
-@pytest.fixture
-def rows(db: Connection) -> Rows:
-    """A function that returns the rows written since its last call."""
-    read = [0]
-
-    def new() -> list[dict[str, Any]]:
-        found = db.driver.execute("SELECT * FROM audit WHERE id > ?", read).fetchall()
-        read[0] = found[-1].pop("id") if found else read[0]
-        return [row | {"details": json.loads(row["details"])} for row in found]
-
-    new()
-    return new
-
-
-def facts(row: dict[str, Any]) -> tuple[Any, ...]:
-    """Return a row without its time and session IDs, which are random."""
-    details = {name: value for name, value in row["details"].items() if name != "session"}
-    return row["action"], row["actor_id"], row["user_id"], row["address"], details
 
 
 def test_sign_in_and_sign_out_are_recorded(client: FlaskClient, rows: Rows, clock: Clock) -> None:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import count, cycle
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,18 @@ def test_logout_applies_in_all_workers(two_workers: Server) -> None:
 
     responses = run_at_once(lambda: send_to_server(two_workers, "GET", "/pets", headers), THREADS)
     assert {response.status for response in responses} == {401}
+
+
+def test_demotion_applies_in_all_workers(two_workers: Server, folder: Path) -> None:
+    query(folder, "UPDATE users SET admin = 1")
+    headers = bearer(sign_in(two_workers)["access_token"])
+    responses = []
+    for admin in (1, 0):
+        query(folder, f"UPDATE users SET admin = {admin}")  # noqa: S608 - a number
+        get = partial(send_to_server, two_workers, "GET", "/admin/users", headers)
+        responses += run_at_once(get, 20)
+
+    assert [response.status for response in responses] == [200] * 20 + [403] * 20
 
 
 def test_disabling_a_user_during_sign_ins_leaves_no_session(

@@ -84,6 +84,7 @@ def check_response(
     shared = validator.schema["components"]["headers"]
     required = {name for name in described["headers"] if shared[name]["required"]}
     assert required <= set(response.headers.keys())
+    assert response.status != 401 or "WWW-Authenticate" in response.headers
     media = response.headers.get("Content-Type", "").partition(";")[0]
     content = described.get("content", {"": {}})
     assert media in content
