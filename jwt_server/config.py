@@ -41,11 +41,10 @@ HOST: Final = Regexp(
 )
 """Roughly; whether the service can listen there is tried at its start."""
 
-PORT: Final = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
 ORIGIN: Final = Regexp(
     r"(?!http:.*:80\Z|https:.*:443\Z)"  # browsers leave out the default port
     r"(https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])"
-    rf"|(?!https?:)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+)(:({PORT}))?\Z",
+    r"|(?!https?:)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+)(:[1-9][0-9]{0,4})?\Z",
     error="{input!r} is not an origin. Write * alone, or a comma-separated list of origins like"
     " https://app.example.com (lower case, no slash at the end).",
 )
@@ -176,15 +175,9 @@ class Settings:
     @property
     def warnings(self) -> list[str]:
         """Settings that are allowed but unwise, one line each."""
-        found = [
-            f"{name} has a comma, a line end, or a space at an end: {name}_PREVIOUS can't hold it,"
-            " so tokens that it signed are refused as soon as you change it."
-            for name, secrets in zip(SECRETS, (self.secret_keys, self.jwt_secrets), strict=True)
-            if secrets and re.search(rb"[,\r\n]|\A\s|\s\Z", secrets[0])
-        ]
-        if self.salt_rounds not in range(10, 16):
-            found.append(f"SALT_ROUNDS is {self.salt_rounds}: under 10 is weak, over 15 is slow.")
-        return found
+        if self.salt_rounds in range(10, 16):
+            return []
+        return [f"SALT_ROUNDS is {self.salt_rounds}: under 10 is weak, over 15 is slow."]
 
 
 def load_settings() -> Settings:
@@ -224,9 +217,6 @@ def _bare(name: str, text: str) -> str:
     shown = "It" if name == "DATABASE_URL" else repr(text)  # a URL may hold a password
     if re.search(r"\r|\A['\"]|['\"]\Z", text):
         raise ValidationError(f"{shown} has quotes around it or a carriage return: remove them.")
-    if text.startswith("tcp://"):
-        advice = "set `enableServiceLinks: false` in the pod, or the setting itself."
-        raise ValidationError(f"{shown} is the address of a Kubernetes service: {advice}")
     return text
 
 

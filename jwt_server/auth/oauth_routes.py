@@ -25,10 +25,7 @@ GRANTS: Final = {"password": ("username", "password"), "refresh_token": ("refres
 
 METADATA_PATH: Final = "/.well-known/oauth-authorization-server"
 
-ISSUER_URL: Final = re.compile(
-    r"https?://([a-z0-9]([\w.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:\d{1,5})?(/[^?#]*)?",
-    re.ASCII | re.IGNORECASE,
-)
+ISSUER_URL: Final = re.compile("https?://[^/?#@]+(/[^?#]*)?", re.IGNORECASE)
 """A URL without user, query and fragment (RFC 8414 section 2)."""
 
 

@@ -62,7 +62,6 @@ OWN_OPTIONS = (
     "bind", "workers", "threads", "worker_class", "preload_app", "certfile", "http2_cleartext",
     "protocol", "proxy_protocol",
 )  # fmt: skip
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
 
 
 def on_starting(server: Any) -> None:
@@ -90,18 +89,6 @@ def on_starting(server: Any) -> None:
     server.handle_hup = lambda: server.log.warning(
         "SIGHUP is ignored: restart the service to load new code and settings."
     )
-    os.register_at_fork(
-        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS),
-        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS),
-        after_in_child=reset_stop_signals,
-    )
-
-
-def reset_stop_signals() -> None:
-    """Let signals end a new worker until it has its own handlers; the arbiter's would lose them."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def pre_fork(server: Any, worker: Any) -> None:
@@ -112,6 +99,8 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 def post_fork(server: Any, worker: Any) -> None:
     """Pin the worker to its cores: elsewhere its threads contend for the interpreter lock."""
+    for number in (signal.SIGTERM, signal.SIGQUIT):  # the arbiter's handlers would lose them
+        signal.signal(number, signal.SIG_DFL)
     if hasattr(os, "sched_setaffinity"):  # not on macOS
         try:
             os.sched_setaffinity(0, worker.core_share)

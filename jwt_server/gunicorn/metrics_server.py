@@ -5,15 +5,12 @@ where the system has such a place. The arbiter opens the port, and a thread of e
 it, so that the port works as long as a worker does.
 """
 
-import fcntl
 import logging
 import os
 import shutil
 import socket
 import sys
 import threading
-import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
@@ -36,22 +33,14 @@ WORKER_FILES: Final = {"counter": 1 << 16, "gauge_livesum": 1 << 12, "histogram"
 MAX_THREADS: Final = 16
 READ_SECONDS: Final = 2
 TOTAL_SECONDS: Final = 5
-PAUSE_SECONDS: Final = 1
 
 
 class Handler(MetricsHandler):
-    """Responds to /metrics, and to nothing else."""
+    """Responds with the metrics, whatever the path."""
 
     timeout = READ_SECONDS
     server_version, sys_version = "jwt-server", ""
     error_content_type, error_message_format = "text/plain", "%(explain)s\n"
-
-    def do_GET(self) -> None:  # noqa: N802 - http.server has this name
-        """Send the metrics."""
-        if self.path.partition("?")[0] in ("/metrics", "/metrics/"):
-            super().do_GET()
-        else:
-            self.send_error(404, explain="The metrics are at /metrics.")
 
 
 class MetricsServer(ThreadingMixIn, TCPServer):
@@ -68,7 +57,7 @@ class MetricsServer(ThreadingMixIn, TCPServer):
         super().__init__((settings.metrics_host, settings.metrics_port), Handler.factory(registry))
         self.socket.settimeout(0)  # another worker may be faster to accept
         self.slots = threading.BoundedSemaphore(MAX_THREADS)
-        self.folder = make_folder()
+        self.folder = make_folder(settings)
         MultiProcessCollector(registry, self.folder)
 
     def start(self) -> None:
@@ -85,16 +74,6 @@ class MetricsServer(ThreadingMixIn, TCPServer):
             values.ValueClass = values.MutexValue
         serve = partial(self.serve_forever, poll_interval=3600)
         threading.Thread(target=serve, daemon=True).start()
-
-    def get_request(self) -> Any:
-        """Accept a connection; without a file for it, pause, as it would be readable at once."""
-        try:
-            return super().get_request()
-        except BlockingIOError:
-            raise
-        except OSError:
-            time.sleep(PAUSE_SECONDS)
-            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a thread for a connection, once there is a slot for it."""
@@ -132,17 +111,10 @@ def listen(settings: Settings) -> MetricsServer:
     return server
 
 
-def make_folder() -> str:
-    """Make the folder of the counts, locked until the last worker ends; remove unlocked ones."""
+def make_folder(settings: Settings) -> str:
+    """Make the folder of the counts; delete those of killed services, which had the same port."""
     base = MEMORY if os.access(MEMORY, os.W_OK) else Path(gettempdir())
-    folder = mkdtemp(prefix=PREFIX, dir=base)
-    fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)
-    for old in base.glob(f"{PREFIX}*"):
-        with suppress(OSError):  # in use, or of another user
-            lock = os.open(old, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(old)
-            finally:
-                os.close(lock)
-    return folder
+    prefix = f"{PREFIX}{settings.metrics_host}-{settings.metrics_port}-"
+    for old in base.glob(f"{prefix}*"):
+        shutil.rmtree(old, ignore_errors=True)  # it may be another user's
+    return mkdtemp(prefix=prefix, dir=base)

@@ -34,7 +34,7 @@ VERIFIED: Final = "27.0"
 STAY_SECONDS: Final = 0.005  # a thread waits for the next request of its connection
 CLOSING_SECONDS: Final = 2  # a client has to close its end
 IDLE_SECONDS: Final = 1  # after which a full worker may close a connection
-PAUSE_SECONDS: Final = 0.1  # before accepting again, without files and idle connections
+PAUSE_SECONDS: Final = 0.1  # before accepting again, without files
 LOG_SECONDS: Final = 60  # between two warnings of a full worker
 
 
@@ -44,9 +44,6 @@ class Worker(ThreadWorker):
     tpool: Any  # gunicorn's threads
     poller: Any
     log_again_at = 0.0
-    is_out_of_files = False
-    stop_at = inf
-    """Until when a stop waits for incomplete requests."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # gunicorn has no types
@@ -78,13 +75,13 @@ class Worker(ThreadWorker):
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError:  # mostly no more files
-            self.is_out_of_files = True  # to close one now could be to close the next event's
+            time.sleep(PAUSE_SECONDS)
             return
         self.nr_conns += 1
         conn = Connection(self.cfg, sock, address, listener.getsockname())
         self.wait_for(conn, self.on_pending_socket_readable)
 
-    def make_room(self) -> bool:
+    def make_room(self) -> None:
         """Close the connection that has been idle longest, if it has for over a second.
 
         Log, once a minute, that there are too many.
@@ -97,18 +94,14 @@ class Worker(ThreadWorker):
         queues = (self.keepalived_conns, self.cfg.keepalive), (self.pending_conns, CLIENT_SECONDS)
         idle = [(waiting[0].timeout - limit, waiting) for waiting, limit in queues if waiting]
         since, waiting = min(idle, key=itemgetter(0), default=(inf, deque()))
-        if since > now - IDLE_SECONDS:
-            return False
-        self.close(waiting[0], waiting)
-        return True
+        if since <= now - IDLE_SECONDS:
+            self.close(waiting[0], waiting)
 
     def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's
         """Close the connections that were idle too long, and make room if the worker is full."""
         super().murder_keepalived(force)  # type: ignore[no-untyped-call]  # as above
-        is_full = self.is_out_of_files or self.nr_conns >= self.worker_connections
-        if self.alive and is_full and not self.make_room() and self.is_out_of_files:
-            time.sleep(PAUSE_SECONDS)
-        self.is_out_of_files = False
+        if self.alive and self.nr_conns >= self.worker_connections:
+            self.make_room()
 
     def wait_for(self, conn: Connection, callback: Callable[..., None]) -> None:
         """Call back when the client has sent something; close the connection at its deadline."""
@@ -123,13 +116,6 @@ class Worker(ThreadWorker):
         self.nr_conns -= 1
         conn.close()
 
-    def _cap_keepalive(self, deadline: float) -> None:
-        """Let a stop wait for the incomplete requests no longer than for idle connections."""
-        super()._cap_keepalive(deadline)  # type: ignore[no-untyped-call]  # as above
-        self.stop_at = deadline
-        for conn in self.pending_conns:
-            conn.timeout = min(conn.timeout, deadline)
-
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Wait, without a thread, for the rest of a request, or for the client to close its end.
 
@@ -137,7 +123,6 @@ class Worker(ThreadWorker):
         """
         result = not fs.cancelled() and not fs.exception() and fs.result()
         if result is _DEFER:
-            conn.sock.deadline = min(conn.sock.deadline, self.stop_at)
             self.wait_for(conn, self.on_pending_socket_readable)
         elif result:
             super().finish_request(conn, fs)  # type: ignore[no-untyped-call]  # as above

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -276,12 +275,10 @@ SELECT id, id AS username, '' AS passwordHash, id AS user_id, '' AS name, '' AS 
 @pytest.mark.parametrize(
     ("script", "why"),
     [
-        (f"DROP TABLE users; CREATE VIEW Users AS {ENDLESS}", "users is a view"),
-        (f"DROP TABLE pets; CREATE VIEW pets AS {ENDLESS}", "pets is a view"),
+        (f"DROP TABLE users; CREATE VIEW Users AS {ENDLESS}", "users is no table"),
+        (f"DROP TABLE pets; CREATE VIEW pets AS {ENDLESS}", "pets is no table"),
         ("DROP TABLE pets; CREATE VIRTUAL TABLE pets USING fts4 (id, user_id, name, species)",
-         "pets is a view"),
-        ("ALTER TABLE users ADD COLUMN more AS (hex(zeroblob(1000000000)))",
-         "users is a view, or has computed columns"),
+         "pets is no table"),
     ],
 )  # fmt: skip
 def test_only_tables_are_imported(
@@ -296,40 +293,11 @@ def test_only_tables_are_imported(
     assert rows(db) == []
 
 
-def test_table_whose_pages_are_repeated_is_refused(
-    import_koa: Import, file: Path, db: Connection
-) -> None:
-    """A file of a few pages could have rows without end."""
-    original(file, ((number, "x" * 1000, MYPASSWORD) for number in range(1, 99)))
-    with closing(sqlite3.connect(file)) as driver:
-        [root] = driver.execute(
-            "SELECT rootpage FROM sqlite_master WHERE name = 'users'"
-        ).fetchone()
-        [size] = driver.execute("PRAGMA page_size").fetchone()
-    content, start = bytearray(file.read_bytes()), (root - 1) * size
-    cell = start + int.from_bytes(content[start + 12 : start + 14])  # the file format's section 1.6
-    content[start + 8 : start + 12] = content[cell : cell + 4]  # the last child is the first
-    file.write_bytes(content)
-
-    done = import_koa(file)
-
-    assert (done.exit_code, f"Error: {file} is damaged: " in done.output) == (1, True)
-    assert rows(db) == []
-
-
 def test_a_missing_file_or_a_folder_is_a_wrong_command_line(
     import_koa: Import, tmp_path: Path
 ) -> None:
     assert import_koa(tmp_path / "missing").exit_code == 2
     assert import_koa(tmp_path).exit_code == 2
-
-
-def test_a_pipe_is_refused_at_once(import_koa: Import, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-
-    done = import_koa(tmp_path / "pipe")
-
-    assert (done.exit_code, done.stderr) == (1, f"Error: {tmp_path / 'pipe'} is not a file.\n")
 
 
 def test_the_services_own_database_is_refused(import_koa: Import, settings: Settings) -> None:

@@ -18,7 +18,6 @@ import pytest
 from jwt_server.config import Settings
 from jwt_server.database import Database
 from jwt_server.gunicorn import metrics_server
-from tests.helpers import processes
 from tests.helpers.databases import create_database
 from tests.helpers.factories import KINDS, bearer, spoil, token
 from tests.helpers.http import send_to_server
@@ -104,39 +103,6 @@ def test_the_start_is_refused_without_a_key_or_the_metrics_port(
         monkeypatch.setattr(conf, "settings", taken)
         with pytest.raises(SystemExit, match=r"^METRICS_PORT: .*already in use.* METRICS_PORT=\d+"):
             conf.on_starting(arbiter(conf))
-
-
-FORK_AND_STOP = """\
-import os, signal
-from jwt_server.gunicorn import conf
-from tests.helpers.server import arbiter
-
-for number in (signal.SIGTERM, signal.SIGQUIT):
-    signal.signal(number, lambda number, frame: print("the arbiter got", number, flush=True))
-    conf.on_starting(arbiter(conf))
-    if worker := os.fork():
-        print("the worker ended by", os.waitpid(worker, 0)[1], flush=True)
-        os.kill(os.getpid(), number)
-    else:
-        os.kill(os.getpid(), number)
-        os._exit(0)
-"""
-
-
-def test_a_new_worker_can_be_stopped_before_it_has_its_own_handlers(tmp_path: Path) -> None:
-    """The arbiter's handlers, which it inherits, would lose the signal."""
-    create_database(tmp_path / "server.db")
-
-    (tmp_path / "fork_and_stop.py").write_text(FORK_AND_STOP)
-
-    variables = environment(tmp_path, BASE_ENVIRONMENT | {"PORT": str(free_port())})
-    done = processes.run(tmp_path, variables, "fork_and_stop")
-
-    assert done.returncode == 0
-    assert done.stdout.splitlines() == [
-        line for number in (signal.SIGTERM, signal.SIGQUIT)
-        for line in (f"the worker ended by {number}", f"the arbiter got {number}")
-    ]  # fmt: skip
 
 
 def test_the_arbiter_imports_the_app_for_all_workers(tmp_path: Path) -> None:

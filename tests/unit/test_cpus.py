@@ -24,7 +24,7 @@ def cgroups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("own", "files", "expected"),
     [
-        # Version 2, in a container, and as a unit of systemd.
+        # In a container, and as a unit of systemd.
         ("0::/", {"cpu.max": "200000 100000"}, 2),
         ("0::/", {"cpu.max": "150000 100000"}, 2),
         ("0::/", {"cpu.max": "50000 100000"}, 1),
@@ -32,23 +32,13 @@ def cgroups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         ("0::/", {"cpu.max": "1600000 100000"}, 8),
         ("0::/a/b", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),
         ("0::/a/b", {"a/cpu.max": "max 100000", "a/b/cpu.max": "400000 100000"}, 4),
-        # Version 1, with its path inside and outside of the container.
-        ("4:cpu,cpuacct:/", {"cpu,cpuacct/cpu.cfs_quota_us": "200000",
-                             "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 2),
-        ("1:cpu:/docker/1f", {"cpu/cpu.cfs_quota_us": "300000\n",
-                              "cpu/cpu.cfs_period_us": "100000\n"}, 3),
-        ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
-        ("1:cpuacct,cpu:/a", {"cpu/a/cpu.cfs_quota_us": "300000",
-                              "cpu/a/cpu.cfs_period_us": "100000"}, 3),
-        ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "0"}, 8),
         # Unreadable: not text, a folder, and a line of another form.
         ("0::/a", {"cpu.max": "300000 100000", "a/cpu.max": "\ud8ff"}, 3),
         ("0::/a", {"cpu.max": "300000 100000", "a/cpu.max/x": ""}, 3),
         ("0\n0::/", {"cpu.max": "300000 100000"}, 3),
         ("\ud8ff", {"cpu.max": "300000 100000"}, 8),
-        # Both at once; nothing; no Linux.
-        ("5:memory:/x\n1:cpu:/\n0::/", {"cpu/cpu.cfs_quota_us": "600000",
-                                        "cpu/cpu.cfs_period_us": "100000"}, 6),
+        # With a group of version 1; nothing; no Linux.
+        ("5:memory:/x\n0::/", {"cpu.max": "600000 100000"}, 6),
         ("0::/", {"cpu.max": "garbage"}, 8),
         ("0::/", {}, 8),
         (None, {}, 8),
