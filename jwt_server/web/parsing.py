@@ -20,7 +20,6 @@ REPEATED: Final = object()
 
 SEND_ONCE: Final = "Send this field once."
 
-
 MAX_FIELDS: Final = 1000
 """Fields of a body; each costs far more than its bytes."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -13,10 +14,12 @@ from flask.testing import FlaskClient
 from jwt_server import audit
 from jwt_server.audit import Action, Actor
 from jwt_server.database import Connection
+from jwt_server.security import passwords
+from jwt_server.users import users
 from tests.helpers.admin import PASSWORD, Admin, Rows, facts
 from tests.helpers.app import Clock
 from tests.helpers.auth import HOME, STRANGER, guesses, sign_in
-from tests.helpers.factories import add_user, bearer
+from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer
 
 START = 1_600_000_000
 """When the rows of `history` begin, long before those of other tests' users."""
@@ -203,3 +206,19 @@ def test_log_lines_have_the_row_and_no_secret(
     assert refused.status_code == 403
     for secret in (temporary, tokens["access_token"], tokens["refresh_token"]):
         assert secret not in caplog.text
+
+
+def test_a_sign_in_that_fails_after_the_deletion_does_not_name_the_user(
+    client: FlaskClient, db: Connection, clock: Clock, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete_meanwhile(*_args: Any) -> None:
+        users.remove(db, 1, actor=replace(OPERATOR, now=int(clock())))
+
+    monkeypatch.setattr(passwords.Hasher, "verify_and_renew", delete_meanwhile)
+    rows()
+    refused = client.post("/auth", data=CREDENTIALS | {"password": "wrong"})
+
+    assert refused.status_code == 401
+    deleted, failed = rows()
+    assert (deleted["action"], failed["action"]) == ("user_deleted", "sign_in_failed")
+    assert (failed["user_id"], list(failed["details"])) == (None, ["unknown_name"])

@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 
 from jwt_server.config import Settings
 from jwt_server.database import Connection
+from jwt_server.security import passwords
 from jwt_server.users import users
 from tests.helpers.admin import PASSWORD, Admin, Rows, facts
 from tests.helpers.app import Clock
@@ -228,3 +229,22 @@ def test_a_password_of_the_operator_is_not_temporary(
 
     assert access(client, sign_in(client, password=password)) == 200
     assert users.get_by_id(db, 1)["password_expires_at"] is None
+
+
+def test_tokens_of_its_last_seconds_have_no_negative_lifetime(
+    boss: Admin, client: FlaskClient, db: Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If hashing takes longer than it is valid."""
+    temporary = boss.set_password(1)["temporary_password"]
+    clock.advance(7 * DAY - 1)
+    verify = passwords.Hasher.verify_and_renew
+
+    def slowly(*args: Any) -> str | None:
+        clock.advance(3)
+        return verify(*args)
+
+    monkeypatch.setattr(passwords.Hasher, "verify_and_renew", slowly)
+    tokens = sign_in(client, password=temporary)
+
+    assert (tokens["expires_in"], tokens["refresh_expires_in"]) == (0, 0)
+    assert client.get("/me", headers=bearer(tokens["access_token"])).status_code == 401

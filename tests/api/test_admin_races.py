@@ -10,11 +10,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from jwt_server.auth import sessions
 from jwt_server.database import Connection
 from tests.helpers.admin import Admin, Rows, add_admin
 from tests.helpers.app import Clock
 from tests.helpers.auth import run_at_once
-from tests.helpers.factories import add_user, everything
+from tests.helpers.factories import add_user, bearer_of, everything
 from tests.helpers.http import Response
 
 Change = Callable[[Admin, int], Response]
@@ -55,6 +56,18 @@ def test_of_two_admins_one_remains(
         assert len(enabled_admins(db)) == 1
         assert statuses[0] in {200, 204}
         assert statuses[1] in ({409} if targets == "themselves" else {401, 403})
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_admin_with_a_temporary_password_is_no_other_admin(
+    boss: Admin, db: Connection, change: str
+) -> None:
+    """Who may never sign in, as the password expires."""
+    new = boss.send("POST", "/admin/users", json={"username": "ada", "admin": True})
+
+    assert CHANGES[change](boss, boss.id).json["code"] == "last_admin"
+    assert CHANGES[change](boss, new.json["id"]).status in {200, 204}
+    assert enabled_admins(db) == [boss.id]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -130,3 +143,27 @@ def test_two_users_of_one_name_at_once_are_one(app: Flask, boss: Admin, db: Conn
     responses = run_at_once(lambda: boss.send("POST", "/admin/users", json=body), 8)
 
     assert sorted(response.status for response in responses) == [201] + [409] * 7
+
+
+def test_signing_everyone_out_lets_others_write_in_between(
+    app: Flask, boss: Admin, db: Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "END_BATCH", 2)
+    before = [bearer_of(db, add_user(db, f"user {number}"), int(clock())) for number in range(6)]
+    client = app.test_client()
+    written: list[int] = []
+    boss.get("/admin/keys")
+    driver = app.extensions["jwt-server"].database._idle[-1].driver
+
+    def write_in_between(statement: str) -> None:
+        if statement == "BEGIN IMMEDIATE":
+            written.append(add_user(db, f"new {len(written)}"))
+
+    driver.set_trace_callback(write_in_between)
+    assert boss.send("DELETE", "/admin/sessions").status == 204
+    driver.set_trace_callback(None)
+
+    assert len(written) > 4  # 8 sessions, two at a time
+    assert {client.get("/me", headers=each).status_code for each in before} == {401}
+    [row] = db.driver.execute("SELECT * FROM audit WHERE action = 'sessions_ended'").fetchall()
+    assert (row["actor_id"], row["user_id"], row["details"]) == (boss.id, None, '{"sessions": 8}')

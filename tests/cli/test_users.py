@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -15,6 +17,7 @@ from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 
+from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.errors import LastAdmin
 from jwt_server.security import policy
@@ -385,6 +388,14 @@ def test_show_prints_the_user_without_the_hash(
         "created_at": time, "last_sign_in_at": time, "password_expires_at": None, "claims": {},
     }  # fmt: skip
     assert row(db, "travis")["password_hash"] not in as_text.output + as_json.output
+
+
+def test_claims_are_shown_while_another_process_writes(
+    users: Users, db: Connection, settings: Settings
+) -> None:
+    with closing(sqlite3.connect(settings.database)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert users("claims", "travis").output == "{}\n"
 
 
 def every_command(group: click.Group, parents: str = "") -> Iterator[tuple[str, click.Command]]:

@@ -52,7 +52,7 @@ function parse(text) {
 /** @param {unknown} claims */
 function problemOf(claims) {
   if (typeof claims !== "object" || claims === null || Array.isArray(claims)) return "Write a JSON object: { … }.";
-  const reserved = RESERVED.filter((each) => Object.hasOwn(claims, each));
+  const reserved = Object.keys(claims).filter((each) => RESERVED.includes(each.toLowerCase()));
   if (reserved.length) return `Reserved for the service or by standards: ${reserved.join(", ")}.`;
   if (isInexact(claims)) return "Write numbers of more than 15 digits as strings.";
   const bytes = size(claims);
