@@ -55,10 +55,8 @@ def main() -> None:
         create_database(settings)
         print_how_to_sign_in(settings)
         give_up_taken_metrics_port(settings)
-    except (ConfigurationError, OSError) as error:
+    except (ConfigurationError, Unavailable, OSError) as error:
         raise SystemExit(str(error)) from error
-    except Unavailable as error:
-        raise SystemExit(error.cause) from error
     sys.stdout.flush()
     serve()
 

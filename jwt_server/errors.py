@@ -38,13 +38,16 @@ class ServiceError(Exception):
 
 
 class Unavailable(ServiceError, status=503):
-    """Something that requests need is not usable; `cause` is for the log and the operator only."""
+    """Something that requests need is not usable.
+
+    `cause`, which is also its `str`, is for the log and the operator only.
+    """
 
     headers = (("Retry-After", "2"),)
 
     def __init__(self, cause: str) -> None:
         super().__init__()
-        self.cause = cause
+        self.args, self.cause = (cause,), cause
 
 
 class DatabaseUnavailable(Unavailable, code="database_unavailable"):

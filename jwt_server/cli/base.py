@@ -60,7 +60,7 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except ServiceError as error:
-            raise Refusal(getattr(error, "cause", error.message)) from error
+            raise Refusal(str(error)) from error
         except BrokenPipeError:
             raise  # click ends silently: the reader had enough, as `head` has
         except OSError as error:

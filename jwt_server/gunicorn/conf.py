@@ -16,7 +16,7 @@ import jwt_server.app  # noqa: F401 - before the fork
 from jwt_server import listeners, sqlite
 from jwt_server.config import process_settings
 from jwt_server.cpus import usable_cores
-from jwt_server.errors import ConfigurationError, DatabaseUnavailable, KeysUnavailable
+from jwt_server.errors import ConfigurationError, Unavailable
 from jwt_server.gunicorn import metrics_server
 from jwt_server.security.key_files import load_keys
 
@@ -82,9 +82,7 @@ def on_starting(server: Any) -> None:
         if not (server.cfg.reuse_port or os.environ.keys() & {"LISTEN_FDS", "GUNICORN_FD"}):
             listeners.require_listeners(settings, listeners.WAIT_SECONDS)
         server.metrics = metrics_server.listen(settings) if settings.metrics_port else None
-    except (DatabaseUnavailable, KeysUnavailable) as error:
-        raise SystemExit(error.cause) from error
-    except ConfigurationError as error:
+    except (ConfigurationError, Unavailable) as error:
         raise SystemExit(str(error)) from error
     server.handle_hup = lambda: server.log.warning(
         "SIGHUP is ignored: restart the service to load new code and settings."

@@ -30,20 +30,19 @@ STRING: Final[Json] = {"type": "string"}
 
 
 def document(app: Flask, prefix: str) -> Json:
-    """Return the app's document, which the first call builds, for the paths' prefix."""
-    if "openapi" not in app.extensions:
-        app.extensions["openapi"] = _build(app)
-    built: Json = app.extensions["openapi"]
+    """Return the app's document for the prefix of the paths, which its first call builds."""
+    built: dict[str, Json] = app.extensions.setdefault("openapi", {})
+    if prefix not in built:
+        built[prefix] = _build(app, prefix)
+    return built[prefix]
+
+
+def _build(app: Flask, prefix: str) -> Json:
+    shared = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
     url = f"{prefix}{TOKEN_ENDPOINT}"
     flows = {"password": {"tokenUrl": url, "refreshUrl": url, "scopes": {}}}
-    schemes = built["components"]["securitySchemes"]
-    schemes = schemes | {"password": schemes["password"] | {"flows": flows}}
-    components = built["components"] | {"securitySchemes": schemes}
-    return built | {"servers": [{"url": prefix or "/"}], "components": components}
-
-
-def _build(app: Flask) -> Json:
-    shared = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+    shared["components"]["securitySchemes"]["password"]["flows"] = flows
+    shared["servers"] = [{"url": prefix or "/"}]
     examples = shared.pop("examples")
     plugins = [MarshmallowPlugin()]
     spec = APISpec("jwt-server", __version__, OPENAPI_VERSION, plugins=plugins, **shared)

@@ -7,8 +7,7 @@ from itertools import chain
 from typing import Any, Final, cast
 from wsgiref.types import WSGIEnvironment
 
-from flask import Flask, Request, Response
-from flask.sessions import NullSession, SessionInterface, SessionMixin
+from flask import Flask, Response
 
 FAST_STATUSES: Final = frozenset({200, 401, 403, 422})
 
@@ -38,16 +37,6 @@ class PlainResponse(Response):
         ):
             return cast("list[bytes]", self.response), self.status, self.headers.to_wsgi_list()
         return super().get_wsgi_response(environ)
-
-
-class NoSessions(SessionInterface):
-    """No Flask sessions: no cookie is ever read or set."""
-
-    session = NullSession()
-
-    def open_session(self, app: Flask, request: Request) -> SessionMixin:
-        """Return an empty session."""
-        return self.session
 
 
 def json_response(
@@ -100,7 +89,6 @@ class App(Flask):
     """Flask with these responses."""
 
     response_class = PlainResponse
-    session_interface = NoSessions()
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function: none is a coroutine, so no call has to check for one."""
