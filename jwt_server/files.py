@@ -1,15 +1,11 @@
 """Files that appear complete or not at all, and survive a power cut."""
 
 import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from secrets import token_hex
-from typing import Final
-
-ABANDONED_SECONDS: Final = 24 * 60 * 60  # a temporary file of this age is a killed process's
 
 
 def sync(path: Path) -> None:
@@ -21,23 +17,14 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def delete_abandoned(folder: Path, pattern: str) -> None:
-    """Delete the temporary files that killed processes have left for matching names."""
-    for temporary in folder.glob(f".{pattern}.tmp-*"):
-        with suppress(FileNotFoundError):  # another process has deleted it
-            if temporary.stat().st_mtime < time.time() - ABANDONED_SECONDS:
-                temporary.unlink()
-
-
 @contextmanager
-def temporary_beside(path: Path, *, mode: int = 0o600) -> Iterator[Path]:
-    """Create an empty file beside `path`, to be filled and then published.
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Create an empty file of mode 0600 beside `path`, to be filled and then published.
 
-    It is deleted at the end, if it is still there. Raises OSError.
+    It is deleted at the end, if it is still there, unless the process is killed. Raises OSError.
     """
-    delete_abandoned(path.parent, escape(path.name))
     temporary = path.with_name(f".{path.name}.tmp-{token_hex(8)}")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         yield temporary
     finally:
@@ -65,12 +52,12 @@ def publish(temporary: Path, path: Path, *, replace: bool) -> None:
         os.close(folder)
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o600, replace: bool = True) -> None:
+def write_atomically(path: Path, data: bytes, *, replace: bool = True) -> None:
     """Write a file that is complete and on the disk when it appears at `path`.
 
     Raises FileExistsError if `path` exists and is not to be replaced, else OSError.
     """
-    with temporary_beside(path, mode=mode) as temporary:
+    with temporary_beside(path) as temporary:
         temporary.write_bytes(data)
         publish(temporary, path, replace=replace)
 

@@ -35,7 +35,8 @@ def upgrade(path: Path) -> list[str]:
 
     An up-to-date database is not written. Raises DatabaseUnavailable.
     """
-    version = sqlite.schema_version(path)
+    with closing(sqlite.open_database(path, oldest=1)) as driver:
+        version = driver.execute("PRAGMA user_version").fetchone()["user_version"]
     if version == sqlite.SCHEMA_VERSION:
         return []
     sqlite.check(path, oldest=1)  # can it be written?

@@ -86,13 +86,6 @@ def open_database(
     return driver
 
 
-def schema_version(path: Path) -> int:
-    """Return the schema version, which may be older. Raises DatabaseUnavailable."""
-    with closing(open_database(path, oldest=1)) as driver:
-        version: int = driver.execute("PRAGMA user_version").fetchone()["user_version"]
-    return version
-
-
 def check(path: Path, *, oldest: int = SCHEMA_VERSION, may_be_locked: bool = False) -> None:
     """Check that the database can be opened and written. Raises DatabaseUnavailable.
 

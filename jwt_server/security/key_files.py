@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from jwt_server.config import Settings
 from jwt_server.errors import ConfigurationError, KeysUnavailable, NotFound
-from jwt_server.files import delete_abandoned, others_can_write, sync, write_atomically
+from jwt_server.files import others_can_write, sync, write_atomically
 from jwt_server.security import keys
 from jwt_server.security.keys import ACCESS_TOKEN_TYPE, Jwk, Key, SharedSecrets, UnusableKey
 
@@ -182,7 +182,6 @@ def prune(folder: KeyFolder, now: int, longest_ttl: int) -> list[KeyFile]:
 
     The last token of a key is issued in the second before the next key's activation.
     """
-    delete_abandoned(folder.path, "*.pem")
     expired = [
         file
         for file, successor in pairwise(folder.files())
@@ -193,7 +192,6 @@ def prune(folder: KeyFolder, now: int, longest_ttl: int) -> list[KeyFile]:
 
 
 def _add(folder: KeyFolder, activation: int) -> KeyFile:
-    delete_abandoned(folder.path, "*.pem")
     key = keys.generate(folder.algorithm)
     path = folder.path / f"{activation}-{key.kid}.pem"
     write_atomically(path, keys.dump(key))

@@ -183,21 +183,6 @@ def test_revoke_of_a_future_key_keeps_the_one_that_signs(client: FlaskClient, ap
     assert client.get("/pets", headers=bearer(token)).status_code == 200
 
 
-@pytest.mark.parametrize("command", ["rotate", "prune"])
-def test_a_key_that_a_killed_rotate_has_left_is_deleted_a_day_later(
-    app: Flask, folder: Path, command: str
-) -> None:
-    old, recent = folder / f".1-{'x' * 43}.pem.tmp-1", folder / f".2-{'x' * 43}.pem.tmp-2"
-    for path in (old, recent):
-        path.touch()
-    os.utime(old, (0, 0))
-
-    assert run(app, command).exit_code == 0
-
-    assert not old.exists()
-    assert recent.exists()
-
-
 def pem_files(folder: Path, kid: str) -> list[Path]:
     return sorted(folder.glob(f"*-{kid}.pem"))
 

@@ -196,11 +196,6 @@ def large(folder: Path) -> Path:
     return folder / "first"
 
 
-def make_temporary_files_old(folder: Path) -> None:
-    for left in folder.glob(".*.tmp-*"):
-        os.utime(left, (0, 0))
-
-
 def test_killed_backup_leaves_a_complete_file_or_none(
     tmp_path: Path, folder: Path, large: Path
 ) -> None:
@@ -214,16 +209,15 @@ def test_killed_backup_leaves_a_complete_file_or_none(
             break
 
     assert killed
-    make_temporary_files_old(tmp_path)
     assert run(folder, "backup", tmp_path / "0.db") in (0, 1)
     assert is_intact(tmp_path / "0.db")
-    assert not list(tmp_path.glob(".0.db.tmp-*"))
     assert not list(tmp_path.glob("*-wal"))
 
 
 def test_killed_restore_leaves_the_old_database_or_the_new_one(folder: Path, large: Path) -> None:
     path, killed = folder / "server.db", 0
-    for pattern in (".server.db.tmp-*", ".server.db.tmp-*-wal", "server.db.replaced-*"):
+    patterns = (".server.db.tmp-*", ".server.db.tmp-*-wal", "server.db.replaced-*")
+    for pattern in patterns * 5:
         for left in folder.glob(pattern):
             left.unlink()
         with closing(sqlite3.connect(path)) as driver, driver:  # something for the log
@@ -233,9 +227,9 @@ def test_killed_restore_leaves_the_old_database_or_the_new_one(folder: Path, lar
         assert name in {"old", "travis"}
         assert query(path, "SELECT count(*) FROM pets") == [(10_002,)]
         assert is_intact(path)
+        if killed == len(patterns):
+            break
 
     assert killed
-    make_temporary_files_old(folder)
     assert run(folder, "restore", large) == 0
     assert query(path, "SELECT username FROM users") == [("travis",)]
-    assert not list(folder.glob(".*.tmp-*"))

@@ -73,14 +73,3 @@ def test_a_failure_leaves_the_old_file_and_no_temporary_one(folder: Path) -> Non
 
     assert (folder / "x").read_bytes() == b"old"
     assert list(folder.iterdir()) == [folder / "x"]
-
-
-def test_temporary_files_of_killed_processes_are_deleted_a_day_later(folder: Path) -> None:
-    old, recent = folder / ".x.tmp-1", folder / ".x.tmp-2"
-    for path in (old, recent):
-        path.touch()
-    os.utime(old, (0, 0))
-
-    files.write_atomically(folder / "x", b"")
-
-    assert sorted(folder.iterdir()) == [recent, folder / "x"]
