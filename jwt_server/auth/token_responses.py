@@ -117,12 +117,5 @@ def new_session(*, refreshable: bool, client_id: str = "") -> NewSession:
     idle, absolute = settings.refresh_token_idle_ttl, settings.refresh_token_ttl
     if not refreshable:
         idle = absolute = settings.text_token_ttl
-    return NewSession(
-        refreshable,
-        idle,
-        absolute,
-        client_address(),
-        user_agent(),
-        service.now(),
-        client_id,
-    )
+    client = client_address(), user_agent()
+    return NewSession(refreshable, idle, absolute, *client, service.now(), client_id)

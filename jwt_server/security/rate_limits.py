@@ -7,8 +7,9 @@ count, however it is spelled. Times are in seconds.
 
 import hmac
 import ipaddress
-from dataclasses import dataclass, field
-from typing import Final, Self
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
 
 from jwt_server.config import Settings
 from jwt_server.security.primitives import base64url_encode, derive_key
@@ -85,34 +86,30 @@ class Attempt:
 class RateLimits:
     """Makes the limits of attempts at passwords and sign-ups, from the settings."""
 
-    secret: bytes = field(repr=False)
-    pair: int
-    account: int
-    address: int
+    settings: Settings
 
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        """Derive the key of the hashes from the first SECRET_KEY."""
-        secret = derive_key(settings.secret_keys[0], "jwt-server throttle 1")
-        return cls(
-            secret, settings.throttle_pair, settings.throttle_account, settings.throttle_address
-        )
+    @cached_property
+    def _secret(self) -> bytes:
+        return derive_key(self.settings.secret_keys[0], "jwt-server throttle 1")
 
     def sign_in(self, username_key: str, address: str) -> Attempt:
         """Return the limits of a password for a name, from an address."""
         root = self.account_root(username_key)
+        per_pair, per_address = self.settings.throttle_pair, self.settings.throttle_address
         client, site = network_of(address), network_of(address, SITE_PREFIX)
-        pair = f"{root}.pair.{self._mac(root, client)}"
+        pair_key = f"{root}.pair.{self._mac(root, client)}"
         address_key = f"address.{self._mac('address', client)}"
-        site_key, site_attempts = f"site.{self._mac('site', site)}", SITE_FACTOR * self.address
+        site_key = f"site.{self._mac('site', site)}"
         share_key = f"{root}.share.{self._mac(root, site)}"
-        site_limit = RateLimit(site_key, site_attempts, ADDRESS_WINDOW, name="network")
+        site_limit = RateLimit(site_key, SITE_FACTOR * per_address, ADDRESS_WINDOW, name="network")
         return Attempt(
-            resettable=RateLimit(pair, self.pair, DAY, doubling=True, name="account and address"),
-            address=RateLimit(address_key, self.address, ADDRESS_WINDOW, name="address"),
+            resettable=RateLimit(
+                pair_key, per_pair, DAY, doubling=True, name="account and address"
+            ),
+            address=RateLimit(address_key, per_address, ADDRESS_WINDOW, name="address"),
             site=site_limit if site != client else NO_LIMIT,
             share=RateLimit(share_key, SITE_SHARE, HOUR, name="account and network"),
-            account=RateLimit(f"{root}.all", self.account, DAY, name="account"),
+            account=RateLimit(f"{root}.all", self.settings.throttle_account, DAY, name="account"),
             username_key=username_key,
             network=client,
             check_key=share_key,
@@ -121,7 +118,7 @@ class RateLimits:
     def reauthentication(self, user_id: int, session_id: str) -> Attempt:
         """Return the limit of a signed-in user's password; all routes that ask for it share it."""
         key = f"{user_root(user_id)}.{session_id}"
-        limit = RateLimit(key, self.pair, DAY, doubling=True, name="session")
+        limit = RateLimit(key, self.settings.throttle_pair, DAY, doubling=True, name="session")
         return Attempt(limit, check_key=user_root(user_id))
 
     def sign_up(self, address: str) -> Attempt:
@@ -135,7 +132,7 @@ class RateLimits:
         return f"account.{self._mac('account', username_key)}"
 
     def _mac(self, *parts: str) -> str:
-        digest = hmac.digest(self.secret, "\0".join(parts).encode(), "sha256")
+        digest = hmac.digest(self._secret, "\0".join(parts).encode(), "sha256")
         return base64url_encode(digest[:MAC_BYTES])
 
 

@@ -1,7 +1,6 @@
 """What holds for every request: ids in paths, CORS, and what is known of the client."""
 
 import re
-import select
 import socket
 from typing import Final
 
@@ -49,11 +48,10 @@ def init_app(app: Flask, origins: tuple[str, ...]) -> None:
     app.url_map.merge_slashes = False
     any_origin = origins == ("*",)
     # As patterns, because flask-cors takes an origin with an IPv6 bracket for one.
+    patterns = [re.compile(re.escape(origin) + r"\Z") for origin in origins]
     CORS(
         app,
-        origins="*"
-        if any_origin
-        else [re.compile(re.escape(origin) + r"\Z") for origin in origins],
+        origins="*" if any_origin else patterns,
         send_wildcard=any_origin,
         always_send=False,
         vary_header=False,  # `finish` adds it, also without Origin in the request
@@ -110,11 +108,9 @@ def client_disconnected() -> bool:
     A client that has closed only its sending half counts, too, as it does for nginx.
     """
     sock = request.environ.get("gunicorn.socket") if has_request_context() else None
-    if sock is None:
-        return False
-    readable = select.poll()  # receiving would wait until the socket's timeout
-    readable.register(sock, select.POLLIN)
     try:
-        return bool(readable.poll(0) and sock.recv(1, socket.MSG_PEEK) == b"")
+        return sock is not None and sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:  # connected, and has sent nothing
+        return False
     except OSError:
         return True

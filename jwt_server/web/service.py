@@ -62,7 +62,7 @@ def create_service(settings: Settings, clock: Callable[[], float]) -> Service:
         AccessTokens(keys, settings.jwt_issuer, settings.jwt_audience, settings.jwt_typ),
         RefreshTokens.from_secrets(settings.secret_keys),
         Hasher(settings.salt_rounds, queue),
-        RateLimits.from_settings(settings),
+        RateLimits(settings),
         metrics,
         KeyedLimit(MAX_STREAMS_AT_ONCE),
         clock,

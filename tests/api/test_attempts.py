@@ -859,7 +859,7 @@ def test_lockout_is_at_most_15_minutes(count: int) -> None:
 
 
 def test_rate_limit_keys_depend_on_the_secret() -> None:
-    one, other = (RateLimits.from_settings(Settings((secret * 32,), ())) for secret in (b"a", b"b"))
+    one, other = (RateLimits(Settings((secret * 32,), ())) for secret in (b"a", b"b"))
 
     same_site = {one.sign_in("travis", f"2001:db8:1:{n}::1").check_key for n in range(3)}
     assert len(same_site) == 1
