@@ -1,10 +1,9 @@
 """The metrics for Prometheus.
 
-To count something else, add a field to Metrics. Errors need nothing: each is counted by its code.
+To count something else, extend Metrics. Errors need nothing: each is counted by its code.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -36,28 +35,48 @@ WATCHED: Final = (
 values.ValueClass = values.MutexValue
 
 
-@dataclass(frozen=True)
 class Metrics:
-    """The metrics of one app. Times are in seconds."""
+    """The metrics of one app, all 0 at first. Times are in seconds."""
 
-    registry: CollectorRegistry
-    requests: Histogram
-    """By method, route and status."""
-    refusals: Counter
-    """By route and code."""
-    sign_ins: Counter
-    """By outcome."""
-    refresh_retries: Counter
-    """Replaced refresh tokens that got their successor again, by reason."""
-    hash_queue: Gauge
-    """Passwords that wait to be hashed."""
-    hash_wait: Histogram
-    """Time that a password has waited."""
-    database: Histogram
-    """Time for which a connection was used or waited for."""
-    _observers: dict[tuple[str, str, str], Callable[[float], None]] = field(
-        default_factory=dict, repr=False
-    )
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        histogram = partial(Histogram, registry=self.registry)
+        counter = partial(Counter, registry=self.registry)
+        self.requests = histogram(
+            "jwt_server_request_seconds", "Duration of requests.",
+            ("method", "route", "status"), buckets=REQUEST_SECONDS,
+        )  # fmt: skip
+        self.refusals = counter(
+            "jwt_server_refusals", "Requests refused, by code.", ("route", "code")
+        )
+        self.sign_ins = counter("jwt_server_sign_ins", "Sign-ins, by outcome.", ("outcome",))
+        self.refresh_retries = counter(
+            "jwt_server_refresh_retries",
+            "Replaced refresh tokens that got their successor again.", ("reason",),
+        )  # fmt: skip
+        self.hash_queue = Gauge(
+            "jwt_server_hash_line", "Passwords that wait to be hashed.",
+            registry=self.registry, multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.hash_wait = histogram(
+            "jwt_server_hash_wait_seconds", "Time that a password waited to be hashed.",
+            buckets=WAIT_SECONDS,
+        )  # fmt: skip
+        self.database = histogram(
+            "jwt_server_database_seconds", "Time in the database, per connection used.",
+            buckets=DATABASE_SECONDS,
+        )  # fmt: skip
+        self._observers: dict[tuple[str, str, str], Callable[[float], None]] = {}
+        self._start_at_0()
+
+    def _start_at_0(self) -> None:
+        self.sign_ins.labels(SIGNED_IN)
+        for reason in (Retry.SAME_KEY, Retry.NO_KEY, Retry.OTHER_KEY):
+            self.refresh_retries.labels(reason)
+        for route, code in WATCHED:
+            self.refusals.labels(route, code)
+            if route == SIGN_IN[1]:
+                self.sign_ins.labels(code)
 
     def count(
         self, method: str, route: str, status: str, code: str | None, seconds: float, *,
@@ -77,36 +96,6 @@ class Metrics:
             self.refusals.labels(route, code).inc()
         if is_sign_in or (method, route) == SIGN_IN:
             self.sign_ins.labels(code or SIGNED_IN).inc()
-
-
-def create_metrics() -> Metrics:
-    """Create the metrics of an app, all 0."""
-    registry = CollectorRegistry()
-    histogram = partial(Histogram, registry=registry)
-    counter = partial(Counter, registry=registry)
-    metrics = Metrics(
-        registry,
-        histogram("jwt_server_request_seconds", "Duration of requests.",
-                  ("method", "route", "status"), buckets=REQUEST_SECONDS),
-        counter("jwt_server_refusals", "Requests refused, by code.", ("route", "code")),
-        counter("jwt_server_sign_ins", "Sign-ins, by outcome.", ("outcome",)),
-        counter("jwt_server_refresh_retries",
-                "Replaced refresh tokens that got their successor again.", ("reason",)),
-        Gauge("jwt_server_hash_line", "Passwords that wait to be hashed.",
-              registry=registry, multiprocess_mode="livesum"),
-        histogram("jwt_server_hash_wait_seconds", "Time that a password waited to be hashed.",
-                  buckets=WAIT_SECONDS),
-        histogram("jwt_server_database_seconds", "Time in the database, per connection used.",
-                  buckets=DATABASE_SECONDS),
-    )  # fmt: skip
-    metrics.sign_ins.labels(SIGNED_IN)
-    for reason in (Retry.SAME_KEY, Retry.NO_KEY, Retry.OTHER_KEY):
-        metrics.refresh_retries.labels(reason)
-    for route, code in WATCHED:
-        metrics.refusals.labels(route, code)
-        if route == SIGN_IN[1]:
-            metrics.sign_ins.labels(code)
-    return metrics
 
 
 class FileSizes(Collector):

@@ -9,7 +9,7 @@ from flask import Flask, current_app, g
 from jwt_server.audit import Actor
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
-from jwt_server.metrics import Metrics, create_metrics
+from jwt_server.metrics import Metrics
 from jwt_server.security.hash_queue import HashQueue, KeyedLimit
 from jwt_server.security.key_files import load_keys
 from jwt_server.security.passwords import Hasher
@@ -47,7 +47,7 @@ class Service:
 def create_service(settings: Settings, clock: Callable[[], float]) -> Service:
     """Create the parts for these settings. Raises ConfigurationError for unusable keys."""
     keys = load_keys(settings)
-    metrics = create_metrics()
+    metrics = Metrics()
     queue = HashQueue(
         settings.hash_concurrency,
         settings.hash_queue,
