@@ -28,7 +28,7 @@ def create_app(settings: Settings | None = None, clock: Callable[[], float] = ti
     for warning in settings.warnings:
         logging.getLogger(__name__).warning(warning)
     app = App(__package__ or __name__, static_folder=None)
-    parts = service.create_service(settings, clock)
+    parts = service.Service(settings, clock)
     service.init_app(app, parts)
     request.init_app(app, settings.cors_origins)
     middleware.init_app(app, parts.metrics, settings, clock)

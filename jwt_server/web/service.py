@@ -1,7 +1,6 @@
 """The service's parts, made once per app, and what each request takes from them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from flask import Flask, current_app, g
@@ -23,50 +22,35 @@ EXTENSION: Final = "jwt-server"
 MAX_STREAMS_AT_ONCE: Final = 4
 
 
-@dataclass(frozen=True)
 class Service:
-    """The parts that requests and commands use; never changed."""
+    """The parts that requests and commands use; never changed.
 
-    settings: Settings
-    database: Database
-    tokens: AccessTokens
-    refresh_tokens: RefreshTokens
-    hasher: Hasher
-    rate_limits: RateLimits
-    metrics: Metrics
-    streams: KeyedLimit
-    """Of long responses to a user, because a slow client keeps a thread."""
-    clock: Callable[[], float]
-    """Unix time in seconds; tests move it."""
+    `clock` returns Unix time in seconds; tests move it. Raises ConfigurationError for unusable
+    keys.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+        issuer, audience = settings.jwt_issuer, settings.jwt_audience
+        self.settings, self.clock, self.metrics = settings, clock, Metrics()
+        self.tokens = AccessTokens(load_keys(settings), issuer, audience, settings.jwt_typ)
+        self.refresh_tokens = RefreshTokens.from_secrets(settings.secret_keys)
+        self.database = Database(settings.database, observe_seconds=self.metrics.database.observe)
+        queue = HashQueue(
+            settings.hash_concurrency,
+            settings.hash_queue,
+            settings.hash_wait,
+            client_left=client_disconnected,
+            track_queued=self.metrics.hash_queue.track_inprogress(),
+            observe_wait=self.metrics.hash_wait.observe,
+        )
+        self.hasher = Hasher(settings.salt_rounds, queue)
+        self.rate_limits = RateLimits(settings)
+        # Of long responses to a user, because a slow client keeps a thread.
+        self.streams = KeyedLimit(MAX_STREAMS_AT_ONCE)
 
     def now(self) -> int:
         """Return the current Unix time in whole seconds."""
         return int(self.clock())
-
-
-def create_service(settings: Settings, clock: Callable[[], float]) -> Service:
-    """Create the parts for these settings. Raises ConfigurationError for unusable keys."""
-    keys = load_keys(settings)
-    metrics = Metrics()
-    queue = HashQueue(
-        settings.hash_concurrency,
-        settings.hash_queue,
-        settings.hash_wait,
-        client_left=client_disconnected,
-        track_queued=metrics.hash_queue.track_inprogress(),
-        observe_wait=metrics.hash_wait.observe,
-    )
-    return Service(
-        settings,
-        Database(settings.database, observe_seconds=metrics.database.observe),
-        AccessTokens(keys, settings.jwt_issuer, settings.jwt_audience, settings.jwt_typ),
-        RefreshTokens.from_secrets(settings.secret_keys),
-        Hasher(settings.salt_rounds, queue),
-        RateLimits(settings),
-        metrics,
-        KeyedLimit(MAX_STREAMS_AT_ONCE),
-        clock,
-    )
 
 
 def current_service() -> Service:

@@ -68,14 +68,11 @@ def shared_app() -> Flask:
 @pytest.fixture
 def examine(shared_app: Flask, settings: Settings, clock: Clock) -> Examine:
     """Run the command on a service with good settings except for `changes`."""
-    service: Service = shared_app.extensions[EXTENSION]
 
     def run(**changes: Any) -> Report:
-        changed = replace(settings, **GOOD | changes)
-        with closing(Database(changed.database)) as database:
-            shared_app.extensions[EXTENSION] = replace(
-                service, settings=changed, database=database, clock=clock
-            )
+        service = Service(replace(settings, **GOOD | changes), clock)
+        with closing(service.database):
+            shared_app.extensions[EXTENSION] = service
             done = shared_app.test_cli_runner().invoke(args=["doctor", "--json"])
         levels: dict[str, set[str]] = {}
         for line in done.output.splitlines():
