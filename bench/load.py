@@ -176,7 +176,7 @@ def refreshes(running: Running, clients: int, seconds: float) -> float:
 
 
 def _refresh_tokens(running: Running, user_id: int) -> deque[str]:
-    tokens = RefreshTokens.from_secrets((SECRET_KEY.encode(),))
+    tokens = RefreshTokens((SECRET_KEY.encode(),))
     hour, now = 3600, int(time.time())
     new = NewSession(refreshable=True, idle=hour, absolute=hour, address="", user_agent="", now=now)
     user = {"id": user_id, "admin": False}

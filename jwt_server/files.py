@@ -38,7 +38,6 @@ def publish(temporary: Path, path: Path, *, replace: bool) -> None:
     Raises FileExistsError if `path` exists and is not to be replaced, else OSError.
     """
     sync(temporary)
-    folder = os.open(path.parent, os.O_RDONLY)
     try:
         if not replace:
             try:
@@ -48,8 +47,7 @@ def publish(temporary: Path, path: Path, *, replace: bool) -> None:
                     raise FileExistsError(str(path)) from None
         temporary.replace(path)
     finally:
-        os.fsync(folder)
-        os.close(folder)
+        sync(path.parent)
 
 
 def write_atomically(path: Path, data: bytes, *, replace: bool = True) -> None:

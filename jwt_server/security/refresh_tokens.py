@@ -7,9 +7,8 @@ The same session, generation and nonce always make the same token.
 
 import hmac
 import re
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Self
+from typing import Final
 
 from jwt_server.errors import RefreshTokenInvalid
 from jwt_server.security.primitives import base64url_encode, derive_key
@@ -31,36 +30,31 @@ class Retry(StrEnum):
     ELSEWHERE = "elsewhere"
 
 
-@dataclass(frozen=True)
 class RefreshTokens:
-    """Issues and verifies refresh tokens: the first key issues, all verify."""
+    """Issues and verifies refresh tokens: the first secret issues, all verify."""
 
-    keys: tuple[bytes, ...] = field(repr=False)
-
-    @classmethod
-    def from_secrets(cls, secret_keys: tuple[bytes, ...]) -> Self:
-        """Derive the keys from the service's secrets."""
+    def __init__(self, secret_keys: tuple[bytes, ...]) -> None:
         purpose = f"jwt-server refresh token {VERSION}"
-        return cls(tuple(derive_key(secret, purpose) for secret in secret_keys))
+        self._keys = [derive_key(secret, purpose) for secret in secret_keys]
 
     def issue(self, session_id: str, generation: int, nonce: bytes) -> str:
         """Return the token of this generation of the session."""
-        return _sign(self.keys[0], session_id, generation, nonce)
+        return _sign(self._keys[0], session_id, generation, nonce)
 
     def verify(self, token: str, session_id: str, generation: int, nonce: bytes) -> bool:
         """Return whether this is the token of this generation of the session."""
         return any(
             hmac.compare_digest(token, _sign(key, session_id, generation, nonce))
-            for key in self.keys
+            for key in self._keys
         )
 
     def hash(self, session_id: str, text: str) -> bytes:
         """Return a keyed hash of what a client sent with a refresh of the session."""
-        return _hash(self.keys[0], session_id, text)
+        return _hash(self._keys[0], session_id, text)
 
     def matches(self, stored: bytes, session_id: str, text: str) -> bool:
         """Return whether a stored hash is of this text."""
-        return any(hmac.compare_digest(stored, _hash(key, session_id, text)) for key in self.keys)
+        return any(hmac.compare_digest(stored, _hash(key, session_id, text)) for key in self._keys)
 
 
 def parse(token: str) -> tuple[str, int]:

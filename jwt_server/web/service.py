@@ -33,7 +33,7 @@ class Service:
         issuer, audience = settings.jwt_issuer, settings.jwt_audience
         self.settings, self.clock, self.metrics = settings, clock, Metrics()
         self.tokens = AccessTokens(load_keys(settings), issuer, audience, settings.jwt_typ)
-        self.refresh_tokens = RefreshTokens.from_secrets(settings.secret_keys)
+        self.refresh_tokens = RefreshTokens(settings.secret_keys)
         self.database = Database(settings.database, observe_seconds=self.metrics.database.observe)
         queue = HashQueue(
             settings.hash_concurrency,

@@ -37,7 +37,7 @@ from tests.helpers.auth import run_at_once
 from tests.helpers.factories import SESSION
 from tests.helpers.fuzzing import examples
 
-TOKENS = RefreshTokens.from_secrets((b"s" * 32,))
+TOKENS = RefreshTokens((b"s" * 32,))
 NEW = NewSession(refreshable=True, idle=100, absolute=250, address="", user_agent="", now=1000)
 SESSION_IDS = st.from_regex(r"[A-Za-z0-9_-]{22}", fullmatch=True)
 GENERATIONS = st.integers(1, 10**9 - 1)
@@ -130,7 +130,7 @@ def test_session_without_refresh_is_not_refreshed(db: Connection) -> None:
 
 def test_foreign_token_takes_no_write_lock(db: Connection, session: Row) -> None:
     before = db.driver.execute("SELECT * FROM sessions").fetchall()
-    theirs = RefreshTokens.from_secrets((b"x" * 32,)).issue(session["id"], 1, session["nonce"])
+    theirs = RefreshTokens((b"x" * 32,)).issue(session["id"], 1, session["nonce"])
 
     statements: list[str] = []
     db.driver.set_trace_callback(statements.append)

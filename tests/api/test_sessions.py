@@ -196,9 +196,9 @@ def test_neither_database_nor_secret_alone_makes_a_refresh_token(
     token = sign_in(client)["refresh_token"]
     session_id, generation = parse(token)
     nonce = db.queries.auth.find_for_refresh(id=session_id)["nonce"]
-    tokens = RefreshTokens.from_secrets(settings.secret_keys)
+    tokens = RefreshTokens(settings.secret_keys)
 
-    with_another_secret = RefreshTokens.from_secrets((b"x" * 32,))
+    with_another_secret = RefreshTokens((b"x" * 32,))
     for forged in (
         with_another_secret.issue(session_id, generation, nonce),
         tokens.issue(session_id, generation, b"x" * 16),
