@@ -63,14 +63,12 @@ Parser = Callable[[str], object]
 Derive = Callable[[dict[str, Any]], object]
 
 
-def _setting(
-    default: Any, parse: Parser, *, derive: Derive | None = None, variable: str | None = None
-) -> Any:
-    """Declare a setting, read from the variable of its name in upper case, or from `variable`.
+def _setting(default: Any, parse: Parser, *, derive: Derive | None = None) -> Any:
+    """Declare a setting, which is read from the variable of its name in upper case.
 
     `derive` computes the default from the settings above; `default` then is that of the class only.
     """
-    return field(default=default, metadata={"parse": parse, "derive": derive, "variable": variable})
+    return field(default=default, metadata={"parse": parse, "derive": derive})
 
 
 def _integer(low: int, high: int) -> Parser:
@@ -126,7 +124,7 @@ class Settings:
 
     secret_keys: tuple[bytes, ...] = field(repr=False)
     jwt_secrets: tuple[bytes, ...] = field(repr=False)
-    database: Path = _setting(DEFAULT_DATABASE, _sqlite_path, variable="DATABASE_URL")
+    database: Path = _setting(DEFAULT_DATABASE, _sqlite_path)  # DATABASE_URL
     jwt_algorithm: str = _setting("HS256", _one_of("HS256", "EdDSA", "ES256", "RS256"))
     jwt_typ: str = _setting("JWT", _one_of("JWT", "at+jwt"))
     jwt_keys_dir: Path = _setting(INSTANCE / "jwt_keys", _folder)
@@ -187,7 +185,7 @@ def load_settings() -> Settings:
     values: dict[str, Any] = {}
     for setting in fields(Settings):
         if parse := setting.metadata.get("parse"):
-            name = setting.metadata["variable"] or setting.name.upper()
+            name = "DATABASE_URL" if setting.name == "database" else setting.name.upper()
             derive = setting.metadata["derive"]
             value = derive(values) if derive else setting.default
             with _collect(mistakes, name):

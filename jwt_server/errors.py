@@ -38,10 +38,7 @@ class ServiceError(Exception):
 
 
 class Unavailable(ServiceError, status=503):
-    """Something that requests need is not usable.
-
-    `cause`, which is also its `str`, is for the log and the operator only.
-    """
+    """Something that requests need is not usable; `cause`, its `str`, is for the operator only."""
 
     headers = (("Retry-After", "2"),)
 
