@@ -29,7 +29,7 @@ def cpu_quota() -> float:
     with suppress(OSError, ValueError):  # not on macOS
         for path in re.findall("^0::/*(.*)", OWN_CGROUPS.read_text(), re.MULTILINE):
             for group in (Path(path), *Path(path).parents):
-                with suppress(OSError, ValueError):  # without a limit it is "max"
+                with suppress(OSError, ValueError, ZeroDivisionError):  # "max" is no limit
                     quota, period = (CGROUPS / group / "cpu.max").read_text().split()
                     found.append(int(quota) / int(period))
     return min(found)

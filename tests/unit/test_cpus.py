@@ -40,6 +40,7 @@ def cgroups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         # With a group of version 1; nothing; no Linux.
         ("5:memory:/x\n0::/", {"cpu.max": "600000 100000"}, 6),
         ("0::/", {"cpu.max": "garbage"}, 8),
+        ("0::/", {"cpu.max": "100000 0"}, 8),
         ("0::/", {}, 8),
         (None, {}, 8),
     ],
