@@ -4,7 +4,7 @@
 import { createUser } from "./create-user.js";
 import { confirm } from "./dialogs.js";
 import { h, name, time } from "./dom.js";
-import { action, field } from "./forms.js";
+import { action, field, showProblem } from "./forms.js";
 import { pagedList } from "./list.js";
 import { auth, request } from "./service.js";
 import { say } from "./status.js";
@@ -41,7 +41,11 @@ const COLUMNS = [
 export async function render({ query, signal, navigate }) {
   const list = pagedList({ label: "Users", columns: COLUMNS, cells, nouns: ["user", "users"], signal });
   const filters = filterForm(query);
-  const load = () => list.load(`/admin/users?${filters.read()}`);
+  const problem = h("div", { role: "alert" });
+  const load = async () => {
+    problem.replaceChildren();
+    await list.load(`/admin/users?${filters.read()}`).catch((error) => showProblem(problem, error, load, true));
+  };
   let waiting = 0;
   const change = (/** @type {number} */ pause) => {
     clearTimeout(waiting);
@@ -58,7 +62,7 @@ export async function render({ query, signal, navigate }) {
     action("Sign everyone out", signEveryoneOut, { class: "danger" }).element,
     h("button", { type: "button", class: "primary", onclick: create }, "Create user"),
   );
-  return h("section", {}, h("div", { class: "head" }, h("h1", {}, title), buttons), filters.element, list.element);
+  return h("section", {}, h("div", { class: "head" }, h("h1", {}, title), buttons), filters.element, h("div", {}, problem, list.element));
 }
 
 /** @param {User} user */
