@@ -8,6 +8,7 @@ import { startPets } from "./pets.js";
 import { startSessions } from "./sessions.js";
 
 const SIGNED_OUT = ["sign-in", "sign-up"];
+const CHOOSE_PASSWORD = "choose-password";
 const SIGNED_IN = ["pets", "sessions", "account"];
 
 /** What is said when the user is signed out, by the client's reason. */
@@ -29,9 +30,11 @@ function start(AuthClient) {
   const views = { pets: startPets(auth), sessions: startSessions(auth), account: startAccount(auth) };
   let user = null;
   let shown = "";
+  /** The password of a user who has to choose another one first. */
+  let temporary = "";
 
   async function route() {
-    const names = user ? SIGNED_IN : SIGNED_OUT;
+    const names = user ? SIGNED_IN : temporary ? [...SIGNED_OUT, CHOOSE_PASSWORD] : SIGNED_OUT;
     const asked = location.hash.slice(1);
     const name = names.includes(asked) ? asked : names[0];
     for (const section of all("[data-view]")) section.hidden = section.dataset.view !== name;
@@ -54,7 +57,16 @@ function start(AuthClient) {
     }
   }
 
-  onSubmit($("sign-in"), ({ username, password }) => auth.signIn(username, password));
+  onSubmit($("sign-in"), async ({ username, password }) => {
+    try {
+      await auth.signIn(username, password);
+    } catch (error) {
+      if (error.code !== "password_change_required") throw error;
+      temporary = password;
+      location.hash = CHOOSE_PASSWORD;
+    }
+  });
+  onSubmit($(CHOOSE_PASSWORD), ({ new_password }) => auth.changePassword(temporary, new_password));
   onSubmit($("sign-up"), ({ username, password }) => auth.signUp(username, password));
   onPress($("sign-out"), () => auth.signOut());
   onPress(problem.querySelector("button"), load);
@@ -63,6 +75,7 @@ function start(AuthClient) {
   auth.onChange((change) => {
     const isSameUser = user?.id === change.user?.id;
     user = change.user;
+    temporary = "";
     for (const part of all("[data-signed-in]")) part.hidden = !user;
     for (const input of all("input[name=username][hidden]")) input.defaultValue = user?.username ?? "";
     $("username").textContent = user?.username ?? "";

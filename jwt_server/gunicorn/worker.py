@@ -17,8 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from math import inf
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from selectors import EVENT_READ
 from typing import Any, Final
 
@@ -81,27 +80,24 @@ class Worker(ThreadWorker):
         conn = Connection(self.cfg, sock, address, listener.getsockname())
         self.wait_for(conn, self.on_pending_socket_readable)
 
-    def make_room(self) -> None:
-        """Close the connection that has been idle longest, if it has for over a second.
+    def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's
+        """Close the connections that were idle too long.
 
-        Log, once a minute, that there are too many.
+        If the worker is full, also make room: close those that have been idle longest, if they have
+        for over a second, and log, once a minute, that there are too many.
         """
+        super().murder_keepalived(force)  # type: ignore[no-untyped-call]  # as above
+        if not self.alive or self.nr_conns < self.worker_connections:
+            return
         now = time.monotonic()
         if now >= self.log_again_at:
             self.log_again_at = now + LOG_SECONDS
             text = "New connections wait until some of %d close; see LimitNOFILE and WORKERS."
             self.log.warning(text, self.nr_conns)
         queues = (self.keepalived_conns, self.cfg.keepalive), (self.pending_conns, CLIENT_SECONDS)
-        idle = [(waiting[0].timeout - limit, waiting) for waiting, limit in queues if waiting]
-        since, waiting = min(idle, key=itemgetter(0), default=(inf, deque()))
-        if since <= now - IDLE_SECONDS:
-            self.close(waiting[0], waiting)
-
-    def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's
-        """Close the connections that were idle too long, and make room if the worker is full."""
-        super().murder_keepalived(force)  # type: ignore[no-untyped-call]  # as above
-        if self.alive and self.nr_conns >= self.worker_connections:
-            self.make_room()
+        for waiting, limit in queues:
+            if waiting and waiting[0].timeout - limit <= now - IDLE_SECONDS:
+                self.close(waiting[0], waiting)
 
     def wait_for(self, conn: Connection, callback: Callable[..., None]) -> None:
         """Call back when the client has sent something; close the connection at its deadline."""

@@ -96,7 +96,11 @@ def _verify(password: str, stored: str, rounds: int) -> bool:
     if cost is None:
         _spend(password, rounds)
         return False
-    if _matches(password, stored):
+    if bcrypt_sha256.identify(stored):
+        matches = bcrypt_sha256.verify(password, stored)
+    else:
+        matches = bcrypt.verify(password.encode()[:BCRYPT_BYTES], stored)
+    if matches:
         return True
     for missing in range(cost, rounds):  # 2^rounds - 2^cost = 2^cost + ... + 2^(rounds - 1)
         _spend(password, missing)
@@ -111,12 +115,6 @@ def hash_cost(stored: str) -> int | None:
     except ValueError:
         return None
     return int(parsed.rounds) if parsed.checksum else None  # without one it was cut off
-
-
-def _matches(password: str, stored: str) -> bool:
-    if bcrypt_sha256.identify(stored):
-        return bool(bcrypt_sha256.verify(password, stored))
-    return bool(bcrypt.verify(password.encode()[:BCRYPT_BYTES], stored))
 
 
 def _spend(password: str, rounds: int) -> None:

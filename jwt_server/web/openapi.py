@@ -99,24 +99,20 @@ def _operation(app: Flask, rule: Rule) -> Json:
     declared = operation_of(view)
     summary, description = _docstring(view)
     blueprint, _, name = rule.endpoint.partition(".")
+    access = "Needs an access token." if declared.security else "Needs no token."
+    if {} in declared.security:
+        access = "A token is optional."
     describe_errors = _oauth_errors if rule.rule == TOKEN_ENDPOINT else _error_responses
     responses = describe_errors(declared) | declared.responses
     operation: Json = {
         "operationId": name,
         "tags": [blueprint],
         "summary": summary,
-        "description": "\n\n".join(filter(None, [description, _access(declared)])),
+        "description": "\n\n".join(filter(None, [description, access])),
         "responses": {str(status): response for status, response in responses.items()},
         "security": declared.security,
     }
     return operation | declared.request
-
-
-def _access(declared: Operation) -> str:
-    """Say in words whether an operation needs a token."""
-    if not declared.security:
-        return "Needs no token."
-    return "A token is optional." if {} in declared.security else "Needs an access token."
 
 
 def _error_responses(declared: Operation) -> dict[int, Json]:
