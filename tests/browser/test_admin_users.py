@@ -55,17 +55,17 @@ def test_users_are_searched_and_filtered_and_the_address_has_the_filters(
 
 
 def test_more_users_are_added_page_by_page(panel: Panel, hand: Hand) -> None:
-    for number in range(51):
+    for number in range(101):
         panel.add_user(f"page {number:02}")
     panel.show("#/users?search=page", "Users")
     names = panel.page.get_by_role("table", name="Users").get_by_role("link")
 
-    expect(panel.page.get_by_text("50 users shown; there are more.")).to_be_visible()
-    panel.page.get_by_role("button", name="More").focus()  # past 50 links
+    expect(panel.page.get_by_text("100 users shown; there are more.")).to_be_visible()
+    panel.page.get_by_role("button", name="More").focus()  # past 100 links
     hand.press("More")
-    expect(names).to_have_count(51)
+    expect(names).to_have_count(101)
     expect(names.last).to_be_focused()
-    expect(panel.page.get_by_text("51 users.")).to_be_visible()
+    expect(panel.page.get_by_text("101 users.")).to_be_visible()
     expect(panel.page.get_by_role("button", name="More")).to_be_hidden()
     panel.sql("DELETE FROM users WHERE username LIKE 'page%'")
 
@@ -192,6 +192,8 @@ WRONG_CLAIMS = {
     LONG: "1034 bytes of compact JSON; at most 1024 are allowed.",
     '{"a": [[[[1]]]]}': "Nested more than 4 deep.",
     '{"id": 12345678901234567890}': "Write numbers of more than 15 digits as strings.",
+    '{"f": 0.1234567890123456789}': "0.1234567890123456789 would be saved as 0.12345678901234568.",
+    '{"a": [{"b": 1}, {"b": "}", "\\u0062": 2}]}': '"\\u0062" is there twice.',
 }
 
 
@@ -207,11 +209,13 @@ def test_claims_are_validated_while_they_are_typed(panel: Panel, hand: Hand) -> 
     hand.press("Save claims")
     expect(claims).to_be_focused()
     assert panel.user(user, "claims") == ("{}",)
-    hand.fill("Claims as JSON", '{"roles": ["editor"], "tenant": "é"}')
+    hand.fill("Claims as JSON", '{"roles": ["a:1.0", {"a": 1.5}, {"a": -2e-7}], "tenant": "é"}')
     expect(claims).not_to_have_attribute("aria-invalid", "true")
     hand.press("Save claims")
     panel.hears(f"The claims of {user} were saved.")
-    assert panel.user(user, "claims") == ('{"roles":["editor"],"tenant":"é"}',)
+    assert panel.user(user, "claims") == (
+        '{"roles":["a:1.0",{"a":1.5},{"a":-2e-07}],"tenant":"é"}',
+    )
 
 
 def test_a_password_is_reset_to_a_generated_or_a_chosen_one(panel: Panel, hand: Hand) -> None:
@@ -220,6 +224,8 @@ def test_a_password_is_reset_to_a_generated_or_a_chosen_one(panel: Panel, hand: 
     label = "Temporary password (optional)"
     assert panel.sign_in_elsewhere(user).status == 200
 
+    hand.press("Reset password")
+    panel.is_at("Reset the password?")
     hand.press("Reset password")
     panel.is_at(f"Temporary password of {user}")
     password = panel.page.locator(".secret").inner_text()
@@ -248,7 +254,7 @@ def test_a_user_is_unlocked(panel: Panel, hand: Hand) -> None:
     assert status == 429
     expect(badge).to_be_visible()
     hand.press("Unlock")
-    panel.hears(f"The failed attempts of {user} are forgotten.")
+    panel.hears(f"Cleared the failed attempts of {user}.")
     expect(badge).to_be_hidden()
     assert panel.sign_in_elsewhere(user).status == 200
 
