@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Locator, expect
 from jwt_server.audit import Action
 from jwt_server.security.key_files import KeyFolder, rotate
 from tests.helpers.http import send_to_server
-from tests.helpers.panel import ADMIN, FOCUSED, Hand, Keyboard, Mouse, Panel, axe
+from tests.helpers.panel import ADMIN, FOCUSED, TOO_WIDE, Hand, Keyboard, Mouse, Panel, axe
 from tests.helpers.server import BASE_ENVIRONMENT, running
 
 pytestmark = pytest.mark.slow
@@ -37,6 +37,11 @@ SERIES = {
 }
 """The plots, with what they count."""
 
+SEND = """async () => {
+  const { auth } = await import(new URL("service.js", document.querySelector("script").src));
+  await auth.fetch("/admin/keys").catch(() => {});
+}"""
+"""Sends a request after those that the panel is about to send."""
 READOUTS = "() => [...document.querySelectorAll('.readout')].map(({ textContent }) => textContent)"
 SET_HIDDEN = """(isHidden) => {
   Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
@@ -227,12 +232,12 @@ def test_audit_rows_link_to_users_and_to_rows_like_them(panel: Panel, hand: Hand
 
 
 def test_older_audit_rows_are_added_on_demand(panel: Panel, hand: Hand) -> None:
-    panel.show(f"#/audit?actor={ADA}", "Audit")
+    [(count,)] = panel.sql("SELECT count(*) FROM audit WHERE action = 'sign_in_failed'")
+    panel.show("#/audit?action=sign_in_failed", "Audit")
 
     expect(panel.page.get_by_text("50 rows shown; there are more.")).to_be_visible()
-    go_back_to(hand, "More")  # over the first control of the page
     hand.press("More")
-    expect(rows_of(panel)).to_have_count(100)
+    expect(rows_of(panel)).to_have_count(count)
     expect(rows_of(panel).nth(50).get_by_role("link").first).to_be_focused()
 
 
@@ -262,7 +267,8 @@ def test_new_audit_rows_appear_while_the_page_is_visible(panel: Panel, hand: Han
         for _ in range(2):
             fail_to_sign_in(panel)
             clock.fast_forward(POLL_MS)
-        assert polls == []
+        panel.page.evaluate(SEND)
+        assert [url for url in polls if "/admin/audit" in url] == []
         go_on()
         clock.fast_forward(POLL_MS)
         expect(rows).to_have_count(count + 2)
@@ -271,8 +277,85 @@ def test_new_audit_rows_appear_while_the_page_is_visible(panel: Panel, hand: Han
         polls.clear()
 
 
+def test_following_goes_on_after_signing_in_again(panel: Panel) -> None:
+    hand = panel.take(Mouse)
+    panel.show("#/audit?action=sign_in_failed", "Audit")
+    follower = panel.page.locator(".follower")
+
+    panel.end_sessions()
+    panel.page.clock.fast_forward(POLL_MS)
+    panel.is_at("Sign in again")
+    hand.press("Cancel")
+    expect(follower).to_contain_text("Paused.")
+    hand.press("Sign in")
+    panel.sign_in(hand)
+    expect(panel.page.locator("#notice")).to_be_empty()
+    fail_to_sign_in(panel)
+    panel.page.clock.fast_forward(POLL_MS)
+    expect(follower).to_contain_text("1 new row at")
+    expect(follower).not_to_contain_text("Paused.")
+    expect(panel.page.get_by_label("Follow")).to_be_checked()
+
+
+def test_newer_filters_and_views_supersede_what_is_loading(panel: Panel) -> None:
+    page, hand = panel.page, panel.take(Mouse)
+    audit, names = "**/admin/audit?*", "**/admin/users?*"
+    panel.show(f"#/audit?actor={ADA}", "Audit")
+    more = page.get_by_role("button", name="More")
+
+    expect(more).to_be_visible()
+    with panel.holding(audit, names):
+        hand.fill("User", "Ada")
+        with page.expect_request(names):
+            hand.press("Apply")
+        hand.fill("User", "")
+        hand.choose("Action", "User renamed")
+        with page.expect_event("requestfailed"), page.expect_request(audit):
+            hand.press("Apply")
+        expect(more).to_be_hidden()
+        with page.expect_event("requestfailed"), page.expect_request(audit):
+            hand.press("Clear")
+    expect(page).to_have_url(re.compile("#/audit$"))
+    expect(rows_of(panel)).to_have_count(50)
+    expect(panel.field("User")).to_have_accessible_description("")
+
+    hand.choose("Action", "User renamed")
+    with panel.holding(audit, "**/admin/keys"):
+        with page.expect_request(audit):
+            hand.press("Apply")
+        with page.expect_request("**/admin/keys"):
+            page.evaluate("location.hash = '#/keys'")
+        expect(page.locator("main")).to_have_text("Loading …")
+    panel.is_at("Keys")
+    assert page.url.endswith("#/keys")
+
+
+def test_the_overview_is_left_while_it_loads_and_shown_for_unknown_addresses(panel: Panel) -> None:
+    page, hand = panel.page, panel.take(Mouse)
+    panel.show("#/overview?days=toString", "Overview")
+    period = page.get_by_role("link", name="7 days")
+
+    expect(period).to_have_attribute("aria-current", "true")
+    with panel.holding("**/admin/stats?*"):
+        with page.expect_request("**/admin/stats?*"):
+            hand.press("Refresh")
+        with page.expect_event("requestfailed"), page.expect_request("**/admin/stats?*"):
+            page.evaluate("location.hash = '#/toString'")
+    expect(period).to_have_attribute("aria-current", "true")
+
+
+def test_plots_and_the_audit_log_use_a_large_screen(panel: Panel) -> None:
+    panel.page.set_viewport_size({"width": 3840, "height": 2160})
+    for path, heading in (("#/overview", "Overview"), ("#/audit", "Audit")):
+        panel.show(path, heading)
+        assert panel.page.locator("main").evaluate("main => main.offsetWidth") > 3000
+        assert not panel.page.evaluate(TOO_WIDE)
+
+
 def test_plots_and_table_show_the_numbers_of_the_service(panel: Panel, hand: Hand) -> None:
     panel.show("#/overview", "Overview")
+    link = "Lockouts: List in the audit log"
+    expect(panel.page.get_by_role("link", name=link, exact=True)).to_be_visible()
     if isinstance(hand, Mouse):
         panel.page.set_viewport_size({"width": 960, "height": 910})
         panel.page.get_by_role("slider", name="Failed sign-ins").hover()

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.helpers.factories import bearer
 from tests.helpers.http import send_to_server
-from tests.helpers.panel import ADMIN, NEW_PASSWORD, Hand, Panel, unique
+from tests.helpers.panel import ADMIN, NEW_PASSWORD, Hand, Mouse, Panel, unique
 
 pytestmark = pytest.mark.slow
 
@@ -61,13 +61,31 @@ def test_more_users_are_added_page_by_page(panel: Panel, hand: Hand) -> None:
     names = panel.page.get_by_role("table", name="Users").get_by_role("link")
 
     expect(panel.page.get_by_text("100 users shown; there are more.")).to_be_visible()
-    panel.page.get_by_role("button", name="More").focus()  # past 100 links
     hand.press("More")
     expect(names).to_have_count(101)
     expect(names.last).to_be_focused()
     expect(panel.page.get_by_text("101 users.")).to_be_visible()
     expect(panel.page.get_by_role("button", name="More")).to_be_hidden()
     panel.sql("DELETE FROM users WHERE username LIKE 'page%'")
+
+
+def test_a_newer_search_supersedes_the_one_that_runs(panel: Panel) -> None:
+    page, hand = panel.page, panel.take(Mouse)
+    for number in range(101):
+        panel.add_user(f"held {number:03}")
+    panel.show("#/users?search=held", "Users")
+    more = page.get_by_role("button", name="More")
+
+    expect(more).to_be_visible()
+    with panel.holding("**/admin/users?search=held+00&*"):
+        with page.expect_request("**/admin/users?search=held+00&*"):
+            hand.fill("Name begins with", "held 00")
+        expect(more).to_be_hidden()
+        with page.expect_event("requestfailed"):
+            hand.fill("Name begins with", "held 01")
+    expect(page.get_by_text("10 users.")).to_be_visible()
+    assert page.url.endswith("#/users?search=held+01")
+    panel.sql("DELETE FROM users WHERE username LIKE 'held%'")
 
 
 def test_a_user_is_created_and_the_generated_password_is_shown_once(
@@ -119,7 +137,9 @@ def test_everyone_is_signed_out_after_a_confirmation(panel: Panel, hand: Hand) -
     panel.is_at("Sign everyone out?")
     panel.finds_no_barrier()
     hand.press("Cancel")
-    expect(panel.page.get_by_role("button", name="Sign everyone out")).to_be_focused()
+    button = panel.page.get_by_role("button", name="Sign everyone out")
+    expect(button).to_be_focused()
+    expect(button).not_to_have_attribute("aria-busy", "true")  # it gets the focus a moment before
     hand.press("Sign everyone out")
     panel.is_at("Sign everyone out?")
     hand.press("Sign everyone out")
@@ -324,6 +344,15 @@ def test_names_are_isolated_and_show_what_is_invisible(panel: Panel) -> None:
     for shown, user_id in ids.items():
         panel.show(f"#/users/{user_id}", shown)
     assert panel.page.locator("main img").count() == 0
+
+    spoof = "aU+202EbU+200Bc"
+    panel.show(f"#/users/{ids[spoof]}", spoof)
+    expect(panel.field("Username")).to_have_accessible_description(
+        f"With invisible characters: {spoof}"
+    )
+    panel.show(f"#/audit?user={ids[spoof]}", "Audit")
+    expect(panel.field("User")).to_have_value(str(ids[spoof]))
+    expect(panel.field("User")).to_have_accessible_description(f"User {ids[spoof]}: {spoof}")
     panel.sql("DELETE FROM users WHERE id >= ?", min(ids.values()))
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import Dialog, Locator, Page, expect
+from playwright.sync_api import Dialog, Locator, Page, Route, expect
 
 from jwt_server.users.names import username_key
 from tests.helpers.http import Response, send_to_server
@@ -112,7 +112,7 @@ class Keyboard:
     def move_to(self, name: str, key: str = "Tab") -> None:
         passed: list[str] = []
         while (focused := self.page.evaluate(FOCUSED)) != name:
-            assert len(passed) < 60, f"{name!r} is not among {passed}"
+            assert len(passed) < 120, f"{name!r} is not among {passed}"
             self.page.keyboard.press(key)
             passed.append(focused)
 
@@ -220,6 +220,22 @@ class Panel:
                 return
             self.page.wait_for_timeout(50)
         raise AssertionError("it did not happen")
+
+    @contextmanager
+    def holding(self, *urls: str) -> Iterator[None]:
+        """Hold the requests for these URLs until the end of the block."""
+        held: list[Route] = []
+
+        def hold(route: Route) -> None:
+            held.append(route)
+
+        for url in urls:
+            self.page.route(url, hold)
+        yield
+        for route in held:
+            route.continue_()
+        for url in urls:
+            self.page.unroute(url)
 
     def sql(self, statement: str, *values: object) -> list[Any]:
         """Run a statement on the service's database."""

@@ -23,7 +23,7 @@ import * as users from "./users.js";
  * @property {URLSearchParams} query Of the address: `admin` in `#/users?admin=true`.
  * @property {AbortSignal} signal Aborts when the view is left.
  * @property {(query: URLSearchParams) => void} navigate Writes the view's query into the address, without
- *   rendering the view again.
+ *   rendering the view again, unless the view was left.
  *
  * @typedef {{title: string, render: (context: Context) => Promise<Node>}} View
  */
@@ -60,7 +60,7 @@ let isDemoted = false;
 function match() {
   const [, path, search] = /^#?\/?([^?]*)\??(.*)$/s.exec(location.hash) ?? [];
   const [section, id] = path.split("/");
-  const known = section in VIEWS ? section : FIRST;
+  const known = Object.hasOwn(VIEWS, section) ? section : FIRST;
   const isUser = known === "users" && /^\d+$/.test(id ?? "");
   /** @type {Record<string, string>} */
   const params = isUser ? { id } : {};
@@ -82,6 +82,7 @@ async function route() {
   main.ariaBusy = "true";
   main.replaceChildren(h("p", { class: "loading" }, "Loading …"));
   const navigate = (/** @type {URLSearchParams} */ changed) => {
+    if (signal.aborted) return;
     const search = changed.toString();
     history.replaceState(null, "", `${location.hash.split("?")[0]}${search && `?${search}`}`);
   };

@@ -39,12 +39,13 @@ export const ACTIONS = [
 ];
 
 /**
- * A field, and what of it is sent to the service.
+ * A field, and how its value for the service is found.
  *
  * @typedef {object} Filter
  * @property {import("./forms.js").Field} field
- * @property {(query: URLSearchParams) => void | Promise<void>} start Fills in what the address has.
- * @property {() => string | Promise<string>} find
+ * @property {(query: URLSearchParams, signal: AbortSignal) => void | Promise<void>} start Fills in the value of the
+ *   address.
+ * @property {(signal: AbortSignal) => string | Promise<string>} find
  */
 
 /**
@@ -57,16 +58,18 @@ export const ACTIONS = [
 export async function createFilters(query, load, signal) {
   /** @type {Filter[]} */
   const filters = [
-    new UserFilter("user", "User", signal),
-    new UserFilter("actor", "Actor", signal),
+    new UserFilter("user", "User"),
+    new UserFilter("actor", "Actor"),
     new ActionFilter(),
     new TimeFilter("since", "From"),
     new TimeFilter("until", "Until"),
   ];
   const controls = filters.map((each) => each.field.control);
 
-  async function send() {
-    const values = await Promise.all(filters.map((each) => each.find()));
+  /** @param {AbortSignal} superseded */
+  async function send(superseded) {
+    const either = AbortSignal.any([signal, superseded]);
+    const values = await Promise.all(filters.map((each) => each.find(either)));
     const pairs = controls.map(({ name }, index) => [name, values[index]]);
     await load(new URLSearchParams(pairs.filter(([, value]) => value)));
   }
@@ -81,10 +84,11 @@ export async function createFilters(query, load, signal) {
     fields: filters.map((each) => each.field),
     buttons: [h("button", { class: "primary" }, "Apply"), h("button", { type: "button", onclick: clear }, "Clear")],
     send,
+    isSuperseding: true,
   });
   element.classList.add("card", "audit-filters");
-  await Promise.all(filters.map((each) => each.start(query)));
-  await send().catch((error) => {
+  await Promise.all(filters.map((each) => each.start(query, signal)));
+  await send(signal).catch((error) => {
     if (error.status !== 422) throw error;
     for (const { field } of filters) field.setError((error.errors[field.control.name] ?? []).join(" "));
   });

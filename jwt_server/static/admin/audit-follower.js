@@ -2,7 +2,7 @@
 /** New rows of the audit log as they are written, while the page is visible and nobody reads in the list. */
 
 import { h } from "./dom.js";
-import { page } from "./service.js";
+import { AuthError, page } from "./service.js";
 
 const POLL_MS = 5_000;
 
@@ -26,12 +26,22 @@ export function createFollower(list, signal) {
   let filters = null;
   let newest = 0;
   let isPolling = false;
+  /** Why the last poll failed. */
+  let problem = "";
 
   const isPaused = () => !filters || !input.checked || document.hidden || !navigator.onLine || isRead(list);
 
   function showState() {
-    const text = isRead(list) ? "Paused while you are in the list." : "New rows appear here.";
+    const text = problem ? "Paused." : isRead(list) ? "Paused while you are in the list." : "New rows appear here.";
     state.textContent = input.checked ? text : "";
+  }
+
+  /** @param {string} message */
+  function setProblem(message) {
+    // Not written again, as it would be read out again.
+    if (message !== problem) news.textContent = message;
+    problem = message;
+    showState();
   }
 
   async function poll() {
@@ -41,12 +51,13 @@ export function createFollower(list, signal) {
     const followed = filters;
     try {
       const first = await page(`/admin/audit?${followed}`, { signal });
-      if (followed === filters && !isPaused()) add(first);
+      if (followed !== filters) return;
+      setProblem("");
+      if (!isPaused()) add(first);
     } catch (error) {
       if (signal.aborted) return;
-      input.checked = false;
-      news.textContent = error instanceof Error ? error.message : "";
-      showState();
+      if (!(error instanceof AuthError)) throw error;
+      if (followed === filters) setProblem(error.message);
     } finally {
       isPolling = false;
     }
@@ -89,7 +100,7 @@ export function createFollower(list, signal) {
       filters = element.hidden ? null : chosen;
       input.checked = true;
       news.textContent = "";
-      showState();
+      setProblem("");
     },
     stop() {
       filters = null;

@@ -25,7 +25,7 @@ export async function render({ query, signal, navigate }) {
   async function load(filters) {
     follower.stop();
     shown = filters;
-    const rows = await list.open(`/admin/audit?${filters}`);
+    const rows = await list.load(`/admin/audit?${filters}`);
     follower.start(filters, rows);
     navigate(filters);
   }

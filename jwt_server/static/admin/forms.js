@@ -53,11 +53,12 @@ export function field(label, control, hint) {
  * @param {object} options
  * @param {Field[]} options.fields
  * @param {Child} options.buttons
- * @param {() => Promise<void>} options.send
+ * @param {(superseded: AbortSignal) => Promise<void>} options.send
  * @param {string} [options.label] Its name for screen readers.
  * @param {Child} [options.intro]
+ * @param {boolean} [options.isSuperseding] Whether a submit aborts the one that is running, instead of being ignored.
  */
-export function form({ fields, buttons, send, label, intro }) {
+export function form({ fields, buttons, send, label, intro, isSuperseding }) {
   const summary = h("div", { role: "alert" });
   const element = h(
     "form",
@@ -67,19 +68,23 @@ export function form({ fields, buttons, send, label, intro }) {
     summary,
     h("div", { class: "buttons" }, buttons),
   );
+  let running = new AbortController();
   const submit = async () => {
-    if (element.ariaBusy === "true") return;
+    if (element.ariaBusy === "true" && !isSuperseding) return;
+    running.abort();
+    running = new AbortController();
+    const { signal } = running;
     element.ariaBusy = "true";
     summary.replaceChildren();
     for (const each of fields) each.setError("");
     const view = viewTitle();
     try {
-      await send();
+      await send(signal);
     } catch (error) {
       showError(fields, summary, error, () => element.requestSubmit());
       if (!element.checkVisibility()) sayProblem(view, error);
     } finally {
-      element.ariaBusy = "false";
+      if (!signal.aborted) element.ariaBusy = "false";
     }
   };
   element.addEventListener("submit", (event) => {
@@ -106,7 +111,8 @@ function showError(fields, summary, error, again) {
 }
 
 /**
- * Show the message of an error, with a button to try again if that may help.
+ * Show the message of an error, with a button to try again if that may help. An aborted request shows nothing,
+ * because its view was left, or a newer request has superseded it.
  *
  * @param {HTMLElement} place
  * @param {unknown} error
@@ -114,6 +120,7 @@ function showError(fields, summary, error, again) {
  * @param {boolean} [isRetryable]
  */
 export function showProblem(place, error, again, isRetryable = error instanceof AuthError && isTemporary(error)) {
+  if (error instanceof DOMException && error.name === "AbortError") return;
   if (!(error instanceof AuthError)) throw error;
   const button = h("button", { type: "button", onclick: () => (place.replaceChildren(), again()) }, "Try again");
   place.replaceChildren(h("div", { class: "error summary" }, h("p", {}, error.message), isRetryable && button));

@@ -2,7 +2,7 @@
 /** Long lists: a table to which pages are added, the number of its rows, and progress. */
 
 import { h } from "./dom.js";
-import { action, showProblem } from "./forms.js";
+import { action } from "./forms.js";
 import { page } from "./service.js";
 
 /**
@@ -48,7 +48,6 @@ export function pagedList({ label, columns, cells, nouns, signal }) {
   const { element, body } = table(label, columns);
   const card = h("div", { class: "card list", hidden: true }, element);
   const count = h("p", { class: "quiet", role: "status" });
-  const problem = h("div", { role: "alert" });
   const more = action("More", async () => {
     await add(following, false);
   });
@@ -60,7 +59,8 @@ export function pagedList({ label, columns, cells, nouns, signal }) {
   const toRows = (records) => records.map((record) => row(columns, cells(record)));
 
   /**
-   * Add a page, and return its rows.
+   * Add a page, and return its rows. Rejects with an AuthError, or with an AbortError if another page is loaded
+   * before this one arrives.
    *
    * @param {string} path
    * @param {boolean} isFirst
@@ -69,6 +69,7 @@ export function pagedList({ label, columns, cells, nouns, signal }) {
     loading.abort();
     loading = new AbortController();
     const current = loading.signal;
+    if (isFirst) setFollowing(null);
     card.ariaBusy = "true";
     count.ariaLive = "polite";
     count.textContent = "Loading …";
@@ -77,44 +78,39 @@ export function pagedList({ label, columns, cells, nouns, signal }) {
       const added = toRows(rows);
       if (isFirst) body.replaceChildren();
       body.append(...added);
-      following = next ?? "";
+      setFollowing(next);
       if (!isFirst) added[0]?.querySelector("a")?.focus();
       showState();
       return rows;
     } catch (error) {
-      if (current.aborted) return [];
-      card.ariaBusy = "false";
-      count.textContent = "";
+      if (!current.aborted) {
+        card.ariaBusy = "false";
+        count.textContent = "";
+      }
       throw error;
     }
   }
 
-  /** Show the first page of a path. @param {string} path */
-  async function load(path) {
-    problem.replaceChildren();
-    try {
-      await add(path, true);
-    } catch (error) {
-      showProblem(problem, error, () => load(path), true);
-    }
+  /** @param {string | null} next The path of the next page. */
+  function setFollowing(next) {
+    following = next ?? "";
+    more.element.hidden = !following;
   }
 
   function showState() {
     card.ariaBusy = "false";
     const shown = body.rows.length;
     card.hidden = !shown;
-    more.element.hidden = !following;
     const noun = nouns[shown === 1 ? 0 : 1];
     count.textContent = following ? `${shown} ${noun} shown; there are more.` : shown ? `${shown} ${noun}.` : `No ${noun}.`;
   }
 
-  more.element.hidden = true;
+  setFollowing(null);
   return {
-    element: h("div", { class: "stack" }, problem, card, h("div", { class: "foot" }, count, more.element)),
+    element: h("div", { class: "stack" }, card, h("div", { class: "foot" }, count, more.element)),
     body,
-    load,
-    /** Show the first page of a path, and return its rows. Rejects with an AuthError. @param {string} path */
-    open: (path) => add(path, true),
+    /** Show the first page of a path, and return its rows; rejects as `add` does. @param {string} path */
+    load: (path) => add(path, true),
     /**
      * Show a newer first page, or add what is new in it, without saying so to screen readers.
      *
@@ -128,7 +124,7 @@ export function pagedList({ label, columns, cells, nouns, signal }) {
       } else {
         loading.abort();
         body.replaceChildren(...toRows(rows));
-        following = next ?? "";
+        setFollowing(next);
       }
       showState();
     },

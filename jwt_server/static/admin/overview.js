@@ -11,7 +11,7 @@ import { request } from "./service.js";
 
 export const title = "Overview";
 
-const HINT = "Point at a bar, or choose one with the arrow keys. A click, or Enter, lists what it counts in the audit log.";
+const HINT = "Point at a bar, or choose one with the arrow keys. A click, or Enter, opens the matching audit rows.";
 
 const PERIODS = { 1: "1 day", 7: "7 days", 30: "30 days", 90: "90 days", 365: "365 days" };
 const DEFAULT_DAYS = "7";
@@ -31,7 +31,7 @@ const TOTALS = [
 /** @param {import("./app.js").Context} context */
 export async function render({ query, signal, navigate }) {
   const asked = query.get("days") ?? "";
-  let days = asked in PERIODS ? asked : DEFAULT_DAYS;
+  let days = Object.hasOwn(PERIODS, asked) ? asked : DEFAULT_DAYS;
   const place = h("div", { class: "sections" });
 
   async function load() {

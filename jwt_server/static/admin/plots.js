@@ -96,6 +96,7 @@ class Plot {
     const query = new URLSearchParams({ action: this.action, ...this.buckets.filters(first, end) });
     const text = index === null ? null : `${this.buckets.name(index)}: ${NUMBER.format(this.values[index])}`;
     this.#link.textContent = text ?? "List in the audit log";
+    this.#link.ariaLabel = `${SERIES[this.action]}: ${this.#link.textContent}`;
     this.#link.href = `#/audit?${query}`;
     this.slider.ariaValueNow = String(index ?? count - 1);
     this.slider.ariaValueText = text ?? `${this.sum} in all`;

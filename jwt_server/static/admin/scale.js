@@ -40,7 +40,7 @@ const DAY_LEVELS = [
   },
 ];
 
-/** Buckets of equal length, which the service counts in; the last one is not over. */
+/** Buckets of equal length, which the service counts in; the last one is still counting. */
 export class Buckets {
   /** @param {{since: string, bucket_seconds: number, series: Record<string, number[]>}} stats */
   constructor({ since, bucket_seconds, series }) {

@@ -4,7 +4,7 @@
 import { createUser } from "./create-user.js";
 import { confirm } from "./dialogs.js";
 import { h, name, time } from "./dom.js";
-import { action, field } from "./forms.js";
+import { action, field, showProblem } from "./forms.js";
 import { pagedList } from "./list.js";
 import { auth, request } from "./service.js";
 import { say } from "./status.js";
@@ -46,11 +46,13 @@ const COLUMNS = [
 export async function render({ query, signal, navigate }) {
   const list = pagedList({ label: "Users", columns: COLUMNS, cells, nouns: ["user", "users"], signal });
   const filters = filterForm(query);
-  const load = () => {
+  const problem = h("div", { role: "alert" });
+  const load = async () => {
+    problem.replaceChildren();
     const query = filters.read();
     place.query = query.toString();
     query.set("limit", PAGE_SIZE);
-    return list.load(`/admin/users?${query}`);
+    await list.load(`/admin/users?${query}`).catch((error) => showProblem(problem, error, load, true));
   };
   let waiting = 0;
   const change = (/** @type {number} */ pause) => {
@@ -72,7 +74,8 @@ export async function render({ query, signal, navigate }) {
     action("Sign everyone out", signEveryoneOut, { class: "danger" }).element,
     h("button", { type: "button", class: "primary", onclick: create.open }, "Create user"),
   );
-  return h("section", {}, h("div", { class: "head" }, h("h1", {}, title), buttons), filters.element, list.element, create.home);
+  const head = h("div", { class: "head" }, h("h1", {}, title), buttons);
+  return h("section", {}, head, filters.element, h("div", {}, problem, list.element), create.home);
 }
 
 /** @param {User} user */
