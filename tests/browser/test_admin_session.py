@@ -347,7 +347,8 @@ def test_offline_and_503_are_said_and_requests_go_on(panel: Panel, hand: Hand) -
     def refuse(route: Route) -> None:
         if response := next(refusals, None):
             status, seconds, body, _ = response
-            route.fulfill(status=status, headers={"Retry-After": seconds} if seconds else {}, body=body)
+            headers = {"Retry-After": seconds} if seconds else {}
+            route.fulfill(status=status, headers=headers, body=body)
         else:
             route.continue_()
 
