@@ -94,8 +94,17 @@ def test_tabs_share_the_session_and_its_end(panel: Panel) -> None:
         expect(other.field("Claims as JSON")).to_have_value('{"half": "typed')
 
         hand.press("Sign out")
-        other.is_at("Sign in")
+        other.is_at("Sign in again")
         expect(page.get_by_text("You have signed out in another tab.")).to_be_visible()
+        panel.sign_in(hand)
+        expect(page.locator("dialog")).to_have_count(0)
+        expect(other.field("Claims as JSON")).to_have_value('{"half": "typed')
+
+        other.field("Claims as JSON").fill("")  # nothing that would be lost
+        page.get_by_role("button", name="Delete user …").click()
+        hand.press("Sign out")
+        other.is_at("Sign in")
+        expect(page.locator("dialog")).to_have_count(0)
         panel.sign_in(hand)
         other.is_at(ADMIN)
 
@@ -105,7 +114,7 @@ def test_it_works_below_a_path(browser: Browser, tmp_path: Path) -> None:
     with running(tmp_path, settings) as server, browser.new_page() as page:
         panel = Panel(page, server, prefix="/login")
         panel.sql("UPDATE users SET admin = 1")
-        for number in range(50):
+        for number in range(100):
             panel.add_user(f"user {number}")
         requested: list[str] = []
         page.on("request", lambda request: requested.append(request.url))
@@ -113,13 +122,22 @@ def test_it_works_below_a_path(browser: Browser, tmp_path: Path) -> None:
         panel.sign_in(hand)
         hand.press("Users")
         hand.press("More")
-        expect(page.get_by_text("51 users.")).to_be_visible()
+        expect(page.get_by_text("101 users.")).to_be_visible()
 
         panel.logs_nothing()
         assert all(url.startswith((f"{server.url}/login/", "data:")) for url in requested)
 
 
 # In the middle of a change
+
+DOWN = {"code": "database_unavailable", "detail": "The database is unavailable."}
+THROTTLED = {"code": "too_many_attempts", "detail": "Too many attempts. Try again in 2 minutes."}
+REFUSALS = [
+    (503, "60", json.dumps(DOWN), "The database is unavailable. Retrying in 60 s."),
+    (429, "120", json.dumps(THROTTLED), "Too many attempts. Retrying in 120 s."),
+    (502, "", "<h1>Bad Gateway</h1>", "The service is unavailable. Retrying in 4 s."),
+]
+"""Responses of the service and of a proxy, with the Retry-After, and what is said."""
 
 
 def test_the_password_is_asked_for_in_place_and_the_change_goes_on(
@@ -179,6 +197,138 @@ def test_after_the_session_has_ended_another_admin_goes_on_with_the_change(
     panel.is_at(user)
 
 
+def test_a_change_to_another_admin_is_not_done_to_oneself_unasked(panel: Panel) -> None:
+    """Neither after the session has ended, nor while the password is asked for."""
+    hand, second = panel.take(Mouse), "second"
+    user_id = panel.add_user(second, admin=True)
+    panel.show(f"#/users/{user_id}", second)
+    alert = panel.page.get_by_role("alert").filter(has_text="Nothing was changed.")
+
+    for end in (panel.end_sessions, panel.forget_passwords):
+        end()
+        hand.press("Disable")
+        if end == panel.forget_passwords:
+            panel.is_at("Confirm that it’s you")
+            panel.end_sessions()
+            hand.fill("Password", PASSWORD)
+            hand.press("Confirm")
+        panel.is_at("Sign in again")
+        panel.sign_in(hand, second)
+        expect(alert).to_be_visible()
+        expect(panel.page.locator("dialog")).to_have_count(0)
+        assert panel.user(second, "disabled") == (0,)
+        hand.press("Sign out")
+        panel.sign_in(hand)
+        panel.is_at(second)
+
+    hand.press("Sign out")
+    panel.sign_in(hand, second)
+    hand.press("Disable")
+    panel.is_at("Disable yourself?")
+    hand.press("Disable")
+    panel.is_at("Sign in")
+    assert panel.user(second, "disabled") == (1,)
+    panel.sign_in(hand)
+    panel.is_at(second)
+
+
+def test_after_the_session_has_ended_the_password_is_given_once(panel: Panel) -> None:
+    hand = panel.take(Mouse)
+    panel.show_new_user("mallory")
+    panel.forget_passwords()
+
+    hand.press("Disable")
+    panel.is_at("Confirm that it’s you")
+    panel.end_sessions()
+    hand.fill("Password", PASSWORD)
+    hand.press("Confirm")
+    panel.is_at("Sign in again")
+    panel.sign_in(hand)
+    panel.hears("mallory is disabled, and signed out everywhere.")
+    expect(panel.page.locator("dialog")).to_have_count(0)
+
+
+def test_a_demoted_admin_is_told_and_another_goes_on(panel: Panel) -> None:
+    hand = panel.take(Mouse)
+    panel.show_new_user("niaj")
+    told = panel.page.locator("dialog").get_by_text("You are no longer an admin.")
+
+    hand.fill("Claims as JSON", '{"half": "typed')
+    panel.sql("UPDATE users SET admin = 0 WHERE id = 1")
+    hand.press("Disable")
+    expect(told).to_be_visible()
+    panel.sql("UPDATE users SET admin = 1 WHERE id = 1")
+    panel.sign_in(hand)
+    panel.hears("niaj is disabled, and signed out everywhere.")
+    expect(panel.field("Claims as JSON")).to_have_value('{"half": "typed')
+
+    # Noticed by the client when it refreshes the token, before a request is refused.
+    responses = iter([{"status": 401, "body": "{}"}, {"status": 200, "body": "[]"}])
+    panel.page.route("**/admin/keys", lambda route: route.fulfill(**next(responses)))
+    panel.sql("UPDATE users SET admin = 0 WHERE id = 1")
+    panel.page.evaluate("location.hash = '#/keys'")
+    expect(told).to_be_visible()
+    panel.sql("UPDATE users SET admin = 1 WHERE id = 1")
+
+    hand.press("Cancel")
+    panel.page.evaluate("location.hash = '#/users'")
+    expect(panel.page.get_by_text("Nobody is signed in.")).to_be_visible()
+    expect(panel.page.locator("dialog")).to_have_count(0)  # it was declined
+    panel.page.locator("#notice").get_by_role("button", name="Sign in").click()
+    panel.sign_in(hand)
+    expect(panel.page.locator("#notice")).to_be_empty()
+
+
+def test_a_temporary_password_of_a_user_leads_back_to_the_sign_in(panel: Panel) -> None:
+    hand = panel.take(Mouse)
+    panel.add_user("tempo")
+    panel.sql("UPDATE users SET password_expires_at = 9999999999 WHERE username = 'tempo'")
+    panel.end_sessions()
+    panel.page.evaluate("location.hash = '#/users'")
+    panel.is_at("Sign in again")
+
+    panel.sign_in(hand, "tempo")
+    expect(panel.field("New password")).to_be_focused()
+    expect(panel.page.get_by_role("button", name="Cancel")).to_be_visible()
+    hand.fill("New password", NEW_PASSWORD)
+    hand.press("Save and go on")
+    expect(panel.page.get_by_text("tempo is not an admin.")).to_be_visible()
+    panel.sign_in(hand)
+    panel.is_at("Users")
+    expect(panel.page.locator("#who")).to_have_text(ADMIN)
+
+
+def test_leaving_asks_before_it_discards_and_closes_dialogs(panel: Panel) -> None:
+    page, hand = panel.page, panel.take(Mouse)
+    panel.show("#/users", "Users")
+    hand.press("Create user")
+    hand.fill("Username", "drafted")
+    page.keyboard.press("Escape")
+    panel.is_leaving = False
+    panel.questions.clear()
+
+    page.get_by_role("link", name="Keys").click()
+    panel.until(lambda: panel.questions == ["Leave and discard what is not saved?"])
+    page.wait_for_url("**/#/users")
+    hand.press("Create user")
+    expect(panel.field("Username")).to_have_value("drafted")
+    page.go_back()
+    panel.until(lambda: len(panel.questions) == 2)
+    page.wait_for_url("**/#/users")
+    expect(panel.field("Username")).to_have_value("drafted")
+    panel.is_leaving = True
+    page.go_back()
+    expect(page.locator("dialog")).to_have_count(0)
+
+    panel.questions.clear()
+    panel.show_new_user("olivia")
+    hand.press("Delete user …")
+    panel.is_at("Delete olivia?")
+    page.go_back()
+    expect(page.locator("dialog")).to_have_count(0)
+    assert panel.questions == []
+
+
 def test_offline_and_503_are_said_and_requests_go_on(panel: Panel, hand: Hand) -> None:
     user = unique("judy", hand)
     user_id = panel.add_user(user)
@@ -192,20 +342,21 @@ def test_offline_and_503_are_said_and_requests_go_on(panel: Panel, hand: Hand) -
     panel.is_at(user)
     expect(notice).to_be_empty()
 
-    refusals = iter([True, False])
+    refusals = iter(REFUSALS)
 
     def refuse(route: Route) -> None:
-        headers = {"Retry-After": "60", "Content-Type": "application/problem+json"}
-        body = {"code": "database_unavailable", "detail": "The database is unavailable."}
-        if next(refusals, False):
-            route.fulfill(status=503, headers=headers, body=json.dumps(body))
+        if response := next(refusals, None):
+            status, seconds, body, _ = response
+            headers = {"Retry-After": seconds} if seconds else {}
+            route.fulfill(status=status, headers=headers, body=body)
         else:
             route.continue_()
 
     panel.page.route("**/admin/users?*", refuse)
     hand.press("All users")
-    expect(notice).to_contain_text("The database is unavailable. Trying again …")
-    hand.press("Try now")
+    for *_, text in REFUSALS:
+        expect(notice).to_contain_text(text)
+        hand.press("Try now")
     expect(panel.page.get_by_role("link", name=user)).to_be_visible()
     expect(notice).to_be_empty()
 

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.helpers.factories import bearer
 from tests.helpers.http import send_to_server
@@ -55,36 +55,42 @@ def test_users_are_searched_and_filtered_and_the_address_has_the_filters(
 
 
 def test_more_users_are_added_page_by_page(panel: Panel, hand: Hand) -> None:
-    for number in range(51):
-        panel.add_user(f"page {number:02}")
+    for number in range(101):
+        panel.add_user(f"page {number:03}")
     panel.show("#/users?search=page", "Users")
     names = panel.page.get_by_role("table", name="Users").get_by_role("link")
 
-    expect(panel.page.get_by_text("50 users shown; there are more.")).to_be_visible()
+    expect(panel.page.get_by_text("100 users shown; there are more.")).to_be_visible()
     hand.press("More")
-    expect(names).to_have_count(51)
+    expect(names).to_have_count(101)
     expect(names.last).to_be_focused()
-    expect(panel.page.get_by_text("51 users.")).to_be_visible()
+    expect(panel.page.get_by_text("101 users.")).to_be_visible()
     expect(panel.page.get_by_role("button", name="More")).to_be_hidden()
+
+    names.nth(90).click()
+    panel.is_at("page 090")
+    panel.page.get_by_role("link", name="All users").click()
+    expect(names.nth(90)).to_be_focused()
+    expect(names).to_have_count(100)  # of the search
     panel.sql("DELETE FROM users WHERE username LIKE 'page%'")
 
 
 def test_a_newer_search_supersedes_the_one_that_runs(panel: Panel) -> None:
     page, hand = panel.page, panel.take(Mouse)
-    for number in range(51):
-        panel.add_user(f"held {number:02}")
+    for number in range(101):
+        panel.add_user(f"held {number:03}")
     panel.show("#/users?search=held", "Users")
     more = page.get_by_role("button", name="More")
 
     expect(more).to_be_visible()
-    with panel.holding("**/admin/users?search=held+0"):
-        with page.expect_request("**/admin/users?search=held+0"):
-            hand.fill("Name begins with", "held 0")
+    with panel.holding("**/admin/users?search=held+00&*"):
+        with page.expect_request("**/admin/users?search=held+00&*"):
+            hand.fill("Name begins with", "held 00")
         expect(more).to_be_hidden()
         with page.expect_event("requestfailed"):
-            hand.fill("Name begins with", "held 1")
+            hand.fill("Name begins with", "held 01")
     expect(page.get_by_text("10 users.")).to_be_visible()
-    assert page.url.endswith("#/users?search=held+1")
+    assert page.url.endswith("#/users?search=held+01")
     panel.sql("DELETE FROM users WHERE username LIKE 'held%'")
 
 
@@ -149,7 +155,146 @@ def test_everyone_is_signed_out_after_a_confirmation(panel: Panel, hand: Hand) -
     panel.is_at("Users")
 
 
+def test_a_lost_response_to_a_creation_leads_to_the_user(panel: Panel) -> None:
+    page, hand = panel.page, panel.take(Mouse)
+
+    def lose(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    panel.show("#/users", "Users")
+    page.route("**/admin/users", lose, times=1)
+    hand.press("Create user")
+    hand.fill("Username", "peggy")
+    hand.press("Create")
+    hand.press("Try again")
+    expect(page.get_by_text("It may have been created by the first attempt.")).to_be_visible()
+    panel.finds_no_barrier()
+    hand.press("Look for peggy")
+    expect(page.locator("dialog")).to_have_count(0)
+    expect(page.get_by_role("table").get_by_role("link")).to_have_text(["peggy"])
+    assert page.url.endswith("#/users?search=peggy")
+
+    # What comes after the dialog was closed.
+    hand.press("Create user")
+    hand.fill("Username", "PEGGY")
+    with panel.holding("**/admin/users"):
+        with page.expect_request("**/admin/users"):
+            hand.press("Create")
+        page.keyboard.press("Escape")
+    panel.hears("Users: That name is taken. Choose another.")
+    hand.press("Create user")
+    hand.fill("Username", "quentin")
+    with panel.holding("**/admin/users"):
+        with page.expect_request("**/admin/users"):
+            hand.press("Create")
+        page.keyboard.press("Escape")
+    panel.is_at("Temporary password of quentin")
+
+
 # One user
+
+
+def test_one_press_sends_one_request_and_its_failure_is_said_elsewhere(panel: Panel) -> None:
+    page, held = panel.page, list[Route]()
+    panel.show_new_user("rupert")
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/admin/users/*", hold)
+    page.get_by_role("button", name="Disable").dblclick()
+    page.get_by_role("button", name="Rename").dblclick()
+    panel.until(lambda: len(held) == 2)
+    panel.show("#/keys", "Keys")
+    for route in held:
+        route.fulfill(status=502, body="<h1>Bad Gateway</h1>")
+    panel.hears("rupert: The service is unavailable.")
+    assert len(held) == 2
+
+
+def test_a_user_deleted_elsewhere_is_one_message(panel: Panel) -> None:
+    page, hand = panel.page, panel.take(Mouse)
+    panel.show_new_user("sybil")
+    panel.sql("DELETE FROM users WHERE username = 'sybil'")
+    user_id = page.url.rpartition("/")[2]
+
+    hand.press("Delete user …")
+    hand.fill("Type the name to confirm", "sybil")
+    hand.press("Delete")
+    message = page.get_by_text(f"There is no user {user_id}.")
+    expect(message).to_be_visible()
+    expect(page.locator("dialog")).to_have_count(0)
+    expect(page.get_by_role("button", name="Rename")).to_be_disabled()
+    panel.finds_no_barrier()
+    message.get_by_role("link", name="All users").click()
+    panel.is_at("Users")
+
+    panel.show(f"#/users/{10**20}", "User")
+    expect(page.get_by_text(f"There is no user {10**20}.")).to_be_visible()
+
+
+def test_ones_own_password_and_sessions_are_ended_after_a_confirmation(panel: Panel) -> None:
+    page, hand = panel.page, panel.take(Mouse)
+    panel.show("#/users/1", ADMIN)
+    [(before,)] = panel.sql("SELECT password_hash FROM users WHERE id = 1")
+
+    hand.fill("Username", "Travis II")
+    hand.press("Rename")
+    expect(page.locator("#who")).to_have_text("Travis II")
+    hand.fill("Username", ADMIN)
+    hand.press("Rename")
+    expect(page.locator("#who")).to_have_text(ADMIN)
+
+    hand.press("End all sessions")
+    panel.is_at("End all your sessions?")
+    hand.press("End all sessions")
+    panel.is_at("Sign in")
+    panel.sign_in(hand)
+    panel.is_at(ADMIN)
+    hand.fill("Temporary password (optional)", NEW_PASSWORD)
+    hand.press("Reset password")
+    panel.is_at("Reset the password?")
+    hand.press("Reset password")
+    panel.is_at("Sign in")
+    panel.sql("UPDATE users SET password_hash = ?, password_expires_at = NULL WHERE id = 1", before)
+    panel.sign_in(hand)
+    panel.is_at(ADMIN)
+
+
+def test_a_password_that_was_not_copied_stays_until_done(panel: Panel) -> None:
+    page, hand = panel.page, panel.take(Mouse)
+    panel.show_new_user("trent")
+    page.evaluate(
+        "() => { navigator.clipboard.writeText = async () => { throw new Error(); };"
+        " document.execCommand = () => false; }"
+    )
+
+    hand.press("Reset password")
+    panel.is_at("Reset the password?")
+    hand.press("Reset password")
+    hand.press("Copy")
+    expect(page.get_by_text("Select and copy it yourself.")).to_be_visible()
+    for _ in range(2):
+        page.keyboard.press("Escape")
+    panel.is_at("Temporary password of trent")
+    hand.press("Done")
+    expect(page.locator("dialog")).to_have_count(0)
+    page.evaluate("delete navigator.clipboard.writeText, delete document.execCommand")
+
+
+def test_print_is_light_in_the_dark_theme(panel: Panel) -> None:
+    colours = """['input', '.danger', 'button'].flatMap((each) => {
+        const { color, backgroundColor } = getComputedStyle(document.querySelector(each));
+        return [color, backgroundColor];
+    })"""
+    panel.show_new_user("victor")
+
+    panel.page.emulate_media(media="print", color_scheme="light")
+    light = panel.page.evaluate(colours)
+    panel.page.emulate_media(media="print", color_scheme="dark")
+    assert panel.page.evaluate(colours) == light
+    panel.page.emulate_media(media="screen", color_scheme="light")
 
 
 def test_a_user_is_renamed(panel: Panel, hand: Hand) -> None:
@@ -212,6 +357,8 @@ WRONG_CLAIMS = {
     LONG: "1034 bytes of compact JSON; at most 1024 are allowed.",
     '{"a": [[[[1]]]]}': "Nested more than 4 deep.",
     '{"id": 12345678901234567890}': "Write numbers of more than 15 digits as strings.",
+    '{"f": 0.1234567890123456789}': "0.1234567890123456789 would be saved as 0.12345678901234568.",
+    '{"a": [{"b": 1}, {"b": "}", "\\u0062": 2}]}': '"\\u0062" is there twice.',
 }
 
 
@@ -227,11 +374,13 @@ def test_claims_are_validated_while_they_are_typed(panel: Panel, hand: Hand) -> 
     hand.press("Save claims")
     expect(claims).to_be_focused()
     assert panel.user(user, "claims") == ("{}",)
-    hand.fill("Claims as JSON", '{"roles": ["editor"], "tenant": "é"}')
+    hand.fill("Claims as JSON", '{"roles": ["a:1.0", {"a": 1.5}, {"a": -2e-7}], "tenant": "é"}')
     expect(claims).not_to_have_attribute("aria-invalid", "true")
     hand.press("Save claims")
     panel.hears(f"The claims of {user} were saved.")
-    assert panel.user(user, "claims") == ('{"roles":["editor"],"tenant":"é"}',)
+    assert panel.user(user, "claims") == (
+        '{"roles":["a:1.0",{"a":1.5},{"a":-2e-07}],"tenant":"é"}',
+    )
 
 
 def test_a_password_is_reset_to_a_generated_or_a_chosen_one(panel: Panel, hand: Hand) -> None:
@@ -240,6 +389,8 @@ def test_a_password_is_reset_to_a_generated_or_a_chosen_one(panel: Panel, hand: 
     label = "Temporary password (optional)"
     assert panel.sign_in_elsewhere(user).status == 200
 
+    hand.press("Reset password")
+    panel.is_at("Reset the password?")
     hand.press("Reset password")
     panel.is_at(f"Temporary password of {user}")
     password = panel.page.locator(".secret").inner_text()
@@ -270,7 +421,7 @@ def test_a_user_is_unlocked(panel: Panel, hand: Hand) -> None:
 
     expect(badge).to_be_visible()
     hand.press("Unlock")
-    panel.hears(f"The failed attempts of {user} are forgotten.")
+    panel.hears(f"Cleared the failed attempts of {user}.")
     expect(badge).to_be_hidden()
     assert panel.sign_in_elsewhere(user).status == 200
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Dialog, Locator, Page, Route, expect
 
 from jwt_server.users.names import username_key
 from tests.helpers.http import Response, send_to_server
@@ -134,11 +134,16 @@ class Panel:
     prefix: str = ""
     """SCRIPT_NAME."""
     console: list[str] = field(default_factory=list)
+    is_leaving: bool = True
+    """Whether to accept that what was typed is discarded."""
+    questions: list[str] = field(default_factory=list)
+    """That the browser's own dialogs have asked."""
 
     def load(self, hand: type[Hand] = Mouse) -> Hand:
         """Load the page, ready for axe."""
         self.page.on("console", lambda message: self.console.append(message.text))
         self.page.on("pageerror", lambda error: self.console.append(str(error)))
+        self.page.on("dialog", self._answer)
         self.page.goto(f"{self.server.url}{self.prefix}/admin/")
         self.page.evaluate(axe())
         self.is_at("Sign in")
@@ -149,6 +154,13 @@ class Panel:
         self.page.set_viewport_size({"width": hand.width, "height": 800})
         return hand(self.page)
 
+    def _answer(self, dialog: Dialog) -> None:
+        self.questions.append(dialog.message)
+        if self.is_leaving:
+            dialog.accept()
+        else:
+            dialog.dismiss()
+
     def sign_in(self, hand: Hand, username: str = ADMIN, password: str = PASSWORD) -> None:
         """Send the form, in the page or a dialog."""
         hand.fill("Username", username)
@@ -157,6 +169,7 @@ class Panel:
 
     def reset(self) -> None:
         """Close all dialogs, and leave the view of the last test."""
+        self.is_leaving = True
         self.page.evaluate("document.querySelectorAll('dialog').forEach(each => each.close())")
         self.show("#/keys", "Keys")
 

@@ -2,8 +2,9 @@
 /** The panel: which view is shown, and who is signed in. */
 
 import * as audit from "./audit.js";
-import { askPassword } from "./dialogs.js";
+import { askPassword, closeDialogs, stopAskingPassword } from "./dialogs.js";
 import { byId, h, name, setTitle } from "./dom.js";
+import { hasDraft, mayLeave } from "./drafts.js";
 import { action } from "./forms.js";
 import * as keys from "./keys.js";
 import * as overview from "./overview.js";
@@ -31,13 +32,14 @@ import * as users from "./users.js";
 const VIEWS = { overview, users, audit, keys };
 const FIRST = "overview";
 
-/** What is said when a session has ended, by the client's reason. @type {Record<string, string>} */
+/** Why a session has ended, by the client's reason or an error code. @type {Record<string, string>} */
 const REASONS = {
   signed_out: "You are signed out.",
   elsewhere: "You have signed out in another tab.",
   expired: "Your session has expired.",
   ended: "Your session was ended.",
   stolen: "Your session was ended, because someone else has used it. Change your password.",
+  admin_required: "You are no longer an admin.",
 };
 
 const main = byId("main");
@@ -51,6 +53,8 @@ let username = "";
 let isAsking = false;
 /** Whether the user has closed it; only a change opens it again. */
 let isDeclined = false;
+/** Whether the user is signed out for not being an admin any more. */
+let isDemoted = false;
 
 /** Return the view at the address. */
 function match() {
@@ -66,6 +70,7 @@ function match() {
 async function route() {
   leaving.abort();
   leaving = new AbortController();
+  closeDialogs("dialog:not(.stays)");
   const { signal } = leaving;
   const { section, view, params, query } = match();
   for (const link of byId("views").querySelectorAll("a")) {
@@ -111,6 +116,7 @@ function problem(view, error) {
 
 function showSignIn() {
   leaving.abort();
+  closeDialogs();
   isOpen = false;
   byId("bar").hidden = true;
   show(signInPage(reason));
@@ -127,42 +133,60 @@ async function askSession() {
   return isBack;
 }
 
-/** Whether something was typed that is not saved. */
-function hasDraft() {
-  /** @type {NodeListOf<HTMLInputElement | HTMLTextAreaElement>} */
-  const controls = document.querySelectorAll("form:not([class*=filters]) :is(input:not([type=checkbox]), textarea)");
-  return isOpen && [...controls].some(({ value, defaultValue }) => value !== defaultValue);
+/** Sign out a user who is not an admin any more. */
+async function leave() {
+  isDemoted = Boolean(auth.user);
+  await auth.signOut();
+}
+
+/**
+ * Show the view at the new address, unless that would discard a draft.
+ *
+ * @param {HashChangeEvent} event
+ */
+function follow({ oldURL }) {
+  if (!isOpen) return;
+  if (mayLeave()) route();
+  else history.pushState(null, "", oldURL);
+}
+
+/** @param {import("./session.js").Change} change */
+function showChange({ user, reason: why }) {
+  const admin = user?.admin ? user : null;
+  byId("who").replaceChildren(...(admin ? [name(admin.username)] : []));
+  if (admin) {
+    username = admin.username;
+    isDeclined = isDemoted = false;
+    setNotice(askSession, null);
+    stopAsking();
+    if (why !== "updated") stopAskingPassword();
+    if (!isOpen) route();
+  } else if (user) {
+    // Not while signing in, which tells it at the form.
+    if (why === "updated") leave();
+  } else if (!isAsking) {
+    reason = REASONS[isDemoted ? "admin_required" : why] ?? "";
+    const isKept = isDemoted || (why === "elsewhere" ? hasDraft() : why !== "signed_out");
+    isDemoted = false;
+    if (isOpen && isKept) askSession();
+    else if (isOpen || !main.querySelector("form")) showSignIn();
+  }
 }
 
 function start() {
   prompts.password = askPassword;
-  prompts.session = async (isRead) => !(isRead && isDeclined) && askSession();
+  prompts.session = async (isRead, code) => {
+    if (code === "admin_required") await leave();
+    return !(isRead && isDeclined) && askSession();
+  };
   byId("sign-out").addEventListener("click", () => auth.signOut());
   byId("skip").addEventListener("click", (event) => {
     event.preventDefault();
     main.querySelector("h1")?.focus();
   });
-  addEventListener("beforeunload", (event) => hasDraft() && event.preventDefault());
-  addEventListener("hashchange", () => isOpen && route());
-  onChange((change) => {
-    const admin = change.user?.admin ? change.user : null;
-    byId("who").replaceChildren(...(admin ? [name(admin.username)] : []));
-    if (admin) {
-      username = admin.username;
-      isDeclined = false;
-      setNotice(askSession, null);
-      stopAsking();
-      if (!isOpen) route();
-    } else if (change.user) {
-      // Not while signing in, which tells it at the form.
-      if (change.reason === "updated") auth.signOut();
-    } else if (!isAsking) {
-      reason = REASONS[change.reason] ?? "";
-      const isOver = !isOpen || change.reason === "signed_out" || change.reason === "elsewhere";
-      if (!isOver) askSession();
-      else if (isOpen || !main.querySelector("form")) showSignIn();
-    }
-  });
+  addEventListener("beforeunload", (event) => isOpen && hasDraft() && event.preventDefault());
+  addEventListener("hashchange", follow);
+  onChange(showChange);
 }
 
 start();

@@ -19,15 +19,31 @@ function depth(value) {
   return 1 + Math.max(0, ...Object.values(value).map(depth));
 }
 
+/** Names and other strings, numbers, and the ends of objects in JSON. */
+const TOKEN = /("(?:[^"\\]|\\.)*")(\s*:)?|-?\d[-+.\deE]*|[{}]/g;
+
 /**
- * Whether JavaScript has changed a number; it would be sent with other digits.
+ * Return what JSON.parse would change without an error: digits of numbers, and members with equal names.
  *
- * @param {unknown} value
- * @returns {boolean}
+ * @param {string} text Valid JSON.
  */
-function isInexact(value) {
-  if (typeof value === "number") return !Number.isFinite(value) || (Number.isInteger(value) && !Number.isSafeInteger(value));
-  return typeof value === "object" && value !== null && Object.values(value).some(isInexact);
+function lossOf(text) {
+  /** The names of each object that is open. @type {Set<string>[]} */
+  const open = [];
+  for (const [token, string, colon] of text.matchAll(TOKEN)) {
+    if (token === "{") open.push(new Set());
+    else if (token === "}") open.pop();
+    else if (string && colon) {
+      const names = open.at(-1);
+      if (names?.has(JSON.parse(string))) return `${string} is there twice.`;
+      names?.add(JSON.parse(string));
+    } else if (!string) {
+      const sent = JSON.stringify(Number(token));
+      if (/^-?\d{16,}$/.test(token) || sent === "null") return "Write numbers of more than 15 digits as strings.";
+      if (sent !== token) return `${token} would be saved as ${sent}. Write ${sent}, or a string.`;
+    }
+  }
+  return "";
 }
 
 /** @param {unknown} claims */
@@ -46,7 +62,7 @@ function parse(text) {
   } catch (error) {
     return { claims: {}, problem: `This is not JSON: ${error instanceof Error ? error.message : error}` };
   }
-  return { claims, problem: problemOf(claims) };
+  return { claims, problem: problemOf(claims) || lossOf(text) };
 }
 
 /** @param {unknown} claims */
@@ -54,7 +70,6 @@ function problemOf(claims) {
   if (typeof claims !== "object" || claims === null || Array.isArray(claims)) return "Write a JSON object: { … }.";
   const reserved = Object.keys(claims).filter((each) => RESERVED.includes(each.toLowerCase()));
   if (reserved.length) return `Reserved for the service or by standards: ${reserved.join(", ")}.`;
-  if (isInexact(claims)) return "Write numbers of more than 15 digits as strings.";
   const bytes = size(claims);
   if (bytes > MAX_BYTES) return `${bytes} bytes of compact JSON; at most ${MAX_BYTES} are allowed.`;
   return depth(claims) > MAX_DEPTH ? `Nested more than ${MAX_DEPTH} deep.` : "";

@@ -3,6 +3,7 @@
 
 import { h } from "./dom.js";
 import { AuthError, isTemporary } from "./service.js";
+import { say } from "./status.js";
 
 /**
  * @typedef {HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement} Control
@@ -76,10 +77,12 @@ export function form({ fields, buttons, send, label, intro, isSuperseding }) {
     element.ariaBusy = "true";
     summary.replaceChildren();
     for (const each of fields) each.setError("");
+    const view = viewTitle();
     try {
       await send(signal);
     } catch (error) {
       showError(fields, summary, error, () => element.requestSubmit());
+      if (!element.checkVisibility()) sayProblem(view, error);
     } finally {
       if (!signal.aborted) element.ariaBusy = "false";
     }
@@ -123,6 +126,19 @@ export function showProblem(place, error, again, isRetryable = error instanceof 
   place.replaceChildren(h("div", { class: "error summary" }, h("p", {}, error.message), isRetryable && button));
 }
 
+/** Return the heading of the view, such as the name of a user. */
+const viewTitle = () => document.querySelector("main h1")?.textContent;
+
+/**
+ * Say the message of an error whose view was left, or whose dialog was closed.
+ *
+ * @param {string | undefined} view
+ * @param {unknown} error
+ */
+function sayProblem(view, error) {
+  if (error instanceof AuthError) say(h("bdi", {}, view), `: ${error.message}`);
+}
+
 /**
  * Make a button with an action; its error is shown beside it.
  *
@@ -137,10 +153,12 @@ export function action(label, act, attributes = {}) {
     if (button.ariaBusy === "true") return;
     button.ariaBusy = "true";
     problem.replaceChildren();
+    const view = viewTitle();
     try {
       await act();
     } catch (error) {
       showProblem(problem, error, press);
+      if (!button.checkVisibility()) sayProblem(view, error);
     } finally {
       button.ariaBusy = "false";
     }

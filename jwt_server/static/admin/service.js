@@ -2,7 +2,7 @@
 /** Requests to the service, as the admin who is signed in. */
 
 import { AuthError } from "../client.js";
-import { auth } from "./session.js";
+import { auth, lastUserId } from "./session.js";
 import { setNotice } from "./status.js";
 
 export { auth, AuthError };
@@ -15,7 +15,7 @@ const MAX_PAUSE_S = 30;
 /**
  * How the password or a new session is asked for; false if the user cancels. Set by app.js.
  *
- * @type {{password: () => Promise<boolean>, session: (isRead: boolean) => Promise<boolean>}}
+ * @type {{password: () => Promise<boolean>, session: (isRead: boolean, code: string) => Promise<boolean>}}
  */
 export const prompts = { password: async () => false, session: async () => false };
 
@@ -60,6 +60,7 @@ export async function page(path, options) {
  */
 async function exchange(method, path, body, { signal } = {}) {
   const key = {};
+  const actor = lastUserId;
   try {
     for (let failures = 0; ; failures++) {
       try {
@@ -67,12 +68,20 @@ async function exchange(method, path, body, { signal } = {}) {
       } catch (cause) {
         signal?.throwIfAborted();
         await recover(method, toError(cause), key, failures, signal);
+        // Another admin has signed in, who was not asked whether to do this to their own account.
+        if (method !== "GET" && auth.user?.id !== actor && isAbout(path, auth.user?.id)) throw cancelled();
       }
     }
   } finally {
     setNotice(key, null);
   }
 }
+
+/**
+ * @param {string} path Such as `/admin/users/5/password`.
+ * @param {number | undefined} userId
+ */
+const isAbout = (path, userId) => path.split("/")[3] === String(userId);
 
 /**
  * Do what lets a request be repeated, or throw its error.
@@ -87,8 +96,8 @@ async function recover(method, error, key, failures, signal) {
   const isRead = method === "GET";
   if (error.code === "insufficient_user_authentication") {
     if (!(await prompts.password())) throw cancelled();
-  } else if (error.status === 401 || error.code === "signed_out") {
-    if (!(await prompts.session(isRead))) throw isRead ? error : cancelled();
+  } else if (error.status === 401 || error.code === "signed_out" || error.code === "admin_required") {
+    if (!(await prompts.session(isRead, error.code))) throw isRead ? error : cancelled();
   } else if (isRead && isTemporary(error)) {
     await pause(error, key, failures, signal);
   } else {
@@ -102,8 +111,11 @@ async function recover(method, error, key, failures, signal) {
  * @param {AuthError} error
  */
 export function isTemporary({ code, status, retryAfter }) {
-  return code === "offline" || code === "timeout" || (retryAfter > 0 && (status === 429 || status === 503));
+  return code === "offline" || code === "timeout" || isUnavailable(status) || (status === 429 && retryAfter > 0);
 }
+
+/** Whether the service, or the proxy before it, says that it can't be used now. @param {number} status */
+const isUnavailable = (status) => status === 502 || status === 503 || status === 504;
 
 const cancelled = () => new AuthError("cancelled", "Nothing was changed.");
 
@@ -118,7 +130,8 @@ const cancelled = () => new AuthError("cancelled", "Nothing was changed.");
  */
 async function pause({ message, retryAfter }, key, failures, signal) {
   const seconds = retryAfter || Math.min(MAX_PAUSE_S, 2 ** failures);
-  const text = navigator.onLine ? `${message} Trying again …` : "You are offline. This page goes on when you are back.";
+  const problem = message.replace(/ Try again in [^.]+\.$/, "");
+  const text = navigator.onLine ? `${problem} Retrying in ${seconds} s.` : "You are offline. It will retry when you are online.";
   setNotice(key, { text, label: "Try now", act: () => retry.dispatchEvent(new Event("now")) });
   await new Promise((resolve) => {
     const timer = setTimeout(resolve, 1000 * seconds, undefined);
@@ -155,8 +168,10 @@ async function parse(response) {
     if (!(error instanceof SyntaxError)) throw error;
   });
   if (response.ok && body && typeof body === "object") return body;
-  throw new AuthError(body?.code ?? "bad_response", body?.detail ?? "The response is not the service’s.", {
-    status: response.status,
+  const { status } = response;
+  const otherwise = isUnavailable(status) ? "The service is unavailable." : "Unexpected response from the server.";
+  throw new AuthError(body?.code ?? "bad_response", body?.detail ?? otherwise, {
+    status,
     errors: body?.errors,
     retryAfter: Number(response.headers.get("Retry-After")) || 0,
     requestId: response.headers.get("X-Request-ID") ?? "",

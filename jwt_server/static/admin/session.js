@@ -15,6 +15,9 @@ const STORAGE_KEY = "jwt-server admin panel storage";
 
 export let auth = openClient(storedKind());
 
+/** The user who is signed in, or was last. @type {number | undefined} */
+export let lastUserId;
+
 /** @type {(change: Change) => void} */
 let listener = () => {};
 
@@ -43,7 +46,10 @@ export function isKept() {
  * @param {(change: Change) => void} call
  */
 export function onChange(call) {
-  listener = call;
+  listener = (change) => {
+    lastUserId = change.user?.id ?? lastUserId;
+    call(change);
+  };
   auth.onChange(listener);
 }
 

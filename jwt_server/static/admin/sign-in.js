@@ -5,17 +5,17 @@ import { cancelButton, openDialog } from "./dialogs.js";
 import { h } from "./dom.js";
 import { field, form } from "./forms.js";
 import { AuthError } from "./service.js";
-import { choosePassword, isKept, signIn } from "./session.js";
+import { auth, choosePassword, isKept, signIn } from "./session.js";
 
 /**
  * Make a form to sign in, which asks for a new password if the user's is temporary.
  *
  * @param {() => void} done
  * @param {object} [options]
- * @param {import("./dom.js").Child} [options.cancel] A button.
+ * @param {boolean} [options.isDialog]
  * @param {string} [options.username] Who was signed in before.
  */
-export function signInForm(done, { cancel, username: before } = {}) {
+export function signInForm(done, { isDialog, username: before } = {}) {
   const username = field(
     "Username",
     h("input", { name: "username", value: before, autocomplete: "username", autocapitalize: "none", spellcheck: "false" }),
@@ -25,44 +25,57 @@ export function signInForm(done, { cancel, username: before } = {}) {
   const element = form({
     label: "Sign in",
     fields: [username, password, field("Keep me signed in until this tab is closed", keep)],
-    buttons: [cancel, h("button", { class: "primary" }, "Sign in")],
+    buttons: [isDialog && cancelButton(), h("button", { class: "primary" }, "Sign in")],
     async send() {
       try {
         await signIn(username.control.value, password.control.value, keep.checked);
-        done();
       } catch (error) {
         if (!(error instanceof AuthError && error.code === "password_change_required")) throw error;
-        const next = newPasswordForm(username.control.value, password.control.value, done);
-        element.replaceWith(next);
-        /** @type {HTMLInputElement | null} */ (next.querySelector("input:not([hidden])"))?.focus();
+        await askNewPassword(element, username.control.value, password.control.value, isDialog);
       }
+      done();
     },
   });
   return element;
 }
 
 /**
+ * Replace the form to sign in by one for a new password. For a user who is not an admin, the form to
+ * sign in comes back, and the promise is rejected.
+ *
+ * @param {HTMLFormElement} signInElement
  * @param {string} username
  * @param {string} temporary
- * @param {() => void} done
+ * @param {boolean} [isDialog]
+ * @returns {Promise<void>}
  */
-function newPasswordForm(username, temporary, done) {
+function askNewPassword(signInElement, username, temporary, isDialog) {
   const chosen = field(
     "New password",
     h("input", { name: "new_password", type: "password", autocomplete: "new-password" }),
   );
-  return form({
-    label: "Choose a new password",
-    intro: [
-      h("p", {}, "Your password is temporary. Choose a new one to go on."),
-      h("input", { name: "username", autocomplete: "username", value: username, hidden: true }),
-    ],
-    fields: [chosen],
-    buttons: h("button", { class: "primary" }, "Save and go on"),
-    async send() {
-      await choosePassword(temporary, chosen.control.value);
-      done();
-    },
+  return new Promise((resolve, reject) => {
+    const element = form({
+      label: "Choose a new password",
+      intro: [
+        h("p", {}, "Your password is temporary. Choose a new one to go on."),
+        h("input", { name: "username", autocomplete: "username", value: username, hidden: true }),
+      ],
+      fields: [chosen],
+      buttons: [isDialog && cancelButton(), h("button", { class: "primary" }, "Save and go on")],
+      async send() {
+        try {
+          resolve(await choosePassword(temporary, chosen.control.value));
+        } catch (error) {
+          if (!(error instanceof AuthError && error.code === "not_admin")) throw error;
+          signInElement.reset();
+          element.replaceWith(signInElement);
+          reject(error);
+        }
+      },
+    });
+    signInElement.replaceWith(element);
+    chosen.control.focus();
   });
 }
 
@@ -90,10 +103,12 @@ export function signInAgain(reason, username) {
  * @param {string} username
  */
 async function openSignIn(reason, username) {
-  const done = await openDialog("Sign in again", (/** @type {(done: boolean) => void} */ closing) => {
+  const fill = (/** @type {(done: boolean) => void} */ closing) => {
     close = closing;
-    return [h("p", {}, reason), signInForm(stopAsking, { cancel: cancelButton(), username })];
-  });
+    return [h("p", {}, reason), signInForm(stopAsking, { isDialog: true, username })];
+  };
+  const done = await openDialog("Sign in again", fill, { class: "stays" });
+  if (!auth.user) void auth.signOut(); // the session of a temporary password, which was not replaced
   return done ?? false;
 }
 

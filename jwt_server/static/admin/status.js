@@ -10,7 +10,7 @@ import { byId, h } from "./dom.js";
  * @property {() => void} act
  */
 
-/** What is wrong, by whoever has found it; the newest is shown. @type {Map<unknown, Notice>} */
+/** What is wrong, by the code that found it; the newest is shown. @type {Map<unknown, Notice>} */
 const notices = new Map();
 const SAID_MS = 8000;
 let hiding = 0;

@@ -3,21 +3,21 @@
 
 import { cancelButton, confirm, openDialog, showSecret } from "./dialogs.js";
 import { h, name, plainName } from "./dom.js";
+import { discardDrafts } from "./drafts.js";
 import { action, field, form } from "./forms.js";
-import { auth, AuthError, request } from "./service.js";
+import { auth, AuthError } from "./service.js";
 import { say } from "./status.js";
 
 /** @typedef {import("./user.js").Subject} Subject */
 
 /** @param {Subject} subject */
 export function accessCard(subject) {
-  const change = async (/** @type {object} */ changes) => subject.set(await request("PATCH", subject.path, changes));
-  const isSelf = () => subject.get().id === auth.user?.id;
+  const change = async (/** @type {object} */ changes) => subject.set(await subject.send("PATCH", "", changes));
   const shown = () => name(subject.get().username);
 
   const role = action("", async () => {
     const admin = !subject.get().admin;
-    if (!admin && isSelf()) {
+    if (!admin && subject.isSelf()) {
       const text = "You give up your own admin rights, and are signed out here. Another admin can give them back.";
       if (await confirm("Demote yourself?", text, "Demote", () => change({ admin }))) await auth.signOut();
       return;
@@ -27,7 +27,7 @@ export function accessCard(subject) {
   });
   const state = action("", async () => {
     const disabled = !subject.get().disabled;
-    if (disabled && isSelf()) {
+    if (disabled && subject.isSelf()) {
       const text = "You can't sign in any more until another admin enables you.";
       if (await confirm("Disable yourself?", text, "Disable", () => change({ disabled }))) await auth.signOut();
       return;
@@ -36,9 +36,9 @@ export function accessCard(subject) {
     say(shown(), disabled ? " is disabled, and signed out everywhere." : " is enabled.");
   });
   const unlock = action("Unlock", async () => {
-    await request("DELETE", `${subject.path}/lockout`);
+    await subject.send("DELETE", "/lockout");
     subject.set({ ...subject.get(), locked_until: null });
-    say("The failed attempts of ", shown(), " are forgotten.");
+    say("Cleared the failed attempts of ", shown(), ".");
   });
   subject.watch(({ admin, disabled }) => {
     role.button.textContent = admin ? "Demote" : "Promote to admin";
@@ -66,10 +66,15 @@ export function passwordCard(subject) {
     buttons: h("button", {}, "Reset password"),
     async send() {
       const chosen = password.control.value;
-      const user = await request("PUT", `${subject.path}/password`, chosen ? { password: chosen } : {});
+      if (subject.isSelf() || !chosen) {
+        const text = ["All sessions of ", name(subject.get().username), subject.isSelf() && ", this one too,", " end."];
+        if (!(await confirm("Reset the password?", text, "Reset password"))) return;
+      }
+      const user = await subject.send("PUT", "/password", chosen ? { password: chosen } : {});
       element.reset();
       subject.set(user);
       if (user.temporary_password) await showSecret(name(user.username), user.temporary_password);
+      if (subject.isSelf()) await auth.signOut();
       say("The password of ", name(user.username), " is temporary now.");
     },
   });
@@ -105,13 +110,14 @@ async function askDeletion(subject) {
           const message = "This is not the user’s name.";
           throw new AuthError("not_confirmed", message, { errors: { confirmation: [message] } });
         }
-        await request("DELETE", subject.path);
+        await subject.send("DELETE");
         close(true);
       },
     }),
   );
   if (!isDone) return;
-  if (subject.get().id === auth.user?.id) await auth.signOut();
+  if (subject.isSelf()) await auth.signOut();
+  discardDrafts();
   location.replace("#/users");
   say(name(username), " was deleted.");
 }

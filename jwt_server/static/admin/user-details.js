@@ -4,7 +4,6 @@
 import { claimsField } from "./claims.js";
 import { byId, h, name, plainName } from "./dom.js";
 import { field, form } from "./forms.js";
-import { auth, request } from "./service.js";
 import { say } from "./status.js";
 
 /** @typedef {import("./user.js").Subject} Subject */
@@ -26,11 +25,11 @@ export function nameCard(subject) {
     fields: [field("Username", control, hint)],
     buttons: h("button", {}, "Rename"),
     async send() {
-      const user = await request("PATCH", subject.path, { username: control.value });
+      const user = await subject.send("PATCH", "", { username: control.value });
       subject.set(user);
       control.value = control.defaultValue = user.username;
       showInvisible();
-      if (user.id === auth.user?.id) byId("who").replaceChildren(name(user.username));
+      if (subject.isSelf()) byId("who").replaceChildren(name(user.username));
       say("Renamed to ", name(user.username), ".");
     },
   });
@@ -47,7 +46,7 @@ export function claimsCard(subject) {
     async send() {
       const read = claims.read();
       if (!read) return;
-      subject.set(await request("PATCH", subject.path, { claims: read }));
+      subject.set(await subject.send("PATCH", "", { claims: read }));
       claims.setSaved();
       say("The claims of ", name(subject.get().username), " were saved.");
     },

@@ -1,10 +1,11 @@
 // @ts-check
 /** The active sessions of a user. */
 
+import { confirm } from "./dialogs.js";
 import { h, name, plainName, time } from "./dom.js";
 import { action } from "./forms.js";
 import { row, table } from "./list.js";
-import { request } from "./service.js";
+import { auth } from "./service.js";
 import { say } from "./status.js";
 
 /**
@@ -38,11 +39,13 @@ function deviceOf(agent) {
  * @param {Session[]} sessions
  */
 export function sessionsCard(subject, sessions) {
-  const path = `${subject.path}/sessions`;
   const { element, body } = table("Sessions", COLUMNS);
   const count = h("p", { class: "quiet", role: "status" });
   const all = action("End all sessions", async () => {
-    await request("DELETE", path);
+    const isSelf = subject.isSelf();
+    if (isSelf && !(await confirm("End all your sessions?", "You are signed out here, too.", "End all sessions"))) return;
+    await subject.send("DELETE", "/sessions");
+    if (isSelf) await auth.signOut();
     subject.set({ ...subject.get(), sessions: 0 });
     show([]);
     say("All sessions of ", name(subject.get().username), " have ended.");
@@ -63,7 +66,8 @@ export function sessionsCard(subject, sessions) {
   function newRow(session) {
     const device = deviceOf(session.user_agent);
     const end = action("End", async () => {
-      await request("DELETE", `${path}/${encodeURIComponent(session.id)}`);
+      await subject.send("DELETE", `/sessions/${encodeURIComponent(session.id)}`);
+      if (session.current) await auth.signOut();
       const nearest = added.nextElementSibling ?? added.previousElementSibling;
       /** @type {HTMLElement} */ (nearest?.querySelector("button") ?? heading).focus();
       added.remove();

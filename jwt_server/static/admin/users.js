@@ -27,7 +27,12 @@ import { say } from "./status.js";
 
 export const title = "Users";
 
+/** Where the user is in the list, to go back there: its filters, and the user who was opened last. */
+export const place = { query: "", userId: "" };
+
 const DEBOUNCE_MS = 250;
+/** The most that the service sends. */
+const PAGE_SIZE = "100";
 const FILTERS = ["search", "admin", "disabled"];
 const COLUMNS = [
   { label: "Name" },
@@ -44,7 +49,10 @@ export async function render({ query, signal, navigate }) {
   const problem = h("div", { role: "alert" });
   const load = async () => {
     problem.replaceChildren();
-    await list.load(`/admin/users?${filters.read()}`).catch((error) => showProblem(problem, error, load, true));
+    const query = filters.read();
+    place.query = query.toString();
+    query.set("limit", PAGE_SIZE);
+    await list.load(`/admin/users?${query}`).catch((error) => showProblem(problem, error, load, true));
   };
   let waiting = 0;
   const change = (/** @type {number} */ pause) => {
@@ -55,14 +63,19 @@ export async function render({ query, signal, navigate }) {
   filters.element.addEventListener("submit", (event) => (event.preventDefault(), change(0)));
   signal.addEventListener("abort", () => clearTimeout(waiting));
   const create = createUser(load);
-  void load();
+  void load().then(() => {
+    const opened = list.body.querySelector(`a[href="#/users/${place.userId}"]`);
+    if (opened instanceof HTMLElement && document.activeElement?.tagName === "H1") opened.focus();
+    place.userId = "";
+  });
   const buttons = h(
     "div",
     { class: "buttons" },
     action("Sign everyone out", signEveryoneOut, { class: "danger" }).element,
-    h("button", { type: "button", class: "primary", onclick: create }, "Create user"),
+    h("button", { type: "button", class: "primary", onclick: create.open }, "Create user"),
   );
-  return h("section", {}, h("div", { class: "head" }, h("h1", {}, title), buttons), filters.element, h("div", {}, problem, list.element));
+  const head = h("div", { class: "head" }, h("h1", {}, title), buttons);
+  return h("section", {}, head, filters.element, h("div", {}, problem, list.element), create.home);
 }
 
 /** @param {User} user */
