@@ -147,7 +147,7 @@ class UsernameTaken(ServiceError, status=409, code="username_taken"):
 class LastAdmin(ServiceError, status=409, code="last_admin"):
     """The last enabled admin can't be demoted, disabled or deleted."""
 
-    message = "No other enabled admin has chosen a password. Promote another user first."
+    message = "No other enabled admin has chosen a password. Promote a user who has one first."
 
 
 class TooManyPets(ServiceError, status=409, code="too_many_pets"):
@@ -171,7 +171,7 @@ class AdminRequired(ServiceError, status=403, code="admin_required"):
 class PasswordChangeRequired(ServiceError, status=403, code="password_change_required"):
     """The session was opened with a temporary password."""
 
-    message = "Your password is temporary. Choose your own first: PUT /me/password."
+    message = "Your password is temporary. Choose another one."
 
 
 class SignupClosed(ServiceError, status=403, code="signup_closed"):

@@ -66,8 +66,12 @@ def _record_failure(
 ) -> None:
     """Record a failed sign-in; of a user who was deleted meanwhile as of an unknown one."""
     user = users.find_by_name(db, username)
-    user_id = user["id"] if user else None
-    details = {} if user else {"unknown_name": account}
+    user_id, details = None, {"unknown_name": account}
+    if user:
+        user_id, details = user["id"], {}
+        expiry = user["password_expires_at"]
+        if user["disabled"] or (expiry is not None and expiry <= actor.now):
+            details["reason"] = "disabled" if user["disabled"] else "temporary_password_expired"
     audit.record(db, actor, Action.SIGN_IN_FAILED, user_id, **details)
     attempts.record_failure(db, counted, actor, user_id, **details)
 

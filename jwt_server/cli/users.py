@@ -143,7 +143,9 @@ def _parsed_claims(text: str) -> str:
     try:
         return encode_claims(load_json(text.encode(errors="surrogateescape")))
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(
+            f'{error} Write an object such as \'{{"role": "editor"}}\'.'
+        ) from error
 
 
 def _add_switch(command: str, summary: str, state: str, **flag: bool) -> None:

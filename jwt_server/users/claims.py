@@ -48,7 +48,7 @@ def _problem_of(value: object) -> str | None:
     if isinstance(value, float) and not isfinite(value):
         return "Infinite numbers are not allowed."
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
-        return "Send an integer of more than 15 digits as a string: many parsers round it."
+        return f"Send an integer beyond ±{MAX_INTEGER} as a string: many parsers round it."
     return None
 
 

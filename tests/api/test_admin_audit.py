@@ -222,3 +222,18 @@ def test_a_sign_in_that_fails_after_the_deletion_does_not_name_the_user(
     deleted, failed = rows()
     assert (deleted["action"], failed["action"]) == ("user_deleted", "sign_in_failed")
     assert (failed["user_id"], list(failed["details"])) == (None, ["unknown_name"])
+
+
+@pytest.mark.parametrize("reason", ["disabled", "temporary_password_expired"])
+def test_a_refused_sign_in_says_why_in_the_audit_log_only(
+    boss: Admin, client: FlaskClient, db: Connection, clock: Clock, rows: Rows, reason: str
+) -> None:
+    if reason == "disabled":
+        boss.change(1, disabled=True)
+    else:
+        db.driver.execute("UPDATE users SET password_expires_at = ?", (int(clock()),))
+    rows()
+    refused = client.post("/auth", data=CREDENTIALS)
+
+    assert (refused.status_code, refused.text) == (401, "Incorrect username and/or password.")
+    assert [row["details"] for row in rows()] == [{"reason": reason}]

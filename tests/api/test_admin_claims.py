@@ -71,7 +71,7 @@ def test_valid_claims_are_stored_as_sent(boss: Admin, client: FlaskClient, value
 DEEP = "Nested more than 4 deep."
 NUMBERS = "Infinite numbers are not allowed."
 CHARACTERS = "NUL and lone surrogates are not allowed."
-INTEGERS = "Send an integer of more than 15 digits as a string"
+INTEGERS = "Send an integer beyond ±9007199254740991 as a string"
 INVALID: list[tuple[str, int, str]] = [
     (json.dumps(of_size(1025), ensure_ascii=False), 422, "1025 bytes of compact JSON"),
     (json.dumps(of_size(1026, "é")), 422, "1026 bytes of compact JSON"),

@@ -85,7 +85,7 @@ def test_its_session_may_only_change_the_password_and_sign_out(
     assert "role" not in claims
     assert everything(db) == before
     text = client.get("/my-pets", headers=bearer(token))
-    message = "Your password is temporary. Choose your own first: PUT /me/password."
+    message = "Your password is temporary. Choose another one."
     assert (text.status_code, text.text) == (403, message)
     assert text.content_type == "text/plain; charset=utf-8"
     assert client.post("/auth/logout", headers=bearer(token)).status_code == 204

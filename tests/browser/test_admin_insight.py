@@ -468,7 +468,7 @@ def test_keys_say_what_they_do_and_what_comes_next(panel: Panel, keys: KeyFolder
     local = time.strftime("%H:%M", time.gmtime(new.activation + 11 * HOUR // 2))
     text = re.compile(f"{new.key.kid} signs from .*{local} on")
     expect(panel.page.locator("main")).to_contain_text(text)
-    expect(rows.last).to_have_text(re.compile(f"{new.key.kid}Published"))
+    expect(rows.last).to_have_text(re.compile(f"{new.key.kid}Next"))
     assert "keys rotate" not in panel.page.inner_text("main")
 
 

@@ -279,7 +279,7 @@ def test_the_last_enabled_admin_is_kept(
 
     assert done.exit_code == 1
     assert done.output == (
-        "Error: No other enabled admin has chosen a password. Promote another user first.\n"
+        "Error: No other enabled admin has chosen a password. Promote a user who has one first.\n"
     )
     assert (row(db, "travis")["admin"], row(db, "travis")["disabled"]) == (1, 0)
     users("enable", "ada")

@@ -10,7 +10,7 @@ export const title = "Keys";
 const COLUMNS = ["Key", "State", "Created", "Signs from"].map((label) => ({ label }));
 
 /** What each state is called, and its colour. */
-const STATES = { signs: ["Signs", ""], next: ["Published", "warn"], verifies: ["Only verifies", "off"] };
+const STATES = { signs: ["Signs", ""], next: ["Next", "warn"], verifies: ["Only verifies", "off"] };
 
 /**
  * @typedef {import("./dom.js").Child} Child
