@@ -83,13 +83,13 @@ def test_a_newer_search_supersedes_the_one_that_runs(panel: Panel) -> None:
     more = page.get_by_role("button", name="More")
 
     expect(more).to_be_visible()
-    with panel.holding("**/admin/users?search=held+00&*"):
+    with panel.holding("**/admin/users?search=held+00&*") as aborted:
         with page.expect_request("**/admin/users?search=held+00&*"):
             hand.fill("Name begins with", "held 00")
         expect(more).to_be_hidden()
-        with page.expect_event("requestfailed"):
-            hand.fill("Name begins with", "held 01")
-    expect(page.get_by_text("10 users.")).to_be_visible()
+        hand.fill("Name begins with", "held 01")
+        expect(page.get_by_text("10 users.")).to_be_visible()
+        assert len(aborted) == 1
     assert page.url.endswith("#/users?search=held+01")
     panel.sql("DELETE FROM users WHERE username LIKE 'held%'")
 
@@ -410,12 +410,14 @@ def test_a_password_is_reset_to_a_generated_or_a_chosen_one(panel: Panel, hand: 
 def test_a_user_is_unlocked(panel: Panel, hand: Hand) -> None:
     user = unique("erin", hand)
     panel.add_user(user)
-    for _ in range(6):
-        status = panel.sign_in_elsewhere(user, "wrong").status
+    for _ in range(5):
+        panel.sign_in_elsewhere(user, "wrong")
+    # The first lockout lasts a second.
+    panel.sql("UPDATE throttle SET blocked_until = blocked_until + 900 WHERE blocked_until > 0")
+    assert panel.sign_in_elsewhere(user).status == 429
     panel.show_user(user)
     badge = panel.page.get_by_text("Locked", exact=True)
 
-    assert status == 429
     expect(badge).to_be_visible()
     hand.press("Unlock")
     panel.hears(f"Cleared the failed attempts of {user}.")

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import pytest
-from playwright.sync_api import Dialog, Locator, Page, Route, expect
+from playwright.sync_api import Dialog, Locator, Page, Request, Route, expect
 
 from jwt_server.users.names import username_key
 from tests.helpers.http import Response, send_to_server
@@ -222,17 +222,24 @@ class Panel:
         raise AssertionError("it did not happen")
 
     @contextmanager
-    def holding(self, *urls: str) -> Iterator[None]:
-        """Hold the requests for these URLs until the end of the block."""
-        held: list[Route] = []
+    def holding(self, *urls: str) -> Iterator[list[str]]:
+        """Hold the first request for each path until the end of the block; return the aborted."""
+        held: dict[str, Route] = {}
+        aborted: list[str] = []
+
+        def add_aborted(request: Request) -> None:
+            aborted.append(request.url)
 
         def hold(route: Route) -> None:
-            held.append(route)
+            if held.setdefault(urlsplit(route.request.url).path, route) is not route:
+                route.continue_()
 
         for url in urls:
             self.page.route(url, hold)
-        yield
-        for route in held:
+        self.page.on("requestfailed", add_aborted)
+        yield aborted
+        self.page.remove_listener("requestfailed", add_aborted)
+        for route in held.values():
             route.continue_()
         for url in urls:
             self.page.unroute(url)
