@@ -112,7 +112,7 @@ def free_port() -> int:
     It is below the ports that the system gives to clients, and random, as tests run in parallel.
     """
     while True:
-        port = 10_000 + secrets.randbelow(22_000)
+        port = 10_100 + secrets.randbelow(21_900)  # browsers refuse 10080
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
