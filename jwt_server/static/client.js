@@ -133,8 +133,9 @@ export class AuthClient {
     const { signal } = this.#closing;
     const look = () => this.#notify("elsewhere");
     for (const event of ["visibilitychange", "resume"]) document.addEventListener(event, look, { signal });
-    // What another process has stored can show later than its message.
-    addEventListener("storage", look, { signal });
+    // What another process has stored can show later than its message. A removal shows earlier than the
+    // message that says why.
+    addEventListener("storage", ({ newValue }) => newValue && look(), { signal });
     addEventListener("online", () => ((this.#cooling = null), look()), { signal });
     // The browser keeps no page with an open channel for its back button.
     addEventListener("pagehide", () => this.#disconnect(), { signal });
@@ -595,7 +596,8 @@ export class AuthClient {
     const isForMe = !mine || (pair?.sub === mine.sub && isNewer(pair, mine));
     if (pair && isForMe && !this.#ended.has(pair.sid)) this.#adopt(pair, isFull);
     if (out) this.#drop(out);
-    this.#notify(reason);
+    // If an older message finds the store empty, the one that says why is still to come.
+    if (out || this.#read()) this.#notify(reason);
   }
 
   /**
