@@ -272,7 +272,7 @@ def test_new_audit_rows_appear_while_the_page_is_visible(panel: Panel, hand: Han
         go_on()
         clock.fast_forward(POLL_MS)
         expect(rows).to_have_count(count + 2)
-        expect(rows.get_by_text("New")).to_have_count(2)
+        expect(rows.get_by_text("New", exact=True)).to_have_count(2)
         expect(news).to_have_text(re.compile("2 new rows at"))
         polls.clear()
 
@@ -351,6 +351,19 @@ def test_plots_and_the_audit_log_use_a_large_screen(panel: Panel) -> None:
         panel.show(path, heading)
         assert panel.page.locator("main").evaluate("main => main.offsetWidth") > 3000
         assert not panel.page.evaluate(TOO_WIDE)
+
+
+def test_nothing_moves_for_who_prefers_it(panel: Panel) -> None:
+    panel.show("#/audit", "Audit")
+    durations = """() => ["::before", null].map((part) => {
+        const style = getComputedStyle(document.querySelector('[role="switch"]'), part);
+        return [style.transitionDuration, style.animationName];
+    })"""
+
+    panel.page.emulate_media(reduced_motion="reduce")
+    assert panel.page.evaluate(durations) == [["0s", "none"], ["0s", "none"]]
+    panel.page.emulate_media(reduced_motion="no-preference")
+    assert panel.page.evaluate(durations)[0] == ["0.15s", "none"]
 
 
 def test_plots_and_table_show_the_numbers_of_the_service(panel: Panel, hand: Hand) -> None:
