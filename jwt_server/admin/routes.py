@@ -175,7 +175,7 @@ def end_every_session(caller: CurrentUser) -> None:
     """Sign everyone out, the caller too."""
     with changing(caller) as (db, actor):
         pass  # the sessions end in transactions of their own
-    sessions.sign_out_all(db, None, actor=actor)
+    sessions.sign_out_everyone(db, actor=actor)
 
 
 @bp.get("/admin/audit")
@@ -185,7 +185,7 @@ def end_every_session(caller: CurrentUser) -> None:
 def list_audit(_caller: CurrentUser, query: dict[str, Any]) -> tuple[list[Row], dict[str, str]]:
     """List a page of the audit log, newest first."""
     limit, before = query.pop("limit"), query.pop("after", None)
-    rows = audit.page(get_db(), audit.Selection(**query), limit + 1, before and tuple(before))
+    rows = audit.page(get_db(), audit.Selection(**query), limit + 1, before)
     return page_of(rows, limit, schemas.AUDIT_QUERY)
 
 

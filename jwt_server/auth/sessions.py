@@ -8,7 +8,7 @@ seconds.
 """
 
 import secrets
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Final
@@ -231,27 +231,36 @@ def end_by_token(db: Connection, tokens: RefreshTokens, token: str, *, actor: Ac
         end(db, row["user_id"], row["id"], actor=actor, action=Action.SIGNED_OUT)
 
 
-def end_all(db: Connection, user_id: int | None, now: int, except_id: str = "") -> int:
-    """End the active sessions of a user but one, or of all users if None; return how many.
+def end_all(db: Connection, user_id: int, now: int, except_id: str = "") -> int:
+    """End the active sessions of a user, but one if it is named; return how many."""
+    with db.transaction():
+        return int(db.queries.auth.end_of_user(user_id=user_id, except_id=except_id, now=now))
 
-    Those of all end in batches, so that others can write in between.
-    """
-    if user_id is not None:
+
+def end_everyones(db: Connection, now: int) -> int:
+    """End all active sessions, in batches, so that others can write in between; return how many."""
+    newest, ended, batch = db.queries.auth.newest_session(), 0, END_BATCH
+    while batch == END_BATCH:
         with db.transaction():
-            return int(db.queries.auth.end_of_user(user_id=user_id, except_id=except_id, now=now))
-    newest, batches = db.queries.auth.newest_session(), [END_BATCH]
-    while batches[-1] == END_BATCH:
-        with db.transaction():
-            batches += [db.queries.auth.end_everyones(newest=newest, limit=END_BATCH, now=now)]
-    return sum(batches[1:])
+            batch = db.queries.auth.end_everyones(newest=newest, limit=END_BATCH, now=now)
+        ended += batch
+    return ended
 
 
-def sign_out_all(db: Connection, user_id: int | None, *, actor: Actor, except_id: str = "") -> int:
+def sign_out_all(db: Connection, user_id: int, *, actor: Actor, except_id: str = "") -> int:
     """End sessions as `end_all`, and record it; return how many."""
-    with nullcontext() if user_id is None else db.transaction():
+    with db.transaction():
         ended = end_all(db, user_id, actor.now, except_id)
         if ended:
             audit.record(db, actor, Action.SESSIONS_ENDED, user_id, sessions=ended)
+    return ended
+
+
+def sign_out_everyone(db: Connection, *, actor: Actor) -> int:
+    """End sessions as `end_everyones`, and record it; return how many."""
+    ended = end_everyones(db, actor.now)
+    if ended:
+        audit.record(db, actor, Action.SESSIONS_ENDED, sessions=ended)
     return ended
 
 

@@ -91,8 +91,8 @@ def restore(file: Path) -> None:
 
     def end_sessions(db: Connection) -> None:
         nonlocal ended
-        ended = sessions.end_all(db, None, actor.now)
-        sessions.end_all(db, None, 0)  # also those that seem expired by a clock that is ahead
+        ended = sessions.end_everyones(db, actor.now)
+        sessions.end_everyones(db, 0)  # also those that seem expired by a clock that is ahead
         audit.record(db, actor, audit.Action.DATABASE_RESTORED, sessions_ended=ended)
 
     at = iso(actor.now).replace(":", "")

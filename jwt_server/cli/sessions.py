@@ -34,8 +34,11 @@ def end(name: str | None, *, everyone: bool) -> None:
     if everyone == (name is not None):
         raise click.UsageError("Use either --user NAME or --all.")
     with opened() as db:
-        user_id = None if name is None else users.get_by_name(db, name)["id"]
-        ended = auth_sessions.sign_out_all(db, user_id, actor=operator_actor())
+        if name is None:
+            ended = auth_sessions.sign_out_everyone(db, actor=operator_actor())
+        else:
+            user_id = users.get_by_name(db, name)["id"]
+            ended = auth_sessions.sign_out_all(db, user_id, actor=operator_actor())
     echo(f"Ended: {ended} {'session' if ended == 1 else 'sessions'}")
 
 

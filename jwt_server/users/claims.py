@@ -36,7 +36,7 @@ def find_problem(claims: object) -> str | None:
         return f"Nested more than {MAX_DEPTH} deep."
     if reserved := sorted(name for name in claims if name.casefold() in RESERVED):
         return f"Reserved for the service or by standards: {', '.join(reserved)}."
-    for problem in filter(None, map(_problem_of, _names_and_values(claims))):
+    if problem := next(filter(None, map(_problem_of, _names_and_values(claims))), None):
         return problem
     size = len(_compact(claims).encode())
     return f"{size} bytes of compact JSON; at most {MAX_BYTES}." if size > MAX_BYTES else None

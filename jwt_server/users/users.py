@@ -55,8 +55,9 @@ def get_by_id(db: Connection, user_id: int) -> Row:
 
 
 def page_by_name(
-    db: Connection, prefix: str, limit: int, after: str = "", **flags: bool | None
-) -> list[Row]:
+    db: Connection, prefix: str, limit: int, after: str = "", *,
+    admin: bool | None = None, disabled: bool | None = None,
+) -> list[Row]:  # fmt: skip
     """Return up to `limit` users whose names begin with `prefix`, in any spelling, sorted by name.
 
     `after` is the `username_key` of the last user of the page before. The flags `admin` and
@@ -67,8 +68,9 @@ def page_by_name(
     key = username_key(prefix)
     first = max(key, f"{after}\0") if after else key
     end = key + "\U0010ffff"  # no name contains the first or last character in sort order
-    selected = {"admin": None, "disabled": None} | flags
-    rows: list[Row] = db.queries.users.page_by_key(first=first, end=end, limit=limit, **selected)
+    rows: list[Row] = db.queries.users.page_by_key(
+        first=first, end=end, limit=limit, admin=admin, disabled=disabled
+    )
     return rows
 
 

@@ -64,7 +64,7 @@ class Cursor(fields.String):
             raise ValidationError(CURSOR_ERROR)
         if not all(map(_fits_database, values)):
             raise ValidationError(CURSOR_ERROR)
-        return values
+        return tuple(values)
 
 
 def _fits_database(value: int | str) -> bool:

@@ -14,13 +14,15 @@ import { say } from "./status.js";
 export function accessCard(subject) {
   const change = async (/** @type {object} */ changes) => subject.set(await subject.send("PATCH", "", changes));
   const shown = () => name(subject.get().username);
+  const changeSelf = async (/** @type {string} */ verb, /** @type {string} */ text, /** @type {object} */ changes) => {
+    if (await confirm(`${verb} yourself?`, text, verb, () => change(changes))) await auth.signOut();
+  };
 
   const role = action("", async () => {
     const admin = !subject.get().admin;
     if (!admin && subject.isSelf()) {
       const text = "You give up your own admin rights, and are signed out here. Another admin can give them back.";
-      if (await confirm("Demote yourself?", text, "Demote", () => change({ admin }))) await auth.signOut();
-      return;
+      return changeSelf("Demote", text, { admin });
     }
     await change({ admin });
     say(shown(), admin ? " is an admin now." : " is not an admin any more.");
@@ -28,9 +30,7 @@ export function accessCard(subject) {
   const state = action("", async () => {
     const disabled = !subject.get().disabled;
     if (disabled && subject.isSelf()) {
-      const text = "You can't sign in any more until another admin enables you.";
-      if (await confirm("Disable yourself?", text, "Disable", () => change({ disabled }))) await auth.signOut();
-      return;
+      return changeSelf("Disable", "You can't sign in any more until another admin enables you.", { disabled });
     }
     await change({ disabled });
     say(shown(), disabled ? " is disabled, and signed out everywhere." : " is enabled.");
