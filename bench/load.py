@@ -92,7 +92,7 @@ def _wrk(connections: int, seconds: int, *rest: str) -> Reads:
 
 
 def _latency(text: str, percent: int) -> float:
-    found = re.search(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s)$", text, re.MULTILINE)
+    found = re.search(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s)\s*$", text, re.MULTILINE)
     return float(found[1]) * UNITS[found[2]] if found else 0.0
 
 

@@ -156,7 +156,7 @@ def open_sessions(path: Path, count: int, users: int) -> list[str]:
             db.queries.auth.insert(
                 id=bearer.session_id, user_id=bearer.user_id, nonce=secrets.token_bytes(16),
                 refreshable=True, now=now, expires_at=now + 86_400, ends_at=now + 86_400,
-                address="", user_agent="",
+                address="", user_agent="", client_id="",
             )  # fmt: skip
     return [tokens.issue(bearer, admin=False, now=now, ttl=86_400) for bearer in bearers]
 
