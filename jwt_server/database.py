@@ -77,14 +77,20 @@ class Connection:
     DatabaseUnavailable when the database fails.
     """
 
-    def __init__(self, driver: sqlite3.Connection, queries: Queries, lock: WriterLock) -> None:
+    def __init__(
+        self,
+        driver: sqlite3.Connection,
+        queries: Queries,
+        lock: WriterLock,
+        before_writing: Callable[[], object],
+    ) -> None:
         self.driver = driver
         self.queries = _bind(queries, self)
         self.is_reusable = True
         """False if it is read-only: it would stay so after the cause is fixed."""
         self.seconds = 0.0
         """Time that queries and transactions have taken since the connection was acquired."""
-        self._lock = lock
+        self._lock, self._before_writing = lock, before_writing
         self._after_commit: list[Callable[[], object]] = []
 
     def after_commit(self, callback: Callable[[], object]) -> None:
@@ -105,6 +111,8 @@ class Connection:
         if is_nested:
             begin, commit = "SAVEPOINT part", "RELEASE part"
             rollback = ["ROLLBACK TO part", "RELEASE part"]
+        if not is_nested:
+            self._before_writing()
         began = perf_counter()
         try:
             with nullcontext() if is_nested else self._lock.held():
@@ -180,12 +188,14 @@ def _query(query: QueryFn, connection: Connection, **parameters: Any) -> Any:
 class Database:
     """The database file and a pool of idle connections to it.
 
-    `observe_seconds` is called with the time that queries took, whenever a connection is released.
+    `observe_seconds` is called with the time that queries took, whenever a connection is released;
+    `before_writing` before a transaction, which waits for others and for the disk.
     """
 
     path: Path
     queries: Queries = field(default_factory=load_queries, repr=False)
     observe_seconds: Callable[[float], object] = field(default=lambda _seconds: None, repr=False)
+    before_writing: Callable[[], object] = field(default=lambda: None, repr=False)
     _idle: deque[Connection] = field(default_factory=deque, repr=False)
     _lock: WriterLock = field(default_factory=WriterLock, repr=False)
     _file: FileId | None = field(default=None, repr=False)
@@ -211,7 +221,7 @@ class Database:
             file = self._check_file()
         driver = sqlite.open_database(self.path)
         self._file = self._file or file
-        connection = Connection(driver, self.queries, self._lock)
+        connection = Connection(driver, self.queries, self._lock, self.before_writing)
         connection.is_reusable = os.access(self.path, os.W_OK)
         return connection
 

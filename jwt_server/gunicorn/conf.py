@@ -4,6 +4,7 @@ gunicorn.conf.py of a checkout and the command `jwt-server` use it. The arbiter 
 modules, so that workers start faster and share their memory.
 """
 
+import mmap
 import os
 import shutil
 import signal
@@ -50,13 +51,12 @@ accesslog = None  # the service logs requests itself, with their ID
 logger_class = "jwt_server.gunicorn.logger.Logger"
 control_socket_disable = True
 
-# No header of a client changes the scheme or the path; TRUSTED_PROXIES says what a proxy may set.
-forwarder_headers = ""
-secure_scheme_headers: dict[str, str] = {}
-
 cores = usable_cores()
 core_shares = [cores[number::workers] for number in range(min(workers, len(cores)))]
 """The cores of each worker: one, or more if there are fewer workers than cores."""
+
+counts = memoryview(mmap.mmap(-1, 1024)).cast("I")
+"""How the workers know which of them has the fewest connections."""
 
 OWN_OPTIONS = (
     "bind", "workers", "threads", "worker_class", "preload_app", "certfile", "http2_cleartext",
@@ -91,6 +91,7 @@ def on_starting(server: Any) -> None:
 
 def pre_fork(server: Any, worker: Any) -> None:
     """Choose the cores that the fewest running workers have, also when a worker is replaced."""
+    worker.counts, worker.slot = counts, worker.age % len(counts)
     taken = [sibling.core_share for sibling in server.WORKERS.values()]
     worker.core_share = min(core_shares, key=taken.count)
 
@@ -110,6 +111,7 @@ def post_fork(server: Any, worker: Any) -> None:
 
 def child_exit(server: Any, worker: Any) -> None:
     """Drop the gauges of a worker that has ended; its counters and histograms stay."""
+    counts[worker.slot] = 0
     if server.metrics:
         mark_process_dead(worker.pid, server.metrics.folder)
 

@@ -1,20 +1,20 @@
-"""A client's connection: whether a request has arrived, and limits for a thread that waits."""
+"""A client's connection: what has arrived, and limits for a thread that waits for the client."""
 
 import re
 import select
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any, Final
 
+from gunicorn.http import RequestParser, message
 from gunicorn.http.errors import LimitRequestHeaders
-from gunicorn.workers.gthread import TConn
 
 from jwt_server.errors import MAX_BODY_BYTES
 
 END_OF_HEAD: Final = b"\r\n\r\n"
 CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,5})[ \t]*\r")
-PEEK_BYTES: Final = 8 * 1024
+FIRST_BYTES: Final = 8 * 1024
 """Nearly every request is shorter."""
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Request line and headers together: as much as nginx passes on (deploy/nginx.conf)."""
@@ -24,26 +24,26 @@ CLIENT_SECONDS: Final = 10
 """Time to begin a request, to send it from its first byte, and to read a part of a response."""
 SLOWEST_READER: Final = 50_000
 """Bytes a second: a long part of a response may take that much longer."""
-
-
-def wait(sock: socket.socket, event: int, seconds: float) -> bool:
-    """Return whether the socket is readable (POLLIN) or writable (POLLOUT) in time."""
-    poll = select.poll()
-    poll.register(sock, event)
-    return seconds > 0 and bool(poll.poll(seconds * 1000))
+MAX_UNREAD_BYTES: Final = 64 * 1024
+"""Of a body, before the next request of its connection."""
+CLOSING_SECONDS: Final = 2
+"""Time for a client to close its end."""
 
 
 class Socket(socket.socket):
-    """A client's socket. A thread waits for the client until a deadline."""
+    """A client's socket, which does not block. A thread waits for the client until a deadline."""
 
     deadline = 0.0
-    """When the request must be complete, by time.monotonic()."""
+    """When the client must have sent what is expected of it, by time.monotonic()."""
+    before_waiting: Callable[[], object] = staticmethod(lambda: None)
+    """Called before a thread waits for the client."""
 
     def peek(self, size: int) -> bytes:
         """Return what has arrived, which may be nothing, and leave it to be received."""
-        with suppress(BlockingIOError):
-            return self.recv(size, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        return b""
+        try:
+            return super().recv(size, socket.MSG_PEEK)
+        except BlockingIOError:
+            return b""
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Return what has arrived, or arrives before the deadline. Raises TimeoutError.
@@ -53,10 +53,10 @@ class Socket(socket.socket):
         if flags:
             return super().recv(size, flags)
         while True:
-            with suppress(BlockingIOError):
-                return super().recv(size, socket.MSG_DONTWAIT)
-            if not wait(self, select.POLLIN, self.deadline - time.monotonic()):
-                raise TimeoutError
+            try:
+                return super().recv(size)
+            except BlockingIOError:
+                self._wait(select.POLLIN, self.deadline)
 
     def send(self, data: Any, flags: int = 0) -> int:
         """Send all the data, which gunicorn does with `100 Continue`. Raises TimeoutError."""
@@ -65,45 +65,88 @@ class Socket(socket.socket):
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send all the data. Raises TimeoutError if the client reads too slowly."""
-        rest, end = memoryview(data), time.monotonic() + CLIENT_SECONDS
+        end, rest = time.monotonic() + CLIENT_SECONDS, memoryview(data)
         while rest:
             try:
-                sent = super().send(rest, socket.MSG_DONTWAIT)
+                sent = super().send(rest)
             except BlockingIOError:
-                if not wait(self, select.POLLOUT, end - time.monotonic()):
-                    raise TimeoutError from None
+                self._wait(select.POLLOUT, end)
             else:
                 rest = rest[sent:]
                 end += sent / SLOWEST_READER
 
+    def _wait(self, event: int, end: float) -> None:
+        """Wait until the socket is readable (POLLIN) or writable (POLLOUT). Raises TimeoutError."""
+        self.before_waiting()
+        poll, seconds = select.poll(), end - time.monotonic()
+        poll.register(self, event)
+        if seconds <= 0 or not poll.poll(seconds * 1000):
+            raise TimeoutError
 
-class Connection(TConn):
+
+class Request(message.Request):
+    """A request whose headers change neither its scheme nor its path.
+
+    TRUSTED_PROXIES says what a proxy may set; gunicorn would parse the peer's address.
+    """
+
+    def _peer_trusted_for_forwarded(self) -> tuple[dict[str, str], list[str]]:
+        return {}, []
+
+
+class Parser(RequestParser):
+    """gunicorn's parser of a connection's requests."""
+
+    mesg_class = Request
+    unreader: Any
+    mesg: Any
+
+
+class Connection:
     """A connection that looks whether a request is complete before a thread reads it."""
 
-    parser: Any
     seen_bytes = 0
     """Of an incomplete request."""
+    is_closing = False
 
     def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any) -> None:
-        limited = Socket(sock.family, sock.type, sock.proto, sock.detach())
-        limited.deadline = time.monotonic() + CLIENT_SECONDS
-        super().__init__(cfg, limited, client, server)  # type: ignore[no-untyped-call]  # gunicorn has no types
+        self.sock = Socket(sock.family, sock.type, sock.proto, sock.detach())
+        self.sock.settimeout(0)
+        self.client, self.server = client, server
+        self.parser = Parser(cfg, self.sock, client)  # type: ignore[no-untyped-call]  # gunicorn has no types
+        self.expect(CLIENT_SECONDS)
 
-    def should_read(self) -> bool:
-        """Return whether a thread should read now.
+    def expect(self, seconds: float) -> None:
+        """Give the client time until its next request, or the rest of it."""
+        self.waits_since = time.monotonic()
+        self.sock.deadline = self.waits_since + seconds
+
+    def finish(self) -> bool:
+        """Skip what the app did not read of a request; return whether that was all of it."""
+        is_complete = self.parser.finish_body(max_bytes=MAX_UNREAD_BYTES)  # type: ignore[no-untyped-call]  # as above
+        self.parser.mesg = None  # else the parser would do it again
+        return bool(is_complete)
+
+    def is_pipelined(self) -> bool:
+        """Whether bytes of the next request were received with the last one."""
+        return bool(self.parser.unreader.buf.tell())
+
+    def receive(self) -> bool:
+        """Receive the start of a request; return whether a thread should read it now.
 
         That is if the request is complete, the client has left, or a wake-up brought nothing new.
-        The kernel keeps an incomplete request, and wakes the poller when the missing bytes have
-        arrived (SO_RCVLOWAT); Unix sockets wake it at once. Raises LimitRequestHeaders, and OSError
-        if the client has disconnected.
+        The kernel keeps the rest of an incomplete request, and wakes the poller when the missing
+        bytes have arrived (SO_RCVLOWAT); Unix sockets wake it at once. Raises LimitRequestHeaders,
+        and OSError if the client has disconnected.
         """
-        self.init()  # type: ignore[no-untyped-call]  # as above
+        received, arrived = self.parser.unreader.buf, b""
         if not self.seen_bytes:
-            self.sock.deadline = time.monotonic() + CLIENT_SECONDS
-        arrived = self.sock.peek(PEEK_BYTES)
-        if len(arrived) == PEEK_BYTES:
+            self.expect(CLIENT_SECONDS)
+            received.seek(0, 2)
+            received.write(self._receive_first())
+        if self.seen_bytes or received.tell() >= FIRST_BYTES:
             arrived = self.sock.peek(MAX_HEAD_BYTES + LONGEST_BODY)
-        request = self.parser.unreader.buf.getvalue() + arrived  # it may have been pipelined
+        request = received.getvalue() + arrived
         missing = missing_bytes(request)
         is_waiting = missing > 0 and len(request) > self.seen_bytes
         if is_waiting or self.seen_bytes:
@@ -111,6 +154,26 @@ class Connection(TConn):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water_mark)
             self.seen_bytes = len(request) if is_waiting else 0
         return not is_waiting
+
+    def _receive_first(self) -> bytes:
+        try:
+            return socket.socket.recv(self.sock, FIRST_BYTES)
+        except BlockingIOError:
+            return b""
+
+    def begin_to_close(self) -> bool:
+        """Send the end of the stream; return whether the client's end has to be waited for."""
+        self.is_closing = True
+        self.expect(CLOSING_SECONDS)
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:  # the client has disconnected
+            return False
+        return True
+
+    def discard(self) -> bool:
+        """Ignore what a client still sends; return whether its end is still open."""
+        return bool(self.sock.recv(64 * 1024))
 
 
 def missing_bytes(request: bytes) -> int:

@@ -1,6 +1,5 @@
 """gunicorn's own log, in the service's format."""
 
-import sys
 from typing import Any, Final
 
 from gunicorn import glogging
@@ -30,12 +29,7 @@ class Logger(glogging.Logger):
         super().warning(msg, *args, **kwargs)  # type: ignore[no-untyped-call]  # as above
 
     def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:
-        """Log an exception, without the path of the request that failed.
-
-        Not that a client was too slow to send its request or to read the response.
-        """
-        if isinstance(sys.exception(), TimeoutError):
-            return
+        """Log an exception, without the path of the request that failed."""
         if msg.startswith(FAILED_REQUEST):
             msg, args = FAILED_REQUEST, ()
         super().exception(msg, *args, **kwargs)  # type: ignore[no-untyped-call]  # as above

@@ -1,178 +1,305 @@
-"""gunicorn's threaded worker with some methods overridden; each docstring gives the reason.
+"""gunicorn's worker: one thread handles all requests, until one of them waits.
 
-The main thread waits for all clients at once. A connection gets a thread when a request is
-complete, so that clients which send nothing, or slowly, keep none.
+That thread waits for all clients at once, and handles the requests that are complete, one after the
+other. A request that will wait lets another thread do so (threads.py); the main thread does that
+for a request that has taken WATCH_SECONDS.
 
-The overrides use gunicorn's internals. For another series than VERIFIED, read the changes of
-gunicorn/workers/gthread.py, and run tests/server and the benchmark.
+The worker uses gunicorn's parser and responses. For another series than VERIFIED, read the changes
+of gunicorn/workers/base.py and gunicorn/http, and run tests/server and the benchmark.
 """
 
+import os
 import resource
 import select
 import signal
-import socket
 import time
-from bisect import insort
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Set
 from functools import partial
+from math import inf
 from operator import attrgetter
-from selectors import EVENT_READ
+from selectors import EVENT_READ, DefaultSelector, SelectorKey
+from threading import Lock
+from types import SimpleNamespace
 from typing import Any, Final
 
-from gunicorn import util
-from gunicorn.http.errors import LimitRequestHeaders
-from gunicorn.workers.gthread import _DEFER, ThreadWorker
+from gunicorn.http import wsgi
+from gunicorn.http.errors import NoMoreData
+from gunicorn.workers import base
 
-from jwt_server.gunicorn.connection import CLIENT_SECONDS, Connection, Socket, wait
-from jwt_server.web.middleware import DEFAULT_HEADERS, FIXED_HEADERS
-from jwt_server.web.problems import HTTP_ERRORS
+from jwt_server.gunicorn.connection import Connection
+from jwt_server.gunicorn.response import Response
+from jwt_server.gunicorn.threads import Threads
+from jwt_server.web.middleware import BEFORE_WAITING
 
 VERIFIED: Final = "27.0"
-STAY_SECONDS: Final = 0.005  # a thread waits for the next request of its connection
-CLOSING_SECONDS: Final = 2  # a client has to close its end
+WATCH_SECONDS: Final = 0.005
+CHORES_SECONDS: Final = 1
+LAST_SECONDS: Final = 2  # a client of a stopping worker may be sending a request
+ACCEPTED_AT_ONCE: Final = 64
+YIELD_SECONDS: Final = 0.002  # for a worker with fewer connections to accept one
+PAUSE_SECONDS: Final = 0.1  # before accepting again, if the worker is full or has no files left
 IDLE_SECONDS: Final = 1  # after which a full worker may close a connection
-PAUSE_SECONDS: Final = 0.1  # before accepting again, without files
 LOG_SECONDS: Final = 60  # between two warnings of a full worker
 
 
-class Worker(ThreadWorker):
+class Worker(base.Worker):
     """Serves requests in threads."""
 
-    tpool: Any  # gunicorn's threads
-    poller: Any
-    log_again_at = 0.0
+    PIPE: list[int]
+    alive: bool
+    cfg: Any
+    nr: int
+    sockets: list[Any]
+    counts: memoryview
+    """One more than the connections of each worker, in memory that they share; 0 for no worker."""
+    slot: int
+    """Of this worker in the counts."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # gunicorn has no types
+    def init_process(self) -> None:
+        """Make what must not be shared with the arbiter, then serve."""
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if 0 < files < 2 * self.worker_connections:  # half of them are for the database and keys
-            self.worker_connections = files // 2
+        limit: int = self.cfg.worker_connections
+        self.limit = min(limit, files // 2) if files > 0 else limit  # the others: database, keys
+        # Faster to read than gunicorn's.
+        self.options = SimpleNamespace(is_ssl=False)
+        vars(self.options).update({name: each.get() for name, each in self.cfg.settings.items()})
+        self.poller, self.listen_lock = DefaultSelector(), Lock()
+        self.events: deque[tuple[SelectorKey, int]] = deque()
+        self.connections: set[Connection] = set()
+        self.waiting: set[Connection] = set()  # for their clients
+        self.is_listening, self.has_yielded, self.listen_at, self.log_at = False, False, 0.0, 0.0
+        self.threads = Threads(self.cfg.threads, self._lead, self._detach)
+        self.is_asleep, self.seen_requests = False, 0
+        self.chores_at, self.close_at, self.last_at = 0.0, 0.0, inf
+        super().init_process()  # type: ignore[no-untyped-call]  # gunicorn has no types
 
     def init_signals(self) -> None:
         """Ignore SIGHUP, which `systemctl kill` and a closed terminal send to the workers, too."""
         super().init_signals()  # type: ignore[no-untyped-call]  # as above
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    def is_parent_alive(self) -> bool:
-        """Stop as on SIGTERM if the arbiter was killed.
+    def run(self) -> None:
+        """Watch the threads until the worker has to stop and its clients have left."""
+        for listener in self.sockets:
+            listener.settimeout(0)
+        self._count()
+        self._listen()
+        self.threads.start()
+        while self.alive:
+            self._tick()
+        self.counts[self.slot] = 0  # no other worker waits for this one to accept
+        self._pause(self.cfg.graceful_timeout)
+        self.last_at = time.monotonic() + LAST_SECONDS
+        end = time.monotonic() + self.cfg.graceful_timeout
+        while self.connections and time.monotonic() < end:
+            self._tick()
 
-        gunicorn would go on with kept-alive connections, and the next arbiter could not have the
-        port.
+    def _tick(self) -> None:
+        """Let another thread lead if a request takes long; once a second, do the chores.
+
+        Sleep if there was no request for a second; the next one ends the sleep.
         """
-        self.alive = self.alive and super().is_parent_alive()  # type: ignore[no-untyped-call]  # as above
-        return bool(self.alive)
+        requests = self.nr
+        self.is_asleep = self.alive and requests == self.seen_requests
+        # A request since the first line does not know that this thread sleeps.
+        is_idle = self.is_asleep and requests == self.nr
+        if select.select(self.PIPE[:1], [], [], CHORES_SECONDS if is_idle else WATCH_SECONDS)[0]:
+            os.read(self.PIPE[0], 4096)  # a signal, or the next request
+        self.is_asleep = False
+        task = self.threads.task
+        if task is not None and requests == self.nr:
+            self.threads.hand_over(task)
+        if time.monotonic() >= self.chores_at:
+            self._do_chores()
 
-    def accept(self, listener: Any) -> None:
-        """Accept a connection, and wait for its request without a thread.
+    def _do_chores(self) -> None:
+        """Tell the arbiter that this worker is alive.
 
-        gunicorn would give it a thread for five seconds, and end the worker if no file is left.
+        Stop as on SIGTERM if the arbiter was killed: the next one could not have the port.
         """
-        try:
-            sock, address = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError:  # mostly no more files
-            time.sleep(PAUSE_SECONDS)
-            return
-        self.nr_conns += 1
-        conn = Connection(self.cfg, sock, address, listener.getsockname())
-        self.wait_for(conn, self.on_pending_socket_readable)
+        self.notify()  # type: ignore[no-untyped-call]  # as above
+        if self.ppid != os.getppid():
+            self.alive = False
+        self.seen_requests, self.chores_at = self.nr, time.monotonic() + CHORES_SECONDS
 
-    def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's
-        """Close the connections that were idle too long.
+    def _lead(self) -> None:
+        """Handle what arrives, until another thread leads."""
+        leads = True
+        while leads:
+            if not self.events:
+                self._poll()
+                continue
+            key, _ = self.events.popleft()
+            if key.data is None:
+                self._accept(key.fileobj)
+            elif key.data in self.waiting:  # it was not closed since the event
+                leads = self._serve(key.data)
 
-        If the worker is full, also make room: close those that have been idle longest, if they have
-        for over a second, and log, once a minute, that there are too many.
-        """
-        super().murder_keepalived(force)  # type: ignore[no-untyped-call]  # as above
-        if not self.alive or self.nr_conns < self.worker_connections:
-            return
+    def _poll(self) -> None:
+        """Wait for events, at most until something else is due, and do that."""
+        due_at = min(self.close_at, inf if self.is_listening else self.listen_at)
+        events = self.poller.select(max(0, due_at - time.monotonic()))
+        self.events.extend(events)
         now = time.monotonic()
-        if now >= self.log_again_at:
-            self.log_again_at = now + LOG_SECONDS
-            text = "New connections wait until some of %d close; see LimitNOFILE and WORKERS."
-            self.log.warning(text, self.nr_conns)
-        queues = (self.keepalived_conns, self.cfg.keepalive), (self.pending_conns, CLIENT_SECONDS)
-        for waiting, limit in queues:
-            if waiting and waiting[0].timeout - limit <= now - IDLE_SECONDS:
-                self.close(waiting[0], waiting)
+        if now >= self.close_at:
+            self.close_at = now + CHORES_SECONDS
+            self._close_overdue(now, {key.data for key, _ in events})
+        if not self.is_listening and now >= self.listen_at:
+            self._listen()
 
-    def wait_for(self, conn: Connection, callback: Callable[..., None]) -> None:
-        """Call back when the client has sent something; close the connection at its deadline."""
-        conn.timeout = conn.sock.deadline
-        self.poller.register(conn.sock, EVENT_READ, partial(callback, conn))
-        insort(self.pending_conns, conn, key=attrgetter("timeout"))
+    def _close_overdue(self, now: float, ready: Set[Connection]) -> None:
+        """Close the connections whose time is over, if their request has not just arrived."""
+        for conn in self.waiting - ready:
+            last_at = inf if conn.seen_bytes else self.last_at
+            if now >= min(conn.sock.deadline, last_at):
+                self._close(conn)
 
-    def close(self, conn: Any, waiting: deque[Any]) -> None:
-        """Close one of the connections that wait for their client."""
-        waiting.remove(conn)
-        self.poller.unregister(conn.sock)
-        self.nr_conns -= 1
-        conn.close()
-
-    def finish_request(self, conn: Any, fs: Any) -> None:
-        """Wait, without a thread, for the rest of a request, or for the client to close its end.
-
-        For the latter gunicorn's main thread would wait.
-        """
-        result = not fs.cancelled() and not fs.exception() and fs.result()
-        if result is _DEFER:
-            self.wait_for(conn, self.on_pending_socket_readable)
-        elif result:
-            super().finish_request(conn, fs)  # type: ignore[no-untyped-call]  # as above
+    def _serve(self, conn: Connection) -> bool:
+        """Handle a connection's requests; return whether this thread still leads."""
+        self.waiting.remove(conn)
+        self.nr += 1
+        self.threads.begin(conn)
+        if self.is_asleep:
+            self.is_asleep = False
+            os.write(self.PIPE[1], b".")
+        stays = self._handle(conn)
+        leads = self.threads.end(conn)
+        if not leads:
+            self.poller.register(conn.sock, EVENT_READ, conn)
+        if stays:
+            self.waiting.add(conn)
         else:
+            self._close(conn)
+        return leads
+
+    # The connections.
+
+    def _listen(self) -> None:
+        """Accept connections from now on, unless the worker stops."""
+        with self.listen_lock:
+            if self.alive and not self.is_listening:
+                for listener in self.sockets:
+                    self.poller.register(listener, EVENT_READ)
+                self.is_listening = True
+
+    def _pause(self, seconds: float) -> None:
+        """Accept no connections for some time."""
+        with self.listen_lock:
+            self.listen_at = time.monotonic() + seconds
+            if self.is_listening:
+                for listener in self.sockets:
+                    self.poller.unregister(listener)
+                self.is_listening = False
+
+    def _accept(self, listener: Any) -> None:
+        """Accept connections, unless another worker has fewer."""
+        if len(self.connections) >= self.limit and not self._make_room():
+            return self._pause(PAUSE_SECONDS)
+        room = self.limit - len(self.connections) if self.is_listening else 0
+        for _ in range(min(room, ACCEPTED_AT_ONCE)):
+            if self._yields():
+                return self._pause(YIELD_SECONDS)
             try:
-                conn.sock.shutdown(socket.SHUT_WR)
-                conn.sock.deadline = time.monotonic() + CLOSING_SECONDS
-                self.wait_for(conn, self.on_closing_socket_readable)
-            except OSError:  # the client has disconnected
-                self.nr_conns -= 1
-                conn.close()
+                sock, address = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return None
+            except OSError:  # mostly no more files
+                return self._pause(PAUSE_SECONDS)
+            conn = Connection(self.options, sock, address, listener.getsockname())
+            conn.sock.before_waiting = partial(self.threads.hand_over, conn)
+            self.connections.add(conn)
+            self._count()
+            self.waiting.add(conn)
+            self.poller.register(conn.sock, EVENT_READ, conn)
+        return None
 
-    def on_closing_socket_readable(self, conn: Any, sock: Socket) -> None:
-        """Ignore what the client still sends; close the connection if it has closed its end."""
-        with suppress(OSError):
-            if sock.recv(65536, socket.MSG_DONTWAIT):
-                return
-        self.close(conn, self.pending_conns)
+    def _yields(self) -> bool:
+        """Whether to leave a connection to another worker, which may take it within a moment.
 
-    def handle(self, conn: Any) -> Any:
-        """Wait for a connection's next request for a moment, if no other waits for a thread.
-
-        gunicorn returns each idle connection to its main thread, at the cost of four thread
-        switches per request.
+        That is if another has fewer, by one, or by an eighth of many. So few busy connections are
+        spread over the workers, and with them over their cores and hash queues.
         """
-        others = self.tpool._work_queue
-        while True:
-            try:
-                if not conn.should_read():
-                    return _DEFER
-            except LimitRequestHeaders as error:
-                self.handle_error(None, conn.sock, conn.client, error)  # type: ignore[no-untyped-call]  # as above
-                return False
-            keep = super().handle(conn)  # type: ignore[no-untyped-call]  # as above
-            if keep is not True or not self.alive or not others.empty():
-                return keep
-            pipelined = conn.parser.unreader.buf.getvalue()
-            if not pipelined and not wait(conn.sock, select.POLLIN, STAY_SECONDS):
-                return keep
-            if not others.empty():
-                return keep
+        fewest = min(filter(None, self.counts), default=0)
+        self.has_yielded = not self.has_yielded and self.counts[self.slot] > fewest + fewest // 8
+        return self.has_yielded
 
+    def _make_room(self) -> bool:
+        """Close what has been idle longest, if it has for a second; return whether it has.
 
-def write_error(client: socket.socket, status: int, reason: str, _cause: str) -> None:
-    """Write an error like the app's: gunicorn's own is HTML with a part of the request."""
-    _, text = HTTP_ERRORS.get(status, HTTP_ERRORS[400])
-    headers = (
-        ("Connection", "close"), ("Content-Type", "text/plain; charset=utf-8"),
-        ("Content-Length", len(text)), ("Access-Control-Allow-Origin", "*"),
-        *FIXED_HEADERS, *DEFAULT_HEADERS,
-    )  # fmt: skip
-    head = "".join(f"{name}: {value}\r\n" for name, value in headers)
-    response = f"HTTP/1.1 {status} {reason}\r\n{head}\r\n{text}".encode()
-    util.write_nonblock(client, response)  # type: ignore[no-untyped-call]  # as above
+        Log, once a minute, that there are too many connections.
+        """
+        now = time.monotonic()
+        if now >= self.log_at:
+            self.log_at = now + LOG_SECONDS
+            text = "New connections wait until some of %d close; see LimitNOFILE and WORKERS."
+            self.log.warning(text, len(self.connections))
+        idle = min(self.waiting.copy(), key=attrgetter("waits_since"), default=None)
+        if idle is None or idle.waits_since > now - IDLE_SECONDS:
+            return False
+        self._close(idle)
+        return True
 
+    def _detach(self, conn: Connection) -> None:
+        """Don't wait for a connection that a thread handles while another leads."""
+        self.poller.unregister(conn.sock)
 
-util.write_error = write_error
+    def _close(self, conn: Connection) -> None:
+        self.waiting.discard(conn)
+        self.poller.unregister(conn.sock)
+        self.connections.discard(conn)
+        self._count()
+        conn.sock.close()
+
+    def _count(self) -> None:
+        if self.alive:
+            self.counts[self.slot] = len(self.connections) + 1
+
+    # The requests.
+
+    def _handle(self, conn: Connection) -> bool:
+        """Handle what a client has sent; return whether to wait for more."""
+        request = None
+        try:
+            if conn.is_closing:
+                return conn.discard()
+            while conn.receive():
+                request = next(conn.parser)
+                if not self._respond(conn, request):
+                    return conn.begin_to_close()
+                conn.expect(self.cfg.keepalive)
+                if not conn.is_pipelined():
+                    break
+        except (StopIteration, NoMoreData, ConnectionError):  # the client has left
+            return False
+        except TimeoutError:  # it is too slow
+            return conn.begin_to_close()
+        except Exception as error:  # noqa: BLE001 - it is logged
+            self.handle_error(request, conn.sock, conn.client, error)  # type: ignore[no-untyped-call]  # as above
+            return conn.begin_to_close()
+        return True
+
+    def _respond(self, conn: Connection, request: Any) -> bool:
+        """Call the application, and send its response; return whether the connection stays open."""
+        response, environ = wsgi.create(  # type: ignore[no-untyped-call]  # as above
+            request, conn.sock, conn.client, conn.server, self.options, Response
+        )
+        environ["wsgi.multithread"] = True
+        environ[BEFORE_WAITING] = conn.sock.before_waiting
+        self.alive = self.alive and self.nr < self.max_requests
+        if not self.alive:
+            response.force_close()
+        body = self.wsgi(environ, response.start_response)
+        try:
+            for part in body:
+                response.write(part)
+            response.close()
+        except Exception as error:
+            if isinstance(error, OSError) or not response.headers_sent:
+                raise
+            self.log.exception("Error handling request")
+            return False
+        finally:
+            if hasattr(body, "close"):
+                body.close()
+        return not response.should_close() and conn.finish()

@@ -49,14 +49,16 @@ class KeyedLimit:
 class HashQueue:
     """Slots for the threads of a process that hash, and a queue for those that must wait.
 
-    At most `size` requests are queued, each for `wait` seconds. `client_left` tells whether the
-    client of the current request has disconnected. For the metrics, `track_queued` is entered while
-    a request is queued, and `observe_wait` gets the seconds that each one waited.
+    At most `size` requests are queued, each for `wait` seconds. `before_waiting` is called before a
+    request is queued; `client_left` tells whether its client has disconnected. For the metrics,
+    `track_queued` is entered while a request is queued, and `observe_wait` gets the seconds that
+    each one waited.
     """
 
     slots: int
     size: int
     wait: float
+    before_waiting: Callable[[], object] = lambda: None
     client_left: Callable[[], bool] = lambda: False
     track_queued: AbstractContextManager[object] = field(default_factory=nullcontext, repr=False)
     observe_wait: Callable[[float], object] = lambda _seconds: None
@@ -68,6 +70,7 @@ class HashQueue:
     @contextmanager
     def slot(self) -> Iterator[None]:
         """Wait for a slot, then hold it. Raises HashingBusy if there is none in time."""
+        self.before_waiting()
         arrived, ready = time.perf_counter(), Event()
         with self._lock:
             self.require_room()

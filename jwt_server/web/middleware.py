@@ -64,6 +64,8 @@ SIGN_IN: Final = "jwt_server.sign_in"
 """Set if a password is checked to sign in."""
 CODE: Final = "jwt_server.code"
 """Set to the code of an error response."""
+BEFORE_WAITING: Final = "jwt_server.before_waiting"
+"""gunicorn's worker sets this to a function that lets another thread lead."""
 
 
 @dataclass

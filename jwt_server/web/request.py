@@ -11,7 +11,7 @@ from werkzeug.routing import BaseConverter, IntegerConverter
 from jwt_server.errors import MAX_BODY_BYTES, NotFound
 from jwt_server.security.primitives import ID_PATTERN, MAX_ID
 from jwt_server.security.refresh_tokens import SESSION_ID_PATTERN
-from jwt_server.web.middleware import CLIENT_ADDRESS, METHODS, RULE
+from jwt_server.web.middleware import BEFORE_WAITING, CLIENT_ADDRESS, METHODS, RULE
 from jwt_server.web.responses import PlainResponse
 
 EXPOSED_HEADERS: Final = ("Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID")
@@ -100,6 +100,12 @@ def user_agent() -> str:
     """Return the User-Agent header, shortened and printable."""
     text = request.headers.get("User-Agent", "")[:MAX_USER_AGENT]
     return "".join(each if each.isprintable() else "?" for each in text)
+
+
+def before_waiting() -> None:
+    """Let another thread serve the other requests: this one will wait, for longer than a read."""
+    if has_request_context() and (call := request.environ.get(BEFORE_WAITING)):
+        call()
 
 
 def client_disconnected() -> bool:

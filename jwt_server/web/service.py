@@ -15,7 +15,7 @@ from jwt_server.security.passwords import Hasher
 from jwt_server.security.rate_limits import DAY, RateLimits
 from jwt_server.security.refresh_tokens import RefreshTokens
 from jwt_server.security.tokens import AccessTokens
-from jwt_server.web.request import client_address, client_disconnected
+from jwt_server.web.request import before_waiting, client_address, client_disconnected
 
 EXTENSION: Final = "jwt-server"
 
@@ -34,11 +34,16 @@ class Service:
         self.settings, self.clock, self.metrics = settings, clock, Metrics()
         self.tokens = AccessTokens(load_keys(settings), issuer, audience, settings.jwt_typ)
         self.refresh_tokens = RefreshTokens(settings.secret_keys)
-        self.database = Database(settings.database, observe_seconds=self.metrics.database.observe)
+        self.database = Database(
+            settings.database,
+            observe_seconds=self.metrics.database.observe,
+            before_writing=before_waiting,
+        )
         queue = HashQueue(
             settings.hash_concurrency,
             settings.hash_queue,
             settings.hash_wait,
+            before_waiting=before_waiting,
             client_left=client_disconnected,
             track_queued=self.metrics.hash_queue.track_inprogress(),
             observe_wait=self.metrics.hash_wait.observe,

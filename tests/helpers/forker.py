@@ -20,7 +20,6 @@ from typing import NoReturn
 import flask.cli  # noqa: F401 - imported before the fork, as all below
 import gunicorn.app.wsgiapp
 import gunicorn.config
-import gunicorn.workers.gthread
 
 import jwt_server.app
 import jwt_server.gunicorn.logger

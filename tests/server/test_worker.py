@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import resource
 import signal
@@ -15,7 +14,6 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
-from selectors import DefaultSelector
 from typing import Any
 
 import gunicorn
@@ -24,7 +22,7 @@ from gunicorn.config import Config
 from gunicorn.http.errors import ParseException
 
 from jwt_server.gunicorn.connection import Connection, Socket
-from jwt_server.gunicorn.worker import VERIFIED, Worker
+from jwt_server.gunicorn.worker import VERIFIED
 from tests.helpers.app import Clock
 from tests.helpers.cpu import cpu_milliseconds
 from tests.helpers.factories import bearer, token
@@ -91,25 +89,52 @@ def test_more_busy_connections_than_threads_are_all_served(one_worker: Server) -
     assert max(counts) < LIMIT  # else some were served only after others had finished
 
 
-@pytest.mark.parametrize("pipelined", [1, 50])
-def test_a_thread_stays_with_a_busy_connection(one_worker: Server, pipelined: int) -> None:
-    """The main thread sleeps meanwhile; without the override it wakes up for each request."""
-    [worker] = one_worker.workers()
+WAITING_APP = """
+from threading import Event
 
-    def wake_ups() -> int:
-        status = Path(f"/proc/{worker}/status").read_text()
-        return int(status.split("voluntary_ctxt_switches:")[1].split()[0])
+other = Event()
 
-    def wake_ups_in_200_requests(connection: socket.socket) -> int:
-        before = wake_ups()
-        for _ in range(200 // pipelined):
-            respond(connection, GET * pipelined, pipelined)
-        return wake_ups() - before
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/healthz":
+        other.set()
+    elif environ["PATH_INFO"] == "/waits":
+        other.clear()
+        other.wait(120)
+    start_response("200 OK", [("Content-Length", "5")])
+    return [b"alive"]
+"""
 
-    with open_connection(one_worker) as connection:
-        respond(connection)
-        # A busy machine may send a request after the thread has left.
-        assert any(wake_ups_in_200_requests(connection) < 150 for _ in range(10))
+
+def test_a_request_that_takes_long_does_not_delay_others(tmp_path: Path) -> None:
+    """Here it ends only after another one was handled, by the same worker."""
+    (tmp_path / "wsgi.py").write_text(WAITING_APP)
+    wait = GET.replace(b"/healthz", b"/waits")
+    with running(tmp_path, ONE) as server, ExitStack() as stack:
+        for _ in range(3):
+            waiting = [stack.enter_context(open_connection(server)) for _ in range(THREADS - 1)]
+            for connection in waiting:
+                connection.sendall(wait)
+            respond(stack.enter_context(open_connection(server)))
+            for connection in waiting:
+                respond(connection, b"")
+
+
+def test_connections_are_spread_evenly_over_the_workers(tmp_path: Path) -> None:
+    with running(tmp_path, BASE_ENVIRONMENT | {"WORKERS": "2"}) as server:
+
+        def sockets() -> list[int]:
+            files = (Path(f"/proc/{pid}/fd").iterdir() for pid in server.workers())
+            return [sum(str(file.readlink()).startswith("socket:") for file in of) for of in files]
+
+        def is_even() -> bool:
+            """Not before both workers have started, nor while an earlier connection is closed."""
+            before = sockets()
+            with ExitStack() as stack:
+                for _ in range(12):
+                    respond(stack.enter_context(open_connection(server)))
+                return [now - then for now, then in zip(sockets(), before, strict=False)] == [6, 6]
+
+        until(is_even, 60)
 
 
 def test_pipelined_requests_are_answered_in_order(one_worker: Server) -> None:
@@ -203,7 +228,7 @@ def test_a_head_has_a_deadline_that_more_bytes_do_not_move(
     client, conn = connection
     for byte in GET[:9]:
         client.sendall(bytes([byte]))
-        assert not conn.should_read()
+        assert not conn.receive()
         monotonic.advance(1)
 
     assert conn.sock.deadline - time.monotonic() == 1
@@ -214,7 +239,7 @@ def test_a_body_has_the_deadline_of_its_head(
 ) -> None:
     client, conn = connection
     client.sendall(UPLOAD.replace(b"Host: x", b"Expect: 100-continue"))
-    assert conn.should_read()
+    assert conn.receive()
     request = next(conn.parser)
     monotonic.advance(11)
     client.sendall(b"t")
@@ -257,35 +282,25 @@ def test_looking_whether_a_client_has_left_takes_nothing_of_its_next_request(
     client.sendall(GET)
 
     assert conn.sock.recv(1, socket.MSG_PEEK) == GET[:1]
-    assert conn.should_read()
+    assert conn.receive()
     assert next(conn.parser).path == "/healthz"
 
 
-@pytest.fixture
-def worker() -> Iterator[Any]:
-    """A worker that does not run."""
-    made: Any = Worker(1, os.getpid(), [], None, 30, CONFIG(), logging.getLogger(__name__))
-    made.poller = DefaultSelector()
-    with closing(made.poller), closing(made.tmp):
-        yield made
+def test_a_full_worker_closes_what_has_been_idle_longest(tmp_path: Path) -> None:
+    """And keeps those whose request may be on the way."""
+    limit = 20
+    extra = {"GUNICORN_CMD_ARGS": f"--worker-connections {limit}"}
+    with running(tmp_path, ONE | extra) as server, ExitStack() as stack:
+        idle = [stack.enter_context(open_connection(server)) for _ in range(limit)]
+        for connection in idle:
+            respond(connection)
+        new = stack.enter_context(open_connection(server))
+        respond(new)
 
-
-def test_a_full_worker_closes_what_has_been_idle_longest(
-    worker: Any, connection: tuple[socket.socket, Connection], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client, conn = connection
-    client.settimeout(0)
-    worker.wait_for(conn, worker.on_pending_socket_readable)
-    worker.nr_conns = worker.worker_connections
-    worker.murder_keepalived()
-    with pytest.raises(BlockingIOError):
-        client.recv(1)  # its request may be on the way
-    now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + 2)
-    worker.murder_keepalived()
-
-    assert client.recv(1) == b""
-    assert worker.nr_conns == worker.worker_connections - 1
+        assert idle[0].recv(1) == b""
+        for connection in (*idle[1:], new):
+            respond(connection)
+        assert server.log().count("New connections wait") == 1
 
 
 @pytest.mark.parametrize(
@@ -311,7 +326,7 @@ def test_no_head_is_costly_to_parse(part: bytes) -> None:
     def parse() -> None:
         with connected() as (client, conn):
             client.sendall(head)
-            while not conn.should_read():
+            while not conn.receive():
                 pass
             with suppress(ParseException):
                 next(conn.parser)
