@@ -33,6 +33,7 @@ class Reads:
     rate: float
     median: float
     p99: float
+    requests: int
     errors: int
 
 
@@ -84,11 +85,15 @@ def _wrk(connections: int, seconds: int, *rest: str) -> Reads:
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     rate = re.search(r"Requests/sec:\s+([\d.]+)", done)
+    requests = re.search(r"(\d+) requests in", done)
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", done)
     lost = re.search(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", done)
     errors = int(bad[1]) if bad else 0
     errors += sum(map(int, lost.groups())) if lost else 0
-    return Reads(float(rate[1]) if rate else 0, _latency(done, 50), _latency(done, 99), errors)
+    return Reads(
+        float(rate[1]) if rate else 0, _latency(done, 50), _latency(done, 99),
+        int(requests[1]) if requests else 0, errors,
+    )  # fmt: skip
 
 
 def _latency(text: str, percent: int) -> float:
@@ -179,7 +184,7 @@ def _refresh_tokens(running: Running, user_id: int) -> deque[str]:
     tokens = RefreshTokens((SECRET_KEY.encode(),))
     hour, now = 3600, int(time.time())
     new = NewSession(refreshable=True, idle=hour, absolute=hour, address="", user_agent="", now=now)
-    user = {"id": user_id, "admin": False}
+    user = {"id": user_id, "admin": False, "password_expires_at": None}
     with (
         closing(Database(running.database)) as database,
         database.connection() as db,

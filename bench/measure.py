@@ -5,8 +5,12 @@ Each returns numbers by the names of their rows in the table.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from bench import load
@@ -18,25 +22,56 @@ MANY = 10_000
 """Tokens, more than a worker caches."""
 
 STORM = 64
+SIGN_IN_SECONDS = 12
+"""So long that start and end count little."""
+
+TICKS = os.sysconf("SC_CLK_TCK")
 Figures = dict[str, float]
 
 
-def reads(running: Running, seconds: int) -> Figures:
+def reads(running: Running, seconds: int, *, behind_nginx: bool) -> Figures:
     """Measure GET /my-pets, directly and behind nginx."""
     token = running.sign_in()
     load.reads(running.url, token, 8, 1)  # so that each worker has cached it
     found: Figures = {}
     for connections in CONNECTIONS:
-        found |= _named(f"reads {connections}", running.url, token, connections, seconds)
-    with nginx(running.folder, f"127.0.0.1:{running.port}") as url:
-        for connections in CONNECTIONS[:3]:
-            found |= _named(f"reads nginx {connections}", url, token, connections, seconds)
-    return found
+        found |= _named(f"reads {connections}", running, token, connections, seconds)
+    if behind_nginx:
+        with nginx(running.folder, f"127.0.0.1:{running.port}") as url:
+            front = replace(running, address=url)
+            for connections in CONNECTIONS:
+                found |= _named(f"reads nginx {connections}", front, token, connections, seconds)
+    return found | {"reads errors": sum(found[row] for row in found if row.endswith("errors"))}
 
 
-def _named(name: str, url: str, token: str, connections: int, seconds: int) -> Figures:
-    seen = load.reads(url, token, connections, seconds)
-    return {f"{name}/s": seen.rate, f"{name} p99 ms": seen.p99, f"{name} errors": seen.errors}
+def _named(name: str, running: Running, token: str, connections: int, seconds: int) -> Figures:
+    cpu, switches = usage(running)
+    seen = load.reads(running.url, token, connections, seconds)
+    cpu_after, switches_after = usage(running)
+    requests = max(1, seen.requests)
+    return {
+        f"{name}/s": seen.rate,
+        f"{name} median ms": seen.median,
+        f"{name} p99 ms": seen.p99,
+        f"{name} errors": seen.errors,
+        f"{name} CPU us": (cpu_after - cpu) / requests * 1e6,
+        f"{name} switches": (switches_after - switches).total() / requests,
+    }
+
+
+def usage(running: Running) -> tuple[float, Counter[str]]:
+    """Return the CPU seconds of all workers, and each thread's voluntary context switches."""
+    cpu, switches = 0, Counter[str]()
+    for pid in running.workers():
+        user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        cpu += int(user) + int(system)
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):  # it has ended
+                text = (thread / "status").read_text()
+                switches[thread.name] = int(
+                    text.partition("\nvoluntary_ctxt_switches:")[2].split()[0]
+                )
+    return cpu / TICKS, switches
 
 
 def reads_of_many(running: Running, database: Path, seconds: int) -> Figures:
@@ -47,12 +82,20 @@ def reads_of_many(running: Running, database: Path, seconds: int) -> Figures:
 
 
 def sign_ins(running: Running, seconds: float) -> Figures:
-    """Measure POST /auth with 8 clients, long enough that start and end count little."""
-    seen = load.sign_ins(running, 8, max(10, seconds))
+    """Measure POST /auth with 8 clients."""
+    seen = load.sign_ins(running, 8, max(SIGN_IN_SECONDS, seconds))
     return {
         "sign-ins/s": seen.rate,
         "sign-ins errors": sum(seen.statuses.values()) - seen.statuses.get("200", 0),
     }
+
+
+def sign_ins_and_bcrypt(running: Running, seconds: float) -> Figures:
+    """Measure sign-ins, and bcrypt alone for as long, half of it before and half after them."""
+    half = max(SIGN_IN_SECONDS, seconds) / 2
+    before = load.bcrypt_rate(half)
+    found = sign_ins(running, seconds)
+    return found | {"bcrypt alone/s": (before + load.bcrypt_rate(half)) / 2}
 
 
 def storm(running: Running, seconds: int) -> Figures:

@@ -20,7 +20,7 @@ user {user};
 worker_processes {cores};
 pid {folder}/nginx.pid;
 error_log {folder}/nginx.log;
-events {{}}
+events {{ worker_connections 2048; }}
 http {{
     access_log off;
     client_body_temp_path {folder}/body;

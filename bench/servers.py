@@ -34,14 +34,12 @@ BEGIN, END = "<!-- measured by bench.servers -->", "<!-- end of bench.servers --
 
 HOUSE = (ROOT / "jwt_server" / "gunicorn" / "conf.py").as_posix()
 UNPINNED = "def post_fork(server, worker):\n    pass\n"
-STOCK = "worker_class = 'gthread'\n"
 
 # Each is the house's configuration, and what is different.
 KINDS = {
     "gunicorn: jwt-server's worker, pinned": "",
     "gunicorn: jwt-server's worker, not pinned": UNPINNED,
-    "gunicorn: gthread, pinned": STOCK,
-    "gunicorn: gthread, not pinned": STOCK + UNPINNED,
+    "gunicorn: gthread, pinned": "worker_class = 'gthread'\n",
     "gunicorn: sync, pinned": "worker_class, threads = 'sync', 1\n",
     "gunicorn: gevent, pinned": "worker_class = 'gevent'\n",
 }

@@ -46,29 +46,31 @@ class Service:
     kind: str = "plain"
     """Its database: `ours`, `plain` (the same with plain bcrypt), or `django`."""
     json_token: bool = False
+    python: str = sys.executable
 
 
 GUNICORN = ("-m", "gunicorn")
 UVICORN = ("-m", "uvicorn", "--workers", str(CORES), "--port", "{port}")
 OURS = (*GUNICORN, "-c", str(ROOT / "jwt_server" / "gunicorn" / "conf.py"))
 
+# In this order, so that what is compared is measured soon after each other.
 SERVICES = {
     "ours": Service("jwt-server, gunicorn", (*OURS, "jwt_server.wsgi:app"), "ours"),
+    "fastapi-blocking": Service(
+        "FastAPI, SQLite in the loop",
+        (*UVICORN, "bench.peers.fastapi_app:blocking"),
+    ),
+    "fastapi-async": Service(
+        "FastAPI, async def", (*UVICORN, "bench.peers.fastapi_app:asynchronous")
+    ),
+    "fastapi-def": Service("FastAPI, def", (*UVICORN, "bench.peers.fastapi_app:sync")),
+    "bare": Service("bare WSGI, same gunicorn", (*OURS, "bench.peers.bare:app")),
     "granian": Service(
         "jwt-server, granian",
         ("-m", "granian", "--interface", "wsgi", "--workers", str(CORES), "--port", "{port}",
          "--blocking-threads", str(THREADS), "--no-ws", "--log-level", "warning",
          "jwt_server.wsgi:app"),
         "ours",
-    ),
-    "bare": Service("bare WSGI, same gunicorn", (*OURS, "bench.peers.bare:app")),
-    "fastapi-def": Service("FastAPI, def", (*UVICORN, "bench.peers.fastapi_app:sync")),
-    "fastapi-async": Service(
-        "FastAPI, async def", (*UVICORN, "bench.peers.fastapi_app:asynchronous")
-    ),
-    "fastapi-blocking": Service(
-        "FastAPI, SQLite in the loop",
-        (*UVICORN, "bench.peers.fastapi_app:blocking"),
     ),
     "drf": Service(
         "Django REST, SimpleJWT",
@@ -196,7 +198,7 @@ def running(
     with (folder / "log").open("wb") as log:
         started = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, *command],
+            [service.python, *command],
             env=environment(database, port) | extra,
             cwd=folder, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
