@@ -4,18 +4,26 @@ One hash takes a core for a good fraction of a second, so only as many run at on
 cores for it; the other requests of the process stay fast.
 """
 
+import os
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from threading import Event, Lock, RLock
-from typing import Final
+from threading import Event, Lock, RLock, get_native_id
+from typing import Final, TypeVar
 
 from jwt_server.errors import HashingBusy, TooManyAttempts
 
+Result = TypeVar("Result")
+
 POLL_SECONDS: Final = 0.5
 """How often a queued request checks that its client is still connected."""
+
+NICE: Final = int(os.environ.get("NICE", "5"))
+"""How much lower the priority of hashing is: a read takes a thousandth of the time of a hash."""
 
 MAX_CHECKS_AT_ONCE: Final = 2
 """Of one password, so that one user can't fill the queue."""
@@ -45,6 +53,13 @@ class KeyedLimit:
                     del self._counts[key]
 
 
+def lower_priority() -> None:
+    """Let other threads run before this one where they share a core."""
+    if sys.platform == "linux":  # elsewhere it would be the priority of the process
+        thread = get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
+
+
 @dataclass
 class HashQueue:
     """Slots for the threads of a process that hash, and a queue for those that must wait.
@@ -65,7 +80,11 @@ class HashQueue:
     _lock: AbstractContextManager[object] = field(default_factory=RLock, repr=False)
     _used: int = 0
     queued: deque[Event] = field(default_factory=deque, repr=False)
+    _threads: ThreadPoolExecutor = field(init=False, repr=False)
     checks: KeyedLimit = field(default_factory=lambda: KeyedLimit(MAX_CHECKS_AT_ONCE), repr=False)
+
+    def __post_init__(self) -> None:
+        self._threads = ThreadPoolExecutor(self.slots, "hash", initializer=lower_priority)
 
     @contextmanager
     def slot(self) -> Iterator[None]:
@@ -84,6 +103,11 @@ class HashQueue:
             yield
         finally:
             self._leave(ready)
+
+    def run(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Call a function in a slot, in a thread of low priority. Raises HashingBusy."""
+        with self.slot():
+            return self._threads.submit(function, *arguments).result()
 
     def require_room(self) -> None:
         """Raise HashingBusy if the queue is full now, before more expensive work is done."""

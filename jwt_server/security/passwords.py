@@ -38,24 +38,26 @@ class Hasher:
 
     def hash(self, password: str) -> str:
         """Hash with a fresh salt."""
-        with self.queue.slot():
-            return hash_password(password, self.rounds)
+        return self.queue.run(hash_password, password, self.rounds)
 
     def verify(self, password: str, stored: str) -> bool:
         """Verify as `verify_password`."""
-        with self.queue.slot():
-            return verify_password(password, stored, self.rounds)
+        return self.queue.run(verify_password, password, stored, self.rounds)
 
     def verify_and_renew(self, password: str, stored: str) -> str | None:
         """Return the hash to store: the same, or one of today's kind and cost; None if wrong."""
-        with self.queue.slot():
-            form = _find_form(password, stored, self.rounds)
-            if form is None:
-                return None
-            is_current = bcrypt_sha256.identify(stored) and hash_cost(stored) == self.rounds
-            if is_current and form == normalize(password):
-                return stored
-            return hash_password(password, self.rounds)
+        return self.queue.run(verify_and_renew, password, stored, self.rounds)
+
+
+def verify_and_renew(password: str, stored: str, rounds: int) -> str | None:
+    """Return the hash to store: the same, or one of today's kind and cost; None if wrong."""
+    form = _find_form(password, stored, rounds)
+    if form is None:
+        return None
+    is_current = bcrypt_sha256.identify(stored) and hash_cost(stored) == rounds
+    if is_current and form == normalize(password):
+        return stored
+    return hash_password(password, rounds)
 
 
 def hash_password(password: str, rounds: int) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from werkzeug.test import TestResponse
 from jwt_server.config import Settings
 from jwt_server.database import Connection
 from jwt_server.errors import HashingBusy, TooManyAttempts
-from jwt_server.security.hash_queue import HashQueue
+from jwt_server.security.hash_queue import NICE, HashQueue
 from jwt_server.users import users
 from tests.helpers import server as servers
 from tests.helpers.app import Clock, MakeApp
@@ -110,6 +112,26 @@ def test_a_full_queue_refuses_until_there_is_room() -> None:
     hashers.queue.require_room()
     with hashers.queue.slot():
         pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority")
+def test_hashing_has_a_lower_priority_than_other_threads() -> None:
+    """Its thread keeps that, so it must not be one that handles requests."""
+
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = priority()
+
+    assert HashQueue(slots=1, size=0, wait=0).run(priority) == before + NICE
+    assert priority() == before
+
+
+def test_an_error_in_a_hash_is_raised_and_frees_the_slot() -> None:
+    queue = HashQueue(slots=1, size=0, wait=0)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="broken"):
+            queue.run(broken)
 
 
 def broken() -> bool:
