@@ -217,11 +217,11 @@ class Worker(base.Worker):
     def _yields(self) -> bool:
         """Whether to leave a connection to another worker, which may take it within a moment.
 
-        That is if another has fewer, by one, or by an eighth of many. So few busy connections are
+        That is if another has fewer, by one, or by a sixteenth of many. So few busy connections are
         spread over the workers, and with them over their cores and hash queues.
         """
         fewest = min(filter(None, self.counts), default=0)
-        self.has_yielded = not self.has_yielded and self.counts[self.slot] > fewest + fewest // 8
+        self.has_yielded = not self.has_yielded and self.counts[self.slot] > fewest + fewest // 16
         return self.has_yielded
 
     def _make_room(self) -> bool:
