@@ -1,5 +1,6 @@
 """The WSGI application, for servers and `flask --app jwt_server.wsgi`."""
 
+import gc
 import sys
 
 from jwt_server.app import create_app
@@ -12,3 +13,5 @@ except ConfigurationError as error:
     # and stops; after any other it would start workers for ever.
     print(error, file=sys.stderr)
     raise SystemExit(3) from error
+
+gc.freeze()  # so that no collection looks through all this, not even at the end of a command

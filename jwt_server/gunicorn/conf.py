@@ -4,6 +4,7 @@ gunicorn.conf.py of a checkout and the command `jwt-server` use it. The arbiter 
 modules, so that workers start faster and share their memory.
 """
 
+import gc
 import mmap
 import os
 import shutil
@@ -20,6 +21,8 @@ from jwt_server.cpus import usable_cores
 from jwt_server.errors import ConfigurationError, Unavailable
 from jwt_server.gunicorn import metrics_server
 from jwt_server.security.key_files import load_keys
+
+gc.freeze()  # a collection would write into the memory that all workers share, and copy it
 
 try:
     settings = process_settings()

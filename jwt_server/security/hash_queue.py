@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 POLL_SECONDS: Final = 0.5
 """How often a queued request checks that its client is still connected."""
 
-NICE: Final = int(os.environ.get("NICE", "2"))
+NICE: Final = 2
 """How much lower the priority of hashing is: a read takes a thousandth of the time of a hash."""
 
 MAX_CHECKS_AT_ONCE: Final = 2

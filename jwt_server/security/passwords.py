@@ -23,10 +23,6 @@ BCRYPT_BYTES: Final = 72
 # passlib warns on standard error of padding bits that are set; such hashes verify all the same.
 warnings.filterwarnings("ignore", category=PasslibHashWarning)
 
-# Each backend tests itself on first use; do it before there are threads.
-bcrypt.set_backend("bcrypt")
-bcrypt_sha256.set_backend("bcrypt")
-
 
 @dataclass(frozen=True)
 class Hasher:
@@ -62,6 +58,7 @@ def verify_and_renew(password: str, stored: str, rounds: int) -> str | None:
 
 def hash_password(password: str, rounds: int) -> str:
     """Hash with a fresh salt."""
+    bcrypt.set_backend("bcrypt")
     return str(bcrypt_sha256.using(rounds=rounds).hash(normalize(password)))
 
 
@@ -94,6 +91,7 @@ def _verify(password: str, stored: str, rounds: int) -> bool:
 
     A failure costs what a hash at `rounds` costs, whatever is stored.
     """
+    bcrypt.set_backend("bcrypt")  # tests it once; without this, not thread-safe
     cost = hash_cost(stored)
     if cost is None:
         _spend(password, rounds)

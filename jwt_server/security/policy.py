@@ -4,18 +4,16 @@ There are no composition rules, which make passwords worse (NIST SP 800-63B sect
 """
 
 import secrets
+from functools import cache
+from importlib.metadata import distribution
 from itertools import chain
+from runpy import run_path
 from typing import Final
 from unicodedata import normalize
-
-from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from jwt_server.errors import InvalidFields
 from jwt_server.security import passwords
 
-# All lists: each word is in one of them only, so common passwords that are names aren't in
-# the list of passwords.
-COMMON: Final = frozenset(chain.from_iterable(FREQUENCY_LISTS.values()))
 MIN_BESIDE_USERNAME: Final = 5
 
 ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -39,7 +37,7 @@ def find_problem(password: str, username: str, min_length: int) -> str | None:
         return f"Use at least {min_length} characters."
     if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in password):
         return "NUL and invalid UTF-8 are not allowed."
-    if password.casefold() in COMMON:
+    if f"\0{password.casefold()}\0" in common_words():
         return "This is one of the most common passwords or words. Choose another."
     folded, name = _fold(password), _fold(username)
     if name in folded and len(folded.replace(name, "", 1)) < MIN_BESIDE_USERNAME:
@@ -48,6 +46,17 @@ def find_problem(password: str, username: str, min_length: int) -> str | None:
             f" Use at least {MIN_BESIDE_USERNAME} other characters."
         )
     return None
+
+
+@cache
+def common_words() -> str:
+    """Return zxcvbn's words between NULs: a set takes ten times the memory, in each worker.
+
+    All lists: each word is in one of them only, so common passwords that are names aren't in the
+    list of passwords. Its package, which builds more of them, would slow down the start.
+    """
+    path = str(distribution("zxcvbn").locate_file("zxcvbn/frequency_lists.py"))
+    return "\0".join(["", *chain.from_iterable(run_path(path)["FREQUENCY_LISTS"].values()), ""])
 
 
 def _fold(text: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -12,11 +14,12 @@ from flask import Flask
 
 from jwt_server import audit
 from jwt_server.audit import Actor
+from jwt_server.cli.base import top
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
-from tests.helpers.app import MakeApp
+from tests.helpers.app import MakeApp, commands_of
 from tests.helpers.factories import CREDENTIALS, add_user
-from tests.helpers.server import flask
+from tests.helpers.server import ROOT, flask
 
 
 @pytest.fixture
@@ -52,6 +55,20 @@ def test_seed_hashes_with_salt_rounds(fresh: Flask, settings: Settings) -> None:
     with closing(Database(settings.database)) as database, database.connection() as db:
         user = db.queries.users.find_by_key(username_key="travis")
     assert ",r=4$" in user["password_hash"]
+
+
+def test_every_command_is_listed_with_its_module(app: Flask) -> None:
+    assert commands_of(app.cli) == top.commands
+
+
+def test_the_service_does_not_import_what_only_some_commands_and_new_passwords_need() -> None:
+    imported = subprocess.run(
+        [sys.executable, "-c", "import sys, jwt_server.app; print(*sys.modules)"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+
+    assert "jwt_server.cli" in imported
+    assert not {"jwt_server.cli.base", "tabulate", "yoyo", "zxcvbn"} & {*imported}
 
 
 HOSTILE = "ada\x1b[2J\x07\x9b31m\u202e\u2066\u200b\x7f\nadmin"

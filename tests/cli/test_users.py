@@ -22,7 +22,7 @@ from jwt_server.database import Connection, Database
 from jwt_server.errors import LastAdmin
 from jwt_server.security import policy
 from jwt_server.users import users as user_rows
-from tests.helpers.app import MakeApp
+from tests.helpers.app import MakeApp, commands_of
 from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user
 
 PASSWORD = "correct horse battery"
@@ -399,7 +399,7 @@ def test_claims_are_shown_while_another_process_writes(
 
 
 def every_command(group: click.Group, parents: str = "") -> Iterator[tuple[str, click.Command]]:
-    for name, command in group.commands.items():
+    for name, command in commands_of(group).items():
         yield parents + name, command
         if isinstance(command, click.Group):
             yield from every_command(command, f"{parents}{name} ")

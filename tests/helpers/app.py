@@ -1,10 +1,11 @@
-"""Types of the fixtures that make apps."""
+"""Types of the fixtures that make apps, and the commands of an app."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
 
+import click
 from flask import Flask
 
 from jwt_server.config import Settings
@@ -14,6 +15,13 @@ MakeApp = Callable[..., Flask]
 
 IdleApps = defaultdict[Settings, list[Flask]]
 """Apps that no test uses, by their settings."""
+
+
+def commands_of(group: click.Group) -> dict[str, click.Command]:
+    """The commands of a group, imported if they are not yet."""
+    context = click.Context(group)
+    found = {name: group.get_command(context, name) for name in group.list_commands(context)}
+    return {name: command for name, command in found.items() if command}
 
 
 class Clock:

@@ -25,6 +25,8 @@ import jwt_server.app
 import jwt_server.gunicorn.logger
 import jwt_server.gunicorn.metrics_server
 import jwt_server.gunicorn.worker  # noqa: F401
+from jwt_server.cli import audit, database, doctor, import_koa, keys, sessions, users  # noqa: F401
+from jwt_server.security import passwords, policy
 
 
 def start(
@@ -93,6 +95,8 @@ def poll(pid: int) -> int | None:
 
 def main() -> None:
     """Do what each line says."""
+    passwords.hash_password("", 4)  # loads bcrypt
+    policy.common_words()
     gc.freeze()  # so that a garbage collection copies no memory of this process
     for line in sys.stdin:
         request = json.loads(line)

@@ -17,6 +17,7 @@ from flask.testing import FlaskClient
 from jwt_server.audit import Action
 from jwt_server.config import Settings, load_settings
 from jwt_server.errors import ConfigurationError
+from tests.helpers.app import commands_of
 from tests.helpers.description import METHODS
 from tests.helpers.factories import JWT_SECRET, SECRET_KEY, SETTINGS
 from tests.helpers.server import ROOT
@@ -219,7 +220,7 @@ def command_of(app: Flask, name: str) -> click.Command:
     command: click.Command = app.cli
     for word in name.split():
         assert isinstance(command, click.Group)
-        command = command.commands[word]
+        command = commands_of(command)[word]
     return command
 
 
@@ -231,7 +232,7 @@ def options(command: click.Command) -> set[str]:
 
 def test_every_command_is_documented_with_its_options_and_no_other(app: Flask) -> None:
     section = OPERATIONS.split("\n## Commands\n")[1].split("\n## ")[0]
-    commands = set(names(app.cli.commands))
+    commands = set(names(commands_of(app.cli)))
 
     documented = {re.sub(" [A-Z].*", "", row[0].strip("`")) for row in rows(OPERATIONS, "Commands")}
     assert documented == commands
@@ -263,7 +264,7 @@ def texts(app: Flask) -> Iterator[tuple[str, str]]:
     for page, text in PAGES.items():
         yield page, re.sub(r"^\| [\w@/-]+ \| \d[\d.]+ \|.*$", "", text, flags=re.MULTILINE)
     yield "description", "\n\n".join(strings(app.test_client().get("/openapi.json").get_json()))
-    for name in ["", *app.cli.commands, *names(app.cli.commands)]:
+    for name in ["", *commands_of(app.cli), *names(commands_of(app.cli))]:
         command = command_of(app, name)
         help_texts = "\n".join(str(getattr(each, "help", "")) for each in command.params)
         yield f"{name} --help", f"{command.help}\n{help_texts}\n```\n{command.epilog}\n```"
@@ -292,8 +293,8 @@ def is_valid_command(app: Flask, code: str) -> bool:
     """Whether code is not a command of this service, or one that exists with all its options."""
     by_flask, typed_in = re.findall(r"^((?:.*[/ ])?flask (?:--app \S+ ?)?)?(.*)", code)[0]
     words = typed_in.split()
-    command: click.Command = click.Group(commands={"run": run_command, **app.cli.commands})
-    if not by_flask and {*words[:1]} - {*app.cli.commands}:
+    command: click.Command = click.Group(commands={"run": run_command, **commands_of(app.cli)})
+    if not by_flask and {*words[:1]} - {*commands_of(app.cli)}:
         return True
     if words[1:2] == ["="]:  # a variable of some program
         return True
@@ -307,7 +308,7 @@ def is_valid_command(app: Flask, code: str) -> bool:
 def wrong_options(app: Flask, text: str) -> list[str]:
     """Options that no command has; those of other programs stand in blocks."""
     there = {"--app", "--help"}.union(
-        *(options(command_of(app, name)) for name in names(app.cli.commands))
+        *(options(command_of(app, name)) for name in names(commands_of(app.cli)))
     )
     outside = "".join(text.split("```")[::2])
     return [each for each in re.findall(r"(?<![\w-])--[a-z][a-z-]*", outside) if each not in there]
