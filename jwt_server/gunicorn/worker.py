@@ -66,6 +66,7 @@ class Worker(base.Worker):
         vars(self.options).update({name: each.get() for name, each in self.cfg.settings.items()})
         self.poller, self.listen_lock = DefaultSelector(), Lock()
         self.events: deque[tuple[SelectorKey, int]] = deque()
+        self.busy = 0  # connections with events
         self.connections: set[Connection] = set()
         self.waiting: set[Connection] = set()  # for their clients
         self.is_listening, self.has_yielded, self.listen_at, self.log_at = False, False, 0.0, 0.0
@@ -141,6 +142,7 @@ class Worker(base.Worker):
         due_at = min(self.close_at, inf if self.is_listening else self.listen_at)
         events = self.poller.select(max(0, due_at - time.monotonic()))
         self.events.extend(events)
+        self.busy = len(events)
         now = time.monotonic()
         if now >= self.close_at:
             self.close_at = now + CHORES_SECONDS
@@ -217,11 +219,12 @@ class Worker(base.Worker):
     def _yields(self) -> bool:
         """Whether to leave a connection to another worker, which may take it within a moment.
 
-        That is if another has fewer, by one, or by a sixteenth of many. So few busy connections are
-        spread over the workers, and with them over their cores and hash queues.
+        That is if another has fewer. Then few busy connections are spread over the workers, and
+        with them over their cores and hash queues. To keep many connections waiting for that would
+        take longer than it is worth, so a busy worker may have some more.
         """
-        fewest = min(filter(None, self.counts), default=0)
-        self.has_yielded = not self.has_yielded and self.counts[self.slot] > fewest + fewest // 16
+        limit = min(filter(None, self.counts), default=0) + self.busy // 4
+        self.has_yielded = not self.has_yielded and self.counts[self.slot] > limit
         return self.has_yielded
 
     def _make_room(self) -> bool:
