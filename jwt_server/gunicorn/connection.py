@@ -5,10 +5,11 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from selectors import EVENT_READ
 from typing import Any, Final
 
 from gunicorn.http import RequestParser, message
-from gunicorn.http.errors import LimitRequestHeaders
+from gunicorn.http.errors import LimitRequestHeaders, ParseException
 
 from jwt_server.errors import MAX_BODY_BYTES
 
@@ -108,12 +109,15 @@ class Connection:
     seen_bytes = 0
     """Of an incomplete request."""
     is_closing = False
+    events = EVENT_READ
+    """Which the poller waits for."""
 
     def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any) -> None:
         self.sock = Socket(sock.family, sock.type, sock.proto, sock.detach())
         self.sock.settimeout(0)
-        self.client, self.server = client, server
-        self.parser = Parser(cfg, self.sock, client)  # type: ignore[no-untyped-call]  # gunicorn has no types
+        self.client = client if isinstance(client, tuple) else ""  # of a Unix socket, any path
+        self.server = server
+        self.parser = Parser(cfg, self.sock, self.client)  # type: ignore[no-untyped-call]  # gunicorn has no types
         self.expect(CLIENT_SECONDS)
 
     def expect(self, seconds: float) -> None:
@@ -123,13 +127,17 @@ class Connection:
 
     def finish(self) -> bool:
         """Skip what the app did not read of a request; return whether that was all of it."""
-        is_complete = self.parser.finish_body(max_bytes=MAX_UNREAD_BYTES)  # type: ignore[no-untyped-call]  # as above
+        try:
+            is_complete = self.parser.finish_body(max_bytes=MAX_UNREAD_BYTES)  # type: ignore[no-untyped-call]  # as above
+        except (ParseException, OSError):  # what is no body, or the client has left
+            return False
         self.parser.mesg = None  # else the parser would do it again
         return bool(is_complete)
 
     def is_pipelined(self) -> bool:
-        """Whether bytes of the next request were received with the last one."""
-        return bool(self.parser.unreader.buf.tell())
+        """Whether more requests were received than the last one."""
+        received = self.parser.unreader.buf
+        return bool(received.tell() and not self.seen_bytes and not self.is_closing)
 
     def receive(self) -> bool:
         """Receive the start of a request; return whether a thread should read it now.
@@ -142,8 +150,9 @@ class Connection:
         received, arrived = self.parser.unreader.buf, b""
         if not self.seen_bytes:
             self.expect(CLIENT_SECONDS)
-            received.seek(0, 2)
-            received.write(self._receive_first())
+            if not received.tell() or missing_bytes(received.getvalue()):
+                received.seek(0, 2)
+                received.write(self._receive_first())
         if self.seen_bytes or received.tell() >= FIRST_BYTES:
             arrived = self.sock.peek(MAX_HEAD_BYTES + LONGEST_BODY)
         request = received.getvalue() + arrived

@@ -36,8 +36,8 @@ class Threads:
 
     def start(self) -> None:
         """Start a thread that follows, and leads if no other does."""
-        self._started += 1
         Thread(target=self._follow, daemon=True).start()
+        self._started += 1
 
     def _follow(self) -> None:
         try:
@@ -59,7 +59,7 @@ class Threads:
     def hand_over(self, task: object) -> None:
         """Let another thread lead, if this is still the task of the one that leads.
 
-        Nothing changes if all threads are in use.
+        Nothing changes if all threads are in use, or the system allows no more.
         """
         with self._lock:
             if self.task is not task:
@@ -67,7 +67,10 @@ class Threads:
             if not self._followers:
                 if self._started >= self._limit:
                     return
-                self.start()
+                try:
+                    self.start()
+                except RuntimeError:
+                    return
             self.task = None
             self._detach(task)
         self._leadership.release()

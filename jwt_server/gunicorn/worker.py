@@ -18,7 +18,7 @@ from collections.abc import Set
 from functools import partial
 from math import inf
 from operator import attrgetter
-from selectors import EVENT_READ, DefaultSelector, SelectorKey
+from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector, SelectorKey
 from threading import Lock
 from types import SimpleNamespace
 from typing import Any, Final
@@ -104,7 +104,7 @@ class Worker(base.Worker):
         requests = self.nr
         self.is_asleep = self.alive and requests == self.seen_requests
         # A request since the first line does not know that this thread sleeps.
-        is_idle = self.is_asleep and requests == self.nr
+        is_idle = self.is_asleep and requests == self.nr and self.threads.task is None
         if select.select(self.PIPE[:1], [], [], CHORES_SECONDS if is_idle else WATCH_SECONDS)[0]:
             os.read(self.PIPE[0], 4096)  # a signal, or the next request
         self.is_asleep = False
@@ -139,22 +139,24 @@ class Worker(base.Worker):
 
     def _poll(self) -> None:
         """Wait for events, at most until something else is due, and do that."""
-        due_at = min(self.close_at, inf if self.is_listening else self.listen_at)
+        is_paused = self.alive and not self.is_listening
+        due_at = min(self.close_at, self.listen_at if is_paused else inf)
         events = self.poller.select(max(0, due_at - time.monotonic()))
         self.events.extend(events)
         self.busy = len(events)
         now = time.monotonic()
         if now >= self.close_at:
             self.close_at = now + CHORES_SECONDS
-            self._close_overdue(now, {key.data for key, _ in events})
-        if not self.is_listening and now >= self.listen_at:
+            self._close_overdue(now, {key.data for key, _ in events if key.data})
+        if is_paused and now >= self.listen_at:
             self._listen()
 
     def _close_overdue(self, now: float, ready: Set[Connection]) -> None:
         """Close the connections whose time is over, if their request has not just arrived."""
-        for conn in self.waiting - ready:
-            last_at = inf if conn.seen_bytes else self.last_at
-            if now >= min(conn.sock.deadline, last_at):
+        for conn in self.waiting.copy():
+            begins = not conn.is_closing and not conn.seen_bytes
+            deadline = min(conn.sock.deadline, self.last_at) if begins else conn.sock.deadline
+            if now >= deadline and not (begins and conn in ready):
                 self._close(conn)
 
     def _serve(self, conn: Connection) -> bool:
@@ -167,8 +169,13 @@ class Worker(base.Worker):
             os.write(self.PIPE[1], b".")
         stays = self._handle(conn)
         leads = self.threads.end(conn)
+        # Of more requests that have been received, each waits for its turn, too.
+        events = EVENT_READ | EVENT_WRITE if conn.is_pipelined() else EVENT_READ
         if not leads:
-            self.poller.register(conn.sock, EVENT_READ, conn)
+            self.poller.register(conn.sock, events, conn)
+        elif events != conn.events:
+            self.poller.modify(conn.sock, events, conn)
+        conn.events = events
         if stays:
             self.waiting.add(conn)
         else:
@@ -196,10 +203,11 @@ class Worker(base.Worker):
 
     def _accept(self, listener: Any) -> None:
         """Accept connections, unless another worker has fewer."""
+        if not self.is_listening:  # since the event
+            return None
         if len(self.connections) >= self.limit and not self._make_room():
             return self._pause(PAUSE_SECONDS)
-        room = self.limit - len(self.connections) if self.is_listening else 0
-        for _ in range(min(room, ACCEPTED_AT_ONCE)):
+        for _ in range(min(self.limit - len(self.connections), ACCEPTED_AT_ONCE)):
             if self._yields():
                 return self._pause(YIELD_SECONDS)
             try:
@@ -261,26 +269,27 @@ class Worker(base.Worker):
     # The requests.
 
     def _handle(self, conn: Connection) -> bool:
-        """Handle what a client has sent; return whether to wait for more."""
+        """Handle a request, if it is complete; return whether to wait for more of the client."""
         request = None
         try:
             if conn.is_closing:
                 return conn.discard()
-            while conn.receive():
-                request = next(conn.parser)
-                if not self._respond(conn, request):
-                    return conn.begin_to_close()
+            if not conn.receive():
+                return True
+            request = next(conn.parser)
+            if self._respond(conn, request):
                 conn.expect(self.cfg.keepalive)
-                if not conn.is_pipelined():
-                    break
+                return True
         except (StopIteration, NoMoreData, ConnectionError):  # the client has left
             return False
         except TimeoutError:  # it is too slow
-            return conn.begin_to_close()
-        except Exception as error:  # noqa: BLE001 - it is logged
-            self.handle_error(request, conn.sock, conn.client, error)  # type: ignore[no-untyped-call]  # as above
-            return conn.begin_to_close()
-        return True
+            pass
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is logged
+            try:
+                self.handle_error(request, conn.sock, conn.client, error)  # type: ignore[no-untyped-call]  # as above
+            except Exception:
+                self.log.exception("Error handling an error")
+        return conn.begin_to_close()
 
     def _respond(self, conn: Connection, request: Any) -> bool:
         """Call the application, and send its response; return whether the connection stays open."""
@@ -289,20 +298,24 @@ class Worker(base.Worker):
         )
         environ["wsgi.multithread"] = True
         environ[BEFORE_WAITING] = conn.sock.before_waiting
-        self.alive = self.alive and self.nr < self.max_requests
+        if self.nr >= self.max_requests:
+            self.alive = False
         if not self.alive:
             response.force_close()
-        body = self.wsgi(environ, response.start_response)
         try:
-            for part in body:
-                response.write(part)
-            response.close()
-        except Exception as error:
-            if isinstance(error, OSError) or not response.headers_sent:
+            body = self.wsgi(environ, response.start_response)
+            try:
+                for part in body:
+                    response.write(part)
+                response.close()
+            finally:
+                if hasattr(body, "close"):
+                    body.close()
+        except (ConnectionError, TimeoutError):
+            raise
+        except (Exception, SystemExit):
+            if not response.headers_sent:
                 raise
-            self.log.exception("Error handling request")
+            self.log.exception("Error handling request")  # another response can't follow
             return False
-        finally:
-            if hasattr(body, "close"):
-                body.close()
         return not response.should_close() and conn.finish()

@@ -69,7 +69,8 @@ def test_idle_connections_are_kept_as_long_as_the_setting_says(
 
 
 def test_the_unit_allows_what_the_service_does() -> None:
-    allowed = UNIT.rindex("SystemCallFilter=@chown sched_setaffinity")  # its socket, its cores
+    # Its socket, its cores, the priority of hashing.
+    allowed = UNIT.rindex("SystemCallFilter=@chown sched_setaffinity setpriority")
     assert allowed > UNIT.index("SystemCallFilter=~@privileged")
     assert "AF_UNIX" in UNIT
     assert "WorkingDirectory=/var/lib/jwt-server" in UNIT  # where the walk puts .env

@@ -89,10 +89,18 @@ def test_more_busy_connections_than_threads_are_all_served(one_worker: Server) -
     assert max(counts) < LIMIT  # else some were served only after others had finished
 
 
-WAITING_APP = """
+OWN_APP = """
 from threading import Event
 
 other = Event()
+
+def broken(error):
+    yield b"aliv"
+    raise error
+
+class BrokenClose(list):
+    def close(self):
+        raise OSError
 
 def app(environ, start_response):
     if environ["PATH_INFO"] == "/healthz":
@@ -101,22 +109,71 @@ def app(environ, start_response):
         other.clear()
         other.wait(120)
     start_response("200 OK", [("Content-Length", "5")])
-    return [b"alive"]
+    bodies = {
+        "/exits": broken(SystemExit(1)), "/fails": broken(OSError(5, "I/O error")),
+        "/close": BrokenClose([b"alive"]),
+    }
+    return bodies.get(environ["PATH_INFO"], [b"alive"])
 """
 
 
-def test_a_request_that_takes_long_does_not_delay_others(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def own_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with one worker and the app above."""
+    folder = tmp_path_factory.mktemp("own-app")
+    (folder / "wsgi.py").write_text(OWN_APP)
+    with running(folder, ONE) as server:
+        yield server
+
+
+def test_a_request_that_takes_long_does_not_delay_others(own_app: Server) -> None:
     """Here it ends only after another one was handled, by the same worker."""
-    (tmp_path / "wsgi.py").write_text(WAITING_APP)
     wait = GET.replace(b"/healthz", b"/waits")
-    with running(tmp_path, ONE) as server, ExitStack() as stack:
-        for _ in range(3):
-            waiting = [stack.enter_context(open_connection(server)) for _ in range(THREADS - 1)]
+    for _ in range(3):
+        with ExitStack() as stack:
+            waiting = [stack.enter_context(open_connection(own_app)) for _ in range(THREADS - 1)]
             for connection in waiting:
                 connection.sendall(wait)
-            respond(stack.enter_context(open_connection(server)))
+            respond(stack.enter_context(open_connection(own_app)))
             for connection in waiting:
                 respond(connection, b"")
+
+
+@pytest.mark.parametrize("path", [b"/exits", b"/fails", b"/close"])
+def test_no_response_follows_one_that_has_failed(own_app: Server, path: bytes) -> None:
+    [worker] = own_app.workers()
+
+    response = own_app.raw(GET.replace(b"/healthz", path) + GET)
+
+    assert response.count(b"HTTP/1.1 ") == 1
+    assert own_app.workers() == [worker]
+
+
+def test_no_response_follows_a_body_that_nobody_has_read(own_app: Server) -> None:
+    """Its end is invalid, so nobody knows where the next request begins."""
+    head = GET.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+    assert own_app.raw(head + b"bad\r\n" + GET).count(b"HTTP/1.1 ") == 1
+
+
+def test_pipelining_clients_do_not_delay_others(own_app: Server) -> None:
+    """Though there are more of them than threads."""
+    done = threading.Event()
+
+    def pipeline() -> None:
+        with open_connection(own_app) as connection:
+            while not done.is_set():
+                respond(connection, GET * 200, 200)
+
+    threads = [threading.Thread(target=pipeline) for _ in range(THREADS + 1)]
+    for thread in threads:
+        thread.start()
+    with open_connection(own_app) as connection:
+        for _ in range(10):
+            respond(connection)
+    done.set()
+    for thread in threads:
+        thread.join()
 
 
 def test_connections_are_spread_evenly_over_the_workers(tmp_path: Path) -> None:

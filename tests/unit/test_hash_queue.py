@@ -127,6 +127,17 @@ def test_hashing_has_a_lower_priority_than_other_threads() -> None:
     assert priority() == before
 
 
+def test_a_system_that_forbids_another_priority_hashes_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forbid(*_arguments: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", forbid)
+
+    assert HashQueue(slots=1, size=0, wait=0).run(len, "hashed") == 6
+
+
 def test_an_error_in_a_hash_is_raised_and_frees_the_slot() -> None:
     queue = HashQueue(slots=1, size=0, wait=0)
     for _ in range(3):
