@@ -127,12 +127,14 @@ class Connection:
 
     def finish(self) -> bool:
         """Skip what the app did not read of a request; return whether that was all of it."""
+        is_read = getattr(self.parser.mesg.body.reader, "length", None) == 0
         try:
-            is_complete = self.parser.finish_body(max_bytes=MAX_UNREAD_BYTES)  # type: ignore[no-untyped-call]  # as above
+            if not is_read and not self.parser.finish_body(max_bytes=MAX_UNREAD_BYTES):  # type: ignore[no-untyped-call]  # as above
+                return False
         except (ParseException, OSError):  # what is no body, or the client has left
             return False
-        self.parser.mesg = None  # else the parser would do it again
-        return bool(is_complete)
+        self.parser.mesg = None  # else the parser would do it, too
+        return True
 
     def is_pipelined(self) -> bool:
         """Whether more requests were received than the last one."""

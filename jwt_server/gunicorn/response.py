@@ -1,11 +1,12 @@
 """A response: head and body in one packet, and errors in the service's format."""
 
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from email.utils import formatdate
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from gunicorn import util
 from gunicorn.http import wsgi
@@ -54,6 +55,11 @@ class Response(wsgi.Response):
             self.sock.sendall(rest)
 
 
+def errors_stream(_cfg: Any) -> Any:
+    """Return `wsgi.errors`; gunicorn's would look for the handlers of its log at each request."""
+    return sys.stderr
+
+
 def http_date(_timestamp: None = None) -> str:
     """Return the time of now for the Date header, formatted once a second."""
     return _http_date(int(time.time()))
@@ -77,4 +83,5 @@ def write_error(client: socket.socket, status: int, reason: str, _cause: str) ->
 
 
 util.http_date = http_date
+wsgi.WSGIErrorsWrapper = errors_stream  # type: ignore[assignment, misc]
 util.write_error = write_error
