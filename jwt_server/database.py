@@ -82,7 +82,7 @@ class Connection:
         driver: sqlite3.Connection,
         queries: Queries,
         lock: WriterLock,
-        before_writing: Callable[[], object],
+        before_waiting: Callable[[], object],
     ) -> None:
         self.driver = driver
         self.queries = _bind(queries, self)
@@ -90,7 +90,7 @@ class Connection:
         """False if it is read-only: it would stay so after the cause is fixed."""
         self.seconds = 0.0
         """Time that queries and transactions have taken since the connection was acquired."""
-        self._lock, self._before_writing = lock, before_writing
+        self._lock, self._before_waiting = lock, before_waiting
         self._after_commit: list[Callable[[], object]] = []
 
     def after_commit(self, callback: Callable[[], object]) -> None:
@@ -111,8 +111,8 @@ class Connection:
         if is_nested:
             begin, commit = "SAVEPOINT part", "RELEASE part"
             rollback = ["ROLLBACK TO part", "RELEASE part"]
-        if not is_nested:
-            self._before_writing()
+        else:
+            self._before_waiting()
         began = perf_counter()
         try:
             with nullcontext() if is_nested else self._lock.held():
@@ -189,13 +189,13 @@ class Database:
     """The database file and a pool of idle connections to it.
 
     `observe_seconds` is called with the time that queries took, whenever a connection is released;
-    `before_writing` before a transaction, which waits for others and for the disk.
+    `before_waiting` before a transaction, which waits for others and for the disk.
     """
 
     path: Path
     queries: Queries = field(default_factory=load_queries, repr=False)
     observe_seconds: Callable[[float], object] = field(default=lambda _seconds: None, repr=False)
-    before_writing: Callable[[], object] = field(default=lambda: None, repr=False)
+    before_waiting: Callable[[], object] = field(default=lambda: None, repr=False)
     _idle: deque[Connection] = field(default_factory=deque, repr=False)
     _lock: WriterLock = field(default_factory=WriterLock, repr=False)
     _file: FileId | None = field(default=None, repr=False)
@@ -221,7 +221,7 @@ class Database:
             file = self._check_file()
         driver = sqlite.open_database(self.path)
         self._file = self._file or file
-        connection = Connection(driver, self.queries, self._lock, self.before_writing)
+        connection = Connection(driver, self.queries, self._lock, self.before_waiting)
         connection.is_reusable = os.access(self.path, os.W_OK)
         return connection
 

@@ -39,10 +39,10 @@ class Socket(socket.socket):
     before_waiting: Callable[[], object] = staticmethod(lambda: None)
     """Called before a thread waits for the client."""
 
-    def peek(self, size: int) -> bytes:
-        """Return what has arrived, which may be nothing, and leave it to be received."""
+    def recv_now(self, size: int, flags: int = 0) -> bytes:
+        """Return what has arrived, which may be nothing."""
         try:
-            return super().recv(size, socket.MSG_PEEK)
+            return super().recv(size, flags)
         except BlockingIOError:
             return b""
 
@@ -66,7 +66,7 @@ class Socket(socket.socket):
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send all the data. Raises TimeoutError if the client reads too slowly."""
-        end, rest = time.monotonic() + CLIENT_SECONDS, memoryview(data)
+        rest, end = memoryview(data), time.monotonic() + CLIENT_SECONDS
         while rest:
             try:
                 sent = super().send(rest)
@@ -153,10 +153,9 @@ class Connection:
         if not self.seen_bytes:
             self.expect(CLIENT_SECONDS)
             if not received.tell() or missing_bytes(received.getvalue()):
-                received.seek(0, 2)
-                received.write(self._receive_first())
+                received.write(self.sock.recv_now(FIRST_BYTES))
         if self.seen_bytes or received.tell() >= FIRST_BYTES:
-            arrived = self.sock.peek(MAX_HEAD_BYTES + LONGEST_BODY)
+            arrived = self.sock.recv_now(MAX_HEAD_BYTES + LONGEST_BODY, socket.MSG_PEEK)
         request = received.getvalue() + arrived
         missing = missing_bytes(request)
         is_waiting = missing > 0 and len(request) > self.seen_bytes
@@ -165,12 +164,6 @@ class Connection:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water_mark)
             self.seen_bytes = len(request) if is_waiting else 0
         return not is_waiting
-
-    def _receive_first(self) -> bytes:
-        try:
-            return socket.socket.recv(self.sock, FIRST_BYTES)
-        except BlockingIOError:
-            return b""
 
     def begin_to_close(self) -> bool:
         """Send the end of the stream; return whether the client's end has to be waited for."""

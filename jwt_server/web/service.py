@@ -37,7 +37,7 @@ class Service:
         self.database = Database(
             settings.database,
             observe_seconds=self.metrics.database.observe,
-            before_writing=before_waiting,
+            before_waiting=before_waiting,
         )
         queue = HashQueue(
             settings.hash_concurrency,
