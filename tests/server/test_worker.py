@@ -179,9 +179,14 @@ def test_pipelining_clients_do_not_delay_others(own_app: Server) -> None:
 def test_connections_are_spread_evenly_over_the_workers(tmp_path: Path) -> None:
     with running(tmp_path, BASE_ENVIRONMENT | {"WORKERS": "2"}) as server:
 
+        def is_socket(file: Path) -> bool:
+            with suppress(FileNotFoundError):  # closed since it was listed
+                return str(file.readlink()).startswith("socket:")
+            return False
+
         def sockets() -> list[int]:
-            files = (Path(f"/proc/{pid}/fd").iterdir() for pid in server.workers())
-            return [sum(str(file.readlink()).startswith("socket:") for file in of) for of in files]
+            folders = [Path(f"/proc/{pid}/fd") for pid in server.workers()]
+            return [sum(map(is_socket, folder.iterdir())) for folder in folders]
 
         def is_even() -> bool:
             """Not before both workers have started, nor while an earlier connection is closed."""
