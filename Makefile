@@ -54,7 +54,8 @@ hooks: $(VENV)/dev ## Make git run `make check` before each commit, `make test` 
 
 lock: $(VENV)/dev ## Resolve the newest allowed dependencies, with hashes, into all requirements*.txt
 	$(LOCK) setup.cfg --output-file requirements.txt
-	$(LOCK) setup.cfg --extra dev --constraints requirements.txt --output-file requirements-dev.txt
+	$(LOCK) setup.cfg --extra postgresql --constraints requirements.txt --output-file requirements-postgresql.txt
+	$(LOCK) setup.cfg --extra dev --extra postgresql --constraints requirements-postgresql.txt --output-file requirements-dev.txt
 	sed -n '/^setuptools==/,/[^\\]$$/p' requirements-dev.txt > requirements-build.txt
 	$(LOCK) setup.cfg --extra bench --constraints requirements-dev.txt --output-file requirements-bench.txt
 	$(LOCK) tests/clients/requirements.in --output-file tests/clients/requirements.txt

@@ -1,15 +1,15 @@
-"""Put schema.sql and seed.sql, which are at the top of a checkout, into the package."""
+"""Put the schemas and seed.sql, which are at the top of a checkout, into the package."""
 
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SQL = ("schema.sql", "seed.sql")
+SQL = ("schema.sql", "schema.postgresql.sql", "seed.sql")
 
 
 class BuildWithSQL(build_py):
-    """Copies the two files beside the modules that read them."""
+    """Copies the files beside the modules that read them."""
 
     def run(self) -> None:
         """Build the package, then add the files."""

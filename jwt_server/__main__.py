@@ -102,8 +102,8 @@ def create_database(settings: config.Settings) -> None:
                 users.add_demo_user(db, settings.salt_rounds, int(time.time()))
             admin = add_first_admin(db, settings) if wants_admin() else ""
 
-    is_default = settings.database == config.DEFAULT_DATABASE.absolute()
-    if is_default and not settings.database.exists() and sqlite.create(settings.database, fill):
+    path = config.DEFAULT_DATABASE.absolute()
+    if settings.database == path and not path.exists() and sqlite.create(path, fill):
         print(f"Created {config.DEFAULT_DATABASE}{admin}")
 
 

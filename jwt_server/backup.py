@@ -61,7 +61,7 @@ def restore(
     users = _check_backup(source, target)
     with _errors_for(target) as temporary, _locked(target) as present:
         shutil.copyfile(source, temporary)
-        migrate.upgrade(temporary)
+        migrate.upgrade(sqlite.Engine(temporary))
         with closing(Database(temporary)) as opened, opened.connection() as db, db.transaction():
             _advance_ids(db.driver, present, now)
             prepare(db)

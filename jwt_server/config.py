@@ -63,12 +63,15 @@ Parser = Callable[[str], object]
 Derive = Callable[[dict[str, Any]], object]
 
 
-def _setting(default: Any, parse: Parser, *, derive: Derive | None = None) -> Any:
+def _setting(
+    default: Any, parse: Parser, *, derive: Derive | None = None, show: bool = True
+) -> Any:
     """Declare a setting, which is read from the variable of its name in upper case.
 
     `derive` computes the default from the settings above; `default` then is that of the class only.
+    What may hold a password is not shown in the settings' `repr`.
     """
-    return field(default=default, metadata={"parse": parse, "derive": derive})
+    return field(default=default, repr=show, metadata={"parse": parse, "derive": derive})
 
 
 def _integer(low: int, high: int) -> Parser:
@@ -97,11 +100,17 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
-def _sqlite_path(url: str) -> Path:
+def _database(url: str) -> Path | str:
+    """Return the path of an SQLite file, or the URL of a PostgreSQL database."""
+    if url.startswith(("postgresql://", "postgres://")):
+        return url
     scheme, _, path = url.partition(":///")
     if scheme != "sqlite" or not path or path == ":memory:" or "?" in path:
         # Not shown: the URL of another database may hold a password.
-        raise ValidationError("Write sqlite:///PATH, with four slashes for an absolute path.")
+        raise ValidationError(
+            "Write sqlite:///PATH, with four slashes for an absolute path, or"
+            " postgresql://USER:PASSWORD@HOST/DATABASE."
+        )
     return Path(path)
 
 
@@ -124,7 +133,7 @@ class Settings:
 
     secret_keys: tuple[bytes, ...] = field(repr=False)
     jwt_secrets: tuple[bytes, ...] = field(repr=False)
-    database: Path = _setting(DEFAULT_DATABASE, _sqlite_path)  # DATABASE_URL
+    database: Path | str = _setting(DEFAULT_DATABASE, _database, show=False)  # DATABASE_URL
     jwt_algorithm: str = _setting("HS256", _one_of("HS256", "EdDSA", "ES256", "RS256"))
     jwt_typ: str = _setting("JWT", _one_of("JWT", "at+jwt"))
     jwt_keys_dir: Path = _setting(INSTANCE / "jwt_keys", _folder)

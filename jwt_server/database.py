@@ -1,33 +1,31 @@
 """The database as requests use it: connections from a pool, transactions, named queries.
 
 A connection is opened when a request first needs one, returns to the pool, and is used by one
-thread at a time. Nothing here depends on Flask, so commands and tests use it as routes do.
+thread at a time. Nothing here depends on Flask, so commands and tests use it as routes do. What
+differs between SQLite and PostgreSQL is in an Engine, and in SQL files.
 """
 
-import os
-import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
-from math import inf
+from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
-from threading import Lock
-from time import monotonic, perf_counter
+from threading import Semaphore
+from time import perf_counter
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiosql
-from aiosql.adapters.sqlite3 import SQLite3Adapter
-from aiosql.queries import Queries
+from aiosql.adapters.generic import GenericAdapter
 from aiosql.types import QueryFn
 
 from jwt_server import sqlite
-from jwt_server.errors import DatabaseUnavailable
+from jwt_server.errors import ConfigurationError, DatabaseUnavailable
 from jwt_server.files import bundled
-from jwt_server.sqlite import BUSY_SECONDS, FileId, Row
+from jwt_server.sqlite import Row
 
 __all__ = ["Connection", "Database", "Row"]
 
@@ -36,112 +34,133 @@ PACKAGE: Final = Path(__file__).parent
 PAGE_SIZE: Final = 100
 """Rows read at a time where all are wanted."""
 
+POOL_SECONDS: Final = 2
+"""How long a request waits for a connection while all are in use."""
 
-class WriterLock:
-    """Lets one thread of this process write at a time; the others wait for BUSY_SECONDS.
 
-    While another process keeps the database locked, one thread waits for it and the others are
-    refused: otherwise no thread would remain for requests that only read. If that process locks it
-    after a thread has waited here, this thread waits twice.
-    """
+class Engine(Protocol):
+    """What differs between the databases. Its methods raise DatabaseUnavailable."""
 
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._busy_at = -inf
-        """When a thread last gave up waiting for another process; -inf after a success."""
+    name: str
+    """As shown to operators, without a password."""
+    dialect: str
+    begin: str
+    """The statement that begins a transaction."""
+    error: type[Exception]
+    """The driver's own error."""
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the lock during a transaction. Raises DatabaseUnavailable."""
-        began = monotonic()
-        is_blocked = began < self._busy_at + BUSY_SECONDS
-        is_held = self._lock.acquire(timeout=0 if is_blocked else BUSY_SECONDS)
-        try:
-            if not is_held or began < self._busy_at:  # while this thread waited, another gave up
-                raise DatabaseUnavailable("The database is locked, and others wait to write.")
-            yield
-            self._busy_at = -inf
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # only BEGIN can be busy
-                self._busy_at = monotonic()
-            raise
-        finally:
-            if is_held:
-                self._lock.release()
+    @property
+    def adapter(self) -> type[GenericAdapter]:
+        """Aiosql's adapter to the driver."""
+
+    @property
+    def pool_size(self) -> int | None:
+        """Connections of a process; None if any number is good."""
+
+    def connect(self) -> Any:
+        """Open a connection of the driver, to a database of this release."""
+
+    def is_writable(self) -> bool:
+        """Return whether connections that are opened now can write."""
+
+    def is_usable(self, driver: Any) -> bool:
+        """Return whether a connection that was idle is still connected."""
+
+    def in_transaction(self, driver: Any) -> bool:
+        """Return whether a transaction has begun and not ended."""
+
+    def writing(self, driver: Any) -> AbstractContextManager[object]:
+        """Hold what a transaction needs beside its connection, from before it begins."""
+
+    def failure(self, error: Any) -> DatabaseUnavailable | None:
+        """Return what a driver's error is for the client, or None for a bug."""
+
+    def ends_connection(self, error: Any) -> bool:
+        """Return whether a connection is of no use after this error."""
+
+    def create(self) -> bool:
+        """Create the tables; return False if they exist."""
+
+    def upgrade(self, steps: Sequence[Path]) -> list[str]:
+        """Apply the steps after the schema version, and return their names."""
+
+    def check(self, *, starting: bool = False) -> None:
+        """Check that the database is usable and writable; unless `starting`, without waiting."""
+
+    def close(self) -> None:
+        """Forget which database is open."""
 
 
 class Connection:
     """A connection with the named queries bound to it: `db.queries.pets.insert(...)`.
 
     A query that selects several rows returns a list. Queries and transactions raise
-    DatabaseUnavailable when the database fails.
+    DatabaseUnavailable when the database fails, and TransactionConflict when a transaction must be
+    run again.
     """
 
-    def __init__(
-        self,
-        driver: sqlite3.Connection,
-        queries: Queries,
-        lock: WriterLock,
-        before_waiting: Callable[[], object],
-    ) -> None:
-        self.driver = driver
-        self.queries = _bind(queries, self)
-        self.is_reusable = True
+    def __init__(self, driver: Any, engine: Engine, before_waiting: Callable[[], object]) -> None:
+        self.driver, self.engine = driver, engine
+        self.queries = _bind(load_queries(engine.dialect, engine.adapter), self)
+        self.is_reusable = engine.is_writable()
         """False if it is read-only: it would stay so after the cause is fixed."""
         self.seconds = 0.0
         """Time that queries and transactions have taken since the connection was acquired."""
-        self._lock, self._before_waiting = lock, before_waiting
+        self._before_waiting = before_waiting
         self._after_commit: list[Callable[[], object]] = []
+        self._has_failed = False
 
     def after_commit(self, callback: Callable[[], object]) -> None:
-        """Call `callback` after the outermost transaction is committed.
-
-        It is dropped if that, or a savepoint around this call, is rolled back.
+        """Call `callback` after the transaction is committed; it is dropped if that is rolled
+        back.
         """
         self._after_commit.append(callback)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit all that is written inside, or nothing. Takes the write lock at the beginning.
+        """Commit all that is written inside, or nothing.
 
-        Inside another transaction it is a savepoint, which can be rolled back alone.
+        Inside another transaction it is a part of that one, which can't be committed if it fails.
         """
-        is_nested, registered = self.driver.in_transaction, len(self._after_commit)
-        begin, commit, rollback = "BEGIN IMMEDIATE", "COMMIT", ["ROLLBACK"]
-        if is_nested:
-            begin, commit = "SAVEPOINT part", "RELEASE part"
-            rollback = ["ROLLBACK TO part", "RELEASE part"]
-        else:
-            self._before_waiting()
-        began = perf_counter()
+        if self.engine.in_transaction(self.driver):
+            try:
+                yield
+            except BaseException:
+                self._has_failed = True
+                raise
+            return
+        self._before_waiting()
+        self._has_failed, began = False, perf_counter()
         try:
-            with nullcontext() if is_nested else self._lock.held():
+            with self.engine.writing(self.driver):
                 self.seconds += perf_counter() - began  # waiting counts, too
-                self._run(begin)
+                self._run(self.engine.begin)
                 try:
                     yield
-                    self._run(commit)
+                    self._commit()
                 except BaseException:
-                    if self.driver.in_transaction:  # SQLite ends it itself if the disk is full
-                        for statement in rollback:
-                            self.driver.execute(statement)
+                    if self.engine.in_transaction(self.driver):  # some errors end it
+                        self._run("ROLLBACK")
                     raise
         except BaseException as error:
-            del self._after_commit[registered:]
-            if isinstance(error, sqlite3.Error):
-                self.raise_if_outage(error)
+            self._after_commit.clear()
+            if isinstance(error, self.engine.error):
+                self.raise_failure(error)
             raise
-        if not is_nested:
-            committed, self._after_commit = self._after_commit, []
-            for callback in committed:
-                callback()
+        committed, self._after_commit = self._after_commit, []
+        for callback in committed:
+            callback()
 
-    def raise_if_outage(self, error: sqlite3.Error) -> None:
-        """Raise DatabaseUnavailable for an error of the database's state, not of the SQL."""
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in sqlite.OUTAGES:
-            self.is_reusable = self.is_reusable and code != sqlite3.SQLITE_READONLY
-            raise DatabaseUnavailable(f"The database fails: {error}.") from error
+    def raise_failure(self, error: Exception) -> None:
+        """Raise what a driver's error means for the client, unless it is a bug."""
+        self.is_reusable = self.is_reusable and not self.engine.ends_connection(error)
+        if failure := self.engine.failure(error):
+            raise failure from error
+
+    def _commit(self) -> None:
+        if self._has_failed:
+            raise RuntimeError("A part of this transaction has failed.")
+        self._run("COMMIT")
 
     def _run(self, statement: str) -> None:
         began = perf_counter()
@@ -152,21 +171,27 @@ class Connection:
 
 
 @cache
-def load_queries() -> Queries:
-    """Read each feature's `queries.sql`, audit.sql and seed.sql, each as a namespace."""
+def load_queries(dialect: str, adapter: type[GenericAdapter]) -> Mapping[str, QueryFn]:
+    """Read each feature's `queries.sql`, audit.sql and seed.sql: queries by dotted names.
+
+    What stands in a file `queries.<dialect>.sql` beside it replaces the query of that name.
+    """
     files = {"audit": PACKAGE / "audit.sql", "seed": bundled("seed.sql")}
     files |= {path.parent.name: path for path in sorted(PACKAGE.glob("*/queries.sql"))}
-    queries = Queries(SQLite3Adapter())
-    for name, path in files.items():
-        queries.add_child_queries(name, aiosql.from_path(path, "sqlite3"))
+    queries: dict[str, QueryFn] = {}
+    for feature, path in files.items():
+        own = path.with_suffix(f".{dialect}.sql")
+        for file in (path, own) if own.exists() else (path,):
+            loaded = aiosql.from_path(file, adapter)
+            names = loaded.available_queries
+            queries |= {f"{feature}.{name}": getattr(loaded, name) for name in names}
     return queries
 
 
-def _bind(queries: Queries, connection: Connection) -> SimpleNamespace:
+def _bind(queries: Mapping[str, QueryFn], connection: Connection) -> SimpleNamespace:
     bound = SimpleNamespace()
-    for dotted in queries.available_queries:
+    for dotted, query in queries.items():
         feature, _, name = dotted.partition(".")
-        query = getattr(getattr(queries, feature), name)
         namespace = vars(bound).setdefault(feature, SimpleNamespace())
         setattr(namespace, name, partial(_query, query, connection))
     return bound
@@ -177,28 +202,48 @@ def _query(query: QueryFn, connection: Connection, **parameters: Any) -> Any:
     try:
         result = query(connection.driver, **parameters)
         return list(result) if isinstance(result, Iterator) else result
-    except sqlite3.Error as error:
-        connection.raise_if_outage(error)
+    except connection.engine.error as error:
+        connection.raise_failure(error)
         raise
     finally:
         connection.seconds += perf_counter() - began
 
 
+def open_engine(where: Path | str) -> Engine:
+    """Return the engine of a file, or of a URL. Raises ConfigurationError; connects to nothing.
+
+    PostgreSQL's driver is an extra of the package.
+    """
+    if isinstance(where, Path):
+        return sqlite.Engine(where)
+    try:
+        engine: Engine = import_module("jwt_server.postgresql").Engine(where)
+    except ImportError as error:
+        advice = "install its driver, pip install 'jwt-server[postgresql]'"
+        raise ConfigurationError([f"DATABASE_URL: For PostgreSQL {advice}: {error}."]) from error
+    return engine
+
+
 @dataclass
 class Database:
-    """The database file and a pool of idle connections to it.
+    """The database, at a path or URL, and a pool of idle connections to it.
 
     `observe_seconds` is called with the time that queries took, whenever a connection is released;
     `before_waiting` before a transaction, which waits for others and for the disk.
     """
 
-    path: Path
-    queries: Queries = field(default_factory=load_queries, repr=False)
+    where: Path | str = field(repr=False)
     observe_seconds: Callable[[float], object] = field(default=lambda _seconds: None, repr=False)
     before_waiting: Callable[[], object] = field(default=lambda: None, repr=False)
+    engine: Engine = field(init=False, repr=False)
     _idle: deque[Connection] = field(default_factory=deque, repr=False)
-    _lock: WriterLock = field(default_factory=WriterLock, repr=False)
-    _file: FileId | None = field(default=None, repr=False)
+    _slots: Semaphore | None = field(default=None, repr=False)
+    """As many as more connections may be used at once."""
+
+    def __post_init__(self) -> None:
+        self.engine = open_engine(self.where)
+        if self.engine.pool_size is not None:
+            self._slots = Semaphore(self.engine.pool_size)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -210,20 +255,34 @@ class Database:
             self.release(connection)
 
     def acquire(self) -> Connection:
-        """Return a connection for one thread to use until `release`. Raises DatabaseUnavailable.
-
-        All are to the same file as the first one. SQLite finds the log by the path, and two
-        databases with one log would damage each other.
-        """
+        """Return a connection for one thread to use until `release`. Raises DatabaseUnavailable."""
+        if self._slots and not self._slots.acquire(blocking=False):
+            self.before_waiting()
+            if not self._slots.acquire(timeout=POOL_SECONDS):
+                raise DatabaseUnavailable(
+                    f"All {self.engine.pool_size} connections of this process are in use: see"
+                    " `pool` in docs/configuration.md."
+                )
         try:
-            return self._idle.pop()
-        except IndexError:
-            file = self._check_file()
-        driver = sqlite.open_database(self.path)
-        self._file = self._file or file
-        connection = Connection(driver, self.queries, self._lock, self.before_waiting)
-        connection.is_reusable = os.access(self.path, os.W_OK)
-        return connection
+            return self._idle_connection() or self._new_connection()
+        except BaseException:
+            if self._slots:
+                self._slots.release()
+            raise
+
+    def _idle_connection(self) -> Connection | None:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return None
+            if self.engine.is_usable(connection.driver):
+                return connection
+            connection.driver.close()
+
+    def _new_connection(self) -> Connection:
+        self.before_waiting()
+        return Connection(self.engine.connect(), self.engine, self.before_waiting)
 
     def release(self, connection: Connection) -> None:
         """Return a connection to the pool, and roll back what was not committed."""
@@ -231,12 +290,14 @@ class Database:
         connection.seconds = 0.0
         try:
             connection.driver.rollback()
-        except sqlite3.Error:
+        except self.engine.error:
             connection.is_reusable = False
         if connection.is_reusable:
             self._idle.append(connection)
         else:
             connection.driver.close()
+        if self._slots:
+            self._slots.release()
 
     def pages(self, query: str, start: Row, **parameters: Any) -> Iterator[list[Row]]:
         """Yield all rows of a query, PAGE_SIZE at a time; `start` sorts before the first row.
@@ -253,25 +314,14 @@ class Database:
             last = page[-1] if len(page) == PAGE_SIZE else None
 
     def check(self) -> None:
-        """Check that the path is the file that is open, and that it is usable and writable.
+        """Check that the database is the one that is open, and that it is usable and writable.
 
-        Raises DatabaseUnavailable. Requests use the old file until the restart, if it was deleted,
-        moved or replaced.
+        Raises DatabaseUnavailable.
         """
-        self._check_file()
-        sqlite.check(self.path, may_be_locked=True)
-        sqlite.require_free_space(self.path)
-
-    def _check_file(self) -> FileId:
-        file = sqlite.file_id(self.path)
-        if self._file not in (None, file):
-            raise DatabaseUnavailable(
-                f"{self.path} was replaced while the service runs: restart the service."
-            )
-        return file
+        self.engine.check()
 
     def close(self) -> None:
         """Close the idle connections; SQLite writes its log into the file with the last one."""
         while self._idle:
             self._idle.pop().driver.close()
-        self._file = None
+        self.engine.close()

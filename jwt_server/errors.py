@@ -53,6 +53,10 @@ class DatabaseUnavailable(Unavailable, code="database_unavailable"):
     message = "The database is unavailable. Try again in a moment."
 
 
+class TransactionConflict(DatabaseUnavailable):
+    """Another transaction came between: nothing was written, and the same again may succeed."""
+
+
 class KeysUnavailable(Unavailable, code="keys_unavailable"):
     """There is no usable key to sign or verify tokens with."""
 

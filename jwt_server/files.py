@@ -68,7 +68,7 @@ def others_can_write(path: Path) -> bool:
 
 
 def bundled(name: str) -> Path:
-    """Return the path of schema.sql or seed.sql.
+    """Return the path of a schema or of seed.sql.
 
     They stand at the top of a checkout; the package build puts them beside the modules (setup.py).
     """

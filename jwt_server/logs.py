@@ -28,8 +28,6 @@ def init_app(log_format: str) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     # `flask run` would log each request again, with its query; only these lines have " - - [".
     logging.getLogger("werkzeug").addFilter(lambda record: " - - [" not in str(record.msg))
-    # yoyo would log each statement of `db upgrade`.
-    logging.getLogger("yoyo.migrations").setLevel(logging.WARNING)
 
 
 def formatter(log_format: str) -> logging.Formatter:

@@ -6,10 +6,15 @@ What is wrong with it is raised as DatabaseUnavailable; the cause tells operator
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from math import inf
 from pathlib import Path
+from threading import Lock
+from time import monotonic
 from typing import Any, Final
+
+from aiosql.adapters.sqlite3 import SQLite3Adapter
 
 from jwt_server.errors import DatabaseUnavailable
 from jwt_server.files import bundled, publish, temporary_beside
@@ -157,3 +162,140 @@ def _connect(path: Path, options: str, busy_seconds: float) -> sqlite3.Connectio
 def as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
     """Return a row as a dictionary by column names."""
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+
+class WriterLock:
+    """Lets one thread of this process write at a time; the others wait for BUSY_SECONDS.
+
+    While another process keeps the database locked, one thread waits for it and the others are
+    refused: otherwise no thread would remain for requests that only read. If that process locks it
+    after a thread has waited here, this thread waits twice.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._busy_at = -inf
+        """When a thread last gave up waiting for another process; -inf after a success."""
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock during a transaction. Raises DatabaseUnavailable."""
+        began = monotonic()
+        is_blocked = began < self._busy_at + BUSY_SECONDS
+        is_held = self._lock.acquire(timeout=0 if is_blocked else BUSY_SECONDS)
+        try:
+            if not is_held or began < self._busy_at:  # while this thread waited, another gave up
+                raise DatabaseUnavailable("The database is locked, and others wait to write.")
+            yield
+            self._busy_at = -inf
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # only BEGIN can be busy
+                self._busy_at = monotonic()
+            raise
+        finally:
+            if is_held:
+                self._lock.release()
+
+
+class Engine:
+    """A database file for `Database`: as many connections as there are threads, one writer."""
+
+    dialect = "sqlite"
+    adapter = SQLite3Adapter
+    begin = "BEGIN IMMEDIATE"  # takes the write lock, so that transactions run one after another
+    error: type[Exception] = sqlite3.Error
+    pool_size = None
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path, str(path)
+        self._lock = WriterLock()
+        self._file: FileId | None = None
+
+    def connect(self) -> sqlite3.Connection:
+        """Open a connection to the same file as the first one. Raises DatabaseUnavailable.
+
+        SQLite finds the log by the path, and two databases with one log would damage each other.
+        """
+        file = self._check_file()
+        driver = open_database(self.path)
+        self._file = self._file or file
+        return driver
+
+    def is_writable(self) -> bool:
+        """Return whether connections that are opened now can write."""
+        return os.access(self.path, os.W_OK)
+
+    def is_usable(self, _driver: sqlite3.Connection) -> bool:
+        """Return true: a file does not disconnect."""
+        return True
+
+    def in_transaction(self, driver: sqlite3.Connection) -> bool:
+        """Return whether a transaction has begun; SQLite ends it itself if the disk is full."""
+        return driver.in_transaction
+
+    def writing(self, _driver: sqlite3.Connection) -> AbstractContextManager[None]:
+        """Hold the lock of this process's writers. Raises DatabaseUnavailable."""
+        return self._lock.held()
+
+    def failure(self, error: sqlite3.Error) -> DatabaseUnavailable | None:
+        """Return the error of the database's state, not of the SQL."""
+        is_outage = _code(error) in OUTAGES
+        return DatabaseUnavailable(f"The database fails: {error}.") if is_outage else None
+
+    def ends_connection(self, error: sqlite3.Error) -> bool:
+        """Return whether it is read-only: the connection would stay so."""
+        return _code(error) == sqlite3.SQLITE_READONLY
+
+    def create(self) -> bool:
+        """Create the file with its tables; return False if there is one.
+
+        Raises DatabaseUnavailable.
+        """
+        return create(self.path)
+
+    def upgrade(self, steps: Sequence[Path]) -> list[str]:
+        """Apply the steps after the schema version, each in a transaction; return their names.
+
+        Of two upgrades at once, one fails. An up-to-date database is not written. Raises
+        DatabaseUnavailable.
+        """
+        with closing(open_database(self.path, oldest=1)) as driver:
+            version = driver.execute("PRAGMA user_version").fetchone()["user_version"]
+            if not (missing := steps[version:]):
+                return []
+            check(self.path, oldest=1)  # can it be written?
+            try:
+                for step in missing:
+                    driver.executescript(f"BEGIN IMMEDIATE;\n{step.read_text('utf-8')}\nCOMMIT;")
+            except sqlite3.Error as error:
+                raise DatabaseUnavailable(f"{self.path} can't be upgraded: {error}.") from error
+        check(self.path)
+        return [step.stem for step in missing]
+
+    def check(self, *, starting: bool = False) -> None:
+        """Check that the path is the file that is open, and that it is usable and writable.
+
+        Raises DatabaseUnavailable. Requests use the old file until the restart, if it was deleted,
+        moved or replaced. A full disk is no reason not to start: reads go on.
+        """
+        if starting:
+            return check(self.path)
+        self._check_file()
+        check(self.path, may_be_locked=True)
+        return require_free_space(self.path)
+
+    def _check_file(self) -> FileId:
+        file = file_id(self.path)
+        if self._file not in (None, file):
+            raise DatabaseUnavailable(
+                f"{self.path} was replaced while the service runs: restart the service."
+            )
+        return file
+
+    def close(self) -> None:
+        """Forget which file is open."""
+        self._file = None
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -25,7 +25,7 @@ from jwt_server.logs import formatter
 from jwt_server.web.service import EXTENSION
 from tests.helpers import processes
 from tests.helpers.app import Clock, IdleApps, MakeApp
-from tests.helpers.databases import create_database
+from tests.helpers.databases import create_database, file_of
 from tests.helpers.description import documented
 from tests.helpers.factories import (
     JWT_SECRET,
@@ -103,7 +103,7 @@ def settings(database_folder: Path) -> Settings:
 @pytest.fixture
 def database(settings: Settings, clock: Clock) -> Iterator[Database]:
     """The database with the demo user, signed in with the session of `token()`."""
-    create_database(settings.database, int(clock()))
+    create_database(file_of(settings), int(clock()))
     with closing(Database(settings.database)) as database:
         yield database
 

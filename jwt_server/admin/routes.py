@@ -33,6 +33,7 @@ def changing(current_user: CurrentUser) -> Iterator[tuple[Connection, Actor]]:
     """Provide a transaction, and its actor. Raises AdminRequired if the user was just demoted."""
     db = get_db()
     with db.transaction():
+        db.queries.users.lock_admins()  # another one may be demoting this one
         user = guard.require_still_signed_in(db, current_user)
         if user.admin:
             yield db, current_actor(user.id)

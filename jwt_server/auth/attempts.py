@@ -1,8 +1,9 @@
 """Rate limiting of password attempts, sign-ups and refreshes, in the database for all workers.
 
 A refused attempt costs one read: no write, no hash. Every other attempt is counted before its
-password is hashed, in one transaction that checks again, and refunded if it succeeds. If the count
-can't be written, nothing is hashed. `security.rate_limits` says what counts against what.
+password is hashed, in one transaction that checks again as it counts, and refunded if it succeeds.
+If the count can't be written, nothing is hashed. `security.rate_limits` says what counts against
+what.
 """
 
 from collections.abc import Iterator
@@ -46,7 +47,6 @@ def count_attempt(
             _require_unblocked(db, attempt, now)
             queue.require_room()  # a full queue costs no write
             with db.transaction():
-                _require_unblocked(db, attempt, now)
                 counted = _count_against_all(db, attempt, now)
         try:
             yield counted
@@ -76,15 +76,19 @@ def count_action(db: Connection, limit: RateLimit, actor: Actor) -> None:
     attempt = Attempt(limit)
     _require_unblocked(db, attempt, actor.now)
     with db.transaction():
-        _require_unblocked(db, attempt, actor.now)
         record_failure(db, _count_against_all(db, attempt, actor.now), actor, actor.id)
 
 
 def count_against(db: Connection, limit: RateLimit, now: int) -> bool:
-    """Count one attempt, inside a transaction; return whether it has just reached the limit."""
+    """Count one attempt, inside a transaction; return whether it has just reached the limit.
+
+    Raises TooManyAttempts if it was reached before, which undoes the count.
+    """
     row: Row = db.queries.auth.count(
         key=limit.key, expires_at=now + limit.window, now=now, restart=limit.doubling
     )
+    if row["blocked_until"] > now:
+        raise TooManyAttempts(row["blocked_until"] - now)
     if until := limit.blocked_until(row["count"], row["expires_at"], now):
         db.queries.auth.block(key=limit.key, until=until)
     return bool(row["count"] == limit.limit)

@@ -101,16 +101,16 @@ WHERE users.username_key = :username_key
 AND known_addresses.network = :network AND known_addresses.last_at > :since;
 
 -- name: count(key, expires_at, now, restart)^
--- One more. An expired window starts again at one; with `restart`, each attempt also extends the
--- window.
+-- One more, and until when the one before was refused. An expired window starts again at one; with
+-- `restart`, each attempt also extends the window.
 INSERT INTO throttle (key, count, expires_at, blocked_until) VALUES (:key, 1, :expires_at, 0)
 ON CONFLICT (key) DO UPDATE SET
     count = CASE WHEN throttle.expires_at > :now THEN throttle.count + 1 ELSE 1 END,
     expires_at = CASE
-        WHEN :restart OR throttle.expires_at <= :now THEN excluded.expires_at
+        WHEN :restart = 1 OR throttle.expires_at <= :now THEN excluded.expires_at
         ELSE throttle.expires_at
     END
-RETURNING count, expires_at;
+RETURNING count, expires_at, blocked_until;
 
 -- name: block(key, until)!
 UPDATE throttle SET blocked_until = :until WHERE key = :key;

@@ -8,7 +8,7 @@ import click
 from jwt_server import audit, migrate, sqlite
 from jwt_server import backup as backups
 from jwt_server.auth import sessions
-from jwt_server.cli.base import Group, echo, opened, operator_actor, top
+from jwt_server.cli.base import Group, Refusal, echo, opened, operator_actor, top
 from jwt_server.database import Connection
 from jwt_server.users import users
 from jwt_server.web.schemas import iso
@@ -20,9 +20,8 @@ FILE: Final = click.Path(path_type=Path)
 @top.command("init-db")
 def init_db() -> None:
     """Create the database with its tables, if there is none."""
-    path = current_service().settings.database
-    is_new = sqlite.create(path)
-    echo(f"{'Created' if is_new else 'Already there'}: {path}")
+    engine = current_service().database.engine
+    echo(f"{'Created' if engine.create() else 'Already there'}: {engine.name}")
 
 
 @top.command()
@@ -51,10 +50,10 @@ def upgrade() -> None:
     Stop the service and copy the file first: there is no downgrade. A step is complete or undone,
     so after a kill run it again.
     """
-    path = current_service().settings.database
-    for name in migrate.upgrade(path):
+    engine = current_service().database.engine
+    for name in migrate.upgrade(engine):
         echo(f"Applied: {name}")
-    echo(f"Up to date: {path} has schema version {sqlite.SCHEMA_VERSION}")
+    echo(f"Up to date: {engine.name} has schema version {sqlite.SCHEMA_VERSION}")
 
 
 @top.command()
@@ -69,7 +68,7 @@ def backup(file: Path) -> None:
     """
     service = current_service()
     now = service.now()
-    count = backups.take(service.settings.database, file)
+    count = backups.take(_sqlite_file(), file)
     size = file.stat().st_size
     echo(f"Backed up: {file.absolute()} ({size} bytes, {count} users, {iso(now)})")
 
@@ -87,7 +86,7 @@ def restore(file: Path) -> None:
     Everyone is signed out, and no ID is used twice. Changes since the backup are lost: change
     passwords, disable and delete users again.
     """
-    database, actor, ended = current_service().settings.database, operator_actor(), 0
+    database, actor, ended = _sqlite_file(), operator_actor(), 0
 
     def end_sessions(db: Connection) -> None:
         nonlocal ended
@@ -100,3 +99,10 @@ def restore(file: Path) -> None:
     if replaced:
         echo(f"Kept: {replaced} is the old database")
     echo(f"Restored: {database} ({count} users, sessions ended: {ended})")
+
+
+def _sqlite_file() -> Path:
+    path = current_service().settings.database
+    if not isinstance(path, Path):
+        raise Refusal("This is for SQLite. For PostgreSQL use pg_dump and pg_restore.")
+    return path

@@ -47,9 +47,8 @@ NETWORK_FILE_SYSTEMS: Final = re.compile(
 
 def check_database(service: Service) -> Iterator[Finding]:
     """Does the database have this release's schema, and is it writable and intact?"""
-    path = service.settings.database
     try:
-        sqlite.check(path)
+        service.database.engine.check(starting=True)
         with service.database.connection() as db:
             # In this order, as a changed schema could have endless checks.
             if change := migrate.find_schema_change(db.driver):
@@ -104,18 +103,22 @@ def check_files(service: Service) -> Iterator[Finding]:
 
 
 def _private_paths(settings: Settings) -> Iterator[Path]:
-    yield from sorted({INSTANCE.absolute(), settings.database.parent})
+    file = settings.database
+    yield from sorted({INSTANCE.absolute(), *([file.parent] if isinstance(file, Path) else [])})
     yield Path(".env")
     for name, generated in SECRETS.items():
         yield generated
         files = (os.environ.get(variable) for variable in (f"{name}_FILE", f"{name}_PREVIOUS_FILE"))
         yield from (Path(file) for file in files if file)
-    yield from settings.database.parent.glob(f"{settings.database.name}*")  # with log and copies
+    if isinstance(file, Path):
+        yield from file.parent.glob(f"{file.name}*")  # with log and copies
 
 
 def check_disk(service: Service) -> Iterator[Finding]:
     """Is the database on a local disk with room?"""
     path = service.settings.database
+    if not isinstance(path, Path):
+        return
     if (kind := _file_system(path.parent)) and not LOCAL_DISKS.fullmatch(kind):
         level = UNSAFE if NETWORK_FILE_SYSTEMS.fullmatch(kind) else WARNING
         advice = "Move it to a local disk: elsewhere locks may fail, or files may not last."

@@ -50,6 +50,7 @@ def import_koa(file: Path) -> None:
             pets += 1
         if problems:
             raise Refusal("\n".join(["Nothing was imported:", *problems]))
+        db.queries.cli.continue_ids()
         audit.record(db, actor, audit.Action.USERS_IMPORTED, users=users, pets=pets)
     echo(f"Imported: {users} users, {pets} pets")
 

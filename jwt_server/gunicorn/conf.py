@@ -15,9 +15,10 @@ from typing import Any
 from prometheus_client.multiprocess import mark_process_dead
 
 import jwt_server.app  # noqa: F401 - before the fork
-from jwt_server import listeners, sqlite
+from jwt_server import listeners
 from jwt_server.config import process_settings
 from jwt_server.cpus import usable_cores
+from jwt_server.database import Database
 from jwt_server.errors import ConfigurationError, Unavailable
 from jwt_server.gunicorn import metrics_server
 from jwt_server.security.key_files import load_keys
@@ -80,7 +81,7 @@ def on_starting(server: Any) -> None:
                 " argument: see docs/configuration.md for HOST, PORT, WORKERS and the others."
             )
     try:
-        sqlite.check(settings.database)
+        Database(settings.database).engine.check(starting=True)
         load_keys(settings).signing_key(time.time())
         if not (server.cfg.reuse_port or os.environ.keys() & {"LISTEN_FDS", "GUNICORN_FD"}):
             listeners.require_listeners(settings, listeners.WAIT_SECONDS)

@@ -53,7 +53,8 @@ class MetricsServer(ThreadingMixIn, TCPServer):
     def __init__(self, settings: Settings) -> None:
         self.address_family = socket.AF_INET6 if ":" in settings.metrics_host else socket.AF_INET
         registry = CollectorRegistry()
-        registry.register(FileSizes(settings.database))
+        if isinstance(settings.database, Path):
+            registry.register(FileSizes(settings.database))
         super().__init__((settings.metrics_host, settings.metrics_port), Handler.factory(registry))
         self.socket.settimeout(0)  # another worker may be faster to accept
         self.slots = threading.BoundedSemaphore(MAX_THREADS)

@@ -10,6 +10,16 @@ SELECT id, username, admin, disabled, claims, created_at, last_sign_in_at, passw
        password_expires_at
 FROM users WHERE id = :id;
 
+-- name: lock_by_id(id)^
+-- The same in a transaction that changes the user.
+SELECT id, username, admin, disabled, claims, created_at, last_sign_in_at, password_hash,
+       password_expires_at
+FROM users WHERE id = :id;
+
+-- name: lock_admins()$
+-- Nothing is needed: one transaction writes at a time.
+SELECT 1;
+
 -- name: page_by_key(first, end, admin, disabled, limit)
 -- Sorted by name, from `first` up to but not including `end`; a null filters nothing. Each selection
 -- has an index, and only one of the three has rows.

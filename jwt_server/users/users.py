@@ -54,6 +54,14 @@ def get_by_id(db: Connection, user_id: int) -> Row:
     return user
 
 
+def lock_by_id(db: Connection, user_id: int) -> Row:
+    """Return the user as `get_by_id`, unchanged until the end of the transaction."""
+    user: Row | None = db.queries.users.lock_by_id(id=user_id)
+    if user is None:
+        raise NotFound(f"There is no user {user_id}.")
+    return user
+
+
 def page_by_name(
     db: Connection, prefix: str, limit: int, after: str = "", *,
     admin: bool | None = None, disabled: bool | None = None,
@@ -66,8 +74,8 @@ def page_by_name(
     if prefix.strip() and names.find_problem(prefix):
         return []  # no valid name begins so
     key = username_key(prefix)
-    first = max(key, f"{after}\0") if after else key
-    end = key + "\U0010ffff"  # no name contains the first or last character in sort order
+    first = max(key, f"{after}\1") if after else key
+    end = key + "\U0010ffff"  # no name contains a control character or the last one
     rows: list[Row] = db.queries.users.page_by_key(
         first=first, end=end, limit=limit, admin=admin, disabled=disabled
     )
@@ -137,8 +145,8 @@ def set_password(
     A password that expires is temporary. Returns the number of ended sessions. Raises NotFound.
     """
     with db.transaction():
-        user = get_by_id(db, user_id)
-        db.queries.users.set_hash(id=user["id"], password_hash=password_hash, expires_at=expires_at)
+        lock_by_id(db, user_id)
+        db.queries.users.set_hash(id=user_id, password_hash=password_hash, expires_at=expires_at)
         ended = sessions.end_all(db, user_id, actor.now)
         audit.record(db, actor, Action.PASSWORD_SET, user_id, sessions_ended=ended)
     return ended
@@ -148,7 +156,7 @@ def rename(db: Connection, user_id: int, username: str, *, actor: Actor) -> None
     """Change a user's name. Raises NotFound, InvalidFields, UsernameTaken."""
     name = names.validate(username)
     with db.transaction():
-        former = get_by_id(db, user_id)["username"]
+        former = lock_by_id(db, user_id)["username"]
         if not db.queries.users.rename(id=user_id, username=name, username_key=username_key(name)):
             raise UsernameTaken
         if name != former:
@@ -159,7 +167,8 @@ def rename(db: Connection, user_id: int, username: str, *, actor: Actor) -> None
 def set_admin(db: Connection, user_id: int, *, admin: bool, actor: Actor) -> None:
     """Promote or demote a user. Raises NotFound, LastAdmin."""
     with db.transaction():
-        user = get_by_id(db, user_id)
+        db.queries.users.lock_admins()
+        user = lock_by_id(db, user_id)
         if not admin:
             _require_another_admin(db, user)
         if admin != user["admin"]:
@@ -171,7 +180,8 @@ def set_admin(db: Connection, user_id: int, *, admin: bool, actor: Actor) -> Non
 def set_disabled(db: Connection, user_id: int, *, disabled: bool, actor: Actor) -> None:
     """Disable a user, and end all sessions; or enable. Raises NotFound, LastAdmin."""
     with db.transaction():
-        user = get_by_id(db, user_id)
+        db.queries.users.lock_admins()
+        user = lock_by_id(db, user_id)
         if disabled:
             _require_another_admin(db, user)
         if disabled != user["disabled"]:
@@ -184,7 +194,7 @@ def set_disabled(db: Connection, user_id: int, *, disabled: bool, actor: Actor) 
 def set_claims(db: Connection, user_id: int, claims: str, *, actor: Actor) -> None:
     """Set the custom claims, from `claims.encode`, of a user's next tokens. Raises NotFound."""
     with db.transaction():
-        if claims != get_by_id(db, user_id)["claims"]:
+        if claims != lock_by_id(db, user_id)["claims"]:
             db.queries.users.set_claims(id=user_id, claims=claims)
             audit.record(db, actor, Action.USER_CLAIMS_SET, user_id, claims=json.loads(claims))
 
@@ -197,6 +207,7 @@ CHANGES: Final[Mapping[str, Callable[..., None]]] = {
 def change(db: Connection, user_id: int, changes: Mapping[str, Any], *, actor: Actor) -> None:
     """Set several columns, each as its function in CHANGES: all or none."""
     with db.transaction():
+        db.queries.users.lock_admins()  # before the user, as the functions do
         for column, value in changes.items():
             CHANGES[column](db, user_id, **{column: value}, actor=actor)
 
@@ -207,7 +218,8 @@ def remove(db: Connection, user_id: int, *, actor: Actor) -> None:
     Of the audit log, only the row of the deletion keeps the name.
     """
     with db.transaction():
-        user = get_by_id(db, user_id)
+        db.queries.users.lock_admins()
+        user = lock_by_id(db, user_id)
         _require_another_admin(db, user)
         db.queries.users.remove(id=user_id)
         audit.anonymize_user(db, user_id)

@@ -2,17 +2,22 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import lru_cache
 from itertools import chain
 from typing import Any, Final, cast
 from wsgiref.types import WSGIEnvironment
 
 from flask import Flask, Request, Response
+from flask.typing import ResponseReturnValue
 from werkzeug.routing import Map, MapAdapter
 from werkzeug.sansio.utils import get_host
 
+from jwt_server.errors import TransactionConflict
+
 FAST_STATUSES: Final = frozenset({200, 401, 403, 422})
+
+MAX_CONFLICTS: Final = 3
 
 STREAM_BYTES: Final = 64 * 1024
 """Size from which a JSON document is sent in parts."""
@@ -96,6 +101,13 @@ class App(Flask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function: none is a coroutine, so no call has to check for one."""
         return func
+
+    def dispatch_request(self) -> ResponseReturnValue:
+        """Call the view; again, a few times, if its transaction came into conflict with others."""
+        for _ in range(MAX_CONFLICTS):
+            with suppress(TransactionConflict):
+                return super().dispatch_request()
+        return super().dispatch_request()
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Match a request by its path alone: no route depends on the Host header.

@@ -38,6 +38,7 @@ from tests.helpers.auth import (
     refresh,
     sign_in,
 )
+from tests.helpers.databases import file_of
 from tests.helpers.description import documented, password_operations
 from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer, spoil
 from tests.helpers.http import send_to_app
@@ -795,7 +796,7 @@ def test_nothing_is_hashed_if_the_count_can_not_be_written(
     headers = bearer(sign_in(client)["access_token"])
     done = len(hashed)
     client.application.extensions["jwt-server"].database.close()  # opened again below
-    spoil(settings.database, "not writable")
+    spoil(file_of(settings), "not writable")
 
     assert guess(password="mypassword").status_code == 503
     assert {send().status_code for send in password_routes(client, headers, "mypassword")} == {503}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -257,25 +257,32 @@ def test_refused_and_rolled_back_changes_are_not_recorded(
     assert client.get("/me", headers=headers).get_json()["username"] == "travis"
 
 
-def test_rolled_back_savepoints_are_not_logged(
+def test_rolled_back_transactions_are_not_logged(
     db: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "jwt_server.audit")
     actor = Actor(1, HOME, 0)
-    with db.transaction():
-        audit.record(db, actor, Action.REAUTHENTICATED, 1)
-        with pytest.raises(KeyError), db.transaction():
-            audit.record(db, actor, Action.PASSWORD_SET, 1)
-            raise KeyError
-        assert caplog.records == []
 
-    assert [each.__dict__["action"] for each in caplog.records] == ["reauthenticated"]
     with pytest.raises(KeyError), db.transaction():
         audit.record(db, actor, Action.PASSWORD_SET, 1)
         raise KeyError
     with db.transaction():
-        pass
-    assert len(caplog.records) == 1
+        audit.record(db, actor, Action.REAUTHENTICATED, 1)
+        assert caplog.records == []
+
+    assert [each.__dict__["action"] for each in caplog.records] == ["reauthenticated"]
+
+
+def test_transaction_with_a_failed_part_is_not_committed(db: Connection, rows: Rows) -> None:
+    def fail() -> None:
+        with suppress(KeyError), db.transaction():
+            audit.record(db, Actor(1, HOME, 0), Action.PASSWORD_SET, 1)
+            raise KeyError
+
+    with pytest.raises(RuntimeError, match="A part of this transaction"), db.transaction():
+        fail()
+
+    assert rows() == []
 
 
 def test_sign_ins_prune_old_rows(

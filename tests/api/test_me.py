@@ -18,6 +18,7 @@ from jwt_server.database import PAGE_SIZE, Connection
 from jwt_server.users import users
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.auth import JSON, access, refresh, sign_in
+from tests.helpers.databases import file_of
 from tests.helpers.factories import (
     CREDENTIALS,
     INSERT_SESSION,
@@ -496,7 +497,7 @@ def test_database_has_no_tokens_and_no_passwords(
     with closing(sqlite3.connect(settings.database)) as driver:
         dump = "\n".join(driver.iterdump())
     files = b"".join(
-        path.read_bytes() for path in settings.database.parent.glob(f"{settings.database.name}*")
+        path.read_bytes() for path in file_of(settings).parent.glob(f"{file_of(settings).name}*")
     )
     assert "Ada" in dump
     assert b"Ada" in files

@@ -16,6 +16,7 @@ from jwt_server.database import Connection, Database
 from jwt_server.web.service import EXTENSION
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.auth import access, refresh, sign_in
+from tests.helpers.databases import file_of
 from tests.helpers.factories import CREDENTIALS, add_user, bearer
 
 PASSWORD = {"grant_type": "password", **CREDENTIALS}
@@ -192,7 +193,7 @@ def test_limits_are_shared_with_the_other_sign_in(make_app: MakeApp, database: D
 def test_missing_database_is_temporarily_unavailable(
     client: FlaskClient, settings: Settings
 ) -> None:
-    settings.database.unlink()
+    file_of(settings).unlink()
 
     response = client.post("/auth/token", data=PASSWORD)
 

@@ -20,6 +20,7 @@ from jwt_server.security import passwords
 from jwt_server.users import names, users
 from jwt_server.web.middleware import openapi_path
 from tests.helpers.app import MakeApp
+from tests.helpers.databases import file_of
 from tests.helpers.description import (
     check_response,
     documented,
@@ -134,7 +135,7 @@ def test_503_is_documented_where_the_database_is_used(
     description: dict[str, Any],
 ) -> None:  # fmt: skip
     app = make_app(signup="open")
-    spoil(settings.database, "missing")
+    spoil(file_of(settings), "missing")
 
     for name, operation in operations(description):
         method, path = name.split()

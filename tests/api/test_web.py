@@ -17,6 +17,7 @@ from jwt_server.errors import InvalidToken, NotSignedIn, ServiceError
 from jwt_server.users import users
 from jwt_server.web.problems import HTTP_ERRORS
 from tests.helpers.app import MakeApp
+from tests.helpers.databases import file_of
 from tests.helpers.description import fill_path
 from tests.helpers.factories import CREDENTIALS, OPERATOR, bearer, spoil, token
 from tests.helpers.http import Send, send_to_app
@@ -166,7 +167,7 @@ def test_error_code_and_status(client: FlaskClient, code: str) -> None:
 def test_unavailable_database_is_503(
     client: FlaskClient, settings: Settings, travis: dict[str, str]
 ) -> None:
-    spoil(settings.database, "missing")
+    spoil(file_of(settings), "missing")
     response = client.get("/pets", headers=travis | {"Accept": "application/json"})
 
     assert (response.status_code, response.get_json()["code"]) == (503, "database_unavailable")

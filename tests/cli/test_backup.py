@@ -23,6 +23,7 @@ from tests.helpers.app import Clock, MakeApp
 from tests.helpers.databases import (
     FIRST_RELEASE,
     create_database,
+    file_of,
     is_intact,
     query,
     run_scripts,
@@ -52,8 +53,8 @@ def run(make_app: MakeApp) -> Commands:
 @pytest.fixture
 def path(settings: Settings, clock: Clock) -> Path:
     """A database with the demo user, signed in, that no process has open."""
-    create_database(settings.database, int(clock()))
-    return settings.database
+    create_database(file_of(settings), int(clock()))
+    return file_of(settings)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from jwt_server.cli.base import top
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from tests.helpers.app import MakeApp, commands_of
+from tests.helpers.databases import file_of
 from tests.helpers.factories import CREDENTIALS, add_user
 from tests.helpers.server import ROOT, flask
 
@@ -38,7 +39,7 @@ def test_init_db_and_seed_can_be_repeated(fresh: Flask, settings: Settings) -> N
     assert run(fresh, "init-db") == (0, f"Already there: {settings.database}\n")
     assert run(fresh, "seed") == (0, "Created: user travis\n")
     assert run(fresh, "seed") == (0, "Already there: user travis\n")
-    assert stat.S_IMODE(settings.database.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file_of(settings).stat().st_mode) == 0o600
 
 
 def test_seed_creates_a_deleted_demo_user_again(app: Flask, db: Connection) -> None:
@@ -128,13 +129,13 @@ def test_a_missing_database_is_reported_with_the_next_step(fresh: Flask) -> None
 
 def test_init_db_does_not_change_another_file(fresh: Flask, settings: Settings) -> None:
     content = "This is not a database, and it is longer than a header.\n" * 30
-    settings.database.write_text(content)
+    file_of(settings).write_text(content)
 
     code, output = run(fresh, "init-db")
 
     assert code == 1
     assert "file is not a database" in output
-    assert settings.database.read_text() == content
+    assert file_of(settings).read_text() == content
 
 
 def test_a_wrong_setting_is_one_line_and_exit_code_3(tmp_path: Path) -> None:

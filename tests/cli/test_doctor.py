@@ -28,7 +28,7 @@ from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.web.service import EXTENSION, Service
 from tests.helpers.app import Clock, MakeApp
-from tests.helpers.databases import create_database
+from tests.helpers.databases import create_database, file_of
 from tests.helpers.factories import JWT_SECRET, SECRET_KEY, add_user, spoil
 
 SECRET_KEYS = (secrets.token_urlsafe(48).encode(),)
@@ -89,10 +89,10 @@ def examine(shared_app: Flask, settings: Settings, clock: Clock) -> Examine:
 @pytest.fixture
 def healthy(settings: Settings, clock: Clock) -> Path:
     """A database without a problem: it has an admin, and only its owner can read it."""
-    create_database(settings.database, int(clock()))
+    create_database(file_of(settings), int(clock()))
     with closing(sqlite3.connect(settings.database)) as driver, driver:
         driver.execute("UPDATE users SET username = 'ada', username_key = 'ada', admin = 1")
-    return settings.database
+    return file_of(settings)
 
 
 def test_a_healthy_service_has_no_problems(healthy: Path, examine: Examine) -> None:

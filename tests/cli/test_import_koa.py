@@ -19,6 +19,7 @@ from passlib.hash import bcrypt
 from jwt_server import sqlite as our_sqlite
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
+from tests.helpers.databases import file_of
 from tests.helpers.factories import add_user
 from tests.helpers.server import BASE_ENVIRONMENT, environment
 
@@ -48,7 +49,7 @@ def original(path: Path, users: Rows = USERS, pets: Rows = PETS) -> Path:
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database]:
     """An empty database, without the demo user."""
-    our_sqlite.create(settings.database)
+    our_sqlite.create(file_of(settings))
     with closing(Database(settings.database)) as database:
         yield database
 

@@ -10,7 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from jwt_server import sqlite
+from jwt_server.config import Settings
 from jwt_server.database import Database
 from jwt_server.users import users
 from tests.helpers.factories import open_session
@@ -46,6 +49,13 @@ def run_scripts(path: Path, *scripts: str) -> None:
     with closing(sqlite3.connect(path)) as driver:
         for script in scripts:
             driver.executescript(script)
+
+
+def file_of(settings: Settings) -> Path:
+    """Return the SQLite file of a test's settings; skip a test that is about it elsewhere."""
+    if not isinstance(settings.database, Path):
+        pytest.skip("about the file of SQLite")
+    return settings.database
 
 
 def query(path: Path, statement: str) -> list[Any]:

@@ -29,7 +29,7 @@ from jwt_server.gunicorn.logger import Logger
 from jwt_server.logs import formatter
 from tests.helpers import processes
 from tests.helpers.app import Clock, MakeApp
-from tests.helpers.databases import create_database
+from tests.helpers.databases import create_database, file_of
 from tests.helpers.factories import CREDENTIALS, bearer, spoil, token
 from tests.helpers.http import send_to_server
 from tests.helpers.secrets import find_secrets
@@ -190,7 +190,7 @@ def test_only_failed_health_checks_are_logged(
     assert lines() == []
 
     assert client.post("/healthz").status_code == 405
-    spoil(settings.database, "missing")
+    spoil(file_of(settings), "missing")
     assert client.get("/readyz").status_code == 503
 
     logged = [parse(line)["message"] for line in lines() if "jwt_server.access" in line]
@@ -569,7 +569,7 @@ def test_the_documented_filters_skip_what_is_not_json(
     client: FlaskClient, settings: Settings, lines: Lines, tmp_path: Path
 ) -> None:
     client.get("/docs")
-    spoil(settings.database, "missing")
+    spoil(file_of(settings), "missing")
     client.get("/my-pets", headers=bearer(token(exp=2**40)))
     [_, error, failed] = written = lines()
     journal = tmp_path / "journal"

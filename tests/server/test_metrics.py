@@ -31,7 +31,7 @@ from jwt_server.web.service import EXTENSION, Service
 from tests.helpers import server as servers
 from tests.helpers.app import Clock, IdleApps, MakeApp
 from tests.helpers.auth import guesses
-from tests.helpers.databases import create_database
+from tests.helpers.databases import create_database, file_of
 from tests.helpers.disks import filled, small_disk
 from tests.helpers.factories import CREDENTIALS, bearer, token
 from tests.helpers.http import Response, send_to_server
@@ -195,7 +195,7 @@ def test_database_time_includes_the_wait_for_other_writers(
     assert 0 < value(app, "jwt_server_database_seconds_sum") < 5
 
     before = value(app, "jwt_server_database_seconds_sum")
-    with closing(sqlite.open_database(settings.database)) as other:
+    with closing(sqlite.open_database(file_of(settings))) as other:
         other.execute("BEGIN IMMEDIATE")
         threading.Timer(0.8, other.rollback).start()
         assert client.post("/pets", json={"name": "Bo"}, headers=travis).status_code == 201
@@ -209,11 +209,11 @@ def test_file_sizes_are_current(db: Connection, settings: Settings) -> None:
         return {family.name: family.samples[0].value for family in families}
 
     wal = Path(f"{settings.database}-wal")
-    assert sizes(settings.database) == {
-        "jwt_server_database_bytes": settings.database.stat().st_size,
+    assert sizes(file_of(settings)) == {
+        "jwt_server_database_bytes": file_of(settings).stat().st_size,
         "jwt_server_wal_bytes": wal.stat().st_size,
     }
-    assert set(sizes(settings.database.with_name("missing")).values()) == {0}
+    assert set(sizes(file_of(settings).with_name("missing")).values()) == {0}
 
 
 @dataclass(frozen=True)
@@ -453,7 +453,7 @@ WATCH = (ROOT / "docs" / "operations.md").read_text().split("\n## Metrics\n")[1]
 
 def names_there(app: Flask, settings: Settings) -> set[str]:
     registry = service_of(app).metrics.registry
-    registry.register(metrics.FileSizes(settings.database))
+    registry.register(metrics.FileSizes(file_of(settings)))
     return {
         name
         for family in registry.collect()

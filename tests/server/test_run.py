@@ -30,6 +30,7 @@ from jwt_server.database import Connection, Database
 from jwt_server.security.passwords import hash_password, verify_password
 from jwt_server.users import users
 from tests.helpers import processes
+from tests.helpers.databases import file_of
 from tests.helpers.http import send_to_server
 from tests.helpers.server import ROOT, Server, free_port, wait_for
 from tests.helpers.terminal import run_at_terminal
@@ -124,12 +125,12 @@ def test_the_database_is_created_once_with_the_demo_user(
     create_database(settings)
     print_how_to_sign_in(settings)
     first = capsys.readouterr().out
-    with opened(settings.database) as db:
+    with opened(file_of(settings)) as db:
         db.driver.execute("DELETE FROM pets")
     create_database(settings)
     print_how_to_sign_in(settings)
 
-    with opened(settings.database) as db:
+    with opened(file_of(settings)) as db:
         assert db.driver.execute("SELECT 1 FROM pets").fetchone() is None
     for printed in (first, capsys.readouterr().out):
         assert "username=travis&password=mypassword" in printed
@@ -184,7 +185,7 @@ def test_a_killed_run_leaves_no_partial_database(tmp_path: Path) -> None:
     assert not (tmp_path / "instance" / "jwt-server.db").exists()
     create_secrets()
     create_database(load_settings())
-    with opened(load_settings().database) as db:
+    with opened(file_of(load_settings())) as db:
         assert db.driver.execute("SELECT 1 FROM pets").fetchone()
 
 
@@ -234,7 +235,7 @@ def test_there_is_no_demo_user_where_others_can_connect(
     create_database(settings)
     print_how_to_sign_in(settings)
 
-    with opened(settings.database) as db:
+    with opened(file_of(settings)) as db:
         assert db.driver.execute("SELECT 1 FROM users").fetchone() is None
     printed = capsys.readouterr()
     assert "travis" not in printed.out + printed.err
@@ -250,7 +251,7 @@ def test_a_demo_user_that_others_can_use_is_a_warning(capsys: pytest.CaptureFixt
     print_how_to_sign_in(public)
     assert "WARNING: Others can reach 0.0.0.0:3000" in capsys.readouterr().err
 
-    with opened(settings.database) as db:
+    with opened(file_of(settings)) as db:
         db.driver.execute("UPDATE users SET password_hash = ?", (hash_password("better", 4),))
     print_how_to_sign_in(public)
     assert capsys.readouterr() == ("", "")

@@ -18,7 +18,7 @@ import pytest
 from jwt_server.config import Settings
 from jwt_server.database import Database
 from jwt_server.gunicorn import metrics_server
-from tests.helpers.databases import create_database
+from tests.helpers.databases import create_database, file_of
 from tests.helpers.factories import KINDS, bearer, spoil, token
 from tests.helpers.http import send_to_server
 from tests.helpers.server import (
@@ -82,7 +82,7 @@ def test_the_start_is_refused_with_the_state_of_the_database(
     conf: ModuleType, settings: Settings, database: Database, kind: str, cause: str
 ) -> None:
     database.close()
-    spoil(settings.database, kind)
+    spoil(file_of(settings), kind)
 
     with pytest.raises(SystemExit, match=cause):
         conf.on_starting(arbiter(conf))
@@ -91,7 +91,7 @@ def test_the_start_is_refused_with_the_state_of_the_database(
 def test_the_start_is_refused_without_a_key_or_the_metrics_port(
     conf: ModuleType, monkeypatch: pytest.MonkeyPatch, settings: Settings, database: Database
 ) -> None:
-    no_key = replace(settings, jwt_algorithm="EdDSA", jwt_keys_dir=settings.database.parent / "k")
+    no_key = replace(settings, jwt_algorithm="EdDSA", jwt_keys_dir=file_of(settings).parent / "k")
     monkeypatch.setattr(conf, "settings", no_key)
     with pytest.raises(SystemExit, match="keys rotate"):
         conf.on_starting(arbiter(conf))

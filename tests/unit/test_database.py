@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from jwt_server import database as database_module
 from jwt_server import sqlite
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.errors import DatabaseUnavailable
+from tests.helpers.databases import file_of
 from tests.helpers.factories import KINDS, add_user, spoil
 
 UNAVAILABLE = "The database is unavailable. Try again in a moment."
@@ -48,7 +48,7 @@ def test_readyz_tells_a_bad_database_and_recovers_with_it(
     client: FlaskClient, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture,
     kind: str, cause: str,
 ) -> None:  # fmt: skip
-    good = spoil(settings.database, kind)
+    good = spoil(file_of(settings), kind)
 
     answer = client.get("/readyz")
 
@@ -58,10 +58,10 @@ def test_readyz_tells_a_bad_database_and_recovers_with_it(
     assert not any(record.exc_info for record in caplog.records)
     assert client.get("/healthz").status_code == 200
 
-    if settings.database.is_dir():
-        settings.database.rmdir()
-    settings.database.unlink(missing_ok=True)
-    settings.database.write_bytes(good)
+    if file_of(settings).is_dir():
+        file_of(settings).rmdir()
+    file_of(settings).unlink(missing_ok=True)
+    file_of(settings).write_bytes(good)
     assert client.get("/readyz").status_code == 200
 
 
@@ -71,9 +71,9 @@ def test_replaced_file_fails_readyz_while_open_connections_go_on(
     caplog: pytest.LogCaptureFixture, kind: str,
 ) -> None:  # fmt: skip
     assert client.get("/my-pets", headers=travis).status_code == 200  # a connection is open
-    content = spoil(settings.database, kind)
+    content = spoil(file_of(settings), kind)
     if kind == "a copy":
-        settings.database.write_bytes(content)
+        file_of(settings).write_bytes(content)
 
     answer = client.get("/readyz")
 
@@ -88,9 +88,9 @@ def test_replaced_file_is_not_opened_beside_the_old_one(
     database: Database, settings: Settings, kind: str
 ) -> None:
     with database.connection() as db:
-        content = spoil(settings.database, kind)
+        content = spoil(file_of(settings), kind)
         if kind == "a copy":
-            settings.database.write_bytes(content)
+            file_of(settings).write_bytes(content)
 
         with pytest.raises(DatabaseUnavailable), database.connection():
             pass
@@ -101,7 +101,7 @@ def test_replaced_file_is_not_opened_beside_the_old_one(
 def test_a_database_that_can_not_be_written_still_reads(
     client: FlaskClient, settings: Settings, travis: dict[str, str]
 ) -> None:
-    spoil(settings.database, "not writable")
+    spoil(file_of(settings), "not writable")
 
     assert client.get("/my-pets", headers=travis).status_code == 200
     answer = client.post("/pets", json={"name": "x"}, headers=travis)
@@ -234,7 +234,7 @@ def test_connection_that_has_become_read_only_is_not_used_again(database: Databa
 def test_writers_of_a_process_wait_for_each_other_and_are_all_served(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "BUSY_SECONDS", 60)  # however slow the machine is
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 60)  # however slow the machine is
 
     def write(number: int) -> None:
         for _ in range(5):
@@ -272,7 +272,7 @@ class SignallingLock:
 def writer_lock(monkeypatch: pytest.MonkeyPatch) -> SignallingLock:
     """The lock of the fixture `database`, which must come after it."""
     lock = SignallingLock()
-    monkeypatch.setattr(database_module, "Lock", lambda: lock)
+    monkeypatch.setattr(sqlite, "Lock", lambda: lock)
     return lock
 
 
@@ -291,7 +291,7 @@ def test_writers_wait_for_each_other_unless_another_process_keeps_the_lock(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     now = 100
-    monkeypatch.setattr(database_module, "monotonic", lambda: now)
+    monkeypatch.setattr(sqlite, "monotonic", lambda: now)
     with blocked(settings, db):
         for _ in range(2):
             with pytest.raises(DatabaseUnavailable), db.transaction():
@@ -316,7 +316,7 @@ def test_writer_that_waited_for_a_blocked_one_does_not_wait_again(
 
     with (
         ThreadPoolExecutor(1) as pool, blocked(settings, db),
-        pytest.raises(sqlite3.OperationalError), database._lock.held(),
+        pytest.raises(sqlite3.OperationalError), database.engine.writing(db.driver),
     ):  # fmt: skip
         done = pool.submit(write)
         assert writer_lock.waiting.wait(60)
@@ -387,13 +387,13 @@ def test_several_may_create_at_once(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize("kind", ["no database", "a folder", "newer", "older", "another"])
 def test_creating_does_not_touch_what_is_something_else(settings: Settings, kind: str) -> None:
-    spoil(settings.database, kind)
-    before = settings.database.read_bytes() if settings.database.is_file() else b""
+    spoil(file_of(settings), kind)
+    before = file_of(settings).read_bytes() if file_of(settings).is_file() else b""
 
     with pytest.raises(DatabaseUnavailable):
-        sqlite.create(settings.database)
+        sqlite.create(file_of(settings))
 
-    assert (settings.database.read_bytes() if settings.database.is_file() else b"") == before
+    assert (file_of(settings).read_bytes() if file_of(settings).is_file() else b"") == before
 
 
 def test_creating_does_not_touch_another_programs_empty_database(tmp_path: Path) -> None:

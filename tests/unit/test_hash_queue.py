@@ -25,6 +25,7 @@ from jwt_server.security.hash_queue import NICE, HashQueue
 from jwt_server.users import users
 from tests.helpers import server as servers
 from tests.helpers.app import Clock, MakeApp
+from tests.helpers.databases import file_of
 from tests.helpers.description import fill_path, password_operations
 from tests.helpers.factories import (
     CREDENTIALS,
@@ -329,7 +330,7 @@ def test_two_checks_of_a_password_are_queued_and_the_third_is_refused(
     add_user(db, "ada", "mypassword")
     for user_id in (1, 2):
         for number in range(3):
-            open_session(settings.database, NOW, user_id, f"session-{number}-of-user-{user_id:04}")
+            open_session(file_of(settings), NOW, user_id, f"session-{number}-of-user-{user_id:04}")
     app = make_app()
     queue = app.extensions["jwt-server"].hasher.queue
     version = "PRAGMA data_version"

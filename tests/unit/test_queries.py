@@ -29,7 +29,11 @@ def named(queries: Queries) -> dict[str, str]:
     }
 
 
-OURS = named(load_queries())
+OURS = {
+    name: query.sql
+    for name, query in load_queries("sqlite", our_sqlite.Engine.adapter).items()
+    if not name.endswith("_cursor")
+}
 THEIRS = named(import_koa.SOURCE)
 
 EXCEPTIONS = {

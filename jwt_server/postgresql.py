@@ -1,0 +1,293 @@
+"""PostgreSQL: connections with limits of time, and what its errors mean.
+
+A transaction is READ COMMITTED, and locks the rows on which its decision depends, or the lock of
+their kind (`lock` in the queries), before it reads them; docs/architecture.md has a list. What can
+conflict all the same fails, and is run again as a whole.
+"""
+
+import re
+import select
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from threading import Lock
+from time import monotonic
+from typing import Any, Final
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+
+import psycopg
+from aiosql.adapters.pyformat import PyFormatAdapter
+from psycopg.adapt import AdaptersMap, Dumper
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
+from psycopg.rows import dict_row
+
+from jwt_server.errors import ConfigurationError, DatabaseUnavailable, TransactionConflict
+from jwt_server.files import bundled
+from jwt_server.sqlite import SCHEMA_VERSION, Row
+
+DEFAULT_POOL: Final = 8
+POOL: Final = re.compile("[1-9][0-9]{0,2}", re.ASCII)
+
+PREPARE_THRESHOLD: Final = {"true": 5, "false": None}
+"""How often a statement is sent before the server keeps it; None for never."""
+
+TIMEOUTS: Final = {
+    "statement_timeout": "5s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "10s",
+}
+"""Of each session, which the server enforces: no request waits longer, no lock stays."""
+
+DEFAULTS: Final = {
+    "application_name": "jwt-server",
+    "connect_timeout": "2",  # seconds, for each host
+    "tcp_user_timeout": "5000",  # ms until data that nobody acknowledges means a dead server
+    "keepalives_idle": "5",  # seconds, and likewise for a server from which nothing comes
+    "keepalives_interval": "1",
+    "keepalives_count": "5",
+    "target_session_attrs": "read-write",  # of several hosts the primary
+}
+"""Parameters of the connection (libpq's), unless the URL has them."""
+
+CONFLICTS: Final = {
+    "40001",  # serialization_failure
+    "40P01",  # deadlock_detected
+    "23505",  # unique_violation, which each query excludes but for what others insert meanwhile
+    "23503",  # foreign_key_violation, likewise for what others delete
+}
+
+MAX_SECONDS: Final = 60 * 60
+"""Age of a connection after which it is replaced, so that moved servers and new roles count."""
+
+INIT_LOCK: Final = int.from_bytes(b"jwt-init")
+"""The advisory lock of those who create or upgrade the tables."""
+
+
+class FlagDumper(Dumper):
+    """Passes a bool as 0 or 1, as the columns hold it in both databases."""
+
+    oid = psycopg.adapters.types["int2"].oid
+
+    def dump(self, obj: bool) -> bytes:  # noqa: FBT001 - psycopg's signature
+        """Return the text of a flag."""
+        return b"1" if obj else b"0"
+
+
+ADAPTERS: Final = AdaptersMap(psycopg.adapters)
+ADAPTERS.register_dumper(bool, FlagDumper)
+
+
+class Driver(psycopg.Connection[Row]):
+    """A connection of psycopg that knows its age, and whether the server warned of a commit."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.opened_at, self.warning = monotonic(), ""
+        self.add_notice_handler(self._note)
+
+    def _note(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        if diagnostic.severity_nonlocalized == "WARNING":
+            self.warning = diagnostic.message_primary or ""
+
+
+class Engine:
+    """A PostgreSQL database for `Database`.
+
+    `url` is one of libpq, and has two more parameters: `pool`, the connections of a process, and
+    `prepared_statements`, false behind PgBouncer older than 1.21. Raises ConfigurationError.
+    """
+
+    dialect = "postgresql"
+    adapter = PyFormatAdapter
+    begin = "BEGIN"
+    error: type[Exception] = psycopg.Error
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        query = parse_qs(parts.query, keep_blank_values=True)
+        pool = query.pop("pool", [str(DEFAULT_POOL)])[-1]
+        prepared = query.pop("prepared_statements", ["true"])[-1]
+        if not POOL.fullmatch(pool) or prepared not in PREPARE_THRESHOLD:
+            advice = "pool is a number from 1 to 999, and prepared_statements is true or false"
+            raise ConfigurationError([f"DATABASE_URL: {advice}."])
+        self.pool_size, self._prepare_threshold = int(pool), PREPARE_THRESHOLD[prepared]
+        try:
+            given = conninfo_to_dict(urlunsplit(parts._replace(query=urlencode(query, doseq=True))))
+        except psycopg.ProgrammingError as error:
+            raise ConfigurationError(["DATABASE_URL: It is not a URL of PostgreSQL."]) from error
+        self.parameters: dict[str, Any] = DEFAULTS | given
+        ours = " ".join(f"-c {name}={value}" for name, value in TIMEOUTS.items())
+        self.parameters["options"] = f"{ours} {given.get('options', '')}".rstrip()
+        shown = {name: self.parameters.get(name, "") for name in ("host", "port", "dbname")}
+        self.name = "postgresql://{host}:{port}/{dbname}".format(**shown).replace(":/", "/")
+        self._connecting, self._failed_at, self._is_down = Lock(), 0.0, False
+
+    def connect(self) -> Driver:
+        """Connect to a database of this release. Raises DatabaseUnavailable.
+
+        One thread connects at a time. While the server is down the others are refused, because
+        each could wait for `connect_timeout`.
+        """
+        began = monotonic()
+        is_next = self._connecting.acquire(blocking=not self._is_down)
+        try:
+            if is_next and began >= self._failed_at:  # no other failed while this thread waited
+                return self._try_to_open()
+        finally:
+            if is_next:
+                self._connecting.release()
+        raise DatabaseUnavailable(f"{self.name} can't be reached.")
+
+    def _try_to_open(self) -> Driver:
+        try:
+            driver = self.open()
+        except DatabaseUnavailable:
+            self._is_down, self._failed_at = True, monotonic()
+            raise
+        self._is_down = False
+        return driver
+
+    def open(self, oldest: int = SCHEMA_VERSION) -> Driver:
+        """Connect to a database with the schema version `oldest` or a newer one, 0 for none.
+
+        Raises DatabaseUnavailable.
+        """
+        try:
+            driver = Driver.connect(
+                **self.parameters,
+                autocommit=True,  # BEGIN is explicit
+                prepare_threshold=self._prepare_threshold,
+                row_factory=dict_row,
+                context=ADAPTERS,
+            )
+        except psycopg.Error as error:
+            cause = " ".join(str(error).split())
+            raise DatabaseUnavailable(f"{self.name} can't be opened: {cause}.") from error
+        try:
+            self._check_version(driver, oldest)
+        except BaseException:
+            driver.close()
+            raise
+        return driver
+
+    def _check_version(self, driver: Driver, oldest: int) -> None:
+        version = schema_version(driver)
+        if version == 0 < oldest:
+            raise DatabaseUnavailable(
+                f"{self.name} has no tables: the command `init-db` makes them."
+            )
+        if version > SCHEMA_VERSION:
+            raise DatabaseUnavailable(
+                f"{self.name} has schema version {version}, this release knows {SCHEMA_VERSION} and"
+                " no newer one: run the release that made it."
+            )
+        if version < oldest:
+            raise DatabaseUnavailable(
+                f"{self.name} has schema version {version}, this release needs {SCHEMA_VERSION}:"
+                " make a copy with pg_dump, and run the command `db upgrade`."
+            )
+
+    def is_writable(self) -> bool:
+        """Return true: `target_session_attrs` excludes standbys."""
+        return True
+
+    def is_usable(self, driver: Driver) -> bool:
+        """Return whether the connection is open and not too old, without asking the server.
+
+        An idle connection has something to read only if the server has closed it, or is about to.
+        """
+        if driver.closed or driver.opened_at + MAX_SECONDS < monotonic():
+            return False
+        poll = select.poll()
+        poll.register(driver.fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    def in_transaction(self, driver: Driver) -> bool:
+        """Return whether a transaction has begun, also one that has failed."""
+        status = driver.info.transaction_status
+        return status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+
+    @contextmanager
+    def writing(self, driver: Driver) -> Iterator[None]:
+        """Raise DatabaseUnavailable after a commit that may be lost when the standby takes over.
+
+        The server warns of it when `statement_timeout` ends its wait for a synchronous standby.
+        """
+        driver.warning = ""
+        yield
+        if driver.warning:
+            raise DatabaseUnavailable(f"The database warns: {driver.warning}.")
+
+    def failure(self, error: psycopg.Error) -> DatabaseUnavailable | None:
+        """Return the error of a conflict or of the server's state, not of the SQL."""
+        cause = f"The database fails: {' '.join(str(error).split())}."
+        if error.sqlstate in CONFLICTS:
+            return TransactionConflict(cause)
+        is_outage = isinstance(error, psycopg.OperationalError | psycopg.InternalError)
+        return DatabaseUnavailable(cause) if is_outage else None
+
+    def ends_connection(self, error: psycopg.Error) -> bool:
+        """Return whether the connection is lost, or to a server that has become a standby."""
+        return error.sqlstate is None or isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+
+    def check(self, *, starting: bool = False) -> None:
+        """Check that the server can be reached, and can write. Raises DatabaseUnavailable."""
+        self.connect().close()
+
+    def create(self) -> bool:
+        """Create the tables; return False if they exist. Raises DatabaseUnavailable."""
+        with closing(self.open(oldest=0)) as driver:
+            try:
+                with _initializing(driver):
+                    if schema_version(driver):
+                        return False
+                    driver.execute(bundled("schema.postgresql.sql").read_text("utf-8"))
+            except psycopg.Error as error:
+                raise DatabaseUnavailable(f"{self.name} can't be set up: {error}.") from error
+        self.check()
+        return True
+
+    def upgrade(self, steps: Sequence[Path]) -> list[str]:
+        """Apply the steps after the schema version, all in one transaction; return their names.
+
+        Of two upgrades at once, the second waits and finds nothing to do. Raises
+        DatabaseUnavailable.
+        """
+        with closing(self.open(oldest=1)) as driver:
+            try:
+                with _initializing(driver):
+                    missing = [step for step in steps if number(step) > schema_version(driver)]
+                    for step in missing:
+                        driver.execute(step.read_text("utf-8"))
+                        driver.execute("UPDATE schema_version SET version = %s", [number(step)])
+            except psycopg.Error as error:
+                raise DatabaseUnavailable(f"{self.name} can't be upgraded: {error}.") from error
+        return [step.stem for step in missing]
+
+    def close(self) -> None:
+        """Do nothing: the connections are the pool's."""
+
+
+@contextmanager
+def _initializing(driver: Driver) -> Iterator[None]:
+    """Provide a transaction without limits of time, one at a time in all processes."""
+    with driver.transaction():
+        for name in TIMEOUTS:
+            driver.execute(f"SET LOCAL {name} = 0")
+        driver.execute("SELECT pg_advisory_xact_lock(%s)", [INIT_LOCK])
+        yield
+
+
+def number(step: Path) -> int:
+    """Return the schema version that a step leads to."""
+    return int(step.name.partition(".")[0])
+
+
+def schema_version(driver: Driver) -> int:
+    """Return the schema version, 0 without tables of this service."""
+    [found] = driver.execute("SELECT to_regclass('schema_version') AS name").fetchall()
+    if found["name"] is None:
+        return 0
+    [row] = driver.execute("SELECT version FROM schema_version").fetchall()
+    return int(row["version"])

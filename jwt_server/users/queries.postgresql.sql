@@ -1,0 +1,29 @@
+-- What PostgreSQL spells differently, and the locks that SQLite's one writer does not need.
+
+-- name: lock_admins()$
+-- Held until the end of the transaction. One lock for all, because each change of an admin depends
+-- on all other admins.
+SELECT 1 FROM (SELECT pg_advisory_xact_lock(7738438)) AS held;
+
+-- name: lock_by_id(id)^
+-- Held until the end of the transaction.
+SELECT id, username, admin, disabled, claims, created_at, last_sign_in_at, password_hash,
+       password_expires_at
+FROM users WHERE id = :id FOR NO KEY UPDATE;
+
+-- name: export_audit(user_id, at, id, limit)
+SELECT id, at, action, actor_id,
+       CASE WHEN actor_id IS NULL OR actor_id = :user_id THEN address END AS address, details
+FROM audit WHERE user_id = :user_id AND (at, id) > (:at, :id)
+UNION ALL
+SELECT id, at, action, actor_id, address, NULL
+FROM audit
+WHERE actor_id = :user_id AND user_id IS DISTINCT FROM :user_id AND (at, id) > (:at, :id)
+AND at <= coalesce(
+    (
+        SELECT at FROM audit WHERE user_id = :user_id AND (at, id) > (:at, :id)
+        ORDER BY at, id LIMIT 1 OFFSET :limit - 1
+    ),
+    9223372036854775807
+)
+ORDER BY at, id LIMIT :limit;
