@@ -25,7 +25,7 @@ from jwt_server.logs import formatter
 from jwt_server.web.service import EXTENSION
 from tests.helpers import processes
 from tests.helpers.app import Clock, IdleApps, MakeApp
-from tests.helpers.databases import create_database, file_of
+from tests.helpers.databases import close_cluster, create_database, database_in, reset_database
 from tests.helpers.description import documented
 from tests.helpers.factories import (
     JWT_SECRET,
@@ -57,8 +57,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_sessionfinish() -> None:
-    """End the process that servers and commands were forked from."""
+    """End the process that servers and commands were forked from, and the cluster."""
     processes.stop_forker()
+    close_cluster()
 
 
 def pytest_collection_finish() -> None:
@@ -94,7 +95,7 @@ def settings(database_folder: Path) -> Settings:
     return Settings(
         secret_keys=(SECRET_KEY,),
         jwt_secrets=(JWT_SECRET,),
-        database=database_folder / "test.db",
+        database=database_in(database_folder, "test.db"),
         salt_rounds=4,
         **UNTHROTTLED,
     )
@@ -103,7 +104,10 @@ def settings(database_folder: Path) -> Settings:
 @pytest.fixture
 def database(settings: Settings, clock: Clock) -> Iterator[Database]:
     """The database with the demo user, signed in with the session of `token()`."""
-    create_database(file_of(settings), int(clock()))
+    if isinstance(settings.database, str):
+        reset_database(settings.database, int(clock()))
+    else:
+        create_database(settings.database, int(clock()))
     with closing(Database(settings.database)) as database:
         yield database
 

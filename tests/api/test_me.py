@@ -326,8 +326,8 @@ def test_export_of_many_rows_has_each_once(
         "INSERT INTO known_addresses VALUES (1, ?, 0)",
         "INSERT INTO audit (at, action, user_id, actor_id, details) VALUES (?, '', 1, 1, '{}')",
         "INSERT INTO audit (at, action, user_id, actor_id, details) VALUES (?, '', 9, 1, '{}')",
-        INSERT_SESSION.replace("(NULL, ?,", "(NULL, 'session-' || ?,").replace(
-            "?, ?, NULL", "9, 9, NULL"
+        INSERT_SESSION.replace("VALUES (?,", "VALUES ('session-' || ?,").replace(
+            "?, ?, '', ''", "9, 9, '', ''"
         ),
     ):
         values = session_row(1, "", 0)[1:-2] if "session" in statement else ()

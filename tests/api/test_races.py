@@ -21,7 +21,8 @@ from tests.helpers.app import MakeApp
 from tests.helpers.auth import run_at_once
 from tests.helpers.factories import CREDENTIALS, bearer
 from tests.helpers.http import Response, send_to_server
-from tests.helpers.server import BASE_ENVIRONMENT, Server, running, started, until
+from tests.helpers.server import BASE_ENVIRONMENT, Server, running, started
+from tests.helpers.waiting import until
 
 pytestmark = pytest.mark.slow  # several servers, and sign-ins at the full cost of a hash
 

@@ -23,8 +23,9 @@ from tests.attacks.wire import raw, statuses
 from tests.helpers.cpu import usual_millisecond
 from tests.helpers.factories import CREDENTIALS, bearer, token
 from tests.helpers.fuzzing import RAW_REQUESTS
-from tests.helpers.server import START_SECONDS, until
+from tests.helpers.server import START_SECONDS
 from tests.helpers.site import service_on_socket
+from tests.helpers.waiting import until
 
 MAX_MILLISECONDS = 100
 """CPU time of the worker for one request; it takes a hundredth of that for most."""

@@ -20,7 +20,8 @@ from jwt_server.security.key_files import KeyFolder
 from tests.helpers.databases import create_database
 from tests.helpers.factories import CREDENTIALS, claims
 from tests.helpers.http import send_to_server
-from tests.helpers.server import BASE_ENVIRONMENT, Server, answering, free_port, gunicorn
+from tests.helpers.server import BASE_ENVIRONMENT, Server, answering, gunicorn
+from tests.helpers.waiting import free_port
 
 CLIENTS = Path(__file__).parent
 LEEWAY = 600  # seconds, so that no slow machine makes a difference

@@ -15,7 +15,8 @@ from tests.clients.conftest import given
 from tests.helpers.application import Application, serving
 from tests.helpers.factories import bearer
 from tests.helpers.http import send_to_server
-from tests.helpers.server import PROXY_PATH, ROOT, Server, free_port, running_proxy
+from tests.helpers.server import PROXY_PATH, ROOT, Server, running_proxy
+from tests.helpers.waiting import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -1,7 +1,13 @@
-"""Databases for tests: created with their demo user once, then copied; and SQL on them."""
+"""Databases for tests: created with their demo user once, then copied; and SQL on them.
+
+With TEST_DATABASE=postgresql in the environment they are of PostgreSQL, in a private cluster of
+this process.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sqlite3
 import tempfile
 import time
@@ -10,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from jwt_server import sqlite
@@ -17,6 +24,12 @@ from jwt_server.config import Settings
 from jwt_server.database import Database
 from jwt_server.users import users
 from tests.helpers.factories import open_session
+from tests.helpers.postgresql import Cluster
+
+ON_POSTGRESQL = os.environ.get("TEST_DATABASE") == "postgresql"
+
+IDENTITIES = {"users": "id", "sessions": "number", "audit": "id", "pets": "id"}
+TABLES = ("users", "sessions", "throttle", "known_addresses", "audit", "pets")
 
 FIRST_RELEASE = (Path(__file__).parent.parent / "data" / "schema-1.sql").read_text()
 """The schema of the first release."""
@@ -32,16 +45,100 @@ def with_demo_user(now: int = IMPORTED_AT) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "template.db")
         sqlite.create(path)
-        with closing(Database(path)) as database, database.connection() as db:
-            users.add_demo_user(db, 4, now)
-        open_session(path, now)
+        _add_demo_user(path, now)
         return path.read_bytes()
 
 
-def create_database(path: Path, now: int = IMPORTED_AT) -> None:
+def _add_demo_user(where: Path | str, now: int) -> None:
+    with closing(Database(where)) as database, database.connection() as db:
+        users.add_demo_user(db, 4, now)
+        open_session(db, now)
+
+
+@cache
+def cluster() -> Cluster:
+    """Start the cluster of this process, which `close_cluster` ends."""
+    started = Cluster()
+    started.__enter__()
+    return started
+
+
+def close_cluster() -> None:
+    """End the cluster of this process, if it runs."""
+    if cluster.cache_info().currsize:
+        cluster().close()
+        cluster.cache_clear()
+
+
+@cache
+def _template(now: int) -> str:
+    """Create a database as `with_demo_user`; returns its name."""
+    name = f"demo_{now}"
+    url = cluster().create_database(name)
+    Database(url).engine.create()
+    _add_demo_user(url, now)
+    return name
+
+
+def database_in(folder: Path, name: str = "server.db") -> Path | str:
+    """Return where the database of a test is: a path in its folder, or a URL that stands for it."""
+    path = folder / name
+    if not ON_POSTGRESQL:
+        return path
+    return cluster().url_of(f"test_{hashlib.sha256(os.fsencode(path)).hexdigest()[:20]}")
+
+
+def url_of(where: Path | str) -> str:
+    """Return the DATABASE_URL of a database."""
+    return where if isinstance(where, str) else f"sqlite:///{where}"
+
+
+def create_database(where: Path | str, now: int = IMPORTED_AT) -> None:
     """Create a database with the demo user, who is signed in with the session of `token()`."""
-    path.touch(mode=0o600, exist_ok=False)
-    path.write_bytes(with_demo_user(now))
+    if isinstance(where, str):
+        cluster().create_database(where.rpartition("/")[2], _template(now))
+        return
+    where.touch(mode=0o600, exist_ok=False)
+    where.write_bytes(with_demo_user(now))
+
+
+@cache
+def _driver(url: str) -> psycopg.Connection:
+    """Create a database with empty tables, and connect."""
+    cluster().create_database(url.rpartition("/")[2])
+    Database(url).engine.create()
+    return psycopg.connect(url, autocommit=True)
+
+
+EMPTY = f"TRUNCATE {', '.join(TABLES)} RESTART IDENTITY;"
+
+
+@cache
+def _reset_script(url: str, now: int) -> bytes:
+    """Keep the demo rows of this time in a schema; return the script that restores them."""
+    driver, schema = _driver(url), f"demo_{now}"
+    driver.execute(EMPTY.encode())
+    _add_demo_user(url, now)
+    driver.execute(f"CREATE SCHEMA {schema}".encode())
+    for table in TABLES:
+        driver.execute(f"CREATE TABLE {schema}.{table} AS TABLE {table}".encode())
+    restored = [f"INSERT INTO {table} SELECT * FROM {schema}.{table};" for table in TABLES]  # noqa: S608 - ours
+    continued = [
+        f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), max({column})) FROM {table};"  # noqa: S608
+        for table, column in IDENTITIES.items()
+    ]
+    return "".join([EMPTY, *restored, *continued]).encode()
+
+
+def reset_database(url: str, now: int) -> None:
+    """Make a database of this process as `create_database`, which takes longer if it exists."""
+    script, driver = _reset_script(url, now), _driver(url)
+    try:
+        driver.execute(script)
+    except psycopg.errors.UndefinedTable:  # the last test has dropped one
+        driver.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        Database(url).engine.create()
+        driver.execute(script)
 
 
 def run_scripts(path: Path, *scripts: str) -> None:

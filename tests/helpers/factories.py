@@ -96,16 +96,27 @@ def bearer(access_token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {access_token}"}
 
 
-def open_session(path: Path, now: int | None = None, user_id: int = 1, sid: str = SESSION) -> None:
+def execute(db: Connection, statement: str, *parameters: object) -> list[dict[str, Any]]:
+    """Execute SQL with `?` for parameters; return the rows, if it has some."""
+    cursor = db.driver.execute(
+        statement.replace("?", "%s") if db.engine.dialect == "postgresql" else statement, parameters
+    )
+    rows: list[dict[str, Any]] = cursor.fetchall() if cursor.description else []
+    return rows
+
+
+def open_session(
+    db: Connection, now: int | None = None, user_id: int = 1, sid: str = SESSION
+) -> None:
     """Insert an active session with a known ID."""
     opened = int(time.time()) if now is None else now
-    with closing(sqlite3.connect(path)) as driver, driver:
-        driver.execute(INSERT_SESSION, session_row(user_id, sid, opened))
+    execute(db, INSERT_SESSION, *session_row(user_id, sid, opened))
 
 
 INSERT_SESSION = (
-    "INSERT INTO sessions"
-    " VALUES (NULL, ?, ?, ?, 1, 1, ?, ?, ?, ?, ?, ?, NULL, '', '', '', NULL, NULL, 0)"
+    "INSERT INTO sessions (id, user_id, nonce, generation, refreshable, created_at, rotated_at,"
+    " last_used_at, authenticated_at, expires_at, ends_at, address, user_agent)"
+    " VALUES (?, ?, ?, 1, 1, ?, ?, ?, ?, ?, ?, '', '')"
 )
 
 
@@ -116,7 +127,7 @@ def session_row(user_id: int, sid: str, opened: int) -> tuple[object, ...]:
 def bearer_of(db: Connection, user_id: int, now: int) -> dict[str, str]:
     """Open a session of another user; returns the Authorization header."""
     sid = f"session-of-user-{user_id:06}"
-    db.driver.execute(INSERT_SESSION, session_row(user_id, sid, now))
+    execute(db, INSERT_SESSION, *session_row(user_id, sid, now))
     return bearer(token(now, sub=str(user_id), sid=sid))
 
 
@@ -124,17 +135,15 @@ def add_user(
     db: Connection, username: str, password: str = "correct horse", password_hash: str | None = None
 ) -> int:
     """Insert a user; returns the ID."""
-    cursor = db.driver.execute(
+    [row] = execute(
+        db,
         "INSERT INTO users (username, username_key, password_hash, created_at)"
         " VALUES (?, ?, ?, 0) RETURNING id",
-        (
-            normalize(username),
-            username_key(username),
-            password_hash or hash_password(password, 4),
-        ),
+        normalize(username),
+        username_key(username),
+        password_hash or hash_password(password, 4),
     )
-    user_id: int = cursor.fetchone()["id"]
-    return user_id
+    return int(row["id"])
 
 
 def everything(db: Connection) -> dict[str, list[dict[str, Any]]]:

@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 
 from tests.helpers.postgresql_programs import command, environment, new_folder, require, run, user
-from tests.helpers.server import free_port, until
+from tests.helpers.waiting import free_port, until
 
 START_SECONDS = 60
 STOP_SECONDS = 60

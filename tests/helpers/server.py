@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from tests.helpers.databases import create_database
 from tests.helpers.factories import JWT_SECRET, SECRET_KEY, UNTHROTTLED
 from tests.helpers.processes import AnyProcess
 from tests.helpers.secrets import find_secrets
+from tests.helpers.waiting import free_port
 
 ROOT = processes.ROOT
 GUNICORN: tuple[str, ...] = ("gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "wsgi:app")
@@ -106,18 +106,6 @@ def gunicorn(
         )  # fmt: skip
 
 
-def free_port() -> int:
-    """Return a port that nothing listens on.
-
-    It is below the ports that the system gives to clients, and random, as tests run in parallel.
-    """
-    while True:
-        port = 10_100 + secrets.randbelow(21_900)  # browsers refuse 10080
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
 @contextmanager
 def running(
     folder: Path, extra: Mapping[str, str], launcher: Sequence[str] = ()
@@ -154,14 +142,6 @@ def answering(
     finally:
         process.terminate()
         process.wait(timeout=stop_seconds)
-
-
-def until(condition: Callable[[], bool], seconds: float) -> None:
-    """Poll until a condition is true; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def wait_until_open(port: int, process: AnyProcess, log_file: Path) -> None:

@@ -23,7 +23,8 @@ from tests.helpers.databases import create_database
 from tests.helpers.http import Response
 from tests.helpers.nginx import nginx
 from tests.helpers.secrets import find_secrets
-from tests.helpers.server import BASE_ENVIRONMENT, ROOT, START_SECONDS, free_port, gunicorn, until
+from tests.helpers.server import BASE_ENVIRONMENT, ROOT, START_SECONDS, gunicorn
+from tests.helpers.waiting import free_port, until
 
 NAME = "auth.example.com"
 CONFIGURATION = (ROOT / "deploy" / "nginx.conf").read_text()

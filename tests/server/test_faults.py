@@ -32,13 +32,8 @@ from tests.helpers.factories import (
     token,
 )
 from tests.helpers.http import Response, send_to_server
-from tests.helpers.server import (
-    BASE_ENVIRONMENT,
-    Server,
-    failed_start,
-    started,
-    until,
-)
+from tests.helpers.server import BASE_ENVIRONMENT, Server, failed_start, started
+from tests.helpers.waiting import until
 
 JSON = "application/json"
 USER = {"username": "ada", "password": "correct horse"}

@@ -24,14 +24,8 @@ from jwt_server.security.tokens import AccessTokens, TokenSubject
 from tests.helpers.databases import create_database
 from tests.helpers.factories import CREDENTIALS, bearer
 from tests.helpers.http import Response, send_to_server
-from tests.helpers.server import (
-    BASE_ENVIRONMENT,
-    ROOT,
-    Server,
-    failed_start,
-    running,
-    until,
-)
+from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, failed_start, running
+from tests.helpers.waiting import until
 
 wait_until = partial(until, seconds=60)
 CLIENTS = 2

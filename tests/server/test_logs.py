@@ -33,14 +33,8 @@ from tests.helpers.databases import create_database, file_of
 from tests.helpers.factories import CREDENTIALS, bearer, spoil, token
 from tests.helpers.http import send_to_server
 from tests.helpers.secrets import find_secrets
-from tests.helpers.server import (
-    BASE_ENVIRONMENT,
-    GUNICORN,
-    ROOT,
-    answering,
-    environment,
-    free_port,
-)
+from tests.helpers.server import BASE_ENVIRONMENT, GUNICORN, ROOT, answering, environment
+from tests.helpers.waiting import free_port
 
 Lines = Callable[[], list[str]]
 

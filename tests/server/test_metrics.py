@@ -28,24 +28,17 @@ from jwt_server.database import Connection
 from jwt_server.errors import ConfigurationError
 from jwt_server.gunicorn import metrics_server
 from jwt_server.web.service import EXTENSION, Service
-from tests.helpers import server as servers
+from tests.helpers import waiting
 from tests.helpers.app import Clock, IdleApps, MakeApp
 from tests.helpers.auth import guesses
 from tests.helpers.databases import create_database, file_of
 from tests.helpers.disks import filled, small_disk
 from tests.helpers.factories import CREDENTIALS, bearer, token
 from tests.helpers.http import Response, send_to_server
-from tests.helpers.server import (
-    BASE_ENVIRONMENT,
-    ROOT,
-    Server,
-    flask,
-    free_port,
-    running,
-    wait_for_workers,
-)
+from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, flask, running, wait_for_workers
+from tests.helpers.waiting import free_port
 
-until = partial(servers.until, seconds=60)
+until = partial(waiting.until, seconds=60)
 
 REQUESTS = "jwt_server_request_seconds_count"
 REFUSALS = "jwt_server_refusals_total"

@@ -16,7 +16,8 @@ from tests.helpers.application import Application, serving
 from tests.helpers.factories import bearer, token
 from tests.helpers.http import Response, send_to_server
 from tests.helpers.nginx import needs_nginx, nginx
-from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, free_port, running
+from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, running
+from tests.helpers.waiting import free_port
 
 pytestmark = needs_nginx
 

@@ -24,14 +24,8 @@ import pytest
 from tests.helpers.databases import create_database
 from tests.helpers.factories import bearer, token
 from tests.helpers.http import send_to_server
-from tests.helpers.server import (
-    BASE_ENVIRONMENT,
-    GUNICORN,
-    Server,
-    environment,
-    running,
-    until,
-)
+from tests.helpers.server import BASE_ENVIRONMENT, GUNICORN, Server, environment, running
+from tests.helpers.waiting import until
 
 SECONDS = 60
 

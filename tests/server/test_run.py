@@ -32,8 +32,9 @@ from jwt_server.users import users
 from tests.helpers import processes
 from tests.helpers.databases import file_of
 from tests.helpers.http import send_to_server
-from tests.helpers.server import ROOT, Server, free_port, wait_for
+from tests.helpers.server import ROOT, Server, wait_for
 from tests.helpers.terminal import run_at_terminal
+from tests.helpers.waiting import free_port
 
 # Not on macOS, or not in all of its versions.
 MISSING_ON_MACOS = """\

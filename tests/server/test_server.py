@@ -27,11 +27,11 @@ from tests.helpers.server import (
     arbiter,
     environment,
     failed_start,
-    free_port,
     gunicorn,
     running,
     wait_for_workers,
 )
+from tests.helpers.waiting import free_port
 
 
 def test_wrong_settings_are_one_line_each_and_no_start(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ import pytest
 
 from tests.helpers.disks import ON_DISK
 from tests.helpers.factories import SETTINGS
-from tests.helpers.server import ROOT, free_port
+from tests.helpers.server import ROOT
+from tests.helpers.waiting import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -27,7 +27,8 @@ from tests.helpers.app import Clock
 from tests.helpers.cpu import cpu_milliseconds
 from tests.helpers.factories import bearer, token
 from tests.helpers.http import send_to_server
-from tests.helpers.server import BASE_ENVIRONMENT, UNSHARED, Server, free_port, running, until
+from tests.helpers.server import BASE_ENVIRONMENT, UNSHARED, Server, running
+from tests.helpers.waiting import free_port, until
 
 ONE = BASE_ENVIRONMENT | {"WORKERS": "1", "HASH_CONCURRENCY": "1", "HASH_QUEUE": "0"}
 THREADS = 33

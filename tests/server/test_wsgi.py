@@ -16,7 +16,8 @@ from werkzeug.test import Client
 from tests.helpers.databases import create_database
 from tests.helpers.factories import bearer, token
 from tests.helpers.http import send_to_server
-from tests.helpers.server import BASE_ENVIRONMENT, Server, answering, environment, free_port
+from tests.helpers.server import BASE_ENVIRONMENT, Server, answering, environment
+from tests.helpers.waiting import free_port
 
 FORM = "application/x-www-form-urlencoded"
 CREDENTIALS = "username=travis&password=mypassword"

@@ -15,7 +15,8 @@ from typing import Final
 
 from tests.helpers import processes
 from tests.helpers.factories import JWT_SECRET, SECRET_KEY
-from tests.helpers.server import GUNICORN, environment, free_port
+from tests.helpers.server import GUNICORN, environment
+from tests.helpers.waiting import free_port
 
 GRACE: Final = 10
 """REFRESH_GRACE, in seconds."""

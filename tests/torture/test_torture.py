@@ -14,7 +14,7 @@ import pytest
 
 from jwt_server.security.passwords import hash_password
 from tests.helpers.secrets import find_secrets
-from tests.helpers.server import until
+from tests.helpers.waiting import until
 from tests.torture import checks, report
 from tests.torture.__main__ import main
 from tests.torture.record import ACKNOWLEDGED, Account, Ledger

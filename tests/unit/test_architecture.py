@@ -18,7 +18,7 @@ def test_every_module_is_named_in_its_folder_and_no_other() -> None:
         str(path.relative_to(PACKAGE))
         for kind in ("py", "sql")
         for path in PACKAGE.rglob(f"*.{kind}")
-        if path.name != "__init__.py" and path.parent.name != "migrations"
+        if path.name != "__init__.py" and "migrations" not in path.parts
     }
 
     named, folder = set(), ""

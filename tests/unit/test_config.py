@@ -104,7 +104,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "https://example.com/login",
     ),
     "DATABASE_URL": (
-        "postgresql://localhost/x", "sqlite://x.db", "sqlite:///", "sqlite:///x.db?mode=ro",
+        "mysql://localhost/x", "sqlite://x.db", "sqlite:///", "sqlite:///x.db?mode=ro",
         "sqlite:///:memory:",
     ),
     "SALT_ROUNDS": ("3", "32", "12.5"),
@@ -167,7 +167,7 @@ def test_a_mistake_is_one_line_that_names_the_setting(
         ("CORS_ORIGINS", "https://App.example.com", True),
         ("JWT_SECRET", "short", False),
         ("SECRET_KEY_PREVIOUS", "short", False),
-        ("DATABASE_URL", "postgresql://user:password@host/x", False),
+        ("DATABASE_URL", "mysql://user:password@host/x", False),
     ],
 )
 def test_the_value_is_shown_unless_it_may_be_secret(

@@ -23,9 +23,8 @@ from jwt_server.database import Connection
 from jwt_server.errors import HashingBusy, TooManyAttempts
 from jwt_server.security.hash_queue import NICE, HashQueue
 from jwt_server.users import users
-from tests.helpers import server as servers
+from tests.helpers import waiting
 from tests.helpers.app import Clock, MakeApp
-from tests.helpers.databases import file_of
 from tests.helpers.description import fill_path, password_operations
 from tests.helpers.factories import (
     CREDENTIALS,
@@ -330,7 +329,7 @@ def test_two_checks_of_a_password_are_queued_and_the_third_is_refused(
     add_user(db, "ada", "mypassword")
     for user_id in (1, 2):
         for number in range(3):
-            open_session(file_of(settings), NOW, user_id, f"session-{number}-of-user-{user_id:04}")
+            open_session(db, NOW, user_id, f"session-{number}-of-user-{user_id:04}")
     app = make_app()
     queue = app.extensions["jwt-server"].hasher.queue
     version = "PRAGMA data_version"
@@ -399,7 +398,7 @@ def test_clients_that_disconnect_leave_the_queue_and_reads_go_on(tmp_path: Path)
         assert send_to_server(server, "GET", "/my-pets", bearer(token())).status == 200
         for connection in connections:
             connection.close()
-        servers.until(lambda: server.log().count('"status": 503') == 3, 60)
+        waiting.until(lambda: server.log().count('"status": 503') == 3, 60)
 
 
 def post_credentials(server: Server, address: str) -> socket.socket:

@@ -13,7 +13,7 @@ import pytest
 from jwt_server.config import Settings
 from jwt_server.errors import ConfigurationError
 from jwt_server.listeners import format_address, hosts, is_loopback, require_listeners
-from tests.helpers.server import free_port
+from tests.helpers.waiting import free_port
 
 
 def test_loopback_hosts() -> None:
