@@ -15,7 +15,7 @@ MEMORY = $(shell awk '$$2 == "/dev/shm" && $$4 !~ /noexec/ { print "TMPDIR=/dev/
 PYTEST = $(MEMORY) $(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest --numprocesses auto
 
 .DEFAULT_GOAL := help
-.PHONY: run example seed test test-slow check bench torture wheel hooks lock help
+.PHONY: run example seed postgres test test-slow check bench torture wheel hooks lock help
 
 run: $(VENV)/run ## Start the service on localhost:$PORT (3000), with a demo user on a fresh clone
 	@$(BIN)/python -m jwt_server
@@ -25,6 +25,9 @@ example: ## Serve examples/spa, a front end, on localhost:8000, beside `make run
 
 seed: $(VENV)/run ## Create the demo user travis again, where missing
 	@FLASK_SKIP_DOTENV=1 $(BIN)/python -m flask --app wsgi seed
+
+postgres: $(VENV)/dev ## Run a private PostgreSQL for development until Ctrl+C, which deletes it
+	@$(BIN)/python -m tests.helpers.development_cluster
 
 test: $(VENV)/dev ## Run all tests but the slow ones; make test ARGS="-k pets" runs some
 	@$(PYTEST) --maxprocesses 4 -m "not slow" $(ARGS)

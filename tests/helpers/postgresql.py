@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import signal
@@ -10,18 +9,25 @@ import subprocess
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from select import select
 from typing import Literal, Self
 from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
 
-from tests.helpers.postgresql_programs import command, environment, new_folder, require, run, user
+from tests.helpers.postgresql_programs import (
+    STOP_SECONDS,
+    command,
+    environment,
+    kill_at_once,
+    new_folder,
+    require,
+    run,
+    user,
+)
 from tests.helpers.waiting import free_port, until
 
 START_SECONDS = 60
-STOP_SECONDS = 60
 SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 PASSWORD = secrets.token_hex(16)
@@ -147,26 +153,15 @@ class Cluster:
 
     def kill(self) -> None:
         """Kill all of its processes at once with SIGKILL."""
-        if self.process is None or self.process.poll() is not None:
-            return
-        main = self.process.pid
-        os.kill(main, signal.SIGSTOP)  # it starts no others meanwhile
-        os.waitpid(main, os.WUNTRACED)
-        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
-        processes = [os.pidfd_open(pid) for pid in (main, *map(int, children))]
-        for process in processes:
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-        for process in processes:
-            select([process], [], [], STOP_SECONDS)  # readable once it has ended
-            os.close(process)
-        self.process.wait(STOP_SECONDS)
-        self._remove_shared_memory()
+        if self.process and self.process.poll() is None:
+            kill_at_once(self.process)
+            self._remove_shared_memory()
 
     def close(self) -> None:
-        """Kill it and its standbys, and delete their folders."""
+        """Stop it and its standbys, and delete their folders."""
         for standby in self.standbys:
             standby.close()
-        self.kill()
+        self.stop("immediate")
         shutil.rmtree(self.folder)
 
     def standby(self, name: str = "standby") -> Cluster:

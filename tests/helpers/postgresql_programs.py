@@ -1,7 +1,7 @@
 """The programs of PostgreSQL and pgbouncer: where they are, their user, and their folders.
 
 All folders are below one of this process. A shell waits for the end of this process, however it
-ends; then it stops the clusters that still run, and deletes that folder.
+ends; then it stops what still runs there, and deletes that folder.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+from select import select
 from typing import Any
 
 import pytest
@@ -20,9 +22,11 @@ import pytest
 PACKAGES = {"initdb": "postgresql", "pgbouncer": "pgbouncer"}
 """The programs that are looked for, and Debian's packages of them."""
 
+STOP_SECONDS = 60
+
 CLEANUP = """
 read -r _
-for file in */data/postmaster.pid; do
+for file in */data/postmaster.pid */pgbouncer.pid; do
     [ -e "$file" ] || continue
     read -r process < "$file"
     kill -QUIT "$process" && sleep 1
@@ -80,8 +84,11 @@ def run(folder: Path, *arguments: str, stdin: str = "") -> None:
 
 
 def make_folder(parent: Path | None = None) -> Path:
-    """Create a folder that only the programs' user can read, and root."""
-    folder = Path(tempfile.mkdtemp(prefix="jwt-server-postgresql-", dir=parent))
+    """Create a folder that only the programs' user can read, and root.
+
+    Its name is short, as the path of a socket may have 103 characters on macOS.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="" if parent else "jwt-server-", dir=parent))
     if owner := user():
         os.chown(folder, owner["user"], owner["group"])
     return folder
@@ -101,3 +108,17 @@ def cleaner() -> tuple[Path, subprocess.Popen[bytes]]:
 def new_folder() -> Path:
     """Create a folder for a cluster or a pgbouncer."""
     return make_folder(cleaner()[0])
+
+
+def kill_at_once(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and its children with SIGKILL, and wait until they have ended."""
+    os.kill(process.pid, signal.SIGSTOP)  # it starts no others meanwhile
+    os.waitpid(process.pid, os.WUNTRACED)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    descriptors = [os.pidfd_open(pid) for pid in (process.pid, *map(int, children))]
+    for descriptor in descriptors:
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    for descriptor in descriptors:
+        select([descriptor], [], [], STOP_SECONDS)  # readable once it has ended
+        os.close(descriptor)
+    process.wait(STOP_SECONDS)
