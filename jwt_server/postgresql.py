@@ -13,7 +13,6 @@ from pathlib import Path
 from threading import Lock
 from time import monotonic
 from typing import Any, Final
-from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import psycopg
 from aiosql.adapters.pyformat import PyFormatAdapter
@@ -26,7 +25,7 @@ from jwt_server.errors import ConfigurationError, DatabaseUnavailable, Transacti
 from jwt_server.files import bundled
 from jwt_server.sqlite import SCHEMA_VERSION, Row
 
-DEFAULT_POOL: Final = 8
+DEFAULT_POOL: Final = "8"
 POOL: Final = re.compile("[1-9][0-9]{0,2}", re.ASCII)
 
 PREPARE_THRESHOLD: Final = {"true": 5, "false": None}
@@ -100,27 +99,27 @@ class Engine:
 
     dialect = "postgresql"
     adapter = PyFormatAdapter
-    begin = "BEGIN"
+    begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
     error: type[Exception] = psycopg.Error
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        query = parse_qs(parts.query, keep_blank_values=True)
-        pool = query.pop("pool", [str(DEFAULT_POOL)])[-1]
-        prepared = query.pop("prepared_statements", ["true"])[-1]
+        base, _, query = url.partition("?")
+        own = dict(re.findall("(?:^|&)(pool|prepared_statements)=([^&]*)", query))
+        pool, prepared = own.get("pool", DEFAULT_POOL), own.get("prepared_statements", "true")
         if not POOL.fullmatch(pool) or prepared not in PREPARE_THRESHOLD:
             advice = "pool is a number from 1 to 999, and prepared_statements is true or false"
             raise ConfigurationError([f"DATABASE_URL: {advice}."])
         self.pool_size, self._prepare_threshold = int(pool), PREPARE_THRESHOLD[prepared]
+        others = [each for each in query.split("&") if each.partition("=")[0] not in own]
         try:
-            given = conninfo_to_dict(urlunsplit(parts._replace(query=urlencode(query, doseq=True))))
+            given = conninfo_to_dict(f"{base}?{'&'.join(others)}")
         except psycopg.ProgrammingError as error:
             raise ConfigurationError(["DATABASE_URL: It is not a URL of PostgreSQL."]) from error
         self.parameters: dict[str, Any] = DEFAULTS | given
         ours = " ".join(f"-c {name}={value}" for name, value in TIMEOUTS.items())
         self.parameters["options"] = f"{ours} {given.get('options', '')}".rstrip()
-        shown = {name: self.parameters.get(name, "") for name in ("host", "port", "dbname")}
-        self.name = "postgresql://{host}:{port}/{dbname}".format(**shown).replace(":/", "/")
+        host, port, name = (self.parameters.get(each) for each in ("host", "port", "dbname"))
+        self.name = f"postgresql://{host or ''}{f':{port}' if port else ''}/{name or ''}"
         self._connecting, self._failed_at, self._is_down = Lock(), 0.0, False
 
     def connect(self) -> Driver:
