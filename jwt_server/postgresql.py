@@ -10,6 +10,7 @@ import select
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from shlex import quote
 from threading import Lock
 from time import monotonic
 from typing import Any, Final
@@ -18,7 +19,7 @@ import psycopg
 from aiosql.adapters.pyformat import PyFormatAdapter
 from psycopg.abc import RV, PQGen
 from psycopg.adapt import AdaptersMap, Dumper
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
@@ -141,6 +142,9 @@ class Engine:
             given = conninfo_to_dict(f"{base}?{'&'.join(others)}")
         except psycopg.ProgrammingError as error:
             raise ConfigurationError(["DATABASE_URL: It is not a URL of PostgreSQL."]) from error
+        secrets = {"password", "sslpassword"}
+        public = {name: str(value) for name, value in given.items() if name not in secrets}
+        self.address = quote(make_conninfo(**public))
         self.parameters: dict[str, Any] = DEFAULTS | given
         ours = " ".join(f"-c {name}={value}" for name, value in TIMEOUTS.items())
         self.parameters["options"] = f"{ours} {given.get('options', '')}".rstrip()
@@ -308,6 +312,19 @@ class Engine:
             except psycopg.Error as error:
                 raise DatabaseUnavailable(f"{self.name} can't be upgraded: {error}.") from error
         return [step.stem for step in missing]
+
+    @contextmanager
+    def filling(self) -> Iterator[Driver]:
+        """Provide a transaction without limits of time, to copy many rows into the tables.
+
+        Raises DatabaseUnavailable.
+        """
+        with closing(self.open()) as driver:
+            try:
+                with _initializing(driver):
+                    yield driver
+            except psycopg.Error as error:
+                raise DatabaseUnavailable(f"{self.name} can't be filled: {error}.") from error
 
     def close(self) -> None:
         """Do nothing: the connections are the pool's."""
