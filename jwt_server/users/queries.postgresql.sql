@@ -11,6 +11,11 @@ SELECT id, username, admin, disabled, claims, created_at, last_sign_in_at, passw
        password_expires_at
 FROM users WHERE id = :id FOR NO KEY UPDATE;
 
+-- name: lock_by_key(username_key)^
+SELECT id, username, admin, disabled, claims, created_at, last_sign_in_at, password_hash,
+       password_expires_at
+FROM users WHERE username_key = :username_key FOR NO KEY UPDATE;
+
 -- name: export_audit(user_id, at, id, limit)
 SELECT id, at, action, actor_id,
        CASE WHEN actor_id IS NULL OR actor_id = :user_id THEN address END AS address, details

@@ -23,7 +23,7 @@ from jwt_server.security import keys
 from jwt_server.security.keys import Jwk, Key
 from jwt_server.web.service import EXTENSION
 from tests.attacks.forging import Json, as_json, compact, signature
-from tests.helpers.databases import create_database
+from tests.helpers.databases import create_database, database_in
 from tests.helpers.factories import (
     CREDENTIALS,
     JWT_SECRET,
@@ -192,11 +192,12 @@ def pair_of(algorithm: str) -> Key:
 @contextmanager
 def attacked(folder: Path, algorithm: str, **changes: Any) -> Iterator[Target]:
     """Make a service to attack, with the demo user signed in; `changes` are to its settings."""
-    create_database(folder / "server.db")
+    database = database_in(folder)
+    create_database(database)
     settings = Settings(
         (SECRET_KEY,),
         (JWT_SECRET,),
-        folder / "server.db",
+        database,
         salt_rounds=4,
         jwt_algorithm=algorithm,
         jwt_keys_dir=folder / "keys",

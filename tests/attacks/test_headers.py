@@ -18,7 +18,6 @@ from tests.attacks import forging
 from tests.attacks.conftest import Canary
 from tests.attacks.forging import as_json, compact, decoded, signature
 from tests.attacks.target import ALGORITHMS, FORGED, MALFORMED, Attack, Target, cases
-from tests.helpers.databases import file_of
 from tests.helpers.factories import base64url, claims
 
 NONES: tuple[Any, ...] = (
@@ -257,7 +256,7 @@ def offer(canary: Canary, algorithm: str) -> tuple[Any, dict[str, Any], str]:
 
 def urls(target: Target, canary: Canary) -> Iterator[str]:
     """Where an attacker's keys are to be had: over HTTP, in a file, in the URL itself."""
-    written = file_of(target.settings).with_name("attacker.json")
+    written = target.settings.jwt_keys_dir.with_name("attacker.json")
     written.write_text(json.dumps({"keys": canary.keys}))
     host = canary.url.removeprefix("http://")
     yield from (

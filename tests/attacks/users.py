@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import closing
 from typing import Any
 
+from jwt_server.web.service import EXTENSION
 from tests.attacks.target import CHALLENGE, GUARDED, Target, send_json, tokens_of
+from tests.helpers.factories import execute
 from tests.helpers.http import Response
 
 PASSWORD = "correct horse battery"
@@ -42,8 +42,8 @@ def refusal_code(response: Response) -> str:
 
 def run_sql(target: Target, statement: str, *values: object) -> list[Any]:
     """Run a statement on the service's database."""
-    with closing(sqlite3.connect(target.settings.database, timeout=60)) as driver, driver:
-        return driver.execute(statement, values).fetchall()
+    with target.app.extensions[EXTENSION].database.connection() as db:
+        return execute(db, statement, *values)
 
 
 def sign_up(target: Target, name: str) -> tuple[int, Tokens]:

@@ -17,7 +17,7 @@ from typing import Any
 from gunicorn.config import Config
 
 from tests.helpers import processes
-from tests.helpers.databases import create_database
+from tests.helpers.databases import create_database, database_in, url_of
 from tests.helpers.factories import JWT_SECRET, SECRET_KEY, UNTHROTTLED
 from tests.helpers.processes import AnyProcess
 from tests.helpers.secrets import find_secrets
@@ -72,7 +72,7 @@ def environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
-        "DATABASE_URL": f"sqlite:///{folder}/server.db",
+        "DATABASE_URL": url_of(database_in(folder)),
         "SALT_ROUNDS": "4",
         "WORKERS": "1",
         **{name.upper(): str(limit) for name, limit in UNTHROTTLED.items()},
@@ -113,7 +113,7 @@ def running(
     """Run a server with a fresh database and the demo user, signed in with the session of
     `token()`.
     """
-    create_database(folder / "server.db")
+    create_database(database_in(folder))
     with started(folder, extra, launcher) as server:
         yield server
 
@@ -122,7 +122,7 @@ def running(
 def started(
     folder: Path, extra: Mapping[str, str], launcher: Sequence[str] = ()
 ) -> Iterator[Server]:
-    """Run a server with the database that is in the folder."""
+    """Run a server with the database of the folder."""
     port = free_port()
     log_file = folder / "server.log"
     process = gunicorn(folder, {**extra, "PORT": str(port)}, log_file, launcher)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from werkzeug.datastructures import Headers
 
-from tests.helpers.databases import create_database
+from tests.helpers.databases import create_database, database_in
 from tests.helpers.http import Response
 from tests.helpers.nginx import nginx
 from tests.helpers.secrets import find_secrets
@@ -89,7 +89,7 @@ def _response(
 def service_on_socket(folder: Path, **settings: str) -> Iterator[Path]:
     """Run gunicorn on a Unix socket, as the systemd unit does; yields the socket's path."""
     path = folder / "http.sock"
-    create_database(folder / "server.db")
+    create_database(database_in(folder))
     environment = BASE_ENVIRONMENT | {"HOST": f"unix:{path}", "TRUSTED_PROXIES": "1"} | settings
     log_file = folder / "server.log"
     process = gunicorn(folder, environment, log_file)
