@@ -33,7 +33,8 @@ wait_until = partial(until, seconds=60)
 CLIENTS = 4
 """Each signs in as a user of its own: one password is checked at most twice at once."""
 
-PASSWORD = "correct horse"  # noqa: S105 - that of `add_user`
+PASSWORD = "correct horse"
+"""That of `add_user`."""
 
 SETTINGS = BASE_ENVIRONMENT | {
     "WORKERS": "2",
@@ -65,7 +66,9 @@ class Host:
         """Start it, with these changes of its settings, and wait until it responds."""
         self.settings |= changes
         self.logs.append(self.folder / f"{len(self.logs)}.log")
-        self.process = gunicorn(self.folder, self.settings | {"PORT": f"{self.port}"}, self.logs[-1])
+        self.process = gunicorn(
+            self.folder, self.settings | {"PORT": f"{self.port}"}, self.logs[-1]
+        )
         wait_for(self.port, self.process, self.logs[-1])
 
     def stop(self) -> None:

@@ -113,7 +113,8 @@ def site(
 ) -> Iterator[Site]:
     """Run nginx in front of the service; without `limits`, it stops no flood of sign-ins.
 
-    `service` is its socket, or the ports of two hosts; `rate` is that of sign-ins beyond the burst, `more` is added to the configuration.
+    `service` is its socket, or the ports of two hosts. `rate` is that of sign-ins beyond the burst,
+    `more` is added to the configuration.
     """
     port, plain_port = free_port(), free_port()
     configuration = more + configure(folder, service, port, plain_port)
