@@ -112,5 +112,6 @@ def counting_steps(db: Connection) -> Iterator[Callable[[], int]]:
         yield lambda: len(steps)
         db.driver.set_progress_handler(None, 0)
         return
+    execute(db, "ANALYZE")  # as the server does by itself after a while
     with db.transaction():  # the rows are counted by transaction
         yield lambda: int(execute(db, ROWS_READ)[0]["rows"])
