@@ -194,7 +194,9 @@ def require_password(user: CurrentUser, password: str) -> Row:
             if row is not None and is_right:
                 attempts.record_success(db, counted)
                 return row
-            if users.find_by_id(db, user.id):  # else just deleted: no new row names the user
+            if db.queries.users.lock_by_id(
+                id=user.id
+            ):  # else just deleted: no new row names the user
                 audit.record(db, actor, Action.PASSWORD_REFUSED, user.id)
                 attempts.record_failure(db, counted, actor, user.id)
     raise errors.WrongPassword

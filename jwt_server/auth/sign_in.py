@@ -65,7 +65,7 @@ def _record_failure(
     db: Connection, counted: CountedAttempt, actor: Actor, username: str, account: str
 ) -> None:
     """Record a failed sign-in; of a user who was deleted meanwhile as of an unknown one."""
-    user = users.find_by_name(db, username)
+    user = users.find_by_name(db, username, lock=True)
     user_id, details = None, {"unknown_name": account}
     if user:
         user_id, details = user["id"], {}

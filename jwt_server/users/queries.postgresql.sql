@@ -11,6 +11,11 @@ SELECT id, username, admin, disabled, claims, created_at, last_sign_in_at, passw
        password_expires_at
 FROM users WHERE id = :id FOR NO KEY UPDATE;
 
+-- name: lock_by_key(username_key)^
+SELECT id, username, admin, disabled, claims, created_at, last_sign_in_at, password_hash,
+       password_expires_at
+FROM users WHERE username_key = :username_key FOR NO KEY UPDATE;
+
 -- name: page_by_key(first, end, admin, disabled, limit)
 -- Each part is sorted and limited by itself, as PostgreSQL would read it completely otherwise.
 (

@@ -11,10 +11,15 @@ SELECT id, username, admin, disabled, claims, created_at, last_sign_in_at, passw
 FROM users WHERE id = :id;
 
 -- name: lock_by_id(id)^
--- The same in a transaction that changes the user.
+-- The same in a transaction that depends on the user.
 SELECT id, username, admin, disabled, claims, created_at, last_sign_in_at, password_hash,
        password_expires_at
 FROM users WHERE id = :id;
+
+-- name: lock_by_key(username_key)^
+SELECT id, username, admin, disabled, claims, created_at, last_sign_in_at, password_hash,
+       password_expires_at
+FROM users WHERE username_key = :username_key;
 
 -- name: lock_admins()$
 -- Nothing is needed: one transaction writes at a time.

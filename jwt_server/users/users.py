@@ -24,11 +24,15 @@ DEMO_USERNAME: Final = "travis"
 DEMO_PASSWORD: Final = "mypassword"  # noqa: S105 - published, to try the service out locally
 
 
-def find_by_name(db: Connection, username: str) -> Row | None:
-    """Return the user of that name, in any spelling, with the password hash; or None."""
+def find_by_name(db: Connection, username: str, *, lock: bool = False) -> Row | None:
+    """Return the user of that name, in any spelling, with the password hash; or None.
+
+    With `lock` the user stays as it is until the end of the transaction.
+    """
     if names.find_problem(username) is not None:
         return None  # nobody can have it, and some such names take long to normalize
-    row: Row | None = db.queries.users.find_by_key(username_key=username_key(username))
+    find = db.queries.users.lock_by_key if lock else db.queries.users.find_by_key
+    row: Row | None = find(username_key=username_key(username))
     return row
 
 

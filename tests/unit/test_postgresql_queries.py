@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ POSTGRESQL = load_queries("postgresql", postgresql.Engine.adapter)
 NAMES = [name for name in POSTGRESQL if not name.endswith("_cursor")]
 
 FILES = sorted(PACKAGE.rglob("*.postgresql.sql"))
+
+OWN = {"cli.advance_ids"}
+"""Queries that SQLite does not have: jwt_server/backup.py does it to files that are not open."""
 
 PARAMETER = re.compile(r"%\((\w+)\)s")
 EXECUTIONS = 7
@@ -56,13 +59,13 @@ VALUES: dict[str, Any] = {
     "at": 9000, "before": 500, "claims": "{}", "client_id": "", "details": "{}",
     "disabled": None, "end": "user 9", "ends_at": 30000, "except_id": "", "expires_at": 30000,
     "first": "user 1", "generation": 1, "id": 7, "key": "key.7", "last_sign_in_at": None,
-    "limit": 20, "max_pets": 20, "name": "x", "network": "7", "new_hash": "x",
-    "newest": 8000, "nonce": b"n", "number": 7, "now": 7900, "password_hash": "x",
+    "leap": 1, "limit": 20, "max_id": 10**9, "max_pets": 20, "name": "x", "network": "7",
+    "new_hash": "x", "newest": 8000, "nonce": b"n", "number": 7, "now": 7900, "password_hash": "x",
     "password_expires_at": None, "refreshable": 1, "resettable": "key.3", "restart": 0,
     "retry_key_hash": None, "roots": '{"7": "key.1"}', "rotated_by_hash": None, "seconds": 3600,
     "share": "key.4", "signed_in_at": None, "since": 0, "site": "key.5", "species": None,
-    "until": 8000, "user_agent": "", "user_id": 7, "username": "new", "username_key": "user 7",
-    "verified_hash": "x",
+    "start": 1, "until": 8000, "user_agent": "", "user_id": 7, "username": "new",
+    "username_key": "user 7", "verified_hash": "x",
 }  # fmt: skip
 """A value for each parameter."""
 
@@ -91,6 +94,7 @@ OTHERS: dict[str, list[dict[str, Any]]] = {
 
 EXCEPTIONS = {
     "admin.totals",  # counts all users
+    "cli.advance_ids",  # reads the catalogs of the server
     "audit.count",  # counts the rows of a range of time
     # Of a user who is deleted.
     "audit.anonymize_actor",
@@ -167,12 +171,15 @@ def test_scans_and_sorting_are_detected(driver: psycopg.Connection, sql: str) ->
 
 
 def test_queries_of_both_databases_are_called_alike() -> None:
-    def interface(query: QueryFn) -> tuple[object, ...]:
-        return query.operation, str(query.__signature__)
+    def interfaces(queries: Mapping[str, QueryFn]) -> dict[str, tuple[object, ...]]:
+        return {
+            name: (query.operation, str(query.__signature__))
+            for name, query in queries.items()
+            if name.removesuffix("_cursor") not in OWN
+        }
 
-    assert {name: interface(query) for name, query in POSTGRESQL.items()} == {
-        name: interface(query) for name, query in SQLITE.items()
-    }
+    assert interfaces(POSTGRESQL) == interfaces(SQLITE)
+    assert not OWN & SQLITE.keys()
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
@@ -180,8 +187,7 @@ def test_a_file_of_postgresql_has_only_queries_that_differ(file: Path) -> None:
     ours = aiosql.from_path(file, postgresql.Engine.adapter)
     theirs = aiosql.from_path(file.with_name(file.name.replace(".postgresql", "")), "sqlite3")
 
-    assert set(ours.available_queries) <= set(theirs.available_queries)
-    for name in ours.available_queries:
+    for name in set(ours.available_queries) & set(theirs.available_queries):
         sql = PARAMETER.sub(r":\1", getattr(ours, name).sql)
         assert sql.split() != getattr(theirs, name).sql.split()
 
@@ -190,13 +196,15 @@ def test_queries_of_both_databases_return_the_same_columns(
     driver: psycopg.Connection, tmp_path: Path
 ) -> None:
     sqlite.create(tmp_path / "x.db")
-    with (
-        closing(sqlite3.connect(tmp_path / "x.db")) as other,
-        driver.transaction(force_rollback=True),
-    ):
-        for name in NAMES:
-            if POSTGRESQL[name].operation is not SQLOperationType.SELECT_VALUE:
-                [values, *_] = values_of(name)
+    names = [
+        name
+        for name in NAMES
+        if name not in OWN and POSTGRESQL[name].operation is not SQLOperationType.SELECT_VALUE
+    ]
+    with closing(sqlite3.connect(tmp_path / "x.db")) as other:
+        for name in names:
+            [values, *_] = values_of(name)
+            with driver.transaction(force_rollback=True):
                 ours = driver.execute(POSTGRESQL[name].sql, values).description or ()
-                theirs = other.execute(SQLITE[name].sql, values).description or ()
-                assert [each.name for each in ours] == [name for name, *_ in theirs], name
+            theirs = other.execute(SQLITE[name].sql, values).description or ()
+            assert [each.name for each in ours] == [column for column, *_ in theirs], name

@@ -1,0 +1,81 @@
+"""The URL of a PostgreSQL database, and what the service makes of it before it connects."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from jwt_server import postgresql
+from jwt_server.config import Settings
+from jwt_server.database import Database
+from jwt_server.errors import ConfigurationError
+from jwt_server.postgresql import DEFAULTS
+from tests.helpers.factories import SECRET_KEY
+
+URL = "postgresql://jwt_server:hunter2@db.example.com:5433/logins"
+
+
+def test_parameters_of_the_url_win_over_the_defaults() -> None:
+    engine = postgresql.Engine(f"{URL}?connect_timeout=9&options=-c%20lock_timeout%3D9s")
+
+    assert engine.parameters["connect_timeout"] == "9"
+    assert engine.parameters["options"].endswith(" -c lock_timeout=9s")
+    assert "statement_timeout=5s" in engine.parameters["options"]
+    others = DEFAULTS.keys() - {"connect_timeout"}
+    assert {name: engine.parameters[name] for name in others} == {
+        name: DEFAULTS[name] for name in others
+    }
+
+
+def test_own_parameters_are_not_passed_to_libpq() -> None:
+    engine = postgresql.Engine(f"{URL}?pool=3&prepared_statements=false&sslmode=verify-full")
+
+    assert engine.pool_size == 3
+    assert engine.parameters["sslmode"] == "verify-full"
+    assert not engine.parameters.keys() & {"pool", "prepared_statements"}
+
+
+def test_several_hosts_are_kept() -> None:
+    engine = postgresql.Engine("postgresql://a:1,b:2/logins?pool=4")
+
+    assert (engine.parameters["host"], engine.parameters["port"]) == ("a,b", "1,2")
+    assert engine.parameters["target_session_attrs"] == "read-write"
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["pool=0", "pool=-1", "pool=1000", "pool=x", "pool=", "pool=٣", "prepared_statements=no",
+     "unknown=1", "sslmode"],
+)  # fmt: skip
+def test_invalid_parameters_are_refused_without_showing_the_password(query: str) -> None:
+    with pytest.raises(ConfigurationError, match="DATABASE_URL: ") as caught:
+        Database(f"{URL}?{query}")
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_password_is_in_no_representation() -> None:
+    database = Database(URL)
+    settings = Settings((SECRET_KEY,), (), database=URL)
+
+    assert database.engine.name == "postgresql://db.example.com:5433/logins"
+    assert "hunter2" not in f"{database!r} {settings!r}"
+
+
+def test_missing_driver_is_named_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "jwt_server.postgresql")
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+
+    with pytest.raises(ConfigurationError, match=r"pip install 'jwt-server\[postgresql\]'"):
+        Database(URL)
+
+
+def test_sqlite_needs_no_driver_of_postgresql(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "jwt_server.postgresql")
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+
+    assert Database(tmp_path / "x.db").engine.dialect == "sqlite"
