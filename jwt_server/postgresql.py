@@ -10,14 +10,16 @@ import select
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from shlex import quote
 from threading import Lock
 from time import monotonic
 from typing import Any, Final
 
 import psycopg
 from aiosql.adapters.pyformat import PyFormatAdapter
+from psycopg.abc import RV, PQGen
 from psycopg.adapt import AdaptersMap, Dumper
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
@@ -37,6 +39,14 @@ TIMEOUTS: Final = {
     "idle_in_transaction_session_timeout": "10s",
 }
 """Of each session, which the server enforces: no request waits longer, no lock stays."""
+
+ANSWER_SECONDS: Final = 6
+"""After which a statement is cancelled from here. The server's limits don't end a commit that waits
+for a standby, and a server that hangs ends nothing.
+"""
+
+CANCEL_SECONDS: Final = 1
+"""For the server to take the request to cancel, and to answer it."""
 
 DEFAULTS: Final = {
     "application_name": "jwt-server",
@@ -78,12 +88,29 @@ ADAPTERS.register_dumper(bool, FlagDumper)
 
 
 class Driver(psycopg.Connection[Row]):
-    """A connection of psycopg that knows its age, and whether the server warned of a commit."""
+    """A connection of psycopg that knows its age, and whether the server warned of a commit.
+
+    It waits `patience` seconds for the server's answer to a statement, or for ever if that is None.
+    """
+
+    patience: float | None = ANSWER_SECONDS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.opened_at, self.warning = monotonic(), ""
         self.add_notice_handler(self._note)
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """Wait for the server; each method that sends something to it does so."""
+        try:
+            return super().wait(gen, interval, timeout or self.patience)
+        except psycopg.errors._WaitTimeout:
+            pass
+        try:
+            self.cancel_safe(timeout=CANCEL_SECONDS)
+            return super().wait(gen, interval, CANCEL_SECONDS)
+        except (psycopg.errors._WaitTimeout, psycopg.errors.CancellationTimeout) as error:
+            raise psycopg.OperationalError("the server does not answer") from error
 
     def _note(self, diagnostic: psycopg.errors.Diagnostic) -> None:
         if diagnostic.severity_nonlocalized == "WARNING":
@@ -115,12 +142,16 @@ class Engine:
             given = conninfo_to_dict(f"{base}?{'&'.join(others)}")
         except psycopg.ProgrammingError as error:
             raise ConfigurationError(["DATABASE_URL: It is not a URL of PostgreSQL."]) from error
+        secrets = {"password", "sslpassword"}
+        public = {name: str(value) for name, value in given.items() if name not in secrets}
+        self.address = quote(make_conninfo(**public))
         self.parameters: dict[str, Any] = DEFAULTS | given
         ours = " ".join(f"-c {name}={value}" for name, value in TIMEOUTS.items())
         self.parameters["options"] = f"{ours} {given.get('options', '')}".rstrip()
         host, port, name = (self.parameters.get(each) for each in ("host", "port", "dbname"))
         self.name = f"postgresql://{host or ''}{f':{port}' if port else ''}/{name or ''}"
         self._connecting, self._failed_at, self._is_down = Lock(), 0.0, False
+        self._lost_at = 0.0
 
     def connect(self) -> Driver:
         """Connect to a database of this release. Raises DatabaseUnavailable.
@@ -152,6 +183,7 @@ class Engine:
 
         Raises DatabaseUnavailable.
         """
+        driver = None
         try:
             driver = Driver.connect(
                 **self.parameters,
@@ -160,15 +192,28 @@ class Engine:
                 row_factory=dict_row,
                 context=ADAPTERS,
             )
-        except psycopg.Error as error:
-            cause = " ".join(str(error).split())
-            raise DatabaseUnavailable(f"{self.name} can't be opened: {cause}.") from error
-        try:
             self._check_version(driver, oldest)
-        except BaseException:
-            driver.close()
-            raise
+        except BaseException as error:
+            if driver:
+                driver.close()
+            if not isinstance(error, psycopg.Error):
+                raise
+            cause = " ".join(str(error).split())
+            advice = "check DATABASE_URL and the server"
+            raise DatabaseUnavailable(f"{self.name} can't be opened: {cause}: {advice}.") from error
+        self._prefer_host_of(driver)
         return driver
+
+    def _prefer_host_of(self, driver: Driver) -> None:
+        """Try this one of several hosts first from now on, as each dead one takes seconds."""
+        hosts, ports = (str(self.parameters.get(name, "")).split(",") for name in ("host", "port"))
+        ports *= len(hosts) // len(ports)  # one is for all
+        addresses = [(host, port or "5432") for host, port in zip(hosts, ports, strict=True)]
+        used = (driver.info.host, str(driver.info.port))
+        if "hostaddr" not in self.parameters and used in addresses[1:]:
+            first = addresses.index(used)
+            hosts, ports = (each[first:] + each[:first] for each in (hosts, ports))
+            self.parameters |= {"host": ",".join(hosts), "port": ",".join(ports)}
 
     def _check_version(self, driver: Driver, oldest: int) -> None:
         version = schema_version(driver)
@@ -195,8 +240,9 @@ class Engine:
         """Return whether the connection is open and not too old, without asking the server.
 
         An idle connection has something to read only if the server has closed it, or is about to.
+        From a dead host nothing comes: so the first lost connection counts for those before it.
         """
-        if driver.closed or driver.opened_at + MAX_SECONDS < monotonic():
+        if driver.closed or driver.opened_at < max(self._lost_at, monotonic() - MAX_SECONDS):
             return False
         poll = select.poll()
         poll.register(driver.fileno(), select.POLLIN)
@@ -211,7 +257,7 @@ class Engine:
     def writing(self, driver: Driver) -> Iterator[None]:
         """Raise DatabaseUnavailable after a commit that may be lost when the standby takes over.
 
-        The server warns of it when `statement_timeout` ends its wait for a synchronous standby.
+        The server warns of it when its wait for a synchronous standby is cancelled.
         """
         driver.warning = ""
         yield
@@ -228,7 +274,10 @@ class Engine:
 
     def ends_connection(self, error: psycopg.Error) -> bool:
         """Return whether the connection is lost, or to a server that has become a standby."""
-        return error.sqlstate is None or isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+        is_lost = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
+        if is_lost:
+            self._lost_at = monotonic()
+        return is_lost or isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
 
     def check(self, *, starting: bool = False) -> None:
         """Check that the server can be reached, and can write. Raises DatabaseUnavailable."""
@@ -264,6 +313,19 @@ class Engine:
                 raise DatabaseUnavailable(f"{self.name} can't be upgraded: {error}.") from error
         return [step.stem for step in missing]
 
+    @contextmanager
+    def filling(self) -> Iterator[Driver]:
+        """Provide a transaction without limits of time, to copy many rows into the tables.
+
+        Raises DatabaseUnavailable.
+        """
+        with closing(self.open()) as driver:
+            try:
+                with _initializing(driver):
+                    yield driver
+            except psycopg.Error as error:
+                raise DatabaseUnavailable(f"{self.name} can't be filled: {error}.") from error
+
     def close(self) -> None:
         """Do nothing: the connections are the pool's."""
 
@@ -271,6 +333,7 @@ class Engine:
 @contextmanager
 def _initializing(driver: Driver) -> Iterator[None]:
     """Provide a transaction without limits of time, one at a time in all processes."""
+    driver.patience = None
     with driver.transaction():
         for name in TIMEOUTS:
             driver.execute(f"SET LOCAL {name} = 0")

@@ -12,8 +12,8 @@ ID_PATTERN: Final = "[1-9][0-9]{0,17}"
 MAX_ID: Final = 10**18 - 1
 """Fits the database's 63 bits."""
 
-LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-"""What JSON can spell, and UTF-8 can't."""
+UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+"""What JSON can spell, and PostgreSQL or UTF-8 can't: NUL and lone surrogates."""
 
 _ID: Final = re.compile(ID_PATTERN, re.ASCII)
 

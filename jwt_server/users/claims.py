@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any, Final
 
 from jwt_server.errors import InvalidFields
-from jwt_server.security.primitives import LONE_SURROGATE
+from jwt_server.security.primitives import UNSTORABLE
 
 MAX_BYTES: Final = 1024
 """As compact JSON in UTF-8, so that no token nears its limit."""
@@ -43,7 +43,7 @@ def find_problem(claims: object) -> str | None:
 
 
 def _problem_of(value: object) -> str | None:
-    if isinstance(value, str) and ("\0" in value or LONE_SURROGATE.search(value)):
+    if isinstance(value, str) and UNSTORABLE.search(value):
         return "NUL and lone surrogates are not allowed."
     if isinstance(value, float) and not isfinite(value):
         return "Infinite numbers are not allowed."

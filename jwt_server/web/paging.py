@@ -10,8 +10,8 @@ from marshmallow.validate import Range
 
 from jwt_server.database import Row
 from jwt_server.security.primitives import (
-    LONE_SURROGATE,
     MAX_ID,
+    UNSTORABLE,
     base64url_decode,
     base64url_encode,
     load_json,
@@ -70,7 +70,7 @@ class Cursor(fields.String):
 def _fits_database(value: int | str) -> bool:
     if isinstance(value, int):
         return 0 <= value <= MAX_ID
-    return not LONE_SURROGATE.search(value)
+    return not UNSTORABLE.search(value)
 
 
 class PageSchema(Schema):

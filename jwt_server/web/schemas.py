@@ -11,7 +11,7 @@ from marshmallow.validate import Length
 
 from jwt_server.errors import InvalidFields
 from jwt_server.security import passwords
-from jwt_server.security.primitives import LONE_SURROGATE, SentText, load_json
+from jwt_server.security.primitives import UNSTORABLE, SentText, load_json
 from jwt_server.users import claims, names
 
 
@@ -27,7 +27,7 @@ class Text(fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **kwargs)
-        if "\0" in text or LONE_SURROGATE.search(text):
+        if UNSTORABLE.search(text):
             raise self.make_error("characters")
         return text
 
