@@ -2,9 +2,10 @@
 
 -- name: continue_ids()^
 -- New rows get ids above those that were inserted with theirs.
-SELECT setval(pg_get_serial_sequence('users', 'id'), max(id)),
-       (SELECT setval(pg_get_serial_sequence('pets', 'id'), max(id)) FROM pets)
-FROM users;
+SELECT max(id) AS done FROM (
+    SELECT setval(pg_get_serial_sequence('users', 'id'), max(id)) AS id FROM users
+    UNION ALL SELECT setval(pg_get_serial_sequence('pets', 'id'), max(id)) FROM pets
+) AS continued;
 
 -- name: advance_ids(leap, start, max_id)
 -- New rows get ids that are higher than the last ones by at least the leap.
