@@ -15,7 +15,7 @@ MEMORY = $(shell awk '$$2 == "/dev/shm" && $$4 !~ /noexec/ { print "TMPDIR=/dev/
 PYTEST = $(MEMORY) $(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest --numprocesses auto
 
 .DEFAULT_GOAL := help
-.PHONY: run example seed postgres test test-slow check bench torture wheel hooks lock help
+.PHONY: run example seed postgres test test-slow check bench torture failover wheel hooks lock help
 
 run: $(VENV)/run ## Start the service on localhost:$PORT (3000), with a demo user on a fresh clone
 	@$(BIN)/python -m jwt_server
@@ -32,7 +32,7 @@ postgres: $(VENV)/dev ## Run a private PostgreSQL for development until Ctrl+C, 
 test: $(VENV)/dev ## Run all tests but the slow ones; make test ARGS="-k pets" runs some
 	@$(PYTEST) --maxprocesses 4 -m "not slow" $(ARGS)
 
-test-slow: $(VENV)/dev ## Run the slow tests: torture, long fuzzing, request smuggling, the wheel
+test-slow: $(VENV)/dev ## Run the slow tests: torture, failover, long fuzzing, request smuggling, the wheel
 	@$(PYTEST) -m slow $(ARGS)
 
 check: $(VENV)/dev ## Run the linter, the type checker and the check of the layers
@@ -46,6 +46,9 @@ bench: $(VENV)/bench ## Compare with peers; make bench ARGS="--rounds 1 --only o
 
 torture: $(VENV)/dev ## Kill the service 100 times under load and check that nothing is lost; ARGS="--kills 20"
 	@$(BIN)/python -m tests.torture $(ARGS)
+
+failover: $(VENV)/dev ## Kill PostgreSQL's primary 20 times under load and check that nothing is lost; ARGS="--hang"
+	@$(BIN)/python -m tests.failover $(ARGS)
 
 wheel: $(VENV)/build ## Build dist/jwt_server-*.whl, the package for a server
 	@rm -rf build dist *.egg-info   # they still hold deleted files

@@ -154,6 +154,15 @@ def _locked(path: Path) -> AbstractContextManager[sqlite3.Connection | None]:
     return closing(driver)
 
 
+def is_in_use(database: Path) -> bool:
+    """Return whether another process has the database open."""
+    try:
+        with _locked(database):
+            return False
+    except DatabaseUnavailable:
+        return True
+
+
 def _advance_ids(driver: sqlite3.Connection, present: sqlite3.Connection | None, now: int) -> None:
     """Let new IDs start above all that were ever assigned."""
     last_ids = _last_ids(driver) | (_last_ids(present) if present else Counter())

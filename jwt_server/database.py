@@ -43,6 +43,8 @@ class Engine(Protocol):
 
     name: str
     """As shown to operators, without a password."""
+    address: str
+    """What other programs of the database connect with, quoted for a shell, without a password."""
     dialect: str
     begin: str
     """The statement that begins a transaction."""

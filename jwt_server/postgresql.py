@@ -10,14 +10,16 @@ import select
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from shlex import quote
 from threading import Lock
 from time import monotonic
 from typing import Any, Final
 
 import psycopg
 from aiosql.adapters.pyformat import PyFormatAdapter
+from psycopg.abc import RV, PQGen
 from psycopg.adapt import AdaptersMap, Dumper
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
@@ -28,8 +30,17 @@ from jwt_server.sqlite import SCHEMA_VERSION, Row
 DEFAULT_POOL: Final = "8"
 POOL: Final = re.compile("[1-9][0-9]{0,2}", re.ASCII)
 
-PREPARE_THRESHOLD: Final = {"true": 5, "false": None}
-"""How often a statement is sent before the server keeps it; None for never."""
+PREPARE_AFTER: Final = 5
+"""How often a statement is sent before the server keeps it."""
+
+PREPARED: Final = ("auto", "true", "false")
+"""Values of `prepared_statements`: auto keeps statements on the server if no pooler is between."""
+
+NOT_PREPARED: Final = {
+    "26000",  # invalid_sql_statement_name
+    "42P05",  # duplicate_prepared_statement
+}
+"""Errors behind a pooler that mixes up its clients' prepared statements."""
 
 TIMEOUTS: Final = {
     "statement_timeout": "5s",
@@ -37,6 +48,14 @@ TIMEOUTS: Final = {
     "idle_in_transaction_session_timeout": "10s",
 }
 """Of each session, which the server enforces: no request waits longer, no lock stays."""
+
+ANSWER_SECONDS: Final = 6
+"""After which a statement is cancelled from here. The server's limits don't end a commit that waits
+for a standby, and a server that hangs ends nothing.
+"""
+
+CANCEL_SECONDS: Final = 1
+"""For the server to take the request to cancel, and to answer it."""
 
 DEFAULTS: Final = {
     "application_name": "jwt-server",
@@ -78,12 +97,29 @@ ADAPTERS.register_dumper(bool, FlagDumper)
 
 
 class Driver(psycopg.Connection[Row]):
-    """A connection of psycopg that knows its age, and whether the server warned of a commit."""
+    """A connection of psycopg that knows its age, and whether the server warned of a commit.
+
+    It waits `patience` seconds for the server's answer to a statement, or for ever if that is None.
+    """
+
+    patience: float | None = ANSWER_SECONDS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.opened_at, self.warning = monotonic(), ""
         self.add_notice_handler(self._note)
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """Wait for the server; each method that sends something to it does so."""
+        try:
+            return super().wait(gen, interval, timeout or self.patience)
+        except psycopg.errors._WaitTimeout:
+            pass
+        try:
+            self.cancel_safe(timeout=CANCEL_SECONDS)
+            return super().wait(gen, interval, CANCEL_SECONDS)
+        except (psycopg.errors._WaitTimeout, psycopg.errors.CancellationTimeout) as error:
+            raise psycopg.OperationalError("the server does not answer") from error
 
     def _note(self, diagnostic: psycopg.errors.Diagnostic) -> None:
         if diagnostic.severity_nonlocalized == "WARNING":
@@ -94,7 +130,7 @@ class Engine:
     """A PostgreSQL database for `Database`.
 
     `url` is one of libpq, and has two more parameters: `pool`, the connections of a process, and
-    `prepared_statements`, false behind PgBouncer older than 1.21. Raises ConfigurationError.
+    `prepared_statements`, one of PREPARED. Raises ConfigurationError.
     """
 
     dialect = "postgresql"
@@ -105,22 +141,26 @@ class Engine:
     def __init__(self, url: str) -> None:
         base, _, query = url.partition("?")
         own = dict(re.findall("(?:^|&)(pool|prepared_statements)=([^&]*)", query))
-        pool, prepared = own.get("pool", DEFAULT_POOL), own.get("prepared_statements", "true")
-        if not POOL.fullmatch(pool) or prepared not in PREPARE_THRESHOLD:
-            advice = "pool is a number from 1 to 999, and prepared_statements is true or false"
+        pool, prepared = own.get("pool", DEFAULT_POOL), own.get("prepared_statements", "auto")
+        if not POOL.fullmatch(pool) or prepared not in PREPARED:
+            advice = f"pool is 1 to 999, and prepared_statements is one of {', '.join(PREPARED)}"
             raise ConfigurationError([f"DATABASE_URL: {advice}."])
-        self.pool_size, self._prepare_threshold = int(pool), PREPARE_THRESHOLD[prepared]
+        self.pool_size, self._prepared = int(pool), prepared
         others = [each for each in query.split("&") if each.partition("=")[0] not in own]
         try:
             given = conninfo_to_dict(f"{base}?{'&'.join(others)}")
         except psycopg.ProgrammingError as error:
             raise ConfigurationError(["DATABASE_URL: It is not a URL of PostgreSQL."]) from error
+        secrets = {"password", "sslpassword"}
+        public = {name: str(value) for name, value in given.items() if name not in secrets}
+        self.address = quote(make_conninfo(**public))
         self.parameters: dict[str, Any] = DEFAULTS | given
         ours = " ".join(f"-c {name}={value}" for name, value in TIMEOUTS.items())
         self.parameters["options"] = f"{ours} {given.get('options', '')}".rstrip()
         host, port, name = (self.parameters.get(each) for each in ("host", "port", "dbname"))
         self.name = f"postgresql://{host or ''}{f':{port}' if port else ''}/{name or ''}"
         self._connecting, self._failed_at, self._is_down = Lock(), 0.0, False
+        self._lost_at = 0.0
 
     def connect(self) -> Driver:
         """Connect to a database of this release. Raises DatabaseUnavailable.
@@ -152,23 +192,39 @@ class Engine:
 
         Raises DatabaseUnavailable.
         """
+        driver = None
         try:
             driver = Driver.connect(
                 **self.parameters,
                 autocommit=True,  # BEGIN is explicit
-                prepare_threshold=self._prepare_threshold,
+                prepare_threshold=None,
                 row_factory=dict_row,
                 context=ADAPTERS,
             )
-        except psycopg.Error as error:
-            cause = " ".join(str(error).split())
-            raise DatabaseUnavailable(f"{self.name} can't be opened: {cause}.") from error
-        try:
             self._check_version(driver, oldest)
-        except BaseException:
-            driver.close()
-            raise
+            if self._prepared == "true" or (self._prepared == "auto" and is_direct(driver)):
+                driver.prepare_threshold = PREPARE_AFTER
+        except BaseException as error:
+            if driver:
+                driver.close()
+            if not isinstance(error, psycopg.Error):
+                raise
+            cause = " ".join(str(error).split())
+            advice = "check DATABASE_URL and the server"
+            raise DatabaseUnavailable(f"{self.name} can't be opened: {cause}: {advice}.") from error
+        self._prefer_host_of(driver)
         return driver
+
+    def _prefer_host_of(self, driver: Driver) -> None:
+        """Try this one of several hosts first from now on, as each dead one takes seconds."""
+        hosts, ports = (str(self.parameters.get(name, "")).split(",") for name in ("host", "port"))
+        ports *= len(hosts) // len(ports)  # one is for all
+        addresses = [(host, port or "5432") for host, port in zip(hosts, ports, strict=True)]
+        used = (driver.info.host, str(driver.info.port))
+        if "hostaddr" not in self.parameters and used in addresses[1:]:
+            first = addresses.index(used)
+            hosts, ports = (each[first:] + each[:first] for each in (hosts, ports))
+            self.parameters |= {"host": ",".join(hosts), "port": ",".join(ports)}
 
     def _check_version(self, driver: Driver, oldest: int) -> None:
         version = schema_version(driver)
@@ -195,8 +251,9 @@ class Engine:
         """Return whether the connection is open and not too old, without asking the server.
 
         An idle connection has something to read only if the server has closed it, or is about to.
+        From a dead host nothing comes: so the first lost connection counts for those before it.
         """
-        if driver.closed or driver.opened_at + MAX_SECONDS < monotonic():
+        if driver.closed or driver.opened_at < max(self._lost_at, monotonic() - MAX_SECONDS):
             return False
         poll = select.poll()
         poll.register(driver.fileno(), select.POLLIN)
@@ -211,7 +268,7 @@ class Engine:
     def writing(self, driver: Driver) -> Iterator[None]:
         """Raise DatabaseUnavailable after a commit that may be lost when the standby takes over.
 
-        The server warns of it when `statement_timeout` ends its wait for a synchronous standby.
+        The server warns of it when its wait for a synchronous standby is cancelled.
         """
         driver.warning = ""
         yield
@@ -223,12 +280,17 @@ class Engine:
         cause = f"The database fails: {' '.join(str(error).split())}."
         if error.sqlstate in CONFLICTS:
             return TransactionConflict(cause)
+        if error.sqlstate in NOT_PREPARED:
+            return DatabaseUnavailable(f"{cause} Set prepared_statements=false in DATABASE_URL.")
         is_outage = isinstance(error, psycopg.OperationalError | psycopg.InternalError)
         return DatabaseUnavailable(cause) if is_outage else None
 
     def ends_connection(self, error: psycopg.Error) -> bool:
         """Return whether the connection is lost, or to a server that has become a standby."""
-        return error.sqlstate is None or isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+        is_lost = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
+        if is_lost:
+            self._lost_at = monotonic()
+        return is_lost or isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
 
     def check(self, *, starting: bool = False) -> None:
         """Check that the server can be reached, and can write. Raises DatabaseUnavailable."""
@@ -264,6 +326,19 @@ class Engine:
                 raise DatabaseUnavailable(f"{self.name} can't be upgraded: {error}.") from error
         return [step.stem for step in missing]
 
+    @contextmanager
+    def filling(self) -> Iterator[Driver]:
+        """Provide a transaction without limits of time, to copy many rows into the tables.
+
+        Raises DatabaseUnavailable.
+        """
+        with closing(self.open()) as driver:
+            try:
+                with _initializing(driver):
+                    yield driver
+            except psycopg.Error as error:
+                raise DatabaseUnavailable(f"{self.name} can't be filled: {error}.") from error
+
     def close(self) -> None:
         """Do nothing: the connections are the pool's."""
 
@@ -271,11 +346,18 @@ class Engine:
 @contextmanager
 def _initializing(driver: Driver) -> Iterator[None]:
     """Provide a transaction without limits of time, one at a time in all processes."""
+    driver.patience = None
     with driver.transaction():
         for name in TIMEOUTS:
             driver.execute(f"SET LOCAL {name} = 0")
         driver.execute("SELECT pg_advisory_xact_lock(%s)", [INIT_LOCK])
         yield
+
+
+def is_direct(driver: Driver) -> bool:
+    """Return whether no pooler is between: one gives its clients process IDs of its own."""
+    [row] = driver.execute("SELECT pg_backend_pid() AS pid").fetchall()
+    return bool(row["pid"] == driver.info.backend_pid)
 
 
 def number(step: Path) -> int:

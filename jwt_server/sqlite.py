@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from math import inf
 from pathlib import Path
+from shlex import quote
 from threading import Lock
 from time import monotonic
 from typing import Any, Final
@@ -207,7 +208,7 @@ class Engine:
     pool_size = None
 
     def __init__(self, path: Path) -> None:
-        self.path, self.name = path, str(path)
+        self.path, self.name, self.address = path, str(path), quote(str(path))
         self._lock = WriterLock()
         self._file: FileId | None = None
 

@@ -10,6 +10,7 @@ from flask.cli import AppGroup
 MODULES: Final = {
     "audit": "audit",
     "backup": "database",
+    "copy-to": "copy_to",
     "db": "database",
     "doctor": "doctor",
     "import-koa": "import_koa",

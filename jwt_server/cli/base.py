@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -82,6 +83,18 @@ top = Group()
 def opened() -> AbstractContextManager[Connection]:
     """Open a connection to the service's database."""
     return current_service().database.connection()
+
+
+def sqlite_file(instead: str) -> Path:
+    """Return the path of the SQLite file; else refuse, and name the commands to use instead.
+
+    `{}` in them stands for how to connect.
+    """
+    database = current_service().database
+    if isinstance(database.where, Path):
+        return database.where
+    commands = instead.format(database.engine.address)
+    raise Refusal(f"This is for SQLite. For PostgreSQL:\n\n{commands}")
 
 
 def operator_actor() -> Actor:

@@ -1,4 +1,4 @@
-"""`flask init-db`, `seed`, `db upgrade`, `backup` and `restore`."""
+"""`flask init-db`, `seed`, `db upgrade`, `db restored`, `backup` and `restore`."""
 
 from pathlib import Path
 from typing import Final
@@ -8,13 +8,21 @@ import click
 from jwt_server import audit, migrate, sqlite
 from jwt_server import backup as backups
 from jwt_server.auth import sessions
-from jwt_server.cli.base import Group, Refusal, echo, opened, operator_actor, top
+from jwt_server.cli.base import Group, Refusal, echo, opened, operator_actor, sqlite_file, top
 from jwt_server.database import Connection
+from jwt_server.security.primitives import MAX_ID
 from jwt_server.users import users
 from jwt_server.web.schemas import iso
 from jwt_server.web.service import current_service
 
 FILE: Final = click.Path(path_type=Path)
+
+DUMP: Final = "  pg_dump --format=custom --file=FILE --dbname={}"
+RESTORE: Final = """\
+  pg_restore --single-transaction --clean --if-exists --no-owner --dbname={} FILE
+  flask --app jwt_server.wsgi db restored
+
+Stop the service on all hosts first."""
 
 
 @top.command("init-db")
@@ -56,6 +64,33 @@ def upgrade() -> None:
     echo(f"Up to date: {engine.name} has schema version {sqlite.SCHEMA_VERSION}")
 
 
+@db.command()
+def restored() -> None:
+    """Finish a restore with pg_restore: end all sessions, and use no ID twice.
+
+    Example: db restored
+
+    Run it before the service starts. Changes since the dump are lost: change passwords, disable
+    and delete users again.
+    """
+    if isinstance(current_service().database.where, Path):
+        raise Refusal("This is for PostgreSQL. For SQLite, `restore` does it.")
+    actor = operator_actor()
+    start, leap = actor.now * backups.IDS_PER_SECOND, backups.MIN_ID_LEAP
+    with opened() as db, db.transaction():
+        db.queries.cli.advance_ids(leap=leap, start=start, max_id=MAX_ID)
+        ended = _end_sessions(db, actor)
+    echo(f"Ready: sessions ended: {ended}")
+
+
+def _end_sessions(db: Connection, actor: audit.Actor) -> int:
+    """Sign everyone out of a restored database, record it, and return the number of sessions."""
+    ended = sessions.end_everyones(db, actor.now)
+    sessions.end_everyones(db, 0)  # also those that seem expired by a clock that is ahead
+    audit.record(db, actor, audit.Action.DATABASE_RESTORED, sessions_ended=ended)
+    return ended
+
+
 @top.command()
 @click.argument("file", type=FILE)
 def backup(file: Path) -> None:
@@ -68,7 +103,7 @@ def backup(file: Path) -> None:
     """
     service = current_service()
     now = service.now()
-    count = backups.take(_sqlite_file(), file)
+    count = backups.take(sqlite_file(DUMP), file)
     size = file.stat().st_size
     echo(f"Backed up: {file.absolute()} ({size} bytes, {count} users, {iso(now)})")
 
@@ -86,23 +121,14 @@ def restore(file: Path) -> None:
     Everyone is signed out, and no ID is used twice. Changes since the backup are lost: change
     passwords, disable and delete users again.
     """
-    database, actor, ended = _sqlite_file(), operator_actor(), 0
+    database, actor, ended = sqlite_file(RESTORE), operator_actor(), 0
 
     def end_sessions(db: Connection) -> None:
         nonlocal ended
-        ended = sessions.end_everyones(db, actor.now)
-        sessions.end_everyones(db, 0)  # also those that seem expired by a clock that is ahead
-        audit.record(db, actor, audit.Action.DATABASE_RESTORED, sessions_ended=ended)
+        ended = _end_sessions(db, actor)
 
     at = iso(actor.now).replace(":", "")
     count, replaced = backups.restore(file, database, end_sessions, now=actor.now, at=at)
     if replaced:
         echo(f"Kept: {replaced} is the old database")
     echo(f"Restored: {database} ({count} users, sessions ended: {ended})")
-
-
-def _sqlite_file() -> Path:
-    path = current_service().settings.database
-    if not isinstance(path, Path):
-        raise Refusal("This is for SQLite. For PostgreSQL use pg_dump and pg_restore.")
-    return path

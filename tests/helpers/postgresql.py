@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import signal
@@ -17,6 +18,7 @@ from psycopg import sql
 
 from tests.helpers.postgresql_programs import (
     STOP_SECONDS,
+    children,
     command,
     environment,
     kill_at_once,
@@ -161,6 +163,18 @@ class Cluster:
             kill_at_once(self.process)
             self._remove_shared_memory()
 
+    def hang(self) -> None:
+        """Stop all of its processes with SIGSTOP: its connections stay open, but nothing comes."""
+        assert self.process
+        for pid in (self.process.pid, *children(self.process.pid)):
+            os.kill(pid, signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """End that."""
+        assert self.process
+        for pid in (self.process.pid, *children(self.process.pid)):
+            os.kill(pid, signal.SIGCONT)
+
     def close(self) -> None:
         """Stop it and its standbys, and delete their folders."""
         for standby in self.standbys:
@@ -168,13 +182,14 @@ class Cluster:
         self.stop("immediate")
         shutil.rmtree(self.folder)
 
-    def standby(self, name: str = "standby") -> Cluster:
-        """Start a standby that streams through a slot of its name.
+    def standby(self, name: str = "standby", port: int | None = None) -> Cluster:
+        """Start a standby that streams through a slot of its name, on a free port unless given.
 
         The primary's `synchronous_standby_names` may list that name.
         """
         standby = Cluster(self.options | {"cluster_name": name}, durable=self.durable)
         standby.options.pop("synchronous_standby_names", None)
+        standby.port = port or standby.port
         self.standbys.append(standby)
         run(
             standby.folder, *command("pg_basebackup", "--pgdata=data", "--write-recovery-conf"),

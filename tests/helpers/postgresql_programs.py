@@ -110,12 +110,16 @@ def new_folder() -> Path:
     return make_folder(cleaner()[0])
 
 
+def children(pid: int) -> list[int]:
+    """Return the process IDs of a process's children."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def kill_at_once(process: subprocess.Popen[bytes]) -> None:
     """Kill a process and its children with SIGKILL, and wait until they have ended."""
     os.kill(process.pid, signal.SIGSTOP)  # it starts no others meanwhile
     os.waitpid(process.pid, os.WUNTRACED)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    descriptors = [os.pidfd_open(pid) for pid in (process.pid, *map(int, children))]
+    descriptors = [os.pidfd_open(pid) for pid in (process.pid, *children(process.pid))]
     for descriptor in descriptors:
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     for descriptor in descriptors:

@@ -335,6 +335,9 @@ def wrong_settings(_app: Flask, text: str) -> list[str]:
         *SETTINGS,
         "GUNICORN_CMD_ARGS",
         "FLASK_SKIP_DOTENV",
+        "PGPASSFILE",
+        "PGPASSWORD",
+        "PGSSLMODE",
         *VERBS.split("|"),
         *re.findall(r"^([A-Z_]+)(?:: | = )", CODE, re.MULTILINE),
     }
