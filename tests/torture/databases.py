@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -270,8 +271,7 @@ class PostgreSQL:
 
     def spoil(self, statement: str, values: dict[str, object]) -> None:
         """As a replica, which enforces no foreign keys; and without the CHECK constraints."""
-        for name in values:
-            statement = statement.replace(f":{name}", f"%({name})s")
+        statement = re.sub(r":(\w+)", r"%(\1)s", statement)
         with self._connected() as driver, driver.transaction():
             driver.execute("SET LOCAL session_replication_role = replica")
             checks = driver.execute(

@@ -42,7 +42,9 @@ def test_nothing_is_lost_by_kills(torture: Torture) -> None:
 
     assert result.ledger.lost == []
     assert result.killed >= KILLS
-    assert min(result.own_checks, result.ledger.checks) > KILLS
+    assert bool(result.recoveries) == ON_POSTGRESQL
+    assert result.own_checks > KILLS / 2
+    assert result.ledger.checks > KILLS
     assert result.over_http >= 1
     record = {name for name, outcome in result.ledger.counts if outcome == ACKNOWLEDGED}
     assert record >= {
