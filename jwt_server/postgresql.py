@@ -332,10 +332,10 @@ class Engine:
 
 @contextmanager
 def _initializing(driver: Driver) -> Iterator[None]:
-    """Provide a transaction without limits of time, one at a time in all processes."""
+    """Provide a transaction, one at a time in all processes, whose statements may take any time."""
     driver.patience = None
     with driver.transaction():
-        for name in TIMEOUTS:
+        for name in ("statement_timeout", "lock_timeout"):  # who has died must not keep the lock
             driver.execute(f"SET LOCAL {name} = 0")
         driver.execute("SELECT pg_advisory_xact_lock(%s)", [INIT_LOCK])
         yield
