@@ -69,6 +69,12 @@ CONFLICTS: Final = {
 MAX_SECONDS: Final = 60 * 60
 """Age of a connection after which it is replaced, so that moved servers and new roles count."""
 
+FIND_SCHEMA_VERSION: Final = (
+    "SELECT 1 FROM pg_tables"
+    " WHERE tablename = 'schema_version' AND schemaname = ANY (current_schemas(false))"
+)
+"""`to_regclass` would still say no after a wait for the lock, as each session caches names."""
+
 INIT_LOCK: Final = int.from_bytes(b"jwt-init")
 """The advisory lock of those who create or upgrade the tables."""
 
@@ -348,8 +354,7 @@ def number(step: Path) -> int:
 
 def schema_version(driver: Driver) -> int:
     """Return the schema version, 0 without tables of this service."""
-    [found] = driver.execute("SELECT to_regclass('schema_version') AS name").fetchall()
-    if found["name"] is None:
+    if not driver.execute(FIND_SCHEMA_VERSION).fetchall():
         return 0
     [row] = driver.execute("SELECT version FROM schema_version").fetchall()
     return int(row["version"])

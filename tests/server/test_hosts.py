@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+import psycopg
 import pytest
+from psycopg.rows import dict_row
 
+from jwt_server import postgresql
 from jwt_server.database import Connection, Database
 from jwt_server.security import key_files
 from jwt_server.security.key_files import KeyFolder
@@ -486,7 +489,10 @@ APPLIED = f"{SCHEMA_VERSION:04}.test"
 def test_of_eight_init_db_at_once_one_creates_the_tables(tmp_path: Path) -> None:
     url = cluster().create_database("eight_at_once")
 
-    commands = [start_command(tmp_path, url, "init-db") for _ in range(8)]
+    with closing(psycopg.connect(url, row_factory=dict_row)) as driver:
+        driver.execute("SELECT pg_advisory_lock(%s)", [postgresql.INIT_LOCK])
+        commands = [start_command(tmp_path, url, "init-db") for _ in range(8)]
+        wait_until(lambda: waiting(driver, "advisory") == 8)
 
     results = Counter(command.result().partition(":")[0] for command in commands)
     assert results == {"Created": 1, "Already there": 7}
@@ -515,13 +521,13 @@ def reading(database: Database) -> Iterator[Connection]:
         yield db
 
 
-def waiting(db: Connection, kind: str) -> int:
+def waiting(driver: psycopg.Connection[Any], kind: str) -> int:
     """Count those who wait for a lock of a kind in this database."""
     statement = (
         "SELECT count(*) AS n FROM pg_locks JOIN pg_database ON pg_database.oid = database"
-        " WHERE NOT granted AND datname = current_database() AND locktype = ?"
+        " WHERE NOT granted AND datname = current_database() AND locktype = %s"
     )
-    [row] = execute(db, statement, kind)
+    [row] = driver.execute(statement, [kind]).fetchall()
     return int(row["n"])
 
 
@@ -534,7 +540,9 @@ def upgraded_tables(db: Connection) -> list[Any]:
 def test_of_several_upgrades_at_once_one_is_applied(database: Database, release: Path) -> None:
     with reading(database) as db:
         commands = [start_command(release, str(database.where), "db", "upgrade") for _ in range(4)]
-        wait_until(lambda: (waiting(db, "relation"), waiting(db, "advisory")) == (1, 3))
+        wait_until(
+            lambda: (waiting(db.driver, "relation"), waiting(db.driver, "advisory")) == (1, 3)
+        )
 
     applied = [f"Applied: {APPLIED}" in command.result() for command in commands]
     assert sorted(applied) == [False, False, False, True]
@@ -547,11 +555,11 @@ def test_a_killed_upgrade_leaves_the_old_schema_and_the_next_one_is_applied(
 ) -> None:
     with reading(database) as db:
         killed = start_command(release, str(database.where), "db", "upgrade")
-        wait_until(lambda: waiting(db, "relation") == 1)
+        wait_until(lambda: waiting(db.driver, "relation") == 1)
         killed.process.kill()
         killed.process.wait(timeout=60)
         next_one = start_command(release, str(database.where), "db", "upgrade")
-        wait_until(lambda: waiting(db, "advisory") == 1)
+        wait_until(lambda: waiting(db.driver, "advisory") == 1)
         assert upgraded_tables(db) == [SCHEMA_VERSION - 1, None]
 
     assert f"Applied: {APPLIED}" in next_one.result()  # fails if a table is there already
@@ -565,7 +573,7 @@ def test_an_upgrade_on_a_host_that_has_died_does_not_hold_up_the_next_one(
     short = f"{database.where}?options=-c%20idle_in_transaction_session_timeout%3D100"
     with reading(database) as db:
         dead = start_command(release, short, "db", "upgrade")
-        wait_until(lambda: waiting(db, "relation") == 1)
+        wait_until(lambda: waiting(db.driver, "relation") == 1)
         dead.process.send_signal(signal.SIGSTOP)  # from now on the database hears nothing of it
 
     try:
