@@ -42,7 +42,8 @@ CREATE TABLE sessions (
     raced            SMALLINT NOT NULL DEFAULT 0 CHECK (raced IN (0, 1))
 );
 
-CREATE INDEX sessions_of_user ON sessions (user_id, expires_at);
+-- SQLite adds the number itself; the export sorts by it.
+CREATE INDEX sessions_of_user ON sessions (user_id, expires_at, number);
 CREATE INDEX sessions_by_expiry ON sessions (expires_at);
 
 CREATE TABLE throttle (

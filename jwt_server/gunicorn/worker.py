@@ -15,6 +15,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Set
+from contextlib import suppress
 from functools import partial
 from math import inf
 from operator import attrgetter
@@ -90,7 +91,7 @@ class Worker(base.Worker):
         while self.alive:
             self._tick()
         self.counts[self.slot] = 0  # no other worker waits for this one to accept
-        self._pause(self.cfg.graceful_timeout)
+        self._stop_listening()
         self.last_at = time.monotonic() + LAST_SECONDS
         end = time.monotonic() + self.cfg.graceful_timeout
         while self.connections and time.monotonic() < end:
@@ -201,6 +202,18 @@ class Worker(base.Worker):
                     self.poller.unregister(listener)
                 self.is_listening = False
 
+    def _stop_listening(self) -> None:
+        """Accept those who have connected already; others are refused, so a proxy asks elsewhere.
+
+        Under socket activation they wait in the socket, which stays open.
+        """
+        self._pause(self.cfg.graceful_timeout)
+        for listener in self.sockets:
+            with suppress(OSError):  # there are no more, mostly
+                while len(self.connections) < self.limit:
+                    self._accept_one(listener)
+            listener.close()
+
     def _accept(self, listener: Any) -> None:
         """Accept connections, unless another worker has fewer."""
         if not self.is_listening:  # since the event
@@ -211,18 +224,22 @@ class Worker(base.Worker):
             if self._yields():
                 return self._pause(YIELD_SECONDS)
             try:
-                sock, address = listener.accept()
+                self._accept_one(listener)
             except (BlockingIOError, ConnectionAbortedError):
                 return None
             except OSError:  # mostly no more files
                 return self._pause(PAUSE_SECONDS)
-            conn = Connection(self.options, sock, address, listener.getsockname())
-            conn.sock.before_waiting = partial(self.threads.hand_over, conn)
-            self.connections.add(conn)
-            self._count()
-            self.waiting.add(conn)
-            self.poller.register(conn.sock, EVENT_READ, conn)
         return None
+
+    def _accept_one(self, listener: Any) -> None:
+        """Accept a connection. Raises OSError; if there is none, BlockingIOError."""
+        sock, address = listener.accept()
+        conn = Connection(self.options, sock, address, listener.getsockname())
+        conn.sock.before_waiting = partial(self.threads.hand_over, conn)
+        self.connections.add(conn)
+        self._count()
+        self.waiting.add(conn)
+        self.poller.register(conn.sock, EVENT_READ, conn)
 
     def _yields(self) -> bool:
         """Whether to leave a connection to another worker, which may take it within a moment.

@@ -19,7 +19,7 @@ from jwt_server.users import users
 from tests.helpers.admin import PASSWORD, Admin, Rows, facts
 from tests.helpers.app import Clock
 from tests.helpers.auth import HOME, STRANGER, guesses, sign_in
-from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer
+from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer, execute
 
 START = 1_600_000_000
 """When the rows of `history` begin, long before those of other tests' users."""
@@ -231,7 +231,7 @@ def test_a_refused_sign_in_says_why_in_the_audit_log_only(
     if reason == "disabled":
         boss.change(1, disabled=True)
     else:
-        db.driver.execute("UPDATE users SET password_expires_at = ?", (int(clock()),))
+        execute(db, "UPDATE users SET password_expires_at = ?", int(clock()))
     rows()
     refused = client.post("/auth", data=CREDENTIALS)
 

@@ -16,7 +16,7 @@ from jwt_server.users import claims, users
 from tests.helpers.admin import PASSWORD, Admin, add_admin
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.auth import JSON, Tokens, refresh, sign_in
-from tests.helpers.factories import OPERATOR, add_user, bearer, everything
+from tests.helpers.factories import OPERATOR, add_user, bearer, everything, execute
 
 ROLE = {"role": "editor", "https://hasura.io/jwt/claims": {"x-hasura-role": "user"}}
 REGISTERED = {"iss", "aud", "sub", "iat", "exp", "jti", "sid", "admin"}
@@ -185,7 +185,7 @@ def test_claims_never_replace_those_of_the_service(
 ) -> None:
     """Not even ones that an older release or another program has stored."""
     forged = dict.fromkeys([*REGISTERED, "client_id"], "forged")
-    db.driver.execute("UPDATE users SET claims = ?", (json.dumps(forged | {"role": "x"}),))
+    execute(db, "UPDATE users SET claims = ?", json.dumps(forged | {"role": "x"}))
 
     tokens = sign_in(issuer.test_client())
 

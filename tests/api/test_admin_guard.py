@@ -24,9 +24,11 @@ from tests.helpers.factories import (
     bearer,
     bearer_of,
     everything,
+    execute,
     token,
 )
 from tests.helpers.http import Response, Send, send_to_app
+from tests.helpers.sql import tracing
 
 # A valid body for each route that changes something.
 CHANGES: dict[str, dict[str, Any]] = {
@@ -122,7 +124,7 @@ def test_thirty_refusals_an_hour_are_recorded(
 def test_an_admin_with_a_temporary_password_is_refused(
     call: Call, boss: Admin, db: Connection, rows: Rows
 ) -> None:
-    db.driver.execute("UPDATE users SET password_expires_at = 1 << 40 WHERE id = ?", (boss.id,))
+    execute(db, "UPDATE users SET password_expires_at = ? WHERE id = ?", 1 << 40, boss.id)
     for route in READS | set(CHANGES):
         response = call(route, boss.headers | JSON)
         assert (response.status, response.json["code"]) == (403, "password_change_required")
@@ -191,18 +193,17 @@ def test_an_admin_who_loses_the_rights_during_a_request_changes_nothing(
     left: list[Any] = []
 
     def end_before_the_transaction(statement: str) -> None:
-        if statement == "BEGIN IMMEDIATE" and not left:
+        if statement == db.engine.begin and not left:
             ENDS[end](db, boss.id)
             left.append(everything(db))
 
-    driver = app.extensions["jwt-server"].database._idle[-1].driver
-    driver.set_trace_callback(end_before_the_transaction)
-    refused = call(route, boss.headers)
-    driver.set_trace_callback(None)
+    idle = app.extensions["jwt-server"].database._idle[-1]
+    with tracing(idle, end_before_the_transaction):
+        refused = call(route, boss.headers)
 
     assert [everything(db)] == left
     assert refused.status == (403 if end == "demoted" else 401)
-    db.driver.execute("UPDATE sessions SET ended_at = NULL, expires_at = 1 << 40 WHERE user_id = 1")
+    execute(db, "UPDATE sessions SET ended_at = NULL, expires_at = ? WHERE user_id = 1", 1 << 40)
     assert call(route, other.headers).status in {200, 201, 204}  # the request was valid
 
 

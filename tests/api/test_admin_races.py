@@ -17,6 +17,7 @@ from tests.helpers.app import Clock
 from tests.helpers.auth import run_at_once
 from tests.helpers.factories import add_user, bearer_of, everything
 from tests.helpers.http import Response
+from tests.helpers.sql import tracing
 
 Change = Callable[[Admin, int], Response]
 
@@ -153,15 +154,13 @@ def test_signing_everyone_out_lets_others_write_in_between(
     client = app.test_client()
     written: list[int] = []
     boss.get("/admin/keys")
-    driver = app.extensions["jwt-server"].database._idle[-1].driver
 
     def write_in_between(statement: str) -> None:
-        if statement == "BEGIN IMMEDIATE":
+        if statement == db.engine.begin:
             written.append(add_user(db, f"new {len(written)}"))
 
-    driver.set_trace_callback(write_in_between)
-    assert boss.send("DELETE", "/admin/sessions").status == 204
-    driver.set_trace_callback(None)
+    with tracing(app.extensions["jwt-server"].database._idle[-1], write_in_between):
+        assert boss.send("DELETE", "/admin/sessions").status == 204
 
     assert len(written) > 4  # 8 sessions, two at a time
     assert {client.get("/me", headers=each).status_code for each in before} == {401}

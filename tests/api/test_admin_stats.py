@@ -17,7 +17,7 @@ from jwt_server.users import users
 from tests.helpers.admin import Admin, add_admin
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.auth import DAY, HOME, HOUR, guesses, refresh, sign_in
-from tests.helpers.factories import OPERATOR, add_user, bearer
+from tests.helpers.factories import OPERATOR, add_user, bearer, execute
 
 COUNTED = (
     Action.SIGNED_IN, Action.SIGN_IN_FAILED, Action.LOCKED_OUT, Action.SIGNED_UP,
@@ -114,9 +114,10 @@ def test_totals_are_those_of_now(
     ended = sign_in(client)
     client.post("/auth/logout", headers=bearer(ended["access_token"]))
     sign_in(client)
-    db.driver.execute(
+    execute(
+        db,
         "UPDATE sessions SET expires_at = ? WHERE number = (SELECT max(number) FROM sessions)",
-        (int(clock()),),
+        int(clock()),
     )
 
     assert boss.get("/admin/stats")["totals"] == {

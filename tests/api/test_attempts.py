@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from functools import partial
 from itertools import cycle
 from typing import Any
@@ -40,8 +38,9 @@ from tests.helpers.auth import (
 )
 from tests.helpers.databases import file_of
 from tests.helpers.description import documented, password_operations
-from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer, spoil
+from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer, execute_many, spoil
 from tests.helpers.http import send_to_app
+from tests.helpers.sql import data_version, every_row, tracing
 
 LIMITS = DEFAULT_LIMITS | {"throttle_account": 20, "throttle_address": 25}
 
@@ -197,18 +196,17 @@ def test_refused_attempt_costs_one_read(
 ) -> None:  # fmt: skip
     limit(guess, name)
     before = db.driver.execute("SELECT * FROM throttle ORDER BY key").fetchall()
-    version = db.driver.execute("PRAGMA data_version").fetchall()
+    version = data_version(db)
     done = len(hashed)
     [idle] = app.extensions["jwt-server"].database._idle
     statements: list[str] = []
-    idle.driver.set_trace_callback(statements.append)
 
-    assert guess(name, address=address).status_code == 429
+    with tracing(idle, statements.append):
+        assert guess(name, address=address).status_code == 429
 
-    idle.driver.set_trace_callback(None)
     [read] = statements
     assert "SELECT max(blocked_until)" in read
-    assert db.driver.execute("PRAGMA data_version").fetchall() == version
+    assert data_version(db) == version
     assert db.driver.execute("SELECT * FROM throttle ORDER BY key").fetchall() == before
     assert len(hashed) == done
 
@@ -256,12 +254,12 @@ def test_full_hash_queue_costs_no_write(
 ) -> None:
     app = make_app(**LIMITS, hash_queue=0)
     guess = guesses(app.test_client())
-    version = db.driver.execute("PRAGMA data_version").fetchall()
+    version = data_version(db)
 
     with app.extensions["jwt-server"].hasher.queue.slot():
         assert guess().status_code == 503
 
-    assert db.driver.execute("PRAGMA data_version").fetchall() == version
+    assert data_version(db) == version
 
 
 # The limit of an account
@@ -681,18 +679,15 @@ def test_rename_limit_of_ten_a_day(client: FlaskClient, clock: Clock, db: Connec
 
 
 def test_counts_have_no_names_and_no_addresses(
-    guess: Guess, client: FlaskClient, settings: Settings, db: Connection
+    guess: Guess, client: FlaskClient, db: Connection
 ) -> None:
     guess("correct horse battery", address="203.0.113.77")
     body = {"username": "travis", "password": "correct horse"}
     client.post("/users", json=body, environ_overrides={"REMOTE_ADDR": "203.0.113.77"})
 
-    with closing(sqlite3.connect(settings.database)) as driver:
-        dump = list(driver.iterdump())
     assert len(counts(db)) == 5
-    assert "horse" not in "\n".join(dump)
-    assert "203.0.113" not in "\n".join(each for each in dump if 'INTO "throttle' in each)
-    assert any('INTO "throttle' in each for each in dump)
+    assert "horse" not in str(every_row(db))
+    assert "203.0.113" not in str(every_row(db)["throttle"])
 
 
 def test_attempts_prune_expired_counts(guess: Guess, db: Connection, clock: Clock) -> None:
@@ -707,9 +702,8 @@ def test_attempts_prune_expired_counts(guess: Guess, db: Connection, clock: Cloc
 def fill(db: Connection, number: int) -> None:
     """Insert expired counts, and expired addresses of the demo user."""
     names = [(f"old{each}",) for each in range(number)]
-    with db.transaction():
-        db.driver.executemany("INSERT INTO throttle VALUES (?, 9, 9, 9)", names)
-        db.driver.executemany("INSERT INTO known_addresses VALUES (1, ?, 9)", names)
+    execute_many(db, "INSERT INTO throttle VALUES (?, 9, 9, 9)", names)
+    execute_many(db, "INSERT INTO known_addresses VALUES (1, ?, 9)", names)
 
 
 def test_sign_ins_prune_expired_addresses(guess: Guess, db: Connection) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import sqlite3
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,13 +13,14 @@ from flask.testing import FlaskClient
 
 from jwt_server import audit
 from jwt_server.audit import Action, Actor
-from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.users import users
 from tests.helpers.admin import Rows, facts
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.auth import DAY, DEFAULT_LIMITS, HOME, JSON, STRANGER, guesses, refresh, sign_in
+from tests.helpers.databases import database_in, url_of
 from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer
+from tests.helpers.sql import broken_audit_log, every_row
 
 NEW = {"username": "Ada", "password": "a long passphrase"}
 
@@ -119,7 +119,7 @@ def test_deletion_anonymizes_the_users_rows(
 
 
 def test_unknown_names_are_keyed_hashes(
-    client: FlaskClient, rows: Rows, settings: Settings, make_app: MakeApp
+    client: FlaskClient, rows: Rows, db: Connection, make_app: MakeApp
 ) -> None:
     names = ["correct horse battery", "Correct  Horse Battery", "CORRECT HORSE BATTERY", "x" * 64]
     for name in names:
@@ -135,8 +135,7 @@ def test_unknown_names_are_keyed_hashes(
     assert hashes[0] == hashes[2]
     assert len(set(hashes)) == 5
     assert hashes[5] is None
-    with closing(sqlite3.connect(settings.database)) as driver:
-        dump = "\n".join(driver.iterdump()).casefold()
+    dump = str(every_row(db)).casefold()
     assert not any(word in dump for word in ("horse", "xxxx"))
 
 
@@ -246,11 +245,8 @@ def test_refused_and_rolled_back_changes_are_not_recorded(
     client.delete("/me", json={}, headers=headers)
     client.post("/auth", data={"username": "travis"})
     client.post("/users", json={"username": "x", "password": "short"})
-    db.driver.execute(
-        "CREATE TRIGGER broken BEFORE INSERT ON audit BEGIN SELECT raise(ROLLBACK, 'x'); END"
-    )
-    assert client.patch("/me", json={"username": "eve"}, headers=headers).status_code == 500
-    db.driver.execute("DROP TRIGGER broken")
+    with broken_audit_log(db):
+        assert client.patch("/me", json={"username": "eve"}, headers=headers).status_code == 500
 
     assert rows() == []
     assert [each for each in caplog.records if each.name == "jwt_server.audit"] == []
@@ -390,13 +386,15 @@ def test_key_changes_are_recorded(
 
 
 def test_keys_rotate_without_a_database(make_app: MakeApp, tmp_path: Any) -> None:
-    run = make_app(jwt_algorithm="EdDSA", jwt_keys_dir=tmp_path / "keys").test_cli_runner().invoke
+    missing = database_in(tmp_path)
+    app = make_app(database=missing, jwt_algorithm="EdDSA", jwt_keys_dir=tmp_path / "keys")
 
-    done = run(args=["keys", "rotate"])
+    done = app.test_cli_runner().invoke(args=["keys", "rotate"])
 
     assert done.exit_code == 0
     assert "Added:" in done.output
-    assert "This is not in the audit log: No database at" in done.output
+    assert "This is not in the audit log: " in done.output
+    assert url_of(missing).rpartition("/")[2] in done.output
 
 
 # The audit command

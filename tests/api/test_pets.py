@@ -14,7 +14,7 @@ from jwt_server.database import Connection
 from jwt_server.pets.routes import MAX_PETS
 from tests.helpers.app import Clock
 from tests.helpers.auth import JSON, run_at_once
-from tests.helpers.factories import add_user, bearer_of
+from tests.helpers.factories import add_user, bearer_of, execute_many
 
 Headers = dict[str, str]
 
@@ -176,11 +176,11 @@ def test_link_has_the_proxy_prefix(client: FlaskClient, travis: Headers) -> None
 
 def insert_pets(db: Connection, count: int) -> None:
     """Insert pets of travis, as an import does."""
-    with db.transaction():
-        db.driver.executemany(
-            "INSERT INTO pets (user_id, name, created_at) VALUES (1, ?, 0)",
-            [(f"pet {number} ".ljust(100, "🐕"),) for number in range(count)],
-        )
+    execute_many(
+        db,
+        "INSERT INTO pets (user_id, name, created_at) VALUES (1, ?, 0)",
+        [(f"pet {number} ".ljust(100, "🐕"),) for number in range(count)],
+    )
 
 
 @pytest.mark.parametrize("imported", [MAX_PETS - 2, MAX_PETS + 500])

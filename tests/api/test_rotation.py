@@ -34,8 +34,9 @@ from jwt_server.security.refresh_tokens import (
 from jwt_server.security.tokens import AccessTokens, TokenSubject
 from jwt_server.users import users
 from tests.helpers.auth import run_at_once
-from tests.helpers.factories import SESSION
+from tests.helpers.factories import SESSION, execute
 from tests.helpers.fuzzing import examples
+from tests.helpers.sql import tracing
 
 TOKENS = RefreshTokens((b"s" * 32,))
 NEW = NewSession(refreshable=True, idle=100, absolute=250, address="", user_agent="", now=1000)
@@ -133,11 +134,10 @@ def test_foreign_token_takes_no_write_lock(db: Connection, session: Row) -> None
     theirs = RefreshTokens((b"x" * 32,)).issue(session["id"], 1, session["nonce"])
 
     statements: list[str] = []
-    db.driver.set_trace_callback(statements.append)
     for token in (theirs, TOKENS.issue(secrets.token_urlsafe(16), 1, session["nonce"]), "r1.x"):
-        with pytest.raises(RefreshTokenInvalid):
+        with tracing(db, statements.append), pytest.raises(RefreshTokenInvalid):
             refresh(db, token, 1000)
-    db.driver.set_trace_callback(None)
+    assert statements
     assert not any(each.startswith("BEGIN") for each in statements)
     assert db.driver.execute("SELECT * FROM sessions").fetchall() == before
 
@@ -174,7 +174,7 @@ def test_refresh_reads_again_if_the_session_changes_meanwhile(
     def verify_then_change(*args: Any) -> tuple[int, Row]:
         reads.append(verify(*args))
         if len(reads) == 1:
-            db.driver.execute(f"UPDATE sessions SET {change} WHERE id = ?", (session["id"],))  # noqa: S608 - constants
+            execute(db, f"UPDATE sessions SET {change} WHERE id = ?", session["id"])  # noqa: S608 - constants
         return reads[-1]
 
     monkeypatch.setattr(sessions, "verify", verify_then_change)
@@ -189,11 +189,10 @@ def test_refresh_reads_again_if_the_session_changes_meanwhile(
 
 def test_refresh_reads_the_session_once(db: Connection, session: Row) -> None:
     statements: list[str] = []
-    db.driver.set_trace_callback(statements.append)
 
-    rotate(db, session, 1, 1050)
+    with tracing(db, statements.append):
+        rotate(db, session, 1, 1050)
 
-    db.driver.set_trace_callback(None)
     assert len([each for each in statements if "FROM sessions" in each]) == 1
 
 
@@ -273,7 +272,7 @@ def test_a_user_changed_since_the_session_was_read_is_not_rotated_as_before(
     values |= {"generation": row["generation"], "expires_at": row["expires_at"]}
     values |= {"retry_key_hash": None, "rotated_by_hash": None}
     now = {"admin": 0, "claims": "{}"}[column]
-    db.driver.execute(f"UPDATE users SET {column} = ?", (now,))  # noqa: S608 - constants
+    execute(db, f"UPDATE users SET {column} = ?", now)  # noqa: S608 - constants
 
     assert db.queries.auth.rotate(**values) == 0
     assert db.queries.auth.rotate(**values | {column: now}) == 1

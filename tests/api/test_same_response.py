@@ -23,6 +23,7 @@ from jwt_server.web.service import EXTENSION
 from tests.helpers.app import MakeApp
 from tests.helpers.auth import DEFAULT_LIMITS, HOME, STRANGER, guesses, sign_in
 from tests.helpers.factories import OPERATOR, add_user
+from tests.helpers.sql import tracing
 
 NAMES = ("nobody", "known", "disabled", "cheap", "unusable", "demoted")
 LITERAL = re.compile(r"'(?:[^']|'')*'|\bNULL\b|\b\d+\b")
@@ -67,14 +68,16 @@ def traced(app: Flask) -> Iterator[list[str]]:
     """The statements that the app's connections run, without their literals."""
     database: Database = app.extensions[EXTENSION].database
     statements: list[str] = []
+    tracers = ExitStack()
     with ExitStack() as stack:
         connections = [stack.enter_context(database.connection()) for _ in range(3)]
         for each in connections:
-            each.driver.set_trace_callback(lambda sql: statements.append(LITERAL.sub("?", sql)))
+            tracers.enter_context(
+                tracing(each, lambda sql: statements.append(LITERAL.sub("?", sql)))
+            )
         stack.callback(statements.clear)
-    yield statements
-    for each in connections:
-        each.driver.set_trace_callback(None)
+    with tracers:
+        yield statements
 
 
 @pytest.mark.parametrize(("password", "forms"), [("wrong", 1), ("wro\u0301ng", 2)], ids=ascii)

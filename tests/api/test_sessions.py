@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -22,7 +22,17 @@ from jwt_server.security.refresh_tokens import RefreshTokens, parse
 from jwt_server.users import users
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.auth import DAY, JSON, access, guesses, refresh, run_at_once, sign_in
-from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, bearer, bearer_of, token
+from tests.helpers.factories import (
+    CREDENTIALS,
+    INSERT_SESSION,
+    OPERATOR,
+    add_user,
+    bearer,
+    bearer_of,
+    execute_many,
+    session_row,
+    token,
+)
 from tests.helpers.fuzzing import examples
 
 
@@ -412,13 +422,15 @@ def test_sign_in_prunes_sessions_past_their_retention(
     assert parse(ended["refresh_token"])[0] not in ids
 
 
+def insert_expired(db: Connection, times: Iterable[int]) -> None:
+    """Insert the sessions `old1`, `old2` and so on, which have expired at these times."""
+    rows = [(*session_row(1, f"old{number}", 0)[:-2], at, 0) for number, at in enumerate(times, 1)]
+    execute_many(db, INSERT_SESSION, rows)
+
+
 def test_sign_in_prunes_oldest_sessions_in_batches(client: FlaskClient, db: Connection) -> None:
     """Twenty per sign-in; here the sessions that were opened last expired first."""
-    db.driver.execute(
-        "INSERT INTO sessions WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
-        " WHERE i < 45) SELECT NULL, 'old' || i, 1, x'00', 1, 1, 0, 0, 0, 0, 100 - i, 0, NULL,"
-        " '', '', '', NULL, NULL, 0 FROM n"
-    )
+    insert_expired(db, range(99, 54, -1))
 
     for left in (25, 5, 0):
         sign_in(client)
@@ -429,11 +441,7 @@ def test_sign_in_prunes_oldest_sessions_in_batches(client: FlaskClient, db: Conn
 def test_prune_deletes_all_expired_sessions(
     client: FlaskClient, clock: Clock, db: Connection
 ) -> None:
-    db.driver.execute(
-        "INSERT INTO sessions WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
-        " WHERE i < 2500) SELECT NULL, 'old' || i, 1, x'00', 1, 1, 0, 0, 0, 0, 0, 0, NULL,"
-        " '', '', '', NULL, NULL, 0 FROM n"
-    )
+    insert_expired(db, [0] * 2500)
     run = client.application.test_cli_runner().invoke
 
     assert run(args=["prune"]).output.splitlines()[0] == "Deleted: 2500 sessions"

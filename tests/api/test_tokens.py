@@ -32,6 +32,7 @@ from tests.helpers.factories import (
     base64url,
     bearer,
     claims,
+    execute,
     signed,
     token,
 )
@@ -323,7 +324,7 @@ def test_tokens_and_sessions_have_128_random_bits(
     response = client.post("/auth", json=CREDENTIALS, headers={"Accept": "application/json"})
 
     told = jwt.decode(response.get_json()["access_token"], options={"verify_signature": False})
-    [nonce] = db.driver.execute("SELECT nonce FROM sessions WHERE id = ?", (told["sid"],))
+    [nonce] = execute(db, "SELECT nonce FROM sessions WHERE id = ?", told["sid"])
     made = [told["jti"], told["sid"], base64url(nonce["nonce"])]
     assert len(set(made)) == 3
     assert set(made) <= {base64url(chunk) for chunk in drawn if len(chunk) == 16}

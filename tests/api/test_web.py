@@ -21,6 +21,7 @@ from tests.helpers.databases import file_of
 from tests.helpers.description import fill_path
 from tests.helpers.factories import CREDENTIALS, OPERATOR, bearer, spoil, token
 from tests.helpers.http import Send, send_to_app
+from tests.helpers.sql import every_row
 
 PUBLIC = {
     "auth.issue_token", "auth.refresh", "pages.alive", "pages.ready", "pages.show_asset",
@@ -400,15 +401,6 @@ def test_every_route_is_public_or_requires_a_token(app: Flask) -> None:
             refused = send_to_app(client, method, fill_path(rule.rule)).status in {401, 403}
             assert refused != (rule.endpoint in PUBLIC), rule
     assert seen >= PUBLIC
-
-
-def every_row(db: Connection) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of all tables."""
-    tables = db.driver.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-    return {
-        table["name"]: db.driver.execute(f"SELECT * FROM {table['name']}").fetchall()  # noqa: S608 - ours
-        for table in tables
-    }
 
 
 # Method overrides of other frameworks, and valid fields for the routes that change something.

@@ -16,7 +16,7 @@ from jwt_server.users import users
 from jwt_server.web.middleware import openapi_path
 from tests.helpers.auth import JSON
 from tests.helpers.description import documented
-from tests.helpers.factories import OPERATOR, add_user, bearer_of
+from tests.helpers.factories import OPERATOR, add_user, bearer_of, execute
 from tests.helpers.http import Response, Send, send_to_app
 
 PASSWORD = "correct horse"
@@ -73,7 +73,7 @@ def new_rows(db: Connection) -> Rows:
     read = [0]
 
     def new() -> list[dict[str, Any]]:
-        found = db.driver.execute("SELECT * FROM audit WHERE id > ?", read).fetchall()
+        found = execute(db, "SELECT * FROM audit WHERE id > ? ORDER BY id", *read)
         read[0] = found[-1].pop("id") if found else read[0]
         return [row | {"details": json.loads(row["details"])} for row in found]
 

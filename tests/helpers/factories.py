@@ -8,6 +8,7 @@ import hmac
 import json
 import sqlite3
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -98,11 +99,26 @@ def bearer(access_token: str) -> dict[str, str]:
 
 def execute(db: Connection, statement: str, *parameters: object) -> list[dict[str, Any]]:
     """Execute SQL with `?` for parameters; return the rows, if it has some."""
-    cursor = db.driver.execute(
-        statement.replace("?", "%s") if db.engine.dialect == "postgresql" else statement, parameters
-    )
+    cursor = db.driver.cursor()
+    if parameters:
+        cursor.execute(_with_placeholders(db, statement), parameters)
+    else:
+        cursor.execute(statement)
     rows: list[dict[str, Any]] = cursor.fetchall() if cursor.description else []
     return rows
+
+
+def execute_many(db: Connection, statement: str, rows: Iterable[Sequence[object]]) -> None:
+    """Execute SQL as `execute` for each row of parameters."""
+    with db.transaction():
+        db.driver.cursor().executemany(_with_placeholders(db, statement), rows)
+
+
+def _with_placeholders(db: Connection, statement: str) -> str:
+    """Return SQL with the driver's placeholders."""
+    if db.engine.dialect == "sqlite":
+        return statement
+    return statement.replace("%", "%%").replace("?", "%s")
 
 
 def open_session(

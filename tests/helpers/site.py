@@ -6,7 +6,7 @@ import http.client
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -104,11 +104,17 @@ def service_on_socket(folder: Path, **settings: str) -> Iterator[Path]:
 
 @contextmanager
 def site(
-    folder: Path, service: Path, *, limits: bool = True, rate: str = "2r/s", more: str = ""
+    folder: Path,
+    service: Path | Sequence[int],
+    *,
+    limits: bool = True,
+    rate: str = "2r/s",
+    more: str = "",
 ) -> Iterator[Site]:
     """Run nginx in front of the service; without `limits`, it stops no flood of sign-ins.
 
-    `rate` is that of sign-ins beyond the burst, `more` is added to the configuration.
+    `service` is its socket, or the ports of two hosts. `rate` is that of sign-ins beyond the burst,
+    `more` is added to the configuration.
     """
     port, plain_port = free_port(), free_port()
     configuration = more + configure(folder, service, port, plain_port)
@@ -121,12 +127,11 @@ def site(
         yield Site(folder, port, plain_port)
 
 
-def configure(folder: Path, service: Path, port: int, plain_port: int) -> str:
+def configure(folder: Path, service: Path | Sequence[int], port: int, plain_port: int) -> str:
     """Return the site of deploy/ with a test's paths and ports."""
     write_certificate(folder)
     configuration = CONFIGURATION
-    for original, replacement in {
-        "unix:/run/jwt-server/http.sock": f"unix:{service}",
+    replacements = upstream(service) | {
         "/etc/letsencrypt/live/auth.example.com/fullchain.pem": str(folder / "fullchain.pem"),
         "/etc/letsencrypt/live/auth.example.com/privkey.pem": str(folder / "privkey.pem"),
         "/etc/nginx/jwt-server-proxy.conf": str(ROOT / "deploy" / "jwt-server-proxy.conf"),
@@ -135,10 +140,22 @@ def configure(folder: Path, service: Path, port: int, plain_port: int) -> str:
         "listen 443 ": f"listen 127.0.0.1:{port} ",
         "listen 80;": f"listen 127.0.0.1:{plain_port};",
         "root /var/www/html;": f"root {folder}/html;",
-    }.items():
+    }
+    for original, replacement in replacements.items():
         assert original in configuration
         configuration = configuration.replace(original, replacement)
     return configuration
+
+
+def upstream(service: Path | Sequence[int]) -> dict[str, str]:
+    """Return what to replace in the site for a socket, or for two hosts."""
+    socket_line = "    server unix:/run/jwt-server/http.sock;\n"
+    if isinstance(service, Path):
+        return {socket_line: f"    server unix:{service};\n"}
+    return {socket_line: "", "#zone ": "zone "} | {
+        f"#server 10.0.0.1{number}:3000 ": f"server 127.0.0.1:{port} "
+        for number, port in enumerate(service, 1)
+    }
 
 
 def write_certificate(folder: Path) -> None:

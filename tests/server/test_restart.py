@@ -202,6 +202,27 @@ def test_a_stop_completes_the_requests_that_hash_or_are_queued(tmp_path: Path) -
     assert statuses == [b"200"] * 6
 
 
+def test_a_stop_refuses_new_connections_while_it_completes_requests(tmp_path: Path) -> None:
+    """They would wait for nobody, and be reset at the end: a proxy could not repeat their POST."""
+    with running(tmp_path, BASE_ENVIRONMENT | ONE_WORKER) as server:
+        address = server.host, server.port
+        with socket.create_connection(address, timeout=SECONDS) as client:
+            client.sendall(b"GET /healthz HTTP/1.0\r\n")
+            wait_until(lambda: unread(server) == 0)
+            server.process.terminate()
+            wait_until(lambda: not is_listening(server))
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address, timeout=SECONDS)
+            client.sendall(b"\r\n")
+            assert client.recv(65536).split()[1] == b"200"
+
+
+def is_listening(server: Server) -> bool:
+    """Whether a process listens on the server's port."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(fields[1].endswith(f":{server.port:04X}") and fields[3] == "0A" for fields in lines)
+
+
 def unread(server: Server) -> int:
     """Count what the worker has not read of requests, and not accepted of connections."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]

@@ -1,0 +1,117 @@
+"""What tests see of a database beside its rows, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+
+from jwt_server.database import Connection, Row
+from tests.helpers.factories import execute
+
+STATEMENTS: Final = {
+    "sqlite": {
+        "tables": "SELECT name FROM sqlite_master"
+        " WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+        "columns": "SELECT name FROM pragma_table_info(?)",
+        "references": 'SELECT "table" AS name FROM pragma_foreign_key_list(?)',
+        "version": "PRAGMA data_version",
+        "break": "CREATE TRIGGER broken BEFORE INSERT ON audit"
+        " BEGIN SELECT raise(ROLLBACK, 'x'); END",
+        "mend": "DROP TRIGGER broken",
+    },
+    "postgresql": {
+        "tables": "SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'",
+        "columns": "SELECT attname AS name FROM pg_attribute"
+        " WHERE attrelid = to_regclass(?) AND attnum > 0",
+        "references": "SELECT confrelid::regclass::TEXT AS name FROM pg_constraint"
+        " WHERE conrelid = to_regclass(?) AND contype = 'f'",
+        # Each transaction that writes or locks a row takes a number.
+        "version": "SELECT pg_snapshot_xmax(pg_current_snapshot())",
+        "break": "ALTER TABLE audit ADD CONSTRAINT broken CHECK (false) NOT VALID",
+        "mend": "ALTER TABLE audit DROP CONSTRAINT broken",
+    },
+}  # fmt: skip
+ROWS_READ: Final = (
+    "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) AS rows FROM pg_stat_xact_user_tables"
+)
+
+
+def tables(db: Connection) -> list[str]:
+    """Return the names of all tables."""
+    return _names(db, "tables")
+
+
+def columns(db: Connection, table: str) -> list[str]:
+    """Return the names of a table's columns."""
+    return _names(db, "columns", table)
+
+
+def references(db: Connection, table: str) -> list[str]:
+    """Return the tables to which a table has foreign keys."""
+    return _names(db, "references", table)
+
+
+def _names(db: Connection, statement: str, *parameters: str) -> list[str]:
+    rows = execute(db, STATEMENTS[db.engine.dialect][statement], *parameters)
+    return [row["name"] for row in rows]
+
+
+def every_row(db: Connection) -> dict[str, list[Row]]:
+    """Return the rows of all tables."""
+    return {table: execute(db, f"SELECT * FROM {table}") for table in tables(db)}  # noqa: S608 - ours
+
+
+def data_version(db: Connection) -> Any:
+    """Return what is another value after another connection has written."""
+    return execute(db, STATEMENTS[db.engine.dialect]["version"])
+
+
+@contextmanager
+def broken_audit_log(db: Connection) -> Iterator[None]:
+    """Have each insert into the audit log fail, and with it its transaction."""
+    statements = STATEMENTS[db.engine.dialect]
+    execute(db, statements["break"])
+    try:
+        yield
+    finally:
+        execute(db, statements["mend"])
+
+
+@contextmanager
+def tracing(db: Connection, callback: Callable[[str], object]) -> Iterator[None]:
+    """Call `callback` before each statement of a connection, with the values in its place."""
+    if db.engine.dialect == "sqlite":
+        db.driver.set_trace_callback(callback)
+        try:
+            yield
+        finally:
+            db.driver.set_trace_callback(None)
+        return
+
+    class TracingCursor(psycopg.Cursor[Any]):
+        def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+            callback(psycopg.ClientCursor(self.connection).mogrify(query, params))
+            return super().execute(query, params, **options)
+
+    before, db.driver.cursor_factory = db.driver.cursor_factory, TracingCursor
+    try:
+        yield
+    finally:
+        db.driver.cursor_factory = before
+
+
+@contextmanager
+def counting_steps(db: Connection) -> Iterator[Callable[[], int]]:
+    """Provide a function that returns how much has been read: hundreds of steps, or rows."""
+    if db.engine.dialect == "sqlite":
+        steps: list[None] = []
+        db.driver.set_progress_handler(lambda: steps.append(None), 100)
+        yield lambda: len(steps)
+        db.driver.set_progress_handler(None, 0)
+        return
+    execute(db, "ANALYZE")  # as the server does by itself after a while
+    with db.transaction():  # the rows are counted by transaction
+        yield lambda: int(execute(db, ROWS_READ)[0]["rows"])
