@@ -5,6 +5,7 @@ their kind (`lock` in the queries), before it reads them; docs/architecture.md h
 conflict all the same fails, and is run again as a whole.
 """
 
+import os
 import re
 import select
 from collections.abc import Iterator, Sequence
@@ -137,6 +138,7 @@ class Engine:
     adapter = PyFormatAdapter
     begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
     error: type[Exception] = psycopg.Error
+    timeouts = TIMEOUTS
 
     def __init__(self, url: str) -> None:
         base, _, query = url.partition("?")
@@ -338,6 +340,13 @@ class Engine:
                     yield driver
             except psycopg.Error as error:
                 raise DatabaseUnavailable(f"{self.name} can't be filled: {error}.") from error
+
+    def files(self) -> list[Path]:
+        """Return the file of passwords, and the client's key, if one is configured."""
+        passwords = os.environ.get("PGPASSFILE", "~/.pgpass")
+        key = os.environ.get("PGSSLKEY", "")
+        files = (self.parameters.get("passfile", passwords), self.parameters.get("sslkey", key))
+        return [Path(file).expanduser() for file in files if file]
 
     def close(self) -> None:
         """Do nothing: the connections are the pool's."""

@@ -163,7 +163,8 @@ def test_a_terminal_shows_progress(source: Path, target: str, tmp_path: Path) ->
     url = f"{target.replace(f':{PASSWORD}', '')}?passfile={quote(str(passfile))}"
 
     command = (sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi.py"), "copy-to", url)
-    code, displayed = run_at_terminal(tmp_path, [], *command)
+    own = f"DATABASE_URL=sqlite:///{source}"
+    code, displayed = run_at_terminal(tmp_path, [], "env", own, *command)
 
     assert code == 0, displayed
     assert "100%" in displayed

@@ -45,11 +45,12 @@ def with_demo_user(now: int = IMPORTED_AT) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "template.db")
         sqlite.create(path)
-        _add_demo_user(path, now)
+        add_demo_user(path, now)
         return path.read_bytes()
 
 
-def _add_demo_user(where: Path | str, now: int) -> None:
+def add_demo_user(where: Path | str, now: int) -> None:
+    """Add the demo user, signed in with the session of `token()`, to empty tables."""
     with closing(Database(where)) as database, database.connection() as db:
         users.add_demo_user(db, 4, now)
         open_session(db, now)
@@ -76,7 +77,7 @@ def _template(now: int) -> str:
     name = f"demo_{now}"
     url = cluster().create_database(name)
     Database(url).engine.create()
-    _add_demo_user(url, now)
+    add_demo_user(url, now)
     return name
 
 
@@ -118,7 +119,7 @@ def _reset_script(url: str, now: int) -> bytes:
     """Keep the demo rows of this time in a schema; return the script that restores them."""
     driver, schema = _driver(url), f"demo_{now}"
     driver.execute(EMPTY.encode())
-    _add_demo_user(url, now)
+    add_demo_user(url, now)
     driver.execute(f"CREATE SCHEMA {schema}".encode())
     for table in TABLES:
         driver.execute(f"CREATE TABLE {schema}.{table} AS TABLE {table}".encode())
