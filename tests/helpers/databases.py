@@ -23,7 +23,7 @@ from jwt_server import sqlite
 from jwt_server.config import Settings
 from jwt_server.database import Database
 from jwt_server.users import users
-from tests.helpers.factories import open_session
+from tests.helpers.factories import execute, open_session
 from tests.helpers.postgresql import Cluster
 
 ON_POSTGRESQL = os.environ.get("TEST_DATABASE") == "postgresql"
@@ -133,7 +133,25 @@ def _reset_script(url: str, now: int) -> bytes:
 
 def reset_database(url: str, now: int) -> None:
     """Make a database of this process as `create_database`, which takes longer if it exists."""
-    script, driver = _reset_script(url, now), _driver(url)
+    _run_script(url, _reset_script(url, now))
+
+
+def create_empty_database(where: Path | str) -> None:
+    """Create a database without rows; one of PostgreSQL may exist, and is emptied."""
+    if isinstance(where, str):
+        _run_script(where, EMPTY.encode())
+    else:
+        sqlite.create(where)
+
+
+def create_database_without_tables(where: Path | str) -> None:
+    """Create what must be there before `flask init-db`: nothing of SQLite."""
+    if isinstance(where, str):
+        cluster().create_database(where.rpartition("/")[2])
+
+
+def _run_script(url: str, script: bytes) -> None:
+    driver = _driver(url)
     try:
         driver.execute(script)
     except psycopg.errors.UndefinedTable:  # the last test has dropped one
@@ -149,11 +167,21 @@ def run_scripts(path: Path, *scripts: str) -> None:
             driver.executescript(script)
 
 
+ABOUT_SQLITE = "about the file of SQLite"
+about_sqlite = pytest.mark.skipif(ON_POSTGRESQL, reason=ABOUT_SQLITE)
+
+
 def file_of(settings: Settings) -> Path:
     """Return the SQLite file of a test's settings; skip a test that is about it elsewhere."""
     if not isinstance(settings.database, Path):
-        pytest.skip("about the file of SQLite")
+        pytest.skip(ABOUT_SQLITE)
     return settings.database
+
+
+def run_sql(where: Path | str, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """Execute SQL as `execute` on the database of another process, and return the rows."""
+    with closing(Database(where)) as database, database.connection() as db:
+        return [tuple(row.values()) for row in execute(db, statement, *parameters)]
 
 
 def query(path: Path, statement: str) -> list[Any]:
