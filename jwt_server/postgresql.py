@@ -162,7 +162,7 @@ class Engine:
         host, port, name = (self.parameters.get(each) for each in ("host", "port", "dbname"))
         self.name = f"postgresql://{host or ''}{f':{port}' if port else ''}/{name or ''}"
         self._connecting, self._failed_at, self._is_down = Lock(), 0.0, False
-        self._lost_at = 0.0
+        self._finding_out, self._lacks_standby, self._lost_at = Lock(), False, 0.0
 
     def connect(self) -> Driver:
         """Connect to a database of this release. Raises DatabaseUnavailable.
@@ -270,10 +270,20 @@ class Engine:
     def writing(self, driver: Driver) -> Iterator[None]:
         """Raise DatabaseUnavailable after a commit that may be lost when the standby takes over.
 
-        The server warns of it when its wait for a synchronous standby is cancelled.
+        The server warns of it when its wait for a synchronous standby is cancelled. From then on
+        one transaction at a time finds out whether there is one again. The others are refused, as
+        they would wait with all connections that reads need.
         """
+        finds_out = self._lacks_standby
+        if finds_out and not self._finding_out.acquire(blocking=False):
+            raise DatabaseUnavailable("Another commit waits for the synchronous standby.")
         driver.warning = ""
-        yield
+        try:
+            yield
+            self._lacks_standby = bool(driver.warning)
+        finally:
+            if finds_out:
+                self._finding_out.release()
         if driver.warning:
             raise DatabaseUnavailable(f"The database warns: {driver.warning}.")
 
