@@ -6,7 +6,7 @@ differs between SQLite and PostgreSQL is in an Engine, and in SQL files.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -88,6 +88,9 @@ class Engine(Protocol):
 
     def check(self, *, starting: bool = False) -> None:
         """Check that the database is usable and writable; unless `starting`, without waiting."""
+
+    def files(self) -> Iterable[Path]:
+        """Return what only the service should read on this machine; some may be missing."""
 
     def close(self) -> None:
         """Forget which database is open."""

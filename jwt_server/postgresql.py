@@ -5,6 +5,7 @@ their kind (`lock` in the queries), before it reads them; docs/architecture.md h
 conflict all the same fails, and is run again as a whole.
 """
 
+import os
 import re
 import select
 from collections.abc import Iterator, Sequence
@@ -30,8 +31,17 @@ from jwt_server.sqlite import SCHEMA_VERSION, Row
 DEFAULT_POOL: Final = "8"
 POOL: Final = re.compile("[1-9][0-9]{0,2}", re.ASCII)
 
-PREPARE_THRESHOLD: Final = {"true": 5, "false": None}
-"""How often a statement is sent before the server keeps it; None for never."""
+PREPARE_AFTER: Final = 5
+"""How often a statement is sent before the server keeps it."""
+
+PREPARED: Final = ("auto", "true", "false")
+"""Values of `prepared_statements`: auto keeps statements on the server if no pooler is between."""
+
+NOT_PREPARED: Final = {
+    "26000",  # invalid_sql_statement_name
+    "42P05",  # duplicate_prepared_statement
+}
+"""Errors behind a pooler that mixes up its clients' prepared statements."""
 
 TIMEOUTS: Final = {
     "statement_timeout": "5s",
@@ -127,22 +137,23 @@ class Engine:
     """A PostgreSQL database for `Database`.
 
     `url` is one of libpq, and has two more parameters: `pool`, the connections of a process, and
-    `prepared_statements`, false behind PgBouncer older than 1.21. Raises ConfigurationError.
+    `prepared_statements`, one of PREPARED. Raises ConfigurationError.
     """
 
     dialect = "postgresql"
     adapter = PyFormatAdapter
     begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
     error: type[Exception] = psycopg.Error
+    timeouts = TIMEOUTS
 
     def __init__(self, url: str) -> None:
         base, _, query = url.partition("?")
         own = dict(re.findall("(?:^|&)(pool|prepared_statements)=([^&]*)", query))
-        pool, prepared = own.get("pool", DEFAULT_POOL), own.get("prepared_statements", "true")
-        if not POOL.fullmatch(pool) or prepared not in PREPARE_THRESHOLD:
-            advice = "pool is a number from 1 to 999, and prepared_statements is true or false"
+        pool, prepared = own.get("pool", DEFAULT_POOL), own.get("prepared_statements", "auto")
+        if not POOL.fullmatch(pool) or prepared not in PREPARED:
+            advice = f"pool is 1 to 999, and prepared_statements is one of {', '.join(PREPARED)}"
             raise ConfigurationError([f"DATABASE_URL: {advice}."])
-        self.pool_size, self._prepare_threshold = int(pool), PREPARE_THRESHOLD[prepared]
+        self.pool_size, self._prepared = int(pool), prepared
         others = [each for each in query.split("&") if each.partition("=")[0] not in own]
         try:
             given = conninfo_to_dict(f"{base}?{'&'.join(others)}")
@@ -157,7 +168,7 @@ class Engine:
         host, port, name = (self.parameters.get(each) for each in ("host", "port", "dbname"))
         self.name = f"postgresql://{host or ''}{f':{port}' if port else ''}/{name or ''}"
         self._connecting, self._failed_at, self._is_down = Lock(), 0.0, False
-        self._lost_at = 0.0
+        self._finding_out, self._lacks_standby, self._lost_at = Lock(), False, 0.0
 
     def connect(self) -> Driver:
         """Connect to a database of this release. Raises DatabaseUnavailable.
@@ -194,11 +205,13 @@ class Engine:
             driver = Driver.connect(
                 **self.parameters,
                 autocommit=True,  # BEGIN is explicit
-                prepare_threshold=self._prepare_threshold,
+                prepare_threshold=None,
                 row_factory=dict_row,
                 context=ADAPTERS,
             )
             self._check_version(driver, oldest)
+            if self._prepared == "true" or (self._prepared == "auto" and is_direct(driver)):
+                driver.prepare_threshold = PREPARE_AFTER
         except BaseException as error:
             if driver:
                 driver.close()
@@ -263,10 +276,20 @@ class Engine:
     def writing(self, driver: Driver) -> Iterator[None]:
         """Raise DatabaseUnavailable after a commit that may be lost when the standby takes over.
 
-        The server warns of it when its wait for a synchronous standby is cancelled.
+        The server warns of it when its wait for a synchronous standby is cancelled. From then on
+        one transaction at a time finds out whether there is one again. The others are refused, as
+        they would wait with all connections that reads need.
         """
+        finds_out = self._lacks_standby
+        if finds_out and not self._finding_out.acquire(blocking=False):
+            raise DatabaseUnavailable("Another commit waits for the synchronous standby.")
         driver.warning = ""
-        yield
+        try:
+            yield
+            self._lacks_standby = bool(driver.warning)
+        finally:
+            if finds_out:
+                self._finding_out.release()
         if driver.warning:
             raise DatabaseUnavailable(f"The database warns: {driver.warning}.")
 
@@ -275,6 +298,8 @@ class Engine:
         cause = f"The database fails: {' '.join(str(error).split())}."
         if error.sqlstate in CONFLICTS:
             return TransactionConflict(cause)
+        if error.sqlstate in NOT_PREPARED:
+            return DatabaseUnavailable(f"{cause} Set prepared_statements=false in DATABASE_URL.")
         is_outage = isinstance(error, psycopg.OperationalError | psycopg.InternalError)
         return DatabaseUnavailable(cause) if is_outage else None
 
@@ -332,6 +357,13 @@ class Engine:
             except psycopg.Error as error:
                 raise DatabaseUnavailable(f"{self.name} can't be filled: {error}.") from error
 
+    def files(self) -> list[Path]:
+        """Return the file of passwords, and the client's key, if one is configured."""
+        passwords = os.environ.get("PGPASSFILE", "~/.pgpass")
+        key = os.environ.get("PGSSLKEY", "")
+        files = (self.parameters.get("passfile", passwords), self.parameters.get("sslkey", key))
+        return [Path(file).expanduser() for file in files if file]
+
     def close(self) -> None:
         """Do nothing: the connections are the pool's."""
 
@@ -345,6 +377,12 @@ def _initializing(driver: Driver) -> Iterator[None]:
             driver.execute(f"SET LOCAL {name} = 0")
         driver.execute("SELECT pg_advisory_xact_lock(%s)", [INIT_LOCK])
         yield
+
+
+def is_direct(driver: Driver) -> bool:
+    """Return whether no pooler is between: one gives its clients process IDs of its own."""
+    [row] = driver.execute("SELECT pg_backend_pid() AS pid").fetchall()
+    return bool(row["pid"] == driver.info.backend_pid)
 
 
 def number(step: Path) -> int:

@@ -6,8 +6,9 @@ What is wrong with it is raised as DatabaseUnavailable; the cause tells operator
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from glob import escape
 from math import inf
 from pathlib import Path
 from shlex import quote
@@ -292,6 +293,10 @@ class Engine:
                 f"{self.path} was replaced while the service runs: restart the service."
             )
         return file
+
+    def files(self) -> Iterable[Path]:
+        """Return the file, its log, and copies beside it."""
+        return self.path.parent.glob(f"{escape(self.path.name)}*")
 
     def close(self) -> None:
         """Forget which file is open."""

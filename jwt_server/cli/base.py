@@ -30,6 +30,12 @@ HEADINGS: Final = {
 }
 """Headings of tables that differ from the names in JSON."""
 
+OK, NOTE, WARNING, UNSAFE = "ok", "note", "WARNING", "UNSAFE"
+"""Levels of what `doctor` finds. The service should not run with anything UNSAFE."""
+
+Finding = tuple[str, str, str]
+"""A level, a text, and advice or ""."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON object per line.")
 
 

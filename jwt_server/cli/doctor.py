@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import Final
 
 from jwt_server import audit, backup, migrate, sqlite
-from jwt_server.cli.base import echo, echo_json, json_option, top
+from jwt_server.cli import doctor_postgresql
+from jwt_server.cli.base import (
+    NOTE,
+    OK,
+    UNSAFE,
+    WARNING,
+    Finding,
+    echo,
+    echo_json,
+    json_option,
+    top,
+)
 from jwt_server.config import INSTANCE, SECRETS, Settings
 from jwt_server.errors import DatabaseUnavailable, KeysUnavailable
 from jwt_server.files import others_can_write
@@ -22,11 +33,6 @@ from jwt_server.listeners import is_loopback
 from jwt_server.security.key_files import load_keys
 from jwt_server.users import users
 from jwt_server.web.service import Service, current_service
-
-OK, NOTE, WARNING, UNSAFE = "ok", "note", "WARNING", "UNSAFE"
-"""Levels. The service should not run with anything UNSAFE."""
-
-Finding = tuple[str, str, str]
 
 GUESSABLE: Final = re.compile(
     rb"(?i:secret|passw|change|example|default|admin|qwert|testing|jwt[-_]s|your[-_]|travis|horse)"
@@ -91,7 +97,7 @@ def check_secrets(service: Service) -> Iterator[Finding]:
 
 def check_files(service: Service) -> Iterator[Finding]:
     """Can other users of this machine read or change the service's files?"""
-    for path in filter(Path.exists, _private_paths(service.settings)):
+    for path in filter(Path.exists, _private_paths(service)):
         mode, is_folder = path.stat().st_mode, path.is_dir()
         advice = f"chmod {700 if is_folder else 600} {path}"
         if others_can_write(path):
@@ -102,16 +108,15 @@ def check_files(service: Service) -> Iterator[Finding]:
             yield WARNING, f"Its group can read {path}.", advice
 
 
-def _private_paths(settings: Settings) -> Iterator[Path]:
-    file = settings.database
+def _private_paths(service: Service) -> Iterator[Path]:
+    file = service.settings.database
     yield from sorted({INSTANCE.absolute(), *([file.parent] if isinstance(file, Path) else [])})
     yield Path(".env")
     for name, generated in SECRETS.items():
         yield generated
         files = (os.environ.get(variable) for variable in (f"{name}_FILE", f"{name}_PREVIOUS_FILE"))
         yield from (Path(file) for file in files if file)
-    if isinstance(file, Path):
-        yield from file.parent.glob(f"{file.name}*")  # with log and copies
+    yield from service.database.engine.files()
 
 
 def check_disk(service: Service) -> Iterator[Finding]:
@@ -183,6 +188,16 @@ CHECKS: Final[dict[str, Callable[[Service], Iterator[Finding]]]] = {
     "settings": check_settings,
 }
 
+OF_SQLITE: Final = ("database", "disk")
+
+
+def _checks() -> dict[str, Callable[[Service], Iterator[Finding]]]:
+    """Return the checks of this database."""
+    if current_service().database.engine.dialect == "sqlite":
+        return CHECKS
+    rest = {name: check for name, check in CHECKS.items() if name not in OF_SQLITE}
+    return doctor_postgresql.CHECKS | rest
+
 
 def _run_check(check: Callable[[Service], Iterator[Finding]]) -> list[Finding]:
     """Return the findings of a check, or OK."""
@@ -190,8 +205,8 @@ def _run_check(check: Callable[[Service], Iterator[Finding]]) -> list[Finding]:
         return list(check(current_service())) or [(OK, "", "")]
     except DatabaseUnavailable:
         return [(NOTE, "Skipped, as the database can't be used.", "")]
-    except OSError as error:
-        return [(WARNING, f"It can't be checked: {error}.", "")]
+    except (OSError, current_service().database.engine.error) as error:  # of a changed table, say
+        return [(WARNING, f"It can't be checked: {' '.join(str(error).split())}.", "")]
 
 
 @top.command()
@@ -201,19 +216,22 @@ def doctor(*, as_json: bool) -> None:
 
     Example: doctor && systemctl restart jwt-server
 
-    Checks the database, users, secrets, file modes, disk, audit log and settings. Run it as
+    Checks the database, users, secrets, file modes, disk, audit log and settings, of PostgreSQL
+    also the server, the connection and the standbys. Run it as
     the service's user, in its folder. Exit code 1: something is UNSAFE. Wrong settings or keys end
     it, like every command, with 3.
     """
     levels = set()
-    findings = ((name, *finding) for name, check in CHECKS.items() for finding in _run_check(check))
+    findings = (
+        (name, *finding) for name, check in _checks().items() for finding in _run_check(check)
+    )
     for name, level, text, advice in findings:
         levels.add(level)
         if as_json:
             echo_json({"check": name, "level": level, "what": text, "advice": advice})
         else:
-            echo(f"{level:<8} {name:<9} {text}".rstrip())
+            echo(f"{level:<8} {name:<10} {text}".rstrip())
             if advice:
-                echo(f"{'':<18} {advice}")
+                echo(f"{'':<19} {advice}")
     if UNSAFE in levels:
         raise SystemExit(1)

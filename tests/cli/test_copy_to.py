@@ -163,7 +163,8 @@ def test_a_terminal_shows_progress(source: Path, target: str, tmp_path: Path) ->
     url = f"{target.replace(f':{PASSWORD}', '')}?passfile={quote(str(passfile))}"
 
     command = (sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi.py"), "copy-to", url)
-    code, displayed = run_at_terminal(tmp_path, [], *command)
+    own = f"DATABASE_URL=sqlite:///{source}"
+    code, displayed = run_at_terminal(tmp_path, [], "env", own, *command)
 
     assert code == 0, displayed
     assert "100%" in displayed
@@ -296,6 +297,18 @@ def test_a_wrong_target_is_refused(old: Flask, url: str, code: int, reason: str)
     assert done.exit_code == code
     assert reason in done.output
     assert "secret" not in done.output
+
+
+def test_a_missing_source_creates_no_tables(
+    old: Flask, source: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.unlink()
+
+    code, output = copy(old, monkeypatch, target)
+
+    assert (code, "No database at" in output) == (1, True)
+    with psycopg.connect(target) as connection:
+        assert connection.execute("SELECT to_regclass('users')").fetchone() == (None,)
 
 
 def test_the_password_may_come_from_the_environment(

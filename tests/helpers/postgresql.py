@@ -130,13 +130,17 @@ class Cluster:
 
     def start(self) -> None:
         """Start it, and wait until it accepts connections."""
+        self.launch()
+        until(self._is_ready, START_SECONDS)
+
+    def launch(self) -> None:
+        """Start it; it recovers before it accepts connections."""
         self._write_options()
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own command
                 command("postgres", "-D", str(self.data)), cwd=self.folder, **user(),
                 env=environment(self.folder), stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        until(self._is_ready, START_SECONDS)
 
     def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
         """Stop it: smart waits for clients, fast does not, immediate needs a recovery."""
@@ -220,8 +224,9 @@ class Cluster:
 
     def _remove_shared_memory(self) -> None:
         """Remove what would outlast the processes if it is never started again."""
-        _key, identifier = self._lock()[6].split()
-        run(self.folder, "ipcrm", "--shmem-id", identifier)
+        for line in self._lock()[6:7]:  # it is written soon after the start
+            _key, identifier = line.split()
+            run(self.folder, "ipcrm", "--shmem-id", identifier)
 
 
 def failover_url(*clusters: Cluster) -> str:

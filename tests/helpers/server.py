@@ -72,7 +72,7 @@ def environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
-        "DATABASE_URL": url_of(database_in(folder)),
+        "DATABASE_URL": extra.get("DATABASE_URL") or url_of(database_in(folder)),
         "SALT_ROUNDS": "4",
         "WORKERS": "1",
         **{name.upper(): str(limit) for name, limit in UNTHROTTLED.items()},

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from itertools import count
-from pathlib import Path
 from typing import Any
 
+from tests.torture.databases import ERRORS, UnderTorture
 from tests.torture.record import ACKNOWLEDGED, AFTER, BEFORE, REFUSED, Account, Ledger, Session
 from tests.torture.wire import NoResponse, Outage, Response, Wire
 
@@ -19,12 +20,13 @@ class Client:
     """A client and its record. Its operations are in pets.py, sessions.py and accounts.py."""
 
     def __init__(
-        self, number: int, port: int, database: Path, outage: Outage, ledger: Ledger, seed: int
-    ) -> None:
+        self, number: int, port: int, database: UnderTorture, outage: Outage,
+        database_outage: Outage, ledger: Ledger, seed: int,
+    ) -> None:  # fmt: skip
         self.name = f"client{number}"
         self.rng = random.Random(f"{seed}-{number}")
         self.database = database
-        self.outage = outage
+        self.outage, self.database_outage = outage, database_outage
         self.ledger = ledger
         self.wire = Wire(port, f"10.{number}.0.1", outage, ledger)
         self.addresses = (f"11.{number}.{n >> 8 & 255}.{n & 255}" for n in count())
@@ -48,8 +50,20 @@ class Client:
         body: dict[str, Any] | None = None,
         session: Session | None = None,
     ) -> Response:
-        """Send a request with the session's token. Raises NoResponse."""
-        return self.wire.send(method, path, body, session.access_token if session else "")
+        """Send a request with the session's token.
+
+        Raises NoResponse, also for a 503 if the database was killed meanwhile: the service can't
+        know then whether its transaction was committed.
+        """
+        sent_at = time.monotonic()
+        token = session.access_token if session else ""
+        response = self.wire.send(method, path, body, token)
+        if response.code == "database_unavailable":
+            self.ledger.note_unavailable()
+            if self.database_outage.may_break(sent_at):
+                time.sleep(0.1)
+                raise NoResponse
+        return response
 
     def query(
         self,
@@ -90,13 +104,29 @@ class Client:
             self.retry(was_done)
 
     def retry(self, query: Callable[[], bool]) -> bool:
-        """Repeat a query until it gets its responses."""
+        """Repeat a query until it gets its responses, once it is decided what was done."""
         while not self.outage.stop_clients.is_set():
             try:
+                with self.reachable_database():
+                    self.database.settle()
                 return query()
             except NoResponse:
                 continue
         raise NoResponse
+
+    @contextmanager
+    def reachable_database(self) -> Iterator[None]:
+        """Raise NoResponse if the database can't be reached, which was killed."""
+        try:
+            yield
+        except ERRORS as error:
+            time.sleep(0.1)
+            raise NoResponse from error
+
+    def generation(self, session: Session) -> int | None:
+        """Return the generation of a session's row, or None. Raises NoResponse."""
+        with self.reachable_database():
+            return self.database.generation(session.id)
 
     def add_loss(self, what: str) -> None:
         """Record that a fact differs from the record."""

@@ -108,6 +108,10 @@ class Ledger:
         self.lock = threading.Lock()
         self.counts: Counter[tuple[str, str]] = Counter()
         self.statuses: Counter[int] = Counter()
+        self.slowest = 0.0
+        """Seconds until the slowest response."""
+        self.unavailable_at = 0.0
+        """When the service could not use its database the last time (monotonic)."""
         self.lost: list[str] = []
         """The losses, one line each."""
         self.checks = 0
@@ -119,10 +123,16 @@ class Ledger:
         with self.lock:
             self.counts[operation, outcome] += 1
 
-    def count_status(self, status: int) -> None:
-        """Count a response."""
+    def count_status(self, status: int, seconds: float) -> None:
+        """Count a response, and the time that it took."""
         with self.lock:
             self.statuses[status] += 1
+            self.slowest = max(self.slowest, seconds)
+
+    def note_unavailable(self) -> None:
+        """Note that the service can't use its database now."""
+        with self.lock:
+            self.unavailable_at = time.monotonic()
 
     def add_loss(self, what: str) -> None:
         """Record a loss."""

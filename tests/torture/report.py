@@ -13,19 +13,6 @@ from tests.torture.run import Result
 MAX_LOSSES_SHOWN: Final = 40
 """Losses printed, at most."""
 
-FIXED_VERSIONS: Final = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
-"""The SQLite versions that fix the WAL-reset bug, the newest branch first."""
-
-
-def has_wal_reset_bug(version: str) -> bool:
-    """Tell whether this SQLite may, very rarely, lose a page: when one connection resets the log
-    while another checkpoints.
-    """
-    number = tuple(int(part) for part in version.split("."))
-    return number < FIXED_VERSIONS[0] and not any(
-        fixed <= number < (*fixed[:1], fixed[1] + 1, 0) for fixed in FIXED_VERSIONS[1:]
-    )
-
 
 def progress(result: Result) -> str:
     """Return a line with the progress."""
@@ -37,12 +24,12 @@ def progress(result: Result) -> str:
     )
 
 
-def table(result: Result, sqlite_version: str) -> str:
-    """Return the table of results."""
+def table(result: Result, database: str) -> str:
+    """Return the table of results with a database, which is described."""
     parts = [
         tabulate(sorted(result.kills.items()), ("kill", "times")),
         _operations(result),
-        tabulate(_facts(result, sqlite_version), disable_numparse=True, tablefmt="plain"),
+        tabulate(_facts(result, database), disable_numparse=True, tablefmt="plain"),
         f"{len(result.ledger.lost)} lost",
     ]
     return "\n\n".join(parts + result.ledger.lost[:MAX_LOSSES_SHOWN])
@@ -58,18 +45,24 @@ def _operations(result: Result) -> str:
     return tabulate(rows, ("operation", *OUTCOMES))
 
 
-def _facts(result: Result, sqlite_version: str) -> list[tuple[str, str]]:
-    ledger, waits = result.ledger, result.waits
-    bug = "has" if has_wal_reset_bug(sqlite_version) else "does not have"
+def _facts(result: Result, database: str) -> list[tuple[str, str]]:
+    ledger = result.ledger
     statuses = ", ".join(f"{n:,} of {status}" for status, n in sorted(ledger.statuses.items()))
     return [
-        ("until ready again", f"median {statistics.median(waits):.1f} s, maximum"
-                                     f" {max(waits):.1f} s"),
-        ("checks by SQLite", f"{result.file_checks} times"),
+        ("until ready again", _spread(result.waits)),
+        ("503 after the database was back", _spread(result.recoveries)),
+        ("slowest response", f"{ledger.slowest:.1f} s"),
+        ("checks by the database", f"{result.own_checks} times"),
         ("records compared", f"{result.compared} times, {result.over_http} of them over HTTP too,"
                                      f" {ledger.checks:,} comparisons"),
         ("responses", statuses),
-        ("SQLite", f"{sqlite_version}, which {bug} the WAL-reset bug"),
+        ("database", database),
         ("clients, seed, seconds", f"{result.plan.clients}, {result.plan.seed},"
                                    f" {result.seconds:.0f}"),
     ]  # fmt: skip
+
+
+def _spread(seconds: list[float]) -> str:
+    if not seconds:
+        return "-"
+    return f"median {statistics.median(seconds):.1f} s, maximum {max(seconds):.1f} s"

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from jwt_server import sqlite
-from tests.torture import checks, target
+from tests.torture import checks, databases, target
 from tests.torture.client import Client
+from tests.torture.databases import PostgreSQL, UnderTorture, under_torture
 from tests.torture.life import Gate, run_client
 from tests.torture.record import Account, Ledger
 from tests.torture.target import Target
@@ -24,6 +24,9 @@ from tests.torture.wire import Outage
 
 HASTE: Final = 0.3
 """Probability that the next kill comes without a comparison before, or during the restart."""
+
+ALSO_KILLED: Final = {databases.WITH_WORKER: target.WORKER, databases.WITH_TREE: target.TREE}
+"""What is killed of the service, too."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Plan:
     """Kills between two comparisons over HTTP."""
     max_pause: float = 2.0
     """Seconds between two kills, at most."""
+    victims: str = "all"
+    """What is killed: "service", "database", or "all"."""
 
 
 @dataclass
@@ -48,10 +53,12 @@ class Result:
     kills: Counter[str] = field(default_factory=Counter)
     waits: list[float] = field(default_factory=list)
     """Seconds from each kill until all workers were ready again."""
-    file_checks: int = 0
-    """Runs of SQLite's own checks."""
+    recoveries: list[float] = field(default_factory=list)
+    """Seconds after a killed database was back in which requests still got a 503."""
+    own_checks: int = 0
+    """Runs of the database's own checks."""
     compared: int = 0
-    """Comparisons of all records with the file."""
+    """Comparisons of all records with the database."""
     over_http: int = 0
     """Comparisons over HTTP."""
     seconds: float = 0.0
@@ -62,29 +69,33 @@ class Result:
         return self.kills.total()
 
 
-ReportProgress = Callable[[Result], object]
-
-
 class Torture:
     """A run."""
 
-    def __init__(self, plan: Plan, folder: Path, report_progress: ReportProgress) -> None:
-        self.target = Target(folder)
+    def __init__(
+        self, plan: Plan, folder: Path, report_progress: Callable[[Torture], object]
+    ) -> None:
+        self.database = under_torture(folder)
+        self.target = Target(folder, self.database)
+        kinds = {"service": target.KINDS, "database": self.database.KINDS}
+        self.kinds = kinds.get(plan.victims) or (*kinds["service"], *kinds["database"])
         self.report_progress = report_progress
         self.result = Result(plan, Ledger())
         self.rng = random.Random(plan.seed)
-        self.outage = Outage()
+        self.outage, self.database_outage = Outage(), Outage()
+        self.back_at = 0.0
+        """When a killed database was back (monotonic); 0 if that is noted already."""
         self.gate = Gate(plan.clients)
         self.clients = [
-            Client(number, self.target.port, self.target.database, self.outage,
+            Client(number, self.target.port, self.database, self.outage, self.database_outage,
                    self.result.ledger, plan.seed)
             for number in range(plan.clients)
         ]  # fmt: skip
 
     def run(self) -> Result:
-        """Run it; the database and the log stay in the folder."""
+        """Run it; the database stays as it is, and the log in the folder."""
         begun = time.monotonic()
-        sqlite.create(self.target.database)
+        self.database.create()
         self.target.start()
         threads = [
             threading.Thread(target=run_client, args=(client, self.gate), daemon=True)
@@ -97,6 +108,7 @@ class Torture:
             while self.result.killed < self.result.plan.kills:
                 self._round()
             self.gate.close()
+            self._note_recovery()
             self._compare(everything=True)
         finally:
             self.outage.stop_clients.set()
@@ -109,6 +121,10 @@ class Torture:
         self.result.seconds = time.monotonic() - begun
         return self.result
 
+    def close(self) -> None:
+        """Stop the database; the folder stays."""
+        self.database.close()
+
     def accounts(self) -> list[Account]:
         """Return all accounts, the deleted ones too."""
         return [each for client in self.clients for each in (*client.deleted, client.account)]
@@ -116,57 +132,95 @@ class Torture:
     def _round(self) -> None:
         in_haste = self.rng.random() < HASTE
         time.sleep(self.rng.uniform(0, 0.1 if in_haste else self.result.plan.max_pause))
-        kind = self.rng.choice(target.KINDS)
+        self._note_recovery()
+        kind = self.rng.choice(self.kinds)
         begun = time.monotonic()
-        self.outage.begin()
-        self._kill(kind)
-        while kind in target.WHOLE and self._more() and self.rng.random() < HASTE:
-            time.sleep(self.rng.uniform(0, 0.4))  # until the first response
-            self._kill(target.AGAIN)
+        if kind in target.KINDS:
+            self._kill_service(kind)
+        else:
+            self._kill_database(kind)
         self._wait_until_ready()
         self.result.waits.append(time.monotonic() - begun)
-        self._check_file(self.target.database)
+        self._run_checks(self.database)
         if self.rng.random() >= HASTE or not self._more():
             self.gate.close()
             self._compare(everything=False)
             self.gate.open()
-        self.report_progress(self.result)
+        self.report_progress(self)
 
     def _more(self) -> bool:
         return self.result.killed < self.result.plan.kills
 
+    def _more_in_haste(self) -> bool:
+        return self._more() and self.rng.random() < HASTE
+
+    def _kill_service(self, kind: str) -> None:
+        self.outage.begin()
+        self._kill(kind)
+        while kind in target.WHOLE and self._more_in_haste():
+            time.sleep(self.rng.uniform(0, 0.4))  # until the first response
+            self._kill(target.AGAIN)
+
+    def _kill_database(self, kind: str) -> None:
+        """Kill the database, perhaps with a part of the service, and have it start again."""
+        assert isinstance(self.database, PostgreSQL)
+        self.database_outage.begin()
+        self.database.kill(kind)
+        self.result.kills[kind] += 1
+        if kind in ALSO_KILLED:
+            self.outage.begin()
+            self.target.kill(ALSO_KILLED[kind], self.rng)
+        if kind in databases.DOWN:
+            while self._more_in_haste():
+                self.database.kill_while_it_starts(self.rng.uniform(0, 0.3))
+                self.result.kills[databases.SERVER_AGAIN] += 1
+            time.sleep(self.rng.uniform(0, 1))
+            self.database.start()
+        self.database.wait()
+        self.back_at = time.monotonic()
+        if kind == databases.WITH_TREE:
+            self.target.start()
+
+    def _note_recovery(self) -> None:
+        """Note until when the last outage of the database has lasted for clients."""
+        if self.back_at:
+            late = self.result.ledger.unavailable_at - self.back_at
+            self.result.recoveries.append(max(0, late))
+            self.back_at = 0
+
     def _kill(self, kind: str) -> None:
-        """Kill; if no process is left, check the file and start again."""
+        """Kill; if no process is left, check the database and start again."""
         self.target.kill(kind, self.rng)
         self.result.kills[kind] += 1
         if kind in target.WHOLE or kind == target.AGAIN:
             if kind != target.ARBITER:  # its workers run on for a moment
-                self._check_file(self.target.snapshot())
+                self._run_checks(self.database.snapshot())
             self.target.start()
 
     def _wait_until_ready(self) -> None:
         self.target.wait()
         self.outage.end()
+        self.database_outage.end()
 
-    def _check_file(self, database: Path) -> None:
+    def _run_checks(self, database: UnderTorture) -> None:
         checks.integrity(database, self.result.ledger)
-        self.result.file_checks += 1
+        self.result.own_checks += 1
 
     def _compare(self, *, everything: bool) -> None:
-        """Compare the records of the waiting clients with the file, and over HTTP if it is time."""
-        checks.compare(self.target.database, self.accounts(), self.result.ledger)
+        """Compare the records of the waiting clients with the rows, and over HTTP if it is time."""
+        checks.compare(self.database, self.accounts(), self.result.ledger)
         self.result.compared += 1
         last_over_http = self.result.over_http * self.result.plan.every
         if everything or self.result.killed - last_over_http >= self.result.plan.every:
             with ThreadPoolExecutor(len(self.clients)) as pool:
                 list(pool.map(partial(verify, everything=everything), self.clients))
             self.result.over_http += 1
-            checks.compare(self.target.database, self.accounts(), self.result.ledger)
+            checks.compare(self.database, self.accounts(), self.result.ledger)
 
     def _check_at_end(self) -> None:
-        """Check the file and the log after the end."""
-        self._check_file(self.target.database)
-        checks.compare(self.target.database, self.accounts(), self.result.ledger)
+        """Check the database and the log after the end."""
+        self._run_checks(self.database)
+        checks.compare(self.database, self.accounts(), self.result.ledger)
         self.result.compared += 1
         if "Traceback" in self.target.log():
             self.result.ledger.add_loss(f"a stack trace in {self.target.log_file}")

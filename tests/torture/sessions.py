@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.torture.client import Client
 from tests.torture.record import Session
-from tests.torture.target import GRACE, generation
+from tests.torture.target import GRACE
 from tests.torture.wire import Response
 
 MARGIN = 2
@@ -41,7 +41,7 @@ def refresh(client: Client) -> None:
 
     def was_done() -> bool:
         if not first_seen:
-            first_seen.append(generation(client.database, session.id))
+            first_seen.append(client.generation(session))
             client.expect("generation", first_seen[0] in {number, number + 1}, expected=True)
         rotated = first_seen[0] == number + 1
         response = client.query("/auth/refresh", session, method="POST", body=body)

@@ -6,8 +6,6 @@ import http.client
 import os
 import random
 import signal
-import sqlite3
-import subprocess
 import time
 from contextlib import closing, suppress
 from pathlib import Path
@@ -17,6 +15,7 @@ from tests.helpers import processes
 from tests.helpers.factories import JWT_SECRET, SECRET_KEY
 from tests.helpers.server import GUNICORN, environment
 from tests.helpers.waiting import free_port
+from tests.torture.databases import UnderTorture
 
 GRACE: Final = 10
 """REFRESH_GRACE, in seconds."""
@@ -49,18 +48,17 @@ START_SECONDS: Final = 60
 class Target:
     """The service under torture."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: UnderTorture) -> None:
         self.folder = folder
         self.port = free_port()
-        self.database = folder / "server.db"
+        self.database = database
         self.log_file = folder / "server.log"
         self.process: processes.Process | None = None
 
     def start(self) -> None:
         """Start gunicorn, in a process group of its own."""
-        variables = environment(
-            self.folder, {**SETTINGS, "PORT": str(self.port), "WORKERS": str(WORKERS)}
-        )
+        own = {"PORT": str(self.port), "WORKERS": str(WORKERS), "DATABASE_URL": self.database.url}
+        variables = environment(self.folder, SETTINGS | own)
         streams = (Path(os.devnull), self.log_file, self.log_file)
         self.process = processes.start(self.folder, variables, streams, *GUNICORN)
 
@@ -126,37 +124,10 @@ class Target:
         """Return the log."""
         return self.log_file.read_text()
 
-    def snapshot(self) -> Path:
-        """Copy the database as the kill left it, with its write-ahead log.
-
-        In another process: closing a file drops all POSIX locks that the process has on it, and
-        the clients may be reading.
-        """
-        copy = self.folder / "snapshot.db"
-        for suffix in ("", "-wal"):
-            target = Path(f"{copy}{suffix}")
-            target.unlink(missing_ok=True)
-            if Path(f"{self.database}{suffix}").exists():
-                subprocess.run(
-                    ["cp", f"{self.database}{suffix}", str(target)],  # noqa: S607 - wherever it is
-                    check=True,
-                )
-        Path(f"{copy}-shm").unlink(missing_ok=True)
-        return copy
-
     def _running(self) -> processes.Process:
         if self.process is None:
             raise RuntimeError("nothing was started")
         return self.process
-
-
-def generation(database: Path, session_id: str) -> int | None:
-    """Return the generation of a session's row, or None; opens the database for reading only."""
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)) as driver:
-        row = driver.execute(
-            "SELECT generation FROM sessions WHERE id = ?", (session_id,)
-        ).fetchone()
-    return None if row is None else int(row[0])
 
 
 def _kill(*pids: int) -> None:

@@ -21,7 +21,9 @@ class NoResponse(Exception):
 
 
 class Outage:
-    """Whether a process was just killed: the only valid reason for a broken connection."""
+    """Whether a process was just killed: the only valid reason for a broken connection; or the
+    database: the only valid reason for a 503 of a request that may have been processed.
+    """
 
     def __init__(self) -> None:
         self._ongoing = threading.Event()
@@ -30,16 +32,17 @@ class Outage:
         """Set when the clients must stop."""
 
     def begin(self) -> None:
-        """Note that a process is about to be killed."""
+        """Note that something is about to be killed."""
         self._ongoing.set()
 
     def end(self) -> None:
         """Note that the service is ready again."""
-        self._ended_at = time.monotonic()
-        self._ongoing.clear()
+        if self._ongoing.is_set():
+            self._ended_at = time.monotonic()
+            self._ongoing.clear()
 
     def may_break(self, since: float) -> bool:
-        """Tell whether a connection opened at that time may break now."""
+        """Tell whether a connection opened, or a request sent, at that time may break now."""
         return self._ongoing.is_set() or since < self._ended_at
 
 
@@ -77,6 +80,7 @@ class Wire:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         connection = self._connected()
+        sent_at = time.monotonic()
         try:
             connection.request(method, path, json.dumps(body) if body else None, headers)
             response = connection.getresponse()
@@ -87,8 +91,9 @@ class Wire:
             if slow or not self.outage.may_break(self._opened_at):
                 self.ledger.add_loss(f"{method} {path}: {error!r} though nothing was killed")
             raise NoResponse from error
-        self.ledger.count_status(response.status)
-        if response.status >= 500 and response.status != 503:
+        self.ledger.count_status(response.status, time.monotonic() - sent_at)
+        can_wait = response.status == 503 and response.getheader("Retry-After", "").isdecimal()
+        if response.status >= 500 and not can_wait:
             self.ledger.add_loss(f"{method} {path}: {response.status} {text!r:.200}")
         return Response(response.status, json.loads(text) if text else None)
 
