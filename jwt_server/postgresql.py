@@ -79,6 +79,12 @@ CONFLICTS: Final = {
 MAX_SECONDS: Final = 60 * 60
 """Age of a connection after which it is replaced, so that moved servers and new roles count."""
 
+FIND_SCHEMA_VERSION: Final = (
+    "SELECT 1 FROM pg_tables"
+    " WHERE tablename = 'schema_version' AND schemaname = ANY (current_schemas(false))"
+)
+"""`to_regclass` would still say no after a wait for the lock, as each session caches names."""
+
 INIT_LOCK: Final = int.from_bytes(b"jwt-init")
 """The advisory lock of those who create or upgrade the tables."""
 
@@ -364,10 +370,10 @@ class Engine:
 
 @contextmanager
 def _initializing(driver: Driver) -> Iterator[None]:
-    """Provide a transaction without limits of time, one at a time in all processes."""
+    """Provide a transaction, one at a time in all processes, whose statements may take any time."""
     driver.patience = None
     with driver.transaction():
-        for name in TIMEOUTS:
+        for name in ("statement_timeout", "lock_timeout"):  # who has died must not keep the lock
             driver.execute(f"SET LOCAL {name} = 0")
         driver.execute("SELECT pg_advisory_xact_lock(%s)", [INIT_LOCK])
         yield
@@ -386,8 +392,7 @@ def number(step: Path) -> int:
 
 def schema_version(driver: Driver) -> int:
     """Return the schema version, 0 without tables of this service."""
-    [found] = driver.execute("SELECT to_regclass('schema_version') AS name").fetchall()
-    if found["name"] is None:
+    if not driver.execute(FIND_SCHEMA_VERSION).fetchall():
         return 0
     [row] = driver.execute("SELECT version FROM schema_version").fetchall()
     return int(row["version"])
