@@ -9,13 +9,13 @@ what.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from operator import attrgetter
+from itertools import zip_longest
 from typing import Any, Final
 
 from jwt_server import audit
 from jwt_server.audit import PRUNE_BATCH, Action, Actor
 from jwt_server.database import Connection, Database, Row
-from jwt_server.errors import HashingBusy, TooManyAttempts
+from jwt_server.errors import HashingBusy, TooManyAttempts, TransactionConflict
 from jwt_server.security import rate_limits
 from jwt_server.security.hash_queue import HashQueue
 from jwt_server.security.rate_limits import Attempt, RateLimit, RateLimits
@@ -23,6 +23,9 @@ from jwt_server.users.names import username_key
 
 KNOWN_SECONDS: Final = 30 * rate_limits.DAY
 """How long after a sign-in its address is known as the user's."""
+
+KEYS: Final = ("key1", "key2", "key3", "key4", "key5")
+"""The parameters for the keys of an attempt."""
 
 
 @dataclass
@@ -40,17 +43,18 @@ def count_attempt(
 ) -> Iterator[CountedAttempt]:
     """Count an attempt whose password is hashed inside the `with` block.
 
-    Raises TooManyAttempts before the block. HashingBusy in the block is refunded.
+    Raises TooManyAttempts before the block. HashingBusy and TransactionConflict in
+    the block are refunded.
     """
     with queue.checks.hold(attempt.check_key):
         with database.connection() as db:  # released before hashing
-            _require_unblocked(db, attempt, now)
+            limits = _find_limits(db, attempt, now)
             queue.require_room()  # a full queue costs no write
             with db.transaction():
-                counted = _count_against_all(db, attempt, now)
+                counted = _count_against_all(db, attempt, limits, now)
         try:
             yield counted
-        except HashingBusy:
+        except (HashingBusy, TransactionConflict):  # to be sent, or run, again
             with database.connection() as db, db.transaction():
                 _refund(db, counted)
             raise
@@ -59,8 +63,7 @@ def count_attempt(
 def record_success(db: Connection, counted: CountedAttempt) -> None:
     """Refund a successful attempt, and forget the failures before it."""
     with db.transaction():
-        _refund(db, counted)
-        db.queries.auth.delete_count(key=counted.attempt.resettable.key)
+        _refund(db, counted, reset=counted.attempt.resettable.key)
 
 
 def record_failure(
@@ -74,9 +77,10 @@ def record_failure(
 def count_action(db: Connection, limit: RateLimit, actor: Actor) -> None:
     """Count what the current user is about to do. Raises TooManyAttempts, after one read."""
     attempt = Attempt(limit)
-    _require_unblocked(db, attempt, actor.now)
+    limits = _find_limits(db, attempt, actor.now)
     with db.transaction():
-        record_failure(db, _count_against_all(db, attempt, actor.now), actor, actor.id)
+        counted = _count_against_all(db, attempt, limits, actor.now)
+        record_failure(db, counted, actor, actor.id)
 
 
 def count_against(db: Connection, limit: RateLimit, now: int) -> bool:
@@ -124,9 +128,12 @@ def prune_addresses(db: Connection, now: int, limit: int = PRUNE_BATCH) -> int:
         return int(db.queries.auth.prune_addresses(before=now - KNOWN_SECONDS, limit=limit))
 
 
-def _require_unblocked(db: Connection, attempt: Attempt, now: int) -> None:
-    """Raise TooManyAttempts if one of the attempt's limits is reached; one read."""
-    until: int | None = db.queries.auth.blocked_until(
+def _find_limits(db: Connection, attempt: Attempt, now: int) -> list[RateLimit]:
+    """Return the limits that an attempt counts against, in the order of counting; one read.
+
+    Raises TooManyAttempts if one is reached.
+    """
+    row: Row = db.queries.auth.find_refusal(
         resettable=attempt.resettable.key,
         address=attempt.address.key,
         site=attempt.site.key,
@@ -137,18 +144,19 @@ def _require_unblocked(db: Connection, attempt: Attempt, now: int) -> None:
         since=now - KNOWN_SECONDS,
         now=now,
     )
-    if until is not None:
-        raise TooManyAttempts(until - now)
-
-
-def _count_against_all(db: Connection, attempt: Attempt, now: int) -> CountedAttempt:
-    counted = CountedAttempt(attempt)
+    if row["until"] is not None:
+        raise TooManyAttempts(row["until"] - now)
     limits = [attempt.resettable, attempt.address, attempt.site]
-    if attempt.account.key and not db.queries.auth.is_known_address(
-        username_key=attempt.username_key, network=attempt.network, since=now - KNOWN_SECONDS
-    ):
+    if not row["is_known"]:
         limits += [attempt.share, attempt.account]
-    for limit in filter(attrgetter("key"), limits):
+    return [limit for limit in limits if limit.key]
+
+
+def _count_against_all(
+    db: Connection, attempt: Attempt, limits: list[RateLimit], now: int
+) -> CountedAttempt:
+    counted = CountedAttempt(attempt)
+    for limit in limits:
         counted.keys.append(limit.key)
         if count_against(db, limit, now):
             counted.reached.append(limit.name)
@@ -156,7 +164,8 @@ def _count_against_all(db: Connection, attempt: Attempt, now: int) -> CountedAtt
     return counted
 
 
-def _refund(db: Connection, counted: CountedAttempt) -> None:
-    for key in counted.keys:
-        db.queries.auth.refund(key=key)
-        db.queries.auth.delete_zero_count(key=key)
+def _refund(db: Connection, counted: CountedAttempt, reset: str = "") -> None:
+    """Take an attempt back, and all attempts under the key `reset`."""
+    keys = dict(zip_longest(KEYS, counted.keys, fillvalue=""))
+    db.queries.auth.refund(**keys)
+    db.queries.auth.delete_refunded(**keys, reset=reset)

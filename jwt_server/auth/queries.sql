@@ -83,10 +83,15 @@ DELETE FROM sessions WHERE number IN (
     SELECT number FROM sessions WHERE expires_at < :before ORDER BY expires_at LIMIT :limit
 );
 
--- name: blocked_until(resettable, address, site, share, account, username_key, network, since, now)$
--- Until when an attempt is refused, or null. The account's limit and a site's share of it do not
--- apply to a network from which its user is known to sign in.
-SELECT max(blocked_until) FROM throttle
+-- name: find_refusal(resettable, address, site, share, account, username_key, network, since, now)^
+-- Until when an attempt is refused, or null; and whether its user is known to sign in from its
+-- network, to which the account's limit and a site's share of it do not apply.
+SELECT max(blocked_until) AS until, EXISTS (
+    SELECT 1 FROM users JOIN known_addresses ON known_addresses.user_id = users.id
+    WHERE users.username_key = :username_key
+    AND known_addresses.network = :network AND known_addresses.last_at > :since
+) AS is_known
+FROM throttle
 WHERE key IN (:resettable, :address, :site, :share, :account) AND blocked_until > :now AND (
     key NOT IN (:share, :account) OR NOT EXISTS (
         SELECT 1 FROM users JOIN known_addresses ON known_addresses.user_id = users.id
@@ -94,11 +99,6 @@ WHERE key IN (:resettable, :address, :site, :share, :account) AND blocked_until 
         AND known_addresses.network = :network AND known_addresses.last_at > :since
     )
 );
-
--- name: is_known_address(username_key, network, since)^
-SELECT 1 AS known FROM users JOIN known_addresses ON known_addresses.user_id = users.id
-WHERE users.username_key = :username_key
-AND known_addresses.network = :network AND known_addresses.last_at > :since;
 
 -- name: count(key, expires_at, now, restart)^
 -- One more, and until when the one before was refused. An expired window starts again at one; with
@@ -115,15 +115,15 @@ RETURNING count, expires_at, blocked_until;
 -- name: block(key, until)!
 UPDATE throttle SET blocked_until = :until WHERE key = :key;
 
--- name: refund(key)!
--- One less, which ends a lockout.
-UPDATE throttle SET count = count - 1, blocked_until = 0 WHERE key = :key AND count > 0;
+-- name: refund(key1, key2, key3, key4, key5)!
+-- One less under each key, which ends a lockout.
+UPDATE throttle SET count = count - 1, blocked_until = 0
+WHERE key IN (:key1, :key2, :key3, :key4, :key5) AND count > 0;
 
--- name: delete_zero_count(key)!
-DELETE FROM throttle WHERE key = :key AND count = 0;
-
--- name: delete_count(key)!
-DELETE FROM throttle WHERE key = :key;
+-- name: delete_refunded(key1, key2, key3, key4, key5, reset)!
+-- Those without any attempt; and one with all of its attempts.
+DELETE FROM throttle
+WHERE (key IN (:key1, :key2, :key3, :key4, :key5) AND count = 0) OR key = :reset;
 
 -- name: delete_counts(first, end)!
 DELETE FROM throttle WHERE key >= :first AND key < :end;

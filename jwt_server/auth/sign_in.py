@@ -48,12 +48,12 @@ def sign_in(
                 break
             with database.connection() as db, db.transaction():
                 if current := users.replace_hash(db, user, new_hash, new.now):
-                    attempts.record_success(db, counted)
                     attempts.remember_address(db, user["id"], attempt, new.now)
                     audit.prune(db, audit_cutoff)
                     session = sessions.open_session(db, current, new)
                     actor = replace(actor, id=user["id"])
                     audit.record(db, actor, Action.SIGNED_IN, user["id"], session=session["id"])
+                    attempts.record_success(db, counted)  # last: others wait for the address's row
                     return session
         with database.connection() as db, db.transaction():
             audit.prune(db, audit_cutoff)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from functools import partial
 from itertools import count, cycle
 from pathlib import Path
@@ -19,6 +17,7 @@ import pytest
 
 from tests.helpers.app import MakeApp
 from tests.helpers.auth import run_at_once
+from tests.helpers.databases import database_in, run_sql
 from tests.helpers.factories import CREDENTIALS, bearer
 from tests.helpers.http import Response, send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, Server, running, started
@@ -65,8 +64,7 @@ def refresh(server: Server, tokens: Tokens, key: str | None = None, **headers: s
 
 
 def query(folder: Path, statement: str) -> list[Any]:
-    with closing(sqlite3.connect(folder / "server.db", timeout=60)) as driver, driver:
-        return driver.execute(statement).fetchall()
+    return run_sql(database_in(folder), statement)
 
 
 def session_of(tokens: Tokens) -> str:
@@ -173,7 +171,7 @@ def test_disabling_a_user_during_sign_ins_leaves_no_session(
     two_workers: Server, folder: Path, make_app: MakeApp
 ) -> None:
     """`users disable` runs while twenty sign-ins are in progress."""
-    commands = make_app(database=folder / "server.db").test_cli_runner()
+    commands = make_app(database=database_in(folder)).test_cli_runner()
     over = threading.Event()
     responses: list[Response] = []
     sites = count(1)  # each attempt from another, or some would be refused

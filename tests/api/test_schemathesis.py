@@ -15,11 +15,13 @@ import pytest
 
 from jwt_server.database import Database
 from jwt_server.users import users
+from tests.helpers.databases import database_in, url_of
 from tests.helpers.description import operations, password_operations
 from tests.helpers.factories import OPERATOR, add_user, bearer, bearer_of, token
 from tests.helpers.fuzzing import SCHEMATHESIS_EXAMPLES
 from tests.helpers.http import send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, running
+from tests.helpers.sql import keep_users
 
 pytestmark = pytest.mark.slow
 
@@ -35,13 +37,8 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def database_of(server: Server) -> Path:
-    return server.log_file.parent / "server.db"
-
-
-KEPT_USERS = """\
-CREATE TRIGGER kept_users BEFORE DELETE ON users WHEN old.id <= 2 BEGIN SELECT raise(IGNORE); END
-"""
+def database_of(server: Server) -> Path | str:
+    return database_in(server.log_file.parent)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +49,7 @@ def users_file(own_server: Server) -> Path:
     with closing(Database(database_of(own_server))) as database, database.connection() as db:
         users.set_admin(db, 1, admin=True, actor=OPERATOR)
         ada = bearer_of(db, add_user(db, "ada"), int(time.time()))
-        db.driver.execute(KEPT_USERS)
+        keep_users(db)
     auth = [
         {"name": user, "fixedHeaders": [{"name": name, "value": headers[name]} for name in headers]}
         for user, headers in (("travis", bearer(token())), ("ada", ada))
@@ -75,7 +72,7 @@ def schemathesis(
         cwd=folder,
         env={
             "PATH": "", "PYTHONPATH": str(ROOT),
-            "DATABASE": str(database_of(server)), "USERS": str(users_file),
+            "DATABASE_URL": url_of(database_of(server)), "USERS": str(users_file),
             "HYPOTHESIS_STORAGE_DIRECTORY": str(ROOT / ".hypothesis"),  # of tables, slow to compute
         },
         capture_output=True, text=True, timeout=300, check=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import subprocess
 import sys
@@ -19,9 +20,10 @@ from passlib.hash import bcrypt
 from jwt_server import sqlite as our_sqlite
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
-from tests.helpers.databases import file_of
-from tests.helpers.factories import add_user
+from tests.helpers.databases import create_empty_database, file_of
+from tests.helpers.factories import add_user, execute
 from tests.helpers.server import BASE_ENVIRONMENT, environment
+from tests.helpers.sql import lock_writers_out
 
 MYPASSWORD = "$2a$10$3pwJNVCM6NKzBOD1HPZHjuFdjX2Dg771aPZNbbBw9jTUbEMS919Te"
 PASSWORD = "$2a$10$9ih.rp5cst7821W3F6mmh.XtB7l2/4mtlQSCGkQk4nUA6olU6Ztka"
@@ -49,7 +51,7 @@ def original(path: Path, users: Rows = USERS, pets: Rows = PETS) -> Path:
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database]:
     """An empty database, without the demo user."""
-    our_sqlite.create(file_of(settings))
+    create_empty_database(settings.database)
     with closing(Database(settings.database)) as database:
         yield database
 
@@ -72,7 +74,10 @@ def ada(db: Connection) -> None:
 
 
 def rows(db: Connection) -> list[Any]:
-    return [*db.driver.execute("SELECT * FROM users"), *db.driver.execute("SELECT * FROM pets")]
+    return [
+        *execute(db, "SELECT * FROM users ORDER BY id"),
+        *execute(db, "SELECT * FROM pets ORDER BY id"),
+    ]
 
 
 def test_imported_users_sign_in_with_their_passwords(
@@ -226,18 +231,18 @@ def test_text_that_is_not_utf_8_is_reported(import_koa: Import, file: Path) -> N
 
 
 def test_a_locked_database_and_a_locked_file_are_told_apart(
-    import_koa: Import, file: Path, settings: Settings
+    import_koa: Import, file: Path, db: Connection
 ) -> None:
     original(file)
-    with closing(sqlite3.connect(settings.database, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        locked = import_koa(file)
+    lock_writers_out(db)
+    locked = import_koa(file)
+    db.driver.rollback()
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         held = import_koa(file)
 
     assert locked.exit_code == held.exit_code == 1
-    assert "database is locked" in locked.output
+    assert re.search("database is locked|lock timeout", locked.output)
     assert str(file) not in locked.output
     assert f"{file} can't be read" in held.output
 
@@ -302,7 +307,7 @@ def test_a_missing_file_or_a_folder_is_a_wrong_command_line(
 
 
 def test_the_services_own_database_is_refused(import_koa: Import, settings: Settings) -> None:
-    done = import_koa(settings.database)
+    done = import_koa(file_of(settings))
 
     assert done.exit_code == 1
     assert "no such column: passwordHash" in done.output

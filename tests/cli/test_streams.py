@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import pty
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import click
@@ -15,7 +13,7 @@ import pytest
 from flask import Flask
 from flask.cli import ScriptInfo
 
-from tests.helpers.databases import create_database
+from tests.helpers.databases import create_database, database_in, run_sql
 from tests.helpers.server import BASE_ENVIRONMENT, environment, flask
 from tests.helpers.terminal import run_at_terminal
 
@@ -23,11 +21,11 @@ PASSWORD = "correct horse battery"
 
 
 @pytest.fixture(autouse=True)
-def database_file(tmp_path: Path) -> Path:
+def where(tmp_path: Path) -> Path | str:
     """A database with the demo user, where `environment` tells processes to look for it."""
-    path = tmp_path / "server.db"
-    create_database(path)
-    return path
+    where = database_in(tmp_path)
+    create_database(where)
+    return where
 
 
 def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -35,15 +33,15 @@ def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in done.stderr.splitlines() if '"level": "WARNING"' not in line]
 
 
-def stored_hash(database: Path) -> str:
-    with closing(sqlite3.connect(database)) as driver:
-        return str(driver.execute("SELECT password_hash FROM users").fetchone()[0])
+def stored_hash(where: Path | str) -> str:
+    [[stored]] = run_sql(where, "SELECT password_hash FROM users")
+    return str(stored)
 
 
 def test_a_generated_password_that_can_not_be_printed_is_not_set(
-    tmp_path: Path, database_file: Path
+    tmp_path: Path, where: Path | str
 ) -> None:
-    before = stored_hash(database_file)
+    before = stored_hash(where)
 
     done = flask(
         tmp_path, BASE_ENVIRONMENT, "users", "passwd", "travis", "--generate",
@@ -52,7 +50,7 @@ def test_a_generated_password_that_can_not_be_printed_is_not_set(
 
     assert done.returncode == 1
     assert errors(done)[0].startswith("Error: [Errno 28] No space left on device.")
-    assert stored_hash(database_file) == before
+    assert stored_hash(where) == before
 
 
 def test_a_closed_standard_error_does_not_stop_a_command(tmp_path: Path) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -17,13 +15,13 @@ from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 
-from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
 from jwt_server.errors import LastAdmin
 from jwt_server.security import policy
 from jwt_server.users import users as user_rows
 from tests.helpers.app import MakeApp, commands_of
-from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user
+from tests.helpers.factories import CREDENTIALS, OPERATOR, add_user, execute
+from tests.helpers.sql import lock_writers_out
 
 PASSWORD = "correct horse battery"
 
@@ -302,7 +300,8 @@ def test_one_of_two_admins_is_kept_when_both_are_changed_at_once(
 ) -> None:
     for number in range(10):  # enough for a race to show
         pair = [add_user(db, f"{letter}{number}", password_hash="-") for letter in "ab"]
-        db.driver.execute("UPDATE users SET admin = id IN (?, ?), disabled = 0", pair)
+        execute(db, "UPDATE users SET admin = 0, disabled = 0")
+        execute(db, "UPDATE users SET admin = 1 WHERE id IN (?, ?)", *pair)
         assert count_refused(database, pair, CHANGES[change]) == 1
 
 
@@ -390,12 +389,10 @@ def test_show_prints_the_user_without_the_hash(
     assert row(db, "travis")["password_hash"] not in as_text.output + as_json.output
 
 
-def test_claims_are_shown_while_another_process_writes(
-    users: Users, db: Connection, settings: Settings
-) -> None:
-    with closing(sqlite3.connect(settings.database)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        assert users("claims", "travis").output == "{}\n"
+def test_claims_are_shown_while_another_process_writes(users: Users, db: Connection) -> None:
+    lock_writers_out(db)
+
+    assert users("claims", "travis").output == "{}\n"
 
 
 def every_command(group: click.Group, parents: str = "") -> Iterator[tuple[str, click.Command]]:

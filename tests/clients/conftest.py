@@ -17,7 +17,7 @@ import pytest
 
 from jwt_server.security import key_files, keys
 from jwt_server.security.key_files import KeyFolder
-from tests.helpers.databases import create_database
+from tests.helpers.databases import create_database, database_in
 from tests.helpers.factories import CREDENTIALS, claims
 from tests.helpers.http import send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, Server, answering, gunicorn
@@ -84,7 +84,7 @@ def signing_with(algorithm: str, folder: Path) -> Iterator[Server]:
         "JWT_AUDIENCE": "my-api",
         "PORT": str(port),
     }
-    create_database(folder / "server.db")
+    create_database(database_in(folder))
     process = gunicorn(folder, settings, log_file)
     with answering(port, process, log_file) as server:
         yield server

@@ -23,7 +23,7 @@ from jwt_server import sqlite
 from jwt_server.config import Settings
 from jwt_server.database import Database
 from jwt_server.users import users
-from tests.helpers.factories import open_session
+from tests.helpers.factories import execute, open_session
 from tests.helpers.postgresql import Cluster
 
 ON_POSTGRESQL = os.environ.get("TEST_DATABASE") == "postgresql"
@@ -45,11 +45,12 @@ def with_demo_user(now: int = IMPORTED_AT) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "template.db")
         sqlite.create(path)
-        _add_demo_user(path, now)
+        add_demo_user(path, now)
         return path.read_bytes()
 
 
-def _add_demo_user(where: Path | str, now: int) -> None:
+def add_demo_user(where: Path | str, now: int) -> None:
+    """Add the demo user, signed in with the session of `token()`, to empty tables."""
     with closing(Database(where)) as database, database.connection() as db:
         users.add_demo_user(db, 4, now)
         open_session(db, now)
@@ -76,7 +77,7 @@ def _template(now: int) -> str:
     name = f"demo_{now}"
     url = cluster().create_database(name)
     Database(url).engine.create()
-    _add_demo_user(url, now)
+    add_demo_user(url, now)
     return name
 
 
@@ -91,6 +92,11 @@ def database_in(folder: Path, name: str = "server.db") -> Path | str:
 def url_of(where: Path | str) -> str:
     """Return the DATABASE_URL of a database."""
     return where if isinstance(where, str) else f"sqlite:///{where}"
+
+
+def with_pool(where: Path | str, connections: int) -> Path | str:
+    """Return where a database is, with the size of its pool if it has one."""
+    return f"{where}?pool={connections}" if isinstance(where, str) else where
 
 
 def create_database(where: Path | str, now: int = IMPORTED_AT) -> None:
@@ -118,7 +124,7 @@ def _reset_script(url: str, now: int) -> bytes:
     """Keep the demo rows of this time in a schema; return the script that restores them."""
     driver, schema = _driver(url), f"demo_{now}"
     driver.execute(EMPTY.encode())
-    _add_demo_user(url, now)
+    add_demo_user(url, now)
     driver.execute(f"CREATE SCHEMA {schema}".encode())
     for table in TABLES:
         driver.execute(f"CREATE TABLE {schema}.{table} AS TABLE {table}".encode())
@@ -132,7 +138,25 @@ def _reset_script(url: str, now: int) -> bytes:
 
 def reset_database(url: str, now: int) -> None:
     """Make a database of this process as `create_database`, which takes longer if it exists."""
-    script, driver = _reset_script(url, now), _driver(url)
+    _run_script(url, _reset_script(url, now))
+
+
+def create_empty_database(where: Path | str) -> None:
+    """Create a database without rows; one of PostgreSQL may exist, and is emptied."""
+    if isinstance(where, str):
+        _run_script(where, EMPTY.encode())
+    else:
+        sqlite.create(where)
+
+
+def create_database_without_tables(where: Path | str) -> None:
+    """Create what must be there before `flask init-db`: nothing of SQLite."""
+    if isinstance(where, str):
+        cluster().create_database(where.rpartition("/")[2])
+
+
+def _run_script(url: str, script: bytes) -> None:
+    driver = _driver(url)
     try:
         driver.execute(script)
     except psycopg.errors.UndefinedTable:  # the last test has dropped one
@@ -148,11 +172,22 @@ def run_scripts(path: Path, *scripts: str) -> None:
             driver.executescript(script)
 
 
+ABOUT_SQLITE = "about the file of SQLite"
+about_postgresql = pytest.mark.skipif(not ON_POSTGRESQL, reason="about PostgreSQL")
+about_sqlite = pytest.mark.skipif(ON_POSTGRESQL, reason=ABOUT_SQLITE)
+
+
 def file_of(settings: Settings) -> Path:
     """Return the SQLite file of a test's settings; skip a test that is about it elsewhere."""
     if not isinstance(settings.database, Path):
-        pytest.skip("about the file of SQLite")
+        pytest.skip(ABOUT_SQLITE)
     return settings.database
+
+
+def run_sql(where: Path | str, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """Execute SQL as `execute` on the database of another process, and return the rows."""
+    with closing(Database(where)) as database, database.connection() as db:
+        return [tuple(row.values()) for row in execute(db, statement, *parameters)]
 
 
 def query(path: Path, statement: str) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -18,9 +19,14 @@ STATEMENTS: Final = {
         "columns": "SELECT name FROM pragma_table_info(?)",
         "references": 'SELECT "table" AS name FROM pragma_foreign_key_list(?)',
         "version": "PRAGMA data_version",
+        "lock": "SELECT 1",  # BEGIN IMMEDIATE has locked it
+        "defer": "PRAGMA defer_foreign_keys = ON",
+        "read only": "PRAGMA query_only = ON",
         "break": "CREATE TRIGGER broken BEFORE INSERT ON audit"
         " BEGIN SELECT raise(ROLLBACK, 'x'); END",
         "mend": "DROP TRIGGER broken",
+        "keep": "CREATE TRIGGER kept_users BEFORE DELETE ON users WHEN old.id <= 2"
+        " BEGIN SELECT raise(IGNORE); END",
     },
     "postgresql": {
         "tables": "SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'",
@@ -30,10 +36,17 @@ STATEMENTS: Final = {
         " WHERE conrelid = to_regclass(?) AND contype = 'f'",
         # Each transaction that writes or locks a row takes a number.
         "version": "SELECT pg_snapshot_xmax(pg_current_snapshot())",
+        "lock": "LOCK TABLE users, sessions, throttle, known_addresses, audit, pets"
+        " IN EXCLUSIVE MODE",
+        "defer": "ALTER TABLE pets ALTER CONSTRAINT pets_user_id_fkey"
+        " DEFERRABLE INITIALLY DEFERRED",
+        "read only": "SET default_transaction_read_only = on",
         "break": "ALTER TABLE audit ADD CONSTRAINT broken CHECK (false) NOT VALID",
         "mend": "ALTER TABLE audit DROP CONSTRAINT broken",
+        "keep": "CREATE RULE kept_users AS ON DELETE TO users WHERE old.id <= 2 DO INSTEAD NOTHING",
     },
 }  # fmt: skip
+NO_TABLE_OF_PETS: Final = re.compile(r'no such table: pets|relation \\?"pets\\?" does not exist')
 ROWS_READ: Final = (
     "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) AS rows FROM pg_stat_xact_user_tables"
 )
@@ -67,6 +80,27 @@ def every_row(db: Connection) -> dict[str, list[Row]]:
 def data_version(db: Connection) -> Any:
     """Return what is another value after another connection has written."""
     return execute(db, STATEMENTS[db.engine.dialect]["version"])
+
+
+def lock_writers_out(db: Connection) -> None:
+    """Begin a transaction until whose end nobody else can write."""
+    execute(db, db.engine.begin)
+    execute(db, STATEMENTS[db.engine.dialect]["lock"])
+
+
+def defer_foreign_keys(db: Connection) -> None:
+    """Have the foreign key of pets checked at the end of the transaction."""
+    execute(db, STATEMENTS[db.engine.dialect]["defer"])
+
+
+def make_read_only(db: Connection) -> None:
+    """Make a connection such that it can't write."""
+    execute(db, STATEMENTS[db.engine.dialect]["read only"])
+
+
+def keep_users(db: Connection) -> None:
+    """Have the deletion of the users 1 and 2 do nothing."""
+    execute(db, STATEMENTS[db.engine.dialect]["keep"])
 
 
 @contextmanager
@@ -115,3 +149,28 @@ def counting_steps(db: Connection) -> Iterator[Callable[[], int]]:
     execute(db, "ANALYZE")  # as the server does by itself after a while
     with db.transaction():  # the rows are counted by transaction
         yield lambda: int(execute(db, ROWS_READ)[0]["rows"])
+
+
+CONFLICT: Final = """
+CREATE SEQUENCE inserts;
+CREATE FUNCTION conflict() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN
+    IF nextval('inserts') <= {conflicts} THEN
+        RAISE EXCEPTION 'conflict' USING ERRCODE = 'deadlock_detected';
+    END IF;
+    RETURN new;
+END $$;
+CREATE TRIGGER conflict BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION conflict()
+"""
+
+
+@contextmanager
+def conflicting_inserts(db: Connection, table: str, conflicts: int) -> Iterator[Callable[[], int]]:
+    """Have the first inserts into a table fail as those of a transaction in a deadlock.
+
+    Provides a function that returns how many there have been. For PostgreSQL only.
+    """
+    execute(db, CONFLICT.format(conflicts=conflicts, table=table))
+    try:
+        yield lambda: int(execute(db, "SELECT last_value FROM inserts")[0]["last_value"])
+    finally:
+        execute(db, "DROP FUNCTION conflict() CASCADE; DROP SEQUENCE inserts")

@@ -6,15 +6,18 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
-from contextlib import closing
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import schemathesis
 from hypothesis import strategies as st
 
+from jwt_server.database import Database
 from jwt_server.security.primitives import MAX_ID, base64url_encode
+
+URL = os.environ["DATABASE_URL"]
+DATABASE = Database(Path(path) if (path := URL.removeprefix("sqlite:///")) != URL else URL)
 
 ids = st.integers(1, MAX_ID)
 names = st.text(st.characters(categories=["Ll"]), max_size=8)
@@ -46,19 +49,22 @@ def before_call(
 # What would bar all requests to come, and what undoes it. A session that was ended may be their
 # own, which leaves them nothing but 401. Nobody may sign up more than ten times a day from one
 # address, or call the administration more than thirty times an hour without being an admin. And
-# travis must stay the only admin; KEPT_USERS is for the accounts themselves.
-SESSIONS = "UPDATE sessions SET ended_at = NULL, expires_at = ends_at;"
-LIMITS = "DELETE FROM throttle;"
-ROLES = "UPDATE users SET admin = (id = 1), disabled = 0, password_expires_at = NULL;"
+# travis must stay the only admin; keep_users is for the accounts themselves.
+SESSIONS = "UPDATE sessions SET ended_at = NULL, expires_at = ends_at"
+LIMITS = "DELETE FROM throttle"
+ROLES = """\
+UPDATE users
+SET admin = CASE id WHEN 1 THEN 1 ELSE 0 END, disabled = 0, password_expires_at = NULL
+"""
 
 
-def undo(path: str, status: int) -> str:
-    """Return the SQL to run after a response."""
+def undo(path: str, status: int) -> list[str]:
+    """Return the statements to run after a response."""
     if path.startswith("/admin"):
-        return SESSIONS + LIMITS + ROLES
+        return [SESSIONS, LIMITS, ROLES]
     if path == "/users" and status in {201, 409}:
-        return LIMITS
-    return SESSIONS if path.startswith(("/auth/logout", "/auth/sessions/")) else ""
+        return [LIMITS]
+    return [SESSIONS] if path.startswith(("/auth/logout", "/auth/sessions/")) else []
 
 
 @schemathesis.hook
@@ -66,6 +72,7 @@ def after_call(
     context: schemathesis.HookContext, case: schemathesis.Case[Any], response: schemathesis.Response
 ) -> None:
     """Let what a request did not bar those that follow."""
-    if script := undo(case.path, response.status_code):
-        with closing(sqlite3.connect(os.environ["DATABASE"])) as driver:
-            driver.executescript(script)
+    if statements := undo(case.path, response.status_code):
+        with DATABASE.connection() as db, db.transaction():
+            for statement in statements:
+                db.driver.execute(statement)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.auth import run_at_once
+from tests.helpers.databases import database_in, run_sql
 from tests.helpers.http import Response, send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, Server, running, started
 
@@ -45,9 +44,8 @@ def guess_at_once(server: Server, username: str, network: str) -> list[int]:
 def counts(folder: Path) -> dict[str, int]:
     """Return the sum of the counts by the kinds of their keys."""
     found: Counter[str] = Counter()
-    with closing(sqlite3.connect(folder / "server.db", timeout=60)) as driver:
-        for key, count in driver.execute("SELECT key, count FROM throttle"):
-            found[key.split(".")[2] if "account" in key else key.split(".")[0]] += count
+    for key, count in run_sql(database_in(folder), "SELECT key, count FROM throttle"):
+        found[key.split(".")[2] if "account" in key else key.split(".")[0]] += count
     return dict(found)
 
 

@@ -21,7 +21,7 @@ import pytest
 from jwt_server.security import key_files
 from jwt_server.security.key_files import KeyFile, KeyFolder
 from jwt_server.security.tokens import AccessTokens, TokenSubject
-from tests.helpers.databases import create_database
+from tests.helpers.databases import create_database, database_in
 from tests.helpers.factories import CREDENTIALS, bearer
 from tests.helpers.http import Response, send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, failed_start, running
@@ -177,7 +177,7 @@ def test_the_documented_verifier_checks_signature_and_audience(
 @pytest.mark.slow
 def test_gunicorn_does_not_start_without_a_usable_key(tmp_path: Path) -> None:
     settings = BASE_ENVIRONMENT | {"JWT_ALGORITHM": "EdDSA", "JWT_KEYS_DIR": f"{tmp_path}/keys"}
-    create_database(tmp_path / "server.db")
+    create_database(database_in(tmp_path))
 
     [line] = failed_start(tmp_path, settings)
 

@@ -31,7 +31,7 @@ from jwt_server.web.service import EXTENSION, Service
 from tests.helpers import waiting
 from tests.helpers.app import Clock, IdleApps, MakeApp
 from tests.helpers.auth import guesses
-from tests.helpers.databases import create_database, file_of
+from tests.helpers.databases import about_sqlite, create_database, database_in, file_of
 from tests.helpers.disks import filled, small_disk
 from tests.helpers.factories import CREDENTIALS, bearer, token
 from tests.helpers.http import Response, send_to_server
@@ -293,6 +293,12 @@ def test_all_metrics_can_be_read(counted: Counted) -> None:
     assert found[(QUEUED,)] == 0
     assert found[("jwt_server_hash_wait_seconds_count",)] == 1
     assert found[("jwt_server_database_seconds_count",)] > 0
+
+
+@about_sqlite
+def test_the_size_of_the_files_can_be_read(counted: Counted) -> None:
+    found = counted.values()
+
     database = counted.server.log_file.with_name("server.db")
     assert found[("jwt_server_database_bytes",)] == database.stat().st_size
     assert found[("jwt_server_wal_bytes",)] == Path(f"{database}-wal").stat().st_size > 0
@@ -366,7 +372,7 @@ def test_a_client_that_sends_byte_by_byte_is_disconnected(counted: Counted) -> N
 
 @pytest.mark.slow
 def test_commands_ignore_the_folder_of_other_programs_metrics(tmp_path: Path) -> None:
-    create_database(tmp_path / "server.db")
+    create_database(database_in(tmp_path))
     names = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 
     extra = BASE_ENVIRONMENT | dict.fromkeys(names, "/nonexistent")

@@ -101,6 +101,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             with started(tmp_path_factory.mktemp("pgbouncer"), extra) as server:
                 yield Site(server, cluster, url)
             assert "Traceback" not in server.log()
+            assert "deadlock detected" not in cluster.log()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.databases import create_database
+from tests.helpers.databases import create_database, database_in
 from tests.helpers.factories import bearer, token
 from tests.helpers.http import send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, GUNICORN, Server, environment, running
@@ -135,7 +135,7 @@ def activated(folder: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
 
 @pytest.mark.slow
 def test_a_restart_under_socket_activation_fails_no_request(tmp_path: Path) -> None:
-    create_database(tmp_path / "server.db")
+    create_database(database_in(tmp_path))
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         process = activated(tmp_path, listener)
         try:

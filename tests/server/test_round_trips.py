@@ -22,7 +22,7 @@ PREPARED_AFTER = 7
 """Uses of a statement after which it is prepared; preparing it takes a round trip of its own."""
 
 # What docs/scaling.md says, without TLS and connecting.
-SIGN_IN, REFRESH, GUARD = 23, 5, 1
+SIGN_IN, REFRESH, GUARD = 19, 5, 1
 
 
 @pytest.fixture(scope="module")

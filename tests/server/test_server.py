@@ -18,7 +18,7 @@ import pytest
 from jwt_server.config import Settings
 from jwt_server.database import Database
 from jwt_server.gunicorn import metrics_server
-from tests.helpers.databases import create_database, file_of
+from tests.helpers.databases import about_sqlite, create_database, database_in, file_of
 from tests.helpers.factories import KINDS, bearer, spoil, token
 from tests.helpers.http import send_to_server
 from tests.helpers.server import (
@@ -45,6 +45,7 @@ def test_wrong_settings_are_one_line_each_and_no_start(tmp_path: Path) -> None:
     ]
 
 
+@about_sqlite
 def test_an_unusable_database_is_one_line_and_no_start(tmp_path: Path) -> None:
     create_database(tmp_path / "server.db")
     spoil(tmp_path / "server.db", "older")
@@ -68,7 +69,7 @@ def conf(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> ModuleType:
 def test_an_option_that_the_service_sets_itself_is_one_line_and_no_start(
     tmp_path: Path, option: str
 ) -> None:
-    create_database(tmp_path / "server.db")
+    create_database(database_in(tmp_path))
 
     *warnings, line = failed_start(tmp_path, BASE_ENVIRONMENT | {"GUNICORN_CMD_ARGS": option})
 
@@ -89,9 +90,13 @@ def test_the_start_is_refused_with_the_state_of_the_database(
 
 
 def test_the_start_is_refused_without_a_key_or_the_metrics_port(
-    conf: ModuleType, monkeypatch: pytest.MonkeyPatch, settings: Settings, database: Database
+    conf: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    database: Database,
+    tmp_path: Path,
 ) -> None:
-    no_key = replace(settings, jwt_algorithm="EdDSA", jwt_keys_dir=file_of(settings).parent / "k")
+    no_key = replace(settings, jwt_algorithm="EdDSA", jwt_keys_dir=tmp_path / "k")
     monkeypatch.setattr(conf, "settings", no_key)
     with pytest.raises(SystemExit, match="keys rotate"):
         conf.on_starting(arbiter(conf))
@@ -152,7 +157,7 @@ def test_by_default_the_service_is_at_every_address_of_localhost(server: Server,
 
 @pytest.mark.slow
 def test_a_port_that_is_taken_at_one_address_of_localhost_is_no_start(tmp_path: Path) -> None:
-    create_database(tmp_path / "server.db")
+    create_database(database_in(tmp_path))
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
         port = str(other.getsockname()[1])
         process = gunicorn(tmp_path, BASE_ENVIRONMENT | {"PORT": port}, tmp_path / "log")

@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import Client
 
-from tests.helpers.databases import create_database
+from tests.helpers.databases import create_database, database_in
 from tests.helpers.factories import bearer, token
 from tests.helpers.http import send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, Server, answering, environment
@@ -51,7 +51,7 @@ def test_responses_conform_to_pep_3333(
 def granian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server started by the command of docs/deployment.md, with one worker."""
     folder = tmp_path_factory.mktemp("granian")
-    create_database(folder / "server.db")
+    create_database(database_in(folder))
     port, log_file = free_port(), folder / "wsgi.log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command

@@ -18,9 +18,10 @@ from flask.testing import FlaskClient
 from jwt_server import sqlite
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
-from jwt_server.errors import DatabaseUnavailable
-from tests.helpers.databases import file_of
+from jwt_server.errors import DatabaseUnavailable, TransactionConflict
+from tests.helpers.databases import about_sqlite, file_of
 from tests.helpers.factories import KINDS, add_user, spoil
+from tests.helpers.sql import defer_foreign_keys, lock_writers_out, make_read_only
 
 UNAVAILABLE = "The database is unavailable. Try again in a moment."
 
@@ -31,7 +32,7 @@ def test_readyz_does_not_wait_for_another_writer(
 ) -> None:
     """Who holds the lock can write; in exclusive mode nobody else can read."""
     database.close()
-    with closing(sqlite3.connect(settings.database, isolation_level=None)) as other:
+    with closing(sqlite3.connect(file_of(settings), isolation_level=None)) as other:
         other.execute(f"PRAGMA locking_mode = {mode}")
         other.execute("BEGIN IMMEDIATE")
         seconds = []
@@ -111,7 +112,7 @@ def test_a_database_that_can_not_be_written_still_reads(
 def test_a_write_waits_two_seconds_for_the_lock_and_then_gives_up(
     client: FlaskClient, db: Connection, travis: dict[str, str]
 ) -> None:
-    db.driver.execute("BEGIN IMMEDIATE")
+    lock_writers_out(db)
     before = time.monotonic()
 
     answer = client.post("/pets", json={"name": "x"}, headers=travis)
@@ -126,7 +127,7 @@ def test_a_write_waits_two_seconds_for_the_lock_and_then_gives_up(
 def test_an_export_waits_for_no_writer(
     client: FlaskClient, db: Connection, travis: dict[str, str]
 ) -> None:
-    db.driver.execute("BEGIN IMMEDIATE")
+    lock_writers_out(db)
     add_user(db, "under way")
 
     answer = client.get("/me/export", headers=travis)
@@ -141,7 +142,7 @@ def test_a_transaction_is_all_or_nothing(db: Connection) -> None:
         raise ZeroDivisionError
 
     assert db.queries.users.find_by_key(username_key="half") is None
-    assert not db.driver.in_transaction
+    assert not db.engine.in_transaction(db.driver)
 
 
 def test_a_transaction_inside_of_another_is_a_part_of_it(db: Connection) -> None:
@@ -157,14 +158,16 @@ def test_a_transaction_inside_of_another_is_a_part_of_it(db: Connection) -> None
 
 
 def test_a_transaction_that_can_not_be_committed_is_undone(db: Connection) -> None:
-    with pytest.raises(sqlite3.IntegrityError), db.transaction():
-        db.driver.execute("PRAGMA defer_foreign_keys = ON")
+    refused = (sqlite3.IntegrityError, TransactionConflict)
+    with pytest.raises(refused), db.transaction():
+        defer_foreign_keys(db)
         db.driver.execute("INSERT INTO pets (user_id, name, created_at) VALUES (99, 'x', 0)")
 
-    assert not db.driver.in_transaction
+    assert not db.engine.in_transaction(db.driver)
     assert db.queries.pets.page_of_user(user_id=99, id=0, limit=1) == []
 
 
+@about_sqlite
 def test_a_full_database_is_unavailable_and_loses_nothing(
     client: FlaskClient, db: Connection, travis: dict[str, str]
 ) -> None:
@@ -189,7 +192,7 @@ def test_a_fault_of_our_own_is_not_taken_for_an_outage(
 
 def test_what_was_not_committed_is_undone_when_the_connection_goes_back(database: Database) -> None:
     with database.connection() as db:
-        db.driver.execute("BEGIN IMMEDIATE")
+        db.driver.execute(db.engine.begin)
         add_user(db, "half")
 
     with database.connection() as again:
@@ -204,6 +207,7 @@ def test_failed_connection_is_not_used_again(database: Database) -> None:
         assert other is not db
 
 
+@about_sqlite
 def test_connection_opened_without_write_permission_is_not_used_again(
     settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,7 +224,7 @@ def test_connection_opened_without_write_permission_is_not_used_again(
 
 def test_connection_that_has_become_read_only_is_not_used_again(database: Database) -> None:
     with database.connection() as db:
-        db.driver.execute("PRAGMA query_only = ON")
+        make_read_only(db)
         with pytest.raises(DatabaseUnavailable), db.transaction():
             add_user(db, "ada")
     with database.connection() as other:
@@ -282,6 +286,7 @@ def blocked(settings: Settings, *waiting: Connection) -> Iterator[None]:
         yield
 
 
+@about_sqlite
 def test_writers_wait_for_each_other_unless_another_process_keeps_the_lock(
     settings: Settings, writer_lock: SignallingLock, db: Connection,
     monkeypatch: pytest.MonkeyPatch,
@@ -303,6 +308,7 @@ def test_writers_wait_for_each_other_unless_another_process_keeps_the_lock(
     assert writer_lock.timeouts == [2, 0, 2, 0, 2]
 
 
+@about_sqlite
 def test_writer_that_waited_for_a_blocked_one_does_not_wait_again(
     settings: Settings, writer_lock: SignallingLock, database: Database, db: Connection
 ) -> None:
@@ -341,6 +347,7 @@ def test_threads_do_not_share_a_connection(database: Database) -> None:
     assert len({id(connection) for connection in seen}) == 8
 
 
+@about_sqlite
 @pytest.mark.parametrize(
     ("pragma", "value"),
     [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 2000),

@@ -36,6 +36,7 @@ from tests.helpers.factories import (
 )
 from tests.helpers.http import send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, running
+from tests.helpers.sql import data_version
 
 PATIENCE = 10
 NOW = 1_700_000_000
@@ -332,18 +333,17 @@ def test_two_checks_of_a_password_are_queued_and_the_third_is_refused(
             open_session(db, NOW, user_id, f"session-{number}-of-user-{user_id:04}")
     app = make_app()
     queue = app.extensions["jwt-server"].hasher.queue
-    version = "PRAGMA data_version"
     with ThreadPoolExecutor(4) as pool:
         with queue.slot():
             queued = [pool.submit(check, app.test_client()) for check in checks[:2]]
             until(lambda: len(queue.queued) == 2)
-            before = db.driver.execute(version).fetchall()
+            before = data_version(db)
 
             refused = checks[2](app.test_client())
 
             assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
             assert refused.text == "Too many attempts. Try again in 1 second."
-            assert db.driver.execute(version).fetchall() == before
+            assert data_version(db) == before
             queued += [pool.submit(other, app.test_client()) for other in others]
             until(lambda: len(queue.queued) == 2 + len(others))
         statuses = {response.result(PATIENCE).status_code for response in queued}

@@ -16,7 +16,7 @@ from jwt_server.users import users
 from tests.helpers.app import MakeApp
 from tests.helpers.auth import sign_in
 from tests.helpers.cpu import cpu_seconds
-from tests.helpers.factories import add_user, bearer
+from tests.helpers.factories import add_user, bearer, execute
 
 MIN_ROUNDS, MAX_ROUNDS = 5, 100  # of measurements
 LONG = "é" * 50  # 100 bytes
@@ -160,7 +160,7 @@ def test_an_upgrade_does_not_overwrite_a_concurrent_change(db: Connection) -> No
     user_id = add_user(db, "old", password_hash=USABLE[1])
     user = users.get_by_name(db, "old")
     changed = hash_password("a new password", 4)
-    db.driver.execute("UPDATE users SET password_hash = ? WHERE id = ?", (changed, user_id))
+    execute(db, "UPDATE users SET password_hash = ? WHERE id = ?", changed, user_id)
 
     assert not users.replace_hash(db, user, hash_password("correct horse", 4), 0)
 
@@ -168,7 +168,7 @@ def test_an_upgrade_does_not_overwrite_a_concurrent_change(db: Connection) -> No
 
 
 def stored_hash(db: Connection, user_id: int) -> str:
-    row = db.driver.execute("SELECT password_hash FROM users WHERE id = ?", (user_id,)).fetchone()
+    [row] = execute(db, "SELECT password_hash FROM users WHERE id = ?", user_id)
     return str(row["password_hash"])
 
 
