@@ -202,7 +202,7 @@ class Load:
     def run(self, username: str) -> None:
         """Repeat the requests of a client until the end."""
         client = Client(self, username)
-        while not self.stop.wait(0.02):
+        while not self.stop.wait(0.05):
             try:
                 client.round()
             except RequestFailed as failure:
