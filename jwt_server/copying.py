@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -39,8 +39,10 @@ def copy(source: Path, target: Any, show: Show) -> dict[str, int]:
     `target` is an Engine of PostgreSQL; what is missing there of the tables is created. Raises
     DatabaseUnavailable, and leaves the tables empty then.
     """
-    target.create()
-    with closing(sqlite.open_database(source)) as old, target.filling() as new:
+    with ExitStack() as stack:
+        old = stack.enter_context(closing(sqlite.open_database(source)))
+        target.create()
+        new = stack.enter_context(target.filling())
         new.execute(f"LOCK TABLE {NAMES} IN SHARE ROW EXCLUSIVE MODE")
         for table in TABLES:
             if new.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():  # noqa: S608 - ours

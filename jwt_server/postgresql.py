@@ -79,6 +79,12 @@ CONFLICTS: Final = {
 MAX_SECONDS: Final = 60 * 60
 """Age of a connection after which it is replaced, so that moved servers and new roles count."""
 
+FIND_SCHEMA_VERSION: Final = (
+    "SELECT 1 FROM pg_tables"
+    " WHERE tablename = 'schema_version' AND schemaname = ANY (current_schemas(false))"
+)
+"""`to_regclass` would still say no after a wait for the lock, as each session caches names."""
+
 INIT_LOCK: Final = int.from_bytes(b"jwt-init")
 """The advisory lock of those who create or upgrade the tables."""
 
@@ -162,7 +168,7 @@ class Engine:
         host, port, name = (self.parameters.get(each) for each in ("host", "port", "dbname"))
         self.name = f"postgresql://{host or ''}{f':{port}' if port else ''}/{name or ''}"
         self._connecting, self._failed_at, self._is_down = Lock(), 0.0, False
-        self._lost_at = 0.0
+        self._finding_out, self._lacks_standby, self._lost_at = Lock(), False, 0.0
 
     def connect(self) -> Driver:
         """Connect to a database of this release. Raises DatabaseUnavailable.
@@ -270,10 +276,20 @@ class Engine:
     def writing(self, driver: Driver) -> Iterator[None]:
         """Raise DatabaseUnavailable after a commit that may be lost when the standby takes over.
 
-        The server warns of it when its wait for a synchronous standby is cancelled.
+        The server warns of it when its wait for a synchronous standby is cancelled. From then on
+        one transaction at a time finds out whether there is one again. The others are refused, as
+        they would wait with all connections that reads need.
         """
+        finds_out = self._lacks_standby
+        if finds_out and not self._finding_out.acquire(blocking=False):
+            raise DatabaseUnavailable("Another commit waits for the synchronous standby.")
         driver.warning = ""
-        yield
+        try:
+            yield
+            self._lacks_standby = bool(driver.warning)
+        finally:
+            if finds_out:
+                self._finding_out.release()
         if driver.warning:
             raise DatabaseUnavailable(f"The database warns: {driver.warning}.")
 
@@ -354,10 +370,10 @@ class Engine:
 
 @contextmanager
 def _initializing(driver: Driver) -> Iterator[None]:
-    """Provide a transaction without limits of time, one at a time in all processes."""
+    """Provide a transaction, one at a time in all processes, whose statements may take any time."""
     driver.patience = None
     with driver.transaction():
-        for name in TIMEOUTS:
+        for name in ("statement_timeout", "lock_timeout"):  # who has died must not keep the lock
             driver.execute(f"SET LOCAL {name} = 0")
         driver.execute("SELECT pg_advisory_xact_lock(%s)", [INIT_LOCK])
         yield
@@ -376,8 +392,7 @@ def number(step: Path) -> int:
 
 def schema_version(driver: Driver) -> int:
     """Return the schema version, 0 without tables of this service."""
-    [found] = driver.execute("SELECT to_regclass('schema_version') AS name").fetchall()
-    if found["name"] is None:
+    if not driver.execute(FIND_SCHEMA_VERSION).fetchall():
         return 0
     [row] = driver.execute("SELECT version FROM schema_version").fetchall()
     return int(row["version"])

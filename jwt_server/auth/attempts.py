@@ -15,7 +15,7 @@ from typing import Any, Final
 from jwt_server import audit
 from jwt_server.audit import PRUNE_BATCH, Action, Actor
 from jwt_server.database import Connection, Database, Row
-from jwt_server.errors import HashingBusy, TooManyAttempts
+from jwt_server.errors import HashingBusy, TooManyAttempts, TransactionConflict
 from jwt_server.security import rate_limits
 from jwt_server.security.hash_queue import HashQueue
 from jwt_server.security.rate_limits import Attempt, RateLimit, RateLimits
@@ -43,7 +43,8 @@ def count_attempt(
 ) -> Iterator[CountedAttempt]:
     """Count an attempt whose password is hashed inside the `with` block.
 
-    Raises TooManyAttempts before the block. HashingBusy in the block is refunded.
+    Raises TooManyAttempts before the block. HashingBusy and TransactionConflict in
+    the block are refunded.
     """
     with queue.checks.hold(attempt.check_key):
         with database.connection() as db:  # released before hashing
@@ -53,7 +54,7 @@ def count_attempt(
                 counted = _count_against_all(db, attempt, limits, now)
         try:
             yield counted
-        except HashingBusy:
+        except (HashingBusy, TransactionConflict):  # to be sent, or run, again
             with database.connection() as db, db.transaction():
                 _refund(db, counted)
             raise

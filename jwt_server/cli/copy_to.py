@@ -14,6 +14,8 @@ from jwt_server.errors import ConfigurationError
 TARGET_DATABASE_URL: Final = "TARGET_DATABASE_URL"
 POSTGRESQL: Final = ("postgresql://", "postgres://")
 
+DUMP: Final = "  pg_dump --format=custom --dbname={} | pg_restore --no-owner --dbname=TARGET"
+
 VISIBLE: Final = """\
 The URL has a password, which other users of this machine can see while the command runs.
 Leave it out, and put it into PGPASSWORD or ~/.pgpass; or put the URL into TARGET_DATABASE_URL."""
@@ -42,7 +44,7 @@ def copy_to(url: str | None) -> None:
     The password comes from PGPASSWORD or ~/.pgpass. Instead of an argument, the URL may also be
     in TARGET_DATABASE_URL, and may have a password there.
     """
-    source = sqlite_file("pg_dump --format=custom --dbname={} | pg_restore --dbname=TARGET")
+    source = sqlite_file(DUMP)
     target = _target(url)
     if backup.is_in_use(source):
         echo(IN_USE.format(source), err=True)

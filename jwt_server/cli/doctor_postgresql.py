@@ -96,7 +96,8 @@ def check_connection(service: Service) -> Iterator[Finding]:
         yield from _check_tls(db, engine.parameters)
         server = db.queries.cli.server()
         workers = service.settings.workers
-        if (wanted := engine.pool_size * workers) > server["connections"]:
+        wanted, is_direct = engine.pool_size * workers, server["pid"] == db.driver.info.backend_pid
+        if is_direct and wanted > server["connections"]:  # a pooler has a number of its own
             text = f"{workers} workers may open {wanted} connections, of {server['connections']}."
             advice = "Lower `pool` or WORKERS, raise max_connections, or put PgBouncer between."
             yield WARNING, text, f"{advice} The other hosts need some, too."

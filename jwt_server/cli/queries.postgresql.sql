@@ -35,7 +35,7 @@ SELECT CAST(current_setting('server_version_num') AS INTEGER) AS version,
            - CAST(current_setting('superuser_reserved_connections') AS INTEGER)
            - CAST(coalesce(current_setting('reserved_connections', true), '0') AS INTEGER)
            AS connections,
-       quote_ident(current_user) AS role,
+       pg_backend_pid() AS pid, quote_ident(current_user) AS role,
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser;
 
 -- name: clock()$

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import bcrypt
 import pytest
 from flask.testing import FlaskClient
 
@@ -20,3 +24,20 @@ def boss(client: FlaskClient, db: Connection, clock: Clock) -> Admin:
 def rows(db: Connection) -> Rows:
     """A function that returns the rows of the audit log written since its last call."""
     return new_rows(db)
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The calls of bcrypt."""
+    calls: list[str] = []
+
+    def noted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            calls.append(name)
+            return function(*args)
+
+        return run
+
+    for name in ("hashpw", "checkpw"):
+        monkeypatch.setattr(bcrypt, name, noted(name, getattr(bcrypt, name)))
+    return calls

@@ -7,7 +7,6 @@ from functools import partial
 from itertools import cycle
 from typing import Any
 
-import bcrypt
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -55,23 +54,6 @@ def app(make_app: MakeApp, database: Database) -> Flask:
 def guess(client: FlaskClient) -> Guess:
     """Try a password from an address."""
     return guesses(client)
-
-
-@pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The calls of bcrypt."""
-    calls: list[str] = []
-
-    def noted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any) -> Any:
-            calls.append(name)
-            return function(*args)
-
-        return run
-
-    for name in ("hashpw", "checkpw"):
-        monkeypatch.setattr(bcrypt, name, noted(name, getattr(bcrypt, name)))
-    return calls
 
 
 def counts(db: Connection) -> dict[str, int]:

@@ -299,6 +299,18 @@ def test_a_wrong_target_is_refused(old: Flask, url: str, code: int, reason: str)
     assert "secret" not in done.output
 
 
+def test_a_missing_source_creates_no_tables(
+    old: Flask, source: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.unlink()
+
+    code, output = copy(old, monkeypatch, target)
+
+    assert (code, "No database at" in output) == (1, True)
+    with psycopg.connect(target) as connection:
+        assert connection.execute("SELECT to_regclass('users')").fetchone() == (None,)
+
+
 def test_the_password_may_come_from_the_environment(
     old: Flask, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

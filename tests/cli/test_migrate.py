@@ -224,7 +224,8 @@ def test_upgrade_works_with_special_characters_in_the_file_name(tmp_path: Path, 
 def test_upgrade_works_from_the_command_line(tmp_path: Path) -> None:
     run_scripts(tmp_path / "server.db", FIRST_RELEASE)
 
-    done = flask(tmp_path, BASE_ENVIRONMENT, "db", "upgrade")
+    own = {"DATABASE_URL": f"sqlite:///{tmp_path}/server.db"}  # on any database of the tests
+    done = flask(tmp_path, BASE_ENVIRONMENT | own, "db", "upgrade")
 
     assert done.returncode == 0
     assert done.stdout.splitlines()[0] == f"Applied: {MISSING[0]}"

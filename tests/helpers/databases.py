@@ -94,6 +94,11 @@ def url_of(where: Path | str) -> str:
     return where if isinstance(where, str) else f"sqlite:///{where}"
 
 
+def with_pool(where: Path | str, connections: int) -> Path | str:
+    """Return where a database is, with the size of its pool if it has one."""
+    return f"{where}?pool={connections}" if isinstance(where, str) else where
+
+
 def create_database(where: Path | str, now: int = IMPORTED_AT) -> None:
     """Create a database with the demo user, who is signed in with the session of `token()`."""
     if isinstance(where, str):
@@ -168,6 +173,7 @@ def run_scripts(path: Path, *scripts: str) -> None:
 
 
 ABOUT_SQLITE = "about the file of SQLite"
+about_postgresql = pytest.mark.skipif(not ON_POSTGRESQL, reason="about PostgreSQL")
 about_sqlite = pytest.mark.skipif(ON_POSTGRESQL, reason=ABOUT_SQLITE)
 
 

@@ -20,11 +20,19 @@ from typing import Any
 import jwt
 
 from jwt_server.database import Database
+from tests.helpers import processes
 from tests.helpers.databases import cluster, create_database
 from tests.helpers.factories import add_user, bearer
 from tests.helpers.http import Response, send_to_server
-from tests.helpers.processes import AnyProcess
-from tests.helpers.server import BASE_ENVIRONMENT, Server, flask, gunicorn, wait_for
+from tests.helpers.processes import AnyProcess, Process
+from tests.helpers.server import (
+    BASE_ENVIRONMENT,
+    Server,
+    environment,
+    flask,
+    gunicorn,
+    wait_for,
+)
 from tests.helpers.site import NAME, Site
 from tests.helpers.waiting import free_port, until
 
@@ -119,6 +127,30 @@ class Host:
         return done.stdout
 
 
+@dataclass(frozen=True)
+class Command:
+    """A command of the service that was started, in a folder of its own."""
+
+    process: Process
+    folder: Path
+
+    def result(self) -> str:
+        """Return what it prints until it ends, with success."""
+        status = self.process.wait(timeout=60)
+        assert status == 0, (self.folder / "stderr").read_text()
+        return (self.folder / "stdout").read_text()
+
+
+def start_command(folder: Path, url: str, *command: str) -> Command:
+    """Start `flask --app wsgi ...`; a wsgi.py in the folder is that of the command."""
+    own = folder / f"command{next(NAMES)}"
+    own.mkdir()
+    variables = environment(folder, SETTINGS | {"DATABASE_URL": url})
+    streams = [own / name for name in ("stdin", "stdout", "stderr")]
+    arguments = ("flask", "--app", "wsgi", *command)
+    return Command(processes.start(folder, variables, streams, *arguments), own)
+
+
 def new_database() -> str:
     """Create a database with the demo user; return its URL."""
     url = cluster().url_of(f"hosts_{next(NAMES)}")
@@ -170,7 +202,7 @@ class Load:
     def run(self, username: str) -> None:
         """Repeat the requests of a client until the end."""
         client = Client(self, username)
-        while not self.stop.wait(0.02):
+        while not self.stop.wait(0.05):
             try:
                 client.round()
             except RequestFailed as failure:

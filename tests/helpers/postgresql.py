@@ -161,7 +161,7 @@ class Cluster:
         """Kill all of its processes at once with SIGKILL."""
         if self.process and self.process.poll() is None:
             kill_at_once(self.process)
-            self._remove_shared_memory()
+            self._remove_shared_memory(self.process.pid)
 
     def hang(self) -> None:
         """Stop all of its processes with SIGSTOP: its connections stay open, but nothing comes."""
@@ -222,10 +222,11 @@ class Cluster:
         lines = self._lock()
         return len(lines) == 8 and int(lines[0]) == self.process.pid and "ready" in lines[7]
 
-    def _remove_shared_memory(self) -> None:
+    def _remove_shared_memory(self, pid: int) -> None:
         """Remove what would outlast the processes if it is never started again."""
-        for line in self._lock()[6:7]:  # it is written soon after the start
-            _key, identifier = line.split()
+        lines = self._lock()
+        if len(lines) > 6 and int(lines[0]) == pid:  # else it was killed before it had any
+            _key, identifier = lines[6].split()
             run(self.folder, "ipcrm", "--shmem-id", identifier)
 
 

@@ -149,3 +149,28 @@ def counting_steps(db: Connection) -> Iterator[Callable[[], int]]:
     execute(db, "ANALYZE")  # as the server does by itself after a while
     with db.transaction():  # the rows are counted by transaction
         yield lambda: int(execute(db, ROWS_READ)[0]["rows"])
+
+
+CONFLICT: Final = """
+CREATE SEQUENCE inserts;
+CREATE FUNCTION conflict() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN
+    IF nextval('inserts') <= {conflicts} THEN
+        RAISE EXCEPTION 'conflict' USING ERRCODE = 'deadlock_detected';
+    END IF;
+    RETURN new;
+END $$;
+CREATE TRIGGER conflict BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION conflict()
+"""
+
+
+@contextmanager
+def conflicting_inserts(db: Connection, table: str, conflicts: int) -> Iterator[Callable[[], int]]:
+    """Have the first inserts into a table fail as those of a transaction in a deadlock.
+
+    Provides a function that returns how many there have been. For PostgreSQL only.
+    """
+    execute(db, CONFLICT.format(conflicts=conflicts, table=table))
+    try:
+        yield lambda: int(execute(db, "SELECT last_value FROM inserts")[0]["last_value"])
+    finally:
+        execute(db, "DROP FUNCTION conflict() CASCADE; DROP SEQUENCE inserts")

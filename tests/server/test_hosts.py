@@ -5,19 +5,27 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
+import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import jwt
+import psycopg
 import pytest
+from psycopg.rows import dict_row
 
+from jwt_server import postgresql
 from jwt_server.database import Connection, Database
 from jwt_server.security import key_files
 from jwt_server.security.key_files import KeyFolder
+from jwt_server.sqlite import SCHEMA_VERSION
 from tests.helpers.auth import run_at_once
+from tests.helpers.databases import cluster
 from tests.helpers.factories import execute
 from tests.helpers.hosts import (
     CLIENTS,
@@ -26,11 +34,13 @@ from tests.helpers.hosts import (
     load_on,
     new_database,
     new_user,
+    start_command,
     two_hosts,
     wait_until,
 )
 from tests.helpers.http import Response
 from tests.helpers.nginx import needs_nginx
+from tests.helpers.server import failed_start
 from tests.helpers.site import site
 
 pytestmark = [pytest.mark.slow, needs_nginx]
@@ -401,7 +411,7 @@ def test_only_requests_in_flight_on_a_killed_host_fail(database: Database, tmp_p
         site(tmp_path, [host.port for host in hosts], limits=False) as front,
         load_on(front, database) as load,
     ):
-        for host in hosts * 2:
+        for host in hosts:
             before = len(load.failures)
             load.wait()
             host.kill()
@@ -411,3 +421,182 @@ def test_only_requests_in_flight_on_a_killed_host_fail(database: Database, tmp_p
             in_flight = load.failures[before:]
             assert len(in_flight) <= CLIENTS
             assert all(map(MAY_FAIL.match, in_flight)), in_flight
+
+
+# Clocks.
+
+AHEAD = """
+import time
+from jwt_server.app import create_app
+app = create_app(clock=lambda: time.time() + 2)
+"""
+"""A wsgi.py of a host whose clock is ahead."""
+
+
+@pytest.fixture
+def apart(database: Database, tmp_path: Path) -> Iterator[Hosts]:
+    """Two hosts, of which the second's clock is 2 s ahead."""
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "wsgi.py").write_text(AHEAD)
+    with two_hosts(tmp_path, str(database.where)) as hosts:
+        yield hosts
+
+
+def test_clocks_two_seconds_apart_do_no_harm(
+    apart: Hosts, database: Database, tmp_path: Path
+) -> None:
+    began = int(time.time())
+    _, name = new_user(database, admin=True)
+    for one, other in (apart, apart[::-1]):
+        tokens = one.sign_in(name)
+        claims = jwt.decode(tokens["access_token"], options={"verify_signature": False})
+        assert (claims["iat"] >= began + 2) or one is apart[0]
+        assert read(other, tokens) == 200
+        successor = refresh(one, tokens).json["refresh_token"]
+        assert refresh(other, tokens).json["refresh_token"] == successor  # within the grace
+        # Needs a recent password.
+        path, body = "/admin/users", {"username": f"{name}{other.port}"}
+        assert other.send("POST", path, body, token=tokens["access_token"]).status == 201
+        assert other.send("POST", "/auth/logout", token=tokens["access_token"]).status == 204
+        assert read(one, tokens) == 401
+
+    with (
+        site(tmp_path, [host.port for host in apart], limits=False) as front,
+        load_on(front, database) as load,
+    ):
+        load.wait(rounds=5)
+    assert load.failures == []
+
+
+# The schema.
+
+RELEASE = """
+from pathlib import Path
+from jwt_server import migrate
+migrate.MIGRATIONS = Path(__file__).parent
+from jwt_server.wsgi import app
+"""
+"""A wsgi.py of a release with other migrations."""
+
+STEP = """
+CREATE TABLE upgraded (id BIGINT);
+ALTER TABLE pets ADD COLUMN note TEXT; -- waits for those who read the table
+"""
+APPLIED = f"{SCHEMA_VERSION:04}.test"
+"""A migration, from the version before."""
+
+
+def test_of_eight_init_db_at_once_one_creates_the_tables(tmp_path: Path) -> None:
+    url = cluster().create_database("eight_at_once")
+
+    with closing(psycopg.connect(url, row_factory=dict_row)) as driver:
+        driver.execute("SELECT pg_advisory_lock(%s)", [postgresql.INIT_LOCK])
+        commands = [start_command(tmp_path, url, "init-db") for _ in range(8)]
+        wait_until(lambda: waiting(driver, "advisory") == 8)
+
+    results = Counter(command.result().partition(":")[0] for command in commands)
+    assert results == {"Created": 1, "Already there": 7}
+
+
+@pytest.fixture
+def release(database: Database, tmp_path: Path) -> Path:
+    """The folder of a release with a migration that is not applied yet."""
+    (tmp_path / "wsgi.py").write_text(RELEASE)
+    (tmp_path / "postgresql").mkdir()
+    (tmp_path / "postgresql" / f"{APPLIED}.sql").write_text(STEP)
+    set_version(database, SCHEMA_VERSION - 1)
+    return tmp_path
+
+
+def set_version(database: Database, version: int) -> None:
+    with database.connection() as db:
+        execute(db, "UPDATE schema_version SET version = ?", version)
+
+
+@contextmanager
+def reading(database: Database) -> Iterator[Connection]:
+    """Hold a lock for which the migration waits."""
+    with database.connection() as db, db.transaction():
+        execute(db, "LOCK TABLE pets IN ACCESS SHARE MODE")
+        yield db
+
+
+def waiting(driver: psycopg.Connection[Any], kind: str) -> int:
+    """Count those who wait for a lock of a kind in this database."""
+    statement = (
+        "SELECT count(*) AS n FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+        " WHERE NOT granted AND datname = current_database() AND locktype = %s"
+    )
+    [row] = driver.execute(statement, [kind]).fetchall()
+    return int(row["n"])
+
+
+def upgraded_tables(db: Connection) -> list[Any]:
+    """Return the schema version, and the table of the migration."""
+    [row] = execute(db, "SELECT version, to_regclass('upgraded')::text AS name FROM schema_version")
+    return list(row.values())
+
+
+def test_of_several_upgrades_at_once_one_is_applied(database: Database, release: Path) -> None:
+    with reading(database) as db:
+        commands = [start_command(release, str(database.where), "db", "upgrade") for _ in range(4)]
+        wait_until(
+            lambda: (waiting(db.driver, "relation"), waiting(db.driver, "advisory")) == (1, 3)
+        )
+
+    applied = [f"Applied: {APPLIED}" in command.result() for command in commands]
+    assert sorted(applied) == [False, False, False, True]
+    with database.connection() as db:
+        assert upgraded_tables(db) == [SCHEMA_VERSION, "upgraded"]
+
+
+def test_a_killed_upgrade_leaves_the_old_schema_and_the_next_one_is_applied(
+    database: Database, release: Path
+) -> None:
+    with reading(database) as db:
+        killed = start_command(release, str(database.where), "db", "upgrade")
+        wait_until(lambda: waiting(db.driver, "relation") == 1)
+        killed.process.kill()
+        killed.process.wait(timeout=60)
+        next_one = start_command(release, str(database.where), "db", "upgrade")
+        wait_until(lambda: waiting(db.driver, "advisory") == 1)
+        assert upgraded_tables(db) == [SCHEMA_VERSION - 1, None]
+
+    assert f"Applied: {APPLIED}" in next_one.result()  # fails if a table is there already
+    with database.connection() as db:
+        assert upgraded_tables(db) == [SCHEMA_VERSION, "upgraded"]
+
+
+def test_an_upgrade_on_a_host_that_has_died_does_not_hold_up_the_next_one(
+    database: Database, release: Path
+) -> None:
+    short = f"{database.where}?options=-c%20idle_in_transaction_session_timeout%3D100"
+    with reading(database) as db:
+        dead = start_command(release, short, "db", "upgrade")
+        wait_until(lambda: waiting(db.driver, "relation") == 1)
+        dead.process.send_signal(signal.SIGSTOP)  # from now on the database hears nothing of it
+
+    try:
+        next_one = start_command(release, str(database.where), "db", "upgrade")
+        assert f"Applied: {APPLIED}" in next_one.result()
+    finally:
+        dead.process.kill()
+        dead.process.wait(timeout=60)
+
+
+@pytest.mark.parametrize("change", [-1, 1], ids=["older", "newer"])
+def test_another_schema_stops_a_start_and_shows_in_readyz(
+    database: Database, tmp_path: Path, change: int
+) -> None:
+    message = f"has schema version {SCHEMA_VERSION + change}, this release "
+    with two_hosts(tmp_path, str(database.where)) as hosts:
+        set_version(database, SCHEMA_VERSION + change)
+        for host in hosts:
+            assert host.send("GET", "/readyz").status == 503
+            assert message in host.server.log()
+
+        [line] = failed_start(tmp_path, hosts[0].settings)
+        assert message in line
+
+        set_version(database, SCHEMA_VERSION)
+        assert [host.send("GET", "/readyz").status for host in hosts] == [200, 200]

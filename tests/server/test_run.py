@@ -30,7 +30,7 @@ from jwt_server.database import Connection, Database
 from jwt_server.security.passwords import hash_password, verify_password
 from jwt_server.users import users
 from tests.helpers import processes
-from tests.helpers.databases import file_of
+from tests.helpers.databases import cluster, file_of
 from tests.helpers.http import send_to_server
 from tests.helpers.server import ROOT, Server, wait_for
 from tests.helpers.terminal import run_at_terminal
@@ -268,6 +268,28 @@ def test_another_database_is_not_created(monkeypatch: pytest.MonkeyPatch, tmp_pa
         main()
 
     assert not (tmp_path / "mine.db").exists()
+
+
+def test_an_empty_postgresql_database_is_not_filled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "execv", lambda *_: None)
+    monkeypatch.setenv("PORT", str(free_port()))
+    monkeypatch.setenv("METRICS_PORT", "0")
+    url = cluster().create_database("run")
+    monkeypatch.setenv("DATABASE_URL", url)
+    with closing(Database(url)) as database:
+        with pytest.raises(SystemExit, match="has no tables: the command `init-db` makes them"):
+            main()
+        database.engine.create()
+        main()
+        assert "make seed" in capsys.readouterr().out
+        with database.connection() as db:
+            users.add_demo_user(db, 4, 0)
+        main()
+
+    assert "token=$(curl" in capsys.readouterr().out
+    cluster().drop_database("run")
 
 
 def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,14 @@ DOWN: Final = frozenset({SERVER, WITH_WORKER, WITH_TREE})
 """After these kills it must be started again."""
 
 
+def _is_lost(driver: psycopg.Connection) -> bool:
+    """Return whether the database has ended a connection: it ends all after one is killed."""
+    with suppress(psycopg.OperationalError):
+        driver.execute("SELECT 1")
+        return False
+    return True
+
+
 GENERATION: Final = "SELECT generation FROM sessions WHERE id = ?"
 
 
@@ -308,9 +316,10 @@ class PostgreSQL:
         with self._connected() as driver:
             for [pid] in driver.execute(BACKENDS).fetchall():
                 if kind == TERMINATED:
-                    driver.execute("SELECT pg_terminate_backend(%s)", [pid])
+                    driver.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])  # it waits
                 else:
                     os.kill(pid, signal.SIGKILL)
+                    until(lambda: _is_lost(driver), STOP_SECONDS)
 
     def start(self) -> None:
         self.cluster.start()

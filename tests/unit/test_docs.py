@@ -338,6 +338,7 @@ def wrong_settings(_app: Flask, text: str) -> list[str]:
         "PGPASSFILE",
         "PGPASSWORD",
         "PGSSLMODE",
+        "TEST_DATABASE",
         *VERBS.split("|"),
         *re.findall(r"^([A-Z_]+)(?:: | = )", CODE, re.MULTILINE),
     }

@@ -279,27 +279,41 @@ class TestTransactions:
             insert(db, "awake")
         assert not keys(cluster) & {"hangs"}
 
-    def test_commit_that_waits_for_a_standby_is_cancelled_and_an_outage(
+    def test_commit_without_a_standby_is_an_outage_that_leaves_connections_to_reads(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(postgresql.Driver, "patience", 0.2)
-        with Cluster() as cluster, closing(Database(cluster.url)) as database:
+        with Cluster() as cluster, closing(Database(f"{cluster.url}?pool=2")) as database:
             database.engine.create()
             cluster.options["synchronous_standby_names"] = "absent"
             cluster.reload()
             with (
                 pytest.raises(DatabaseUnavailable, match="synchronous replication"),
-                database.connection() as waits,
-                waits.transaction(),
+                database.connection() as first,
+                first.transaction(),
             ):
-                insert(waits, "waits")
-            with database.connection() as db:
-                assert db is waits
-                assert db.driver.execute("SELECT key FROM throttle").fetchall()
+                insert(first, "first")
+            with (
+                pytest.raises(DatabaseUnavailable, match="synchronous replication"),
+                database.connection() as second,
+                second.transaction(),
+            ):
+                insert(second, "second")
+                with (
+                    database.connection() as other,
+                    pytest.raises(DatabaseUnavailable, match="Another commit waits"),
+                    other.transaction(),
+                ):
+                    pass
+                with database.connection() as other:
+                    assert len(other.driver.execute("SELECT key FROM throttle").fetchall()) == 1
+            assert first is second
             cluster.options["synchronous_standby_names"] = ""
             cluster.reload()
-            with database.connection() as db, db.transaction():
-                insert(db, "no standby needed")
+            for key in ("third", "fourth"):
+                with database.connection() as db, db.transaction():
+                    insert(db, key)
+            assert keys(cluster) == {"first", "second", "third", "fourth"}
 
 
 def write_certificate(folder: Path) -> dict[str, str]:
