@@ -67,8 +67,8 @@ VALUES: dict[str, Any] = {
     "new_hash": "x", "newest": 8000, "nonce": b"n", "number": 7, "now": 7900, "password_hash": "x",
     "password_expires_at": None, "refreshable": 1, "reset": "key.6", "resettable": "key.3",
     "restart": 0, "retry_key_hash": None, "roots": '{"7": "key.1"}', "rotated_by_hash": None,
-    "seconds": 3600, "share": "key.4", "signed_in_at": None, "since": 0, "site": "key.5", "species": None,
-    "start": 1, "until": 8000, "user_agent": "", "user_id": 7, "username": "new",
+    "seconds": 3600, "share": "key.4", "signed_in_at": None, "since": 0, "site": "key.5",
+    "species": None, "start": 1, "until": 8000, "user_agent": "", "user_id": 7, "username": "new",
     "username_key": "user 7", "verified_hash": "x",
 }  # fmt: skip
 """A value for each parameter."""
