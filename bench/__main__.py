@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench import load, measure, report
-from bench.services import SERVICES, make_database, running
+from bench.services import SERVICES, make_database, postgresql_database, running
 
 USERS = 1000
 SIZES = (1_000, 100_000, 1_000_000)
@@ -80,24 +80,31 @@ def _add_interpreter(options: argparse.Namespace) -> None:
 
 def _round(key: str, folder: Path, options: argparse.Namespace) -> measure.Figures:
     service = SERVICES[key]
-    database = folder / f"{service.kind}.db"
-    if not database.exists():
-        make_database(service.kind, database, USERS)
+    database = _database(service.kind, folder)
     with running(service, folder, database) as started:
-        behind_nginx = key in {"ours", "bare"} or key.startswith("fastapi")
+        behind_nginx = key in {"ours", "postgresql", "bare"} or key.startswith("fastapi")
         found = measure.reads(started, options.seconds, behind_nginx=behind_nginx)
         if key == "bare":
             return found
-        if key == "ours":
+        if key in {"ours", "postgresql"}:
             found |= measure.sign_ins_and_bcrypt(started, options.seconds)
             found |= measure.storm(started, options.storm)
         else:
             found |= measure.sign_ins(started, options.seconds)
             found |= measure.storm(started, min(PEER_STORM_SECONDS, options.storm))
-        if service.kind == "ours":
+        if service.is_ours:
             found |= measure.refreshes(started, options.seconds)
             found |= measure.reads_of_many(started, database, options.seconds)
         return found | measure.footprint(started)
+
+
+def _database(kind: str, folder: Path) -> Path | str:
+    if kind == "postgresql":
+        return postgresql_database(USERS)
+    path = folder / f"{kind}.db"
+    if not path.exists():
+        make_database(kind, path, USERS)
+    return path
 
 
 def _add(rows: dict[str, list[float]], figures: measure.Figures) -> None:

@@ -74,7 +74,7 @@ def usage(running: Running) -> tuple[float, Counter[str]]:
     return cpu / TICKS, switches
 
 
-def reads_of_many(running: Running, database: Path, seconds: int) -> Figures:
+def reads_of_many(running: Running, database: Path | str, seconds: int) -> Figures:
     """Measure GET /my-pets with so many tokens that no cache holds them."""
     tokens = open_sessions(database, MANY, 1000)
     seen = load.reads_of_many(running, tokens, 16, seconds)

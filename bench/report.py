@@ -174,7 +174,7 @@ def plot(results: Results, path: Path) -> None:
         (axes[1], "storm reads/s", "… while 64 people sign in"),
     ):
         figures = [_median(results, key, row) or 0 for key in keys]
-        colours = ["#2f6f4f" if SERVICES[key].kind == "ours" else "#b9b4a5" for key in keys]
+        colours = ["#2f6f4f" if SERVICES[key].is_ours else "#b9b4a5" for key in keys]
         bars = axis.barh(names, figures, color=colours, height=0.62)
         axis.bar_label(bars, [f"{figure:,.0f}" for figure in figures], padding=4, fontsize=9)
         axis.set_title(title, fontsize=11, loc="left")

@@ -1,8 +1,9 @@
 """Count what a request costs PostgreSQL: `.venv/bin/python -m bench.round_trips`.
 
 Runs a private cluster on the disk of the temporary folder, and the service in this process. Prints
-round trips, commits that wait for the disk, rows and bytes of write-ahead log, each per request.
-They depend on neither the machine nor its load. Passwords are hashed cheaply.
+round trips, commits that wait for the disk, CPU of PostgreSQL's processes, rows, and bytes of
+write-ahead log, each per request. All but the CPU depend on neither the machine nor its load.
+Passwords are hashed cheaply.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -29,12 +31,15 @@ from jwt_server.web.service import EXTENSION
 from tests.helpers.postgresql import Cluster
 from tests.helpers.postgresql_proxy import CountingProxy, counting_proxy
 
-USERS = 100
-WARM_UP = 10
+USERS = 250
+WARM_UP = 20
 """Users whose requests are not counted: each statement is prepared at its fifth use."""
 
 JSON = {"Accept": "application/json"}
-HEADS = ("request", "round trips", "transactions", "fsyncs", "rows written", "WAL, bytes")
+HEADS = (
+    "request", "round trips", "commits", "fsyncs", "CPU, µs", "WAL, bytes",
+    "rows inserted (+1), updated (±1), deleted (-1)",
+)  # fmt: skip
 
 ROWS = "SELECT relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables"
 TOTALS = (
@@ -48,7 +53,7 @@ class Costs:
     """Counts of the server, for the difference to earlier ones."""
 
     round_trips: int
-    transactions: int
+    commits: int
     syncs: int
     wal: int
     rows: Counter[str]
@@ -59,6 +64,7 @@ class Bench:
     """The app, and what counts its costs."""
 
     app: Flask
+    cluster: Cluster
     proxy: CountingProxy
     admin: psycopg.Connection
 
@@ -66,13 +72,13 @@ class Bench:
         """Return the counts, after the app's connections are closed, as they then report."""
         self.app.extensions[EXTENSION].database.close()
         self._wait_for_others()
-        [(wal, syncs, transactions)] = self.admin.execute(TOTALS).fetchall()
+        [(wal, syncs, commits)] = self.admin.execute(TOTALS).fetchall()
         rows = {
             f"{table} {kind}": count
             for table, *counts in self.admin.execute(ROWS).fetchall()
-            for kind, count in zip(("+1", "~1", "-1"), counts, strict=True)
+            for kind, count in zip(("+", "±", "-"), counts, strict=True)
         }
-        return Costs(self.proxy.round_trips, transactions, syncs, int(wal), Counter(rows))
+        return Costs(self.proxy.round_trips, commits, syncs, int(wal), Counter(rows))
 
     def _wait_for_others(self) -> None:
         others = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'jwt_server'"
@@ -85,20 +91,28 @@ class Bench:
         before = self.costs()
         for number in range(WARM_UP):
             request(client, number)
-        warm = self.proxy.round_trips
+        trips, cpu = self.proxy.round_trips, self._cpu()
         for number in range(WARM_UP, USERS):
             request(client, number)
-        trips = (self.proxy.round_trips - warm) / (USERS - WARM_UP)
+        trips, cpu = self.proxy.round_trips - trips, self._cpu() - cpu
         after = self.costs()
-        rows = "; ".join(
-            f"{what[:-1]}{count / USERS:.2g}".replace("~", "±")
-            for what, count in sorted((after.rows - before.rows).items())
-        )
-        writes = (after.transactions - before.transactions, after.syncs - before.syncs)
+        commits, syncs = after.commits - before.commits, after.syncs - before.syncs
+        rows = (after.rows - before.rows).items()
         return [
-            name, f"{trips:.1f}", *(f"{count / USERS:.1f}" for count in writes), rows,
+            name, f"{trips / (USERS - WARM_UP):.1f}", f"{commits / USERS:.1f}",
+            f"{syncs / USERS:.1f}", f"{cpu / (USERS - WARM_UP) * 1e6:.0f}",
             f"{(after.wal - before.wal) / USERS:,.0f}",
+            ", ".join(f"{what}{count // USERS or ''}" for what, count in sorted(rows)),
         ]  # fmt: skip
+
+    def _cpu(self) -> float:
+        """Return the CPU seconds of the server's processes that run now."""
+        assert self.cluster.process
+        pid = self.cluster.process.pid
+        pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return (
+            sum(int(Path(f"/proc/{each}/schedstat").read_text().split()[0]) for each in pids) / 1e9
+        )
 
 
 @contextmanager
@@ -115,7 +129,7 @@ def running() -> Iterator[Bench]:
                 _fill(db.driver)
         admin_url = cluster.admin_url.replace("/postgres?", "/jwt_server?")
         with psycopg.connect(admin_url, autocommit=True) as admin:
-            yield Bench(create_app(settings), proxy, admin)
+            yield Bench(create_app(settings), cluster, proxy, admin)
 
 
 def _fill(driver: Any) -> None:

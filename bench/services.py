@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
@@ -16,7 +17,9 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import bcrypt
@@ -28,6 +31,8 @@ from jwt_server.database import Database
 from jwt_server.security.keys import SharedSecrets
 from jwt_server.security.passwords import hash_password
 from jwt_server.security.tokens import AccessTokens, TokenSubject
+from tests.helpers.postgresql import Cluster
+from tests.helpers.postgresql_programs import find
 
 ROOT = Path(__file__).parent.parent
 ROUNDS = 12
@@ -44,9 +49,14 @@ class Service:
     name: str
     command: Sequence[str]
     kind: str = "plain"
-    """Its database: `ours`, `plain` (the same with plain bcrypt), or `django`."""
+    """Its database: `ours`, `postgresql`, `plain` (SQLite with plain bcrypt), or `django`."""
     json_token: bool = False
     python: str = sys.executable
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is jwt-server."""
+        return self.kind in {"ours", "postgresql"}
 
 
 GUNICORN = ("-m", "gunicorn")
@@ -56,6 +66,9 @@ OURS = (*GUNICORN, "-c", str(ROOT / "jwt_server" / "gunicorn" / "conf.py"))
 # In this order, so that what is compared is measured soon after each other.
 SERVICES = {
     "ours": Service("jwt-server, gunicorn", (*OURS, "jwt_server.wsgi:app"), "ours"),
+    "postgresql": Service(
+        "jwt-server, gunicorn, PostgreSQL", (*OURS, "jwt_server.wsgi:app"), "postgresql"
+    ),
     "fastapi-blocking": Service(
         "FastAPI, SQLite in the loop",
         (*UVICORN, "bench.peers.fastapi_app:blocking"),
@@ -93,7 +106,7 @@ class Running:
     service: Service
     port: int
     folder: Path
-    database: Path
+    database: Path | str
     process: subprocess.Popen[bytes]
     ready_after: float
     """Seconds from exec to the first response."""
@@ -118,6 +131,36 @@ class Running:
         return [int(child) for child in text.split()] or [pid]
 
 
+INSERT_USER = (
+    "INSERT INTO users (username, username_key, password_hash, created_at) VALUES (?, ?, ?, 0)"
+)
+INSERT_PETS = (
+    "INSERT INTO pets (user_id, name, species, created_at) SELECT id, 'Bunny', 'dog', 0 FROM users",
+    "INSERT INTO pets (user_id, name, species, created_at) SELECT id, 'Ru', 'cat', 0 FROM users",
+)
+
+
+@cache
+def cluster() -> Cluster:
+    """Start PostgreSQL on the disk of temporary files; it ends with this process."""
+    if not find("initdb"):
+        raise SystemExit("PostgreSQL is missing: sudo apt install postgresql")
+    started = Cluster({"shared_buffers": "128MB", "max_wal_size": "1GB"}, durable=True)
+    atexit.register(started.close)
+    return started.__enter__()
+
+
+@cache
+def postgresql_database(users: int) -> str:
+    """Create a database as `make_database` in PostgreSQL; return its URL."""
+    url = cluster().create_database(f"bench_{users}")
+    with closing(Database(url)) as database:
+        database.engine.create()
+        with database.connection() as db, db.transaction():
+            _fill(db.driver, "%s", users, hash_password(PASSWORD, ROUNDS))
+    return url
+
+
 def make_database(kind: str, path: Path, users: int) -> None:
     """Create a database with users of one password and two pets each."""
     if kind == "django":
@@ -133,27 +176,26 @@ def make_database(kind: str, path: Path, users: int) -> None:
     hashed = hash_password(PASSWORD, ROUNDS) if kind == "ours" else plain
     with closing(sqlite3.connect(path)) as driver, driver:
         driver.execute("PRAGMA synchronous = OFF")
-        driver.executemany(
-            "INSERT INTO users (username, username_key, password_hash, created_at)"
-            " VALUES (?, ?, ?, 0)",
-            ((f"user{n}", f"user{n}", hashed) for n in range(users)),
-        )
-        driver.executescript(
-            "INSERT INTO pets (user_id, name, species, created_at)"
-            " SELECT id, 'Bunny', 'dog', 0 FROM users;"
-            "INSERT INTO pets (user_id, name, species, created_at)"
-            " SELECT id, 'Ru', 'cat', 0 FROM users;"
-        )
+        _fill(driver, "?", users, hashed)
 
 
-def open_sessions(path: Path, count: int, users: int) -> list[str]:
+def _fill(driver: Any, parameter: str, users: int, hashed: str) -> None:
+    driver.cursor().executemany(
+        INSERT_USER.replace("?", parameter),
+        ((f"user{n}", f"user{n}", hashed) for n in range(users)),
+    )
+    for pet in INSERT_PETS:
+        driver.execute(pet)
+
+
+def open_sessions(where: Path | str, count: int, users: int) -> list[str]:
     """Insert sessions, spread over all users; returns an access token of each."""
     tokens = AccessTokens(SharedSecrets((JWT_SECRET.encode(),)), "jwt-server", "jwt-server")
     now = int(time.time())
     bearers = [
         TokenSubject(1 + n * users // count, secrets.token_urlsafe(16)) for n in range(count)
     ]
-    with closing(Database(path)) as database, database.connection() as db, db.transaction():
+    with closing(Database(where)) as database, database.connection() as db, db.transaction():
         for bearer in bearers:
             db.queries.auth.insert(
                 id=bearer.session_id, user_id=bearer.user_id, nonce=secrets.token_bytes(16),
@@ -163,13 +205,13 @@ def open_sessions(path: Path, count: int, users: int) -> list[str]:
     return [tokens.issue(bearer, admin=False, now=now, ttl=86_400) for bearer in bearers]
 
 
-def environment(database: Path, port: int = 0) -> dict[str, str]:
+def environment(database: Path | str, port: int = 0) -> dict[str, str]:
     """Return the environment of a service."""
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
         "BENCH_DATABASE": str(database),
-        "DATABASE_URL": f"sqlite:///{database}",
+        "DATABASE_URL": database if isinstance(database, str) else f"sqlite:///{database}",
         "SECRET_KEY": SECRET_KEY,
         "JWT_SECRET": JWT_SECRET,
         "SALT_ROUNDS": str(ROUNDS),
@@ -190,7 +232,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    service: Service, folder: Path, database: Path, *, wait: bool = True, **extra: str
+    service: Service, folder: Path, database: Path | str, *, wait: bool = True, **extra: str
 ) -> Iterator[Running]:
     """Run a service; yields it after its first response."""
     port = free_port()

@@ -152,10 +152,10 @@ def _scrape_on(port: str) -> None:
 def sample(started: Running, seconds: float, requests: int) -> Sample:
     """Sample the arbiter and the workers."""
     pids = [started.process.pid, *sorted(started.workers())]
-    wal = Path(f"{started.database}-wal")
+    database, wal = Path(started.database), Path(f"{started.database}-wal")
     return Sample(
         seconds, [process(pid) for pid in pids], wal.stat().st_size / 1e6,
-        started.database.stat().st_size / 1e6, requests,
+        database.stat().st_size / 1e6, requests,
     )  # fmt: skip
 
 

@@ -50,6 +50,8 @@ class Engine(Protocol):
     """The statement that begins a transaction."""
     error: type[Exception]
     """The driver's own error."""
+    reads_wait: bool
+    """Whether a query that only reads waits, too, as it is sent over a network."""
 
     @property
     def adapter(self) -> type[GenericAdapter]:
@@ -234,7 +236,7 @@ class Database:
     """The database, at a path or URL, and a pool of idle connections to it.
 
     `observe_seconds` is called with the time that queries took, whenever a connection is released;
-    `before_waiting` before a transaction, which waits for others and for the disk.
+    `before_waiting` before what waits: for the disk, for other transactions, or for a server.
     """
 
     where: Path | str = field(repr=False)
@@ -269,6 +271,8 @@ class Database:
                     " `pool` in docs/configuration.md."
                 )
         try:
+            if self.engine.reads_wait:
+                self.before_waiting()
             return self._idle_connection() or self._new_connection()
         except BaseException:
             if self._slots:

@@ -144,6 +144,7 @@ class Engine:
     adapter = PyFormatAdapter
     begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
     error: type[Exception] = psycopg.Error
+    reads_wait = True
     timeouts = TIMEOUTS
 
     def __init__(self, url: str) -> None:

@@ -206,6 +206,7 @@ class Engine:
     adapter = SQLite3Adapter
     begin = "BEGIN IMMEDIATE"  # takes the write lock, so that transactions run one after another
     error: type[Exception] = sqlite3.Error
+    reads_wait = False
     pool_size = None
 
     def __init__(self, path: Path) -> None:

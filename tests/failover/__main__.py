@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,7 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"seed {plan.seed}, log in {folder}", flush=True)
     result = Failover(plan, folder, show_round).run()
     print(f"\n{table(result)}")
-    return int(bool(result.problems()))
+    if result.problems():
+        return 1
+    shutil.rmtree(folder)
+    return 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -83,9 +84,12 @@ class Round:
 
         def first(*, is_write: bool) -> float:
             return min(
-                each.ended - promoted_at
-                for each in samples
-                if each.began > promoted_at and each.status < 500 and each.is_write is is_write
+                (
+                    each.ended - promoted_at
+                    for each in samples
+                    if each.began > promoted_at and each.status < 500 and each.is_write is is_write
+                ),
+                default=math.inf,  # all clients have failed
             )
 
         return cls(
