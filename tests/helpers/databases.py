@@ -180,6 +180,14 @@ def create_database_without_tables(where: Path | str) -> None:
         cluster().create_database(where.rpartition("/")[2])
 
 
+def delete_database(where: Path | str) -> None:
+    """Delete a database that is in use."""
+    if isinstance(where, str):
+        cluster().drop_database(where.rpartition("/")[2])
+    else:
+        where.unlink()
+
+
 def _run_script(url: str, script: bytes) -> None:
     driver = _driver(url)
     try:
