@@ -166,8 +166,13 @@ class Engine:
         self.parameters: dict[str, Any] = DEFAULTS | given
         ours = " ".join(f"-c {name}={value}" for name, value in TIMEOUTS.items())
         self.parameters["options"] = f"{ours} {given.get('options', '')}".rstrip()
-        host, port, name = (self.parameters.get(each) for each in ("host", "port", "dbname"))
-        self.name = f"postgresql://{host or ''}{f':{port}' if port else ''}/{name or ''}"
+        host, port, name = (
+            str(self.parameters.get(each, "")) for each in ("host", "port", "dbname")
+        )
+        hosts = host.split(",")
+        pairs = zip(hosts, port.split(",") * len(hosts), strict=False)  # one port is for all
+        places = ",".join(f"{host}:{port}" if port else host for host, port in pairs)
+        self.name = f"postgresql://{places}/{name}"
         self._connecting, self._failed_at, self._is_down = Lock(), 0.0, False
         self._finding_out, self._lacks_standby, self._lost_at = Lock(), False, 0.0
 

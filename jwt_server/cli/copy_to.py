@@ -51,7 +51,8 @@ def copy_to(url: str | None) -> None:
     counts = copying.copy(source, target, _show_progress)
     rows = [{"table": table, "rows": n, "checksum": "verified"} for table, n in counts.items()]
     print_rows(rows, as_json=False)
-    echo(f"\nCopied: {source} to {target.name}")
+    click.echo()
+    echo(f"Copied: {source} to {target.name}")
     click.echo(NEXT_STEPS)
 
 

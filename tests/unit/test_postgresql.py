@@ -66,11 +66,27 @@ def test_password_is_in_no_representation() -> None:
     assert "hunter2" not in f"{database!r} {settings!r}"
 
 
+@pytest.mark.parametrize(
+    ("places", "query", "name"),
+    [
+        ("", "", ""),
+        ("", "?port=5433", ":5433"),
+        ("db1,db2", "", "db1,db2"),
+        ("db1:5433,db2:5434", "", "db1:5433,db2:5434"),
+        ("db1,db2", "?port=5433", "db1:5433,db2:5433"),
+    ],
+)
+def test_name_has_each_host_with_its_port(places: str, query: str, name: str) -> None:
+    database = Database(f"postgresql://{places}/logins{query}")
+
+    assert database.engine.name == f"postgresql://{name}/logins"
+
+
 def test_missing_driver_is_named_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "jwt_server.postgresql")
     monkeypatch.setitem(sys.modules, "psycopg", None)
 
-    with pytest.raises(ConfigurationError, match=r"pip install 'jwt-server\[postgresql\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install --requirement requirements-postg"):
         Database(URL)
 
 
