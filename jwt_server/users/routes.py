@@ -141,6 +141,7 @@ def delete_account(caller: CurrentUser, body: dict[str, str]) -> None:
         guard.require_recent_password(caller, since=caller.signed_in_at)
     db = get_db()
     with db.transaction():
+        db.queries.users.lock_admins()  # before the user, as `remove` does
         guard.require_still_signed_in(db, caller)
         users.remove(db, caller.id, actor=current_actor(caller.id))
 
