@@ -14,8 +14,12 @@ MEMORY = $(shell awk '$$2 == "/dev/shm" && $$4 !~ /noexec/ { print "TMPDIR=/dev/
 # COVERAGE=true measures coverage, too, in all processes; .ci/run sets it and reports on it.
 PYTEST = $(MEMORY) $(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest --numprocesses auto
 
+# Not what is the same on both databases, or about the file of SQLite.
+ON_POSTGRESQL = tests/api tests/attacks $(addprefix tests/cli/test_,cli.py import_koa.py keys.py users.py) \
+	$(addprefix tests/unit/test_,database.py hash_queue.py passwords.py)
+
 .DEFAULT_GOAL := help
-.PHONY: run example seed postgres test test-slow check bench torture failover wheel hooks lock help
+.PHONY: run example seed postgres test test-postgresql test-slow check bench torture failover wheel hooks lock help
 
 run: $(VENV)/run ## Start the service on localhost:$PORT (3000), with a demo user on a fresh clone
 	@$(BIN)/python -m jwt_server
@@ -31,6 +35,9 @@ postgres: $(VENV)/dev ## Run a private PostgreSQL for development until Ctrl+C, 
 
 test: $(VENV)/dev ## Run all tests but the slow ones; make test ARGS="-k pets" runs some
 	@$(PYTEST) --maxprocesses 4 -m "not slow" $(ARGS)
+
+test-postgresql: $(VENV)/dev ## Run the tests again that are about both databases, on PostgreSQL
+	@TEST_DATABASE=postgresql $(PYTEST) --maxprocesses 4 -m "not slow" $(ON_POSTGRESQL) $(ARGS)
 
 test-slow: $(VENV)/dev ## Run the slow tests: torture, failover, long fuzzing, request smuggling, the wheel
 	@$(PYTEST) -m slow $(ARGS)
@@ -67,7 +74,7 @@ lock: $(VENV)/dev ## Resolve the newest allowed dependencies, with hashes, into 
 	$(LOCK) tests/clients/requirements.in --output-file tests/clients/requirements.txt
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Stamps of the environment: with what the service needs, its tests, the build, and the benchmark.
 $(VENV)/run: requirements.txt

@@ -8,7 +8,6 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import Generator, Iterator
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,14 @@ from jwt_server.logs import formatter
 from jwt_server.web.service import EXTENSION
 from tests.helpers import processes
 from tests.helpers.app import Clock, IdleApps, MakeApp
-from tests.helpers.databases import close_cluster, create_database, database_in, reset_database
+from tests.helpers.databases import (
+    close_cluster,
+    create_database,
+    database_in,
+    keep_connections,
+    reset_database,
+    take_connection,
+)
 from tests.helpers.description import documented
 from tests.helpers.factories import (
     JWT_SECRET,
@@ -108,8 +114,10 @@ def database(settings: Settings, clock: Clock) -> Iterator[Database]:
         reset_database(settings.database, int(clock()))
     else:
         create_database(settings.database, int(clock()))
-    with closing(Database(settings.database)) as database:
-        yield database
+    database = Database(settings.database)
+    take_connection(database)
+    yield database
+    keep_connections(database)
 
 
 @pytest.fixture(scope="session")
@@ -127,11 +135,12 @@ def make_app(settings: Settings, clock: Clock, idle_apps: IdleApps) -> Iterator[
         changed = replace(settings, **changes)
         app = idle_apps[changed].pop() if idle_apps[changed] else create_app(changed, clock)
         taken.append((changed, app))
+        take_connection(app.extensions[EXTENSION].database)
         return app
 
     yield make
     for changed, app in taken:
-        app.extensions[EXTENSION].database.close()
+        keep_connections(app.extensions[EXTENSION].database)
         idle_apps[changed].append(app)
 
 

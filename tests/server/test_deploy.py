@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jwt_server.config import process_settings
+from tests.helpers.databases import database_in, delete_database
 from tests.helpers.factories import SETTINGS
 from tests.helpers.server import BASE_ENVIRONMENT, ROOT, running
 
@@ -126,7 +127,7 @@ def test_the_health_check_asks_the_port_of_the_service_and_no_proxy(tmp_path: Pa
 
     with running(tmp_path, BASE_ENVIRONMENT) as server:
         assert is_healthy(server.port)
-        (tmp_path / "server.db").unlink()
+        delete_database(database_in(tmp_path))
         assert not is_healthy(server.port)
     assert not is_healthy(server.port)
 

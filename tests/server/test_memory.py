@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from jwt_server.database import Database
 from jwt_server.web.service import MAX_STREAMS_AT_ONCE
 from tests.helpers.auth import run_at_once
-from tests.helpers.factories import bearer, token
+from tests.helpers.databases import database_in
+from tests.helpers.factories import bearer, execute_many, token
 from tests.helpers.http import Response, send_to_server
 from tests.helpers.server import BASE_ENVIRONMENT, UNSHARED, running
 
@@ -60,8 +61,9 @@ def test_long_responses_at_once_need_little_memory(tmp_path: Path) -> None:
 
         run_at_once(lambda: get("/me/export"), 6)
         before = pss(worker)
-        with closing(sqlite3.connect(tmp_path / "server.db")) as driver, driver:
-            driver.executemany(
+        with closing(Database(database_in(tmp_path))) as database, database.connection() as db:
+            execute_many(
+                db,
                 "INSERT INTO pets (user_id, name, species, created_at) VALUES (1, ?, ?, 0)",
                 [(str(number).ljust(100, "x"), "y" * 100) for number in range(IMPORTED)],
             )

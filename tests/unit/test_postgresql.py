@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from jwt_server import postgresql
 from jwt_server.config import Settings
 from jwt_server.database import Database
-from jwt_server.errors import ConfigurationError
+from jwt_server.errors import ConfigurationError, DatabaseUnavailable
 from jwt_server.postgresql import DEFAULTS
 from tests.helpers.factories import SECRET_KEY
 
@@ -86,3 +88,25 @@ def test_sqlite_needs_no_driver_of_postgresql(
     monkeypatch.setitem(sys.modules, "psycopg", None)
 
     assert Database(tmp_path / "x.db").engine.dialect == "sqlite"
+
+
+def test_server_that_dies_between_connecting_and_the_first_query_is_unavailable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"postgresql://u@127.0.0.1:{listener.getsockname()[1]}/logins"
+        thread = threading.Thread(target=accept_and_die, args=(listener,))
+        thread.start()
+        engine = postgresql.Engine(f"{url}?sslmode=disable&gssencmode=disable")
+        with pytest.raises(DatabaseUnavailable, match="can't be opened"):
+            engine.connect()
+        thread.join()
+
+
+def accept_and_die(listener: socket.socket) -> None:
+    """Accept a client as a primary, in PostgreSQL's protocol, and close at its first query."""
+    client, _ = listener.accept()
+    with client:
+        client.recv(65536)
+        values = (b"in_hot_standby\0off\0", b"default_transaction_read_only\0off\0")
+        for kind, body in ((b"R", bytes(4)), *((b"S", value) for value in values), (b"Z", b"I")):
+            client.sendall(kind + (4 + len(body)).to_bytes(4, "big") + body)
+        client.recv(65536)
