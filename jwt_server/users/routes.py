@@ -87,6 +87,7 @@ def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
     policy.validate(body["password"], username, service.settings.password_min_length)
     attempt = service.rate_limits.sign_up(client_address())
     actor = current_actor()
+    release_connection()  # it has one if it is handled again, and the pool may have no other
     with count_attempt(service.database, service.hasher.queue, attempt, actor.now) as counted:
         record_failure(get_db(), counted, actor, None)  # successful sign-ups count, too
         if users.find_by_name(get_db(), username):

@@ -243,6 +243,16 @@ def test_a_request_whose_transaction_conflicts_is_handled_again(
 
 
 @about_postgresql
+def test_a_request_that_is_handled_again_needs_one_connection(
+    make_app: MakeApp, settings: Settings, db: Connection
+) -> None:
+    client = make_app(database=with_pool(settings.database, 1), signup="open").test_client()
+    new = {"username": "eve", "password": "correct horse battery"}
+    with conflicting_writes(db, "users", 1):
+        assert client.post("/users", json=new).status_code == 201
+
+
+@about_postgresql
 def test_a_request_that_conflicts_each_time_gets_503_and_changes_nothing(
     client: FlaskClient, db: Connection, travis: dict[str, str]
 ) -> None:
