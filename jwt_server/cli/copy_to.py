@@ -65,7 +65,7 @@ def _target(url: str | None) -> Any:
         engine: Any = open_engine(where)
     except ConfigurationError as error:
         raise Refusal(str(error).replace("DATABASE_URL", "URL")) from error
-    if url and engine.parameters.keys() & {"password", "sslpassword"}:
+    if url and engine.secrets & engine.parameters.keys():
         raise Refusal(VISIBLE)
     return engine
 

@@ -63,7 +63,14 @@ def test_password_is_in_no_representation() -> None:
     settings = Settings((SECRET_KEY,), (), database=URL)
 
     assert database.engine.name == "postgresql://db.example.com:5433/logins"
-    assert "hunter2" not in f"{database!r} {settings!r}"
+    assert "hunter2" not in f"{database!r} {settings!r} {database.engine.address}"
+
+
+@pytest.mark.parametrize("name", sorted(postgresql.SECRETS))
+def test_secrets_are_not_in_what_other_programs_connect_with(name: str) -> None:
+    engine = postgresql.Engine(f"postgresql://db.example.com/logins?{name}=hunter2")
+
+    assert engine.address == "'dbname=logins host=db.example.com'"
 
 
 @pytest.mark.parametrize(
