@@ -41,18 +41,13 @@ def copy(source: Path, target: Any, show: Show) -> dict[str, int]:
     """
     with ExitStack() as stack:
         old = stack.enter_context(closing(sqlite.open_database(source)))
+        old.row_factory = None
         target.create()
-        new = stack.enter_context(target.filling())
-        new.execute(f"LOCK TABLE {NAMES} IN SHARE ROW EXCLUSIVE MODE")
-        for table in TABLES:
-            if new.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():  # noqa: S608 - ours
-                raise DatabaseUnavailable(
-                    f"{target.name} has rows in {table}: make an empty database with createdb."
-                )
         try:
-            old.row_factory = None
             old.execute("BEGIN")  # the first SELECT fixes what all others see
-            counts = {table: _count(old, table) for table in TABLES}
+            counts = {table: _count(old, table) for table in TABLES}  # before the server waits
+            new = stack.enter_context(target.filling())
+            _require_empty(target, new)
             for table, count in counts.items():
                 _copy(table, count, old, new, show)
             _continue_ids(old, new)
@@ -60,6 +55,16 @@ def copy(source: Path, target: Any, show: Show) -> dict[str, int]:
             raise DatabaseUnavailable(f"{source} can't be read: {error}.") from error
         new.execute(f"ANALYZE {NAMES}")
     return counts
+
+
+def _require_empty(target: Any, new: Any) -> None:
+    """Lock the tables against writers. Raises DatabaseUnavailable if one has rows."""
+    new.execute(f"LOCK TABLE {NAMES} IN SHARE ROW EXCLUSIVE MODE")
+    for table in TABLES:
+        if new.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():  # noqa: S608 - ours
+            raise DatabaseUnavailable(
+                f"{target.name} has rows in {table}: make an empty database with createdb."
+            )
 
 
 def _count(old: sqlite3.Connection, table: str) -> int:

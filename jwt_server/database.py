@@ -226,7 +226,7 @@ def open_engine(where: Path | str) -> Engine:
     try:
         engine: Engine = import_module("jwt_server.postgresql").Engine(where)
     except ImportError as error:
-        advice = "install its driver, pip install 'jwt-server[postgresql]'"
+        advice = "install its driver, pip install --requirement requirements-postgresql.txt"
         raise ConfigurationError([f"DATABASE_URL: For PostgreSQL {advice}: {error}."]) from error
     return engine
 

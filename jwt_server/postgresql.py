@@ -69,12 +69,19 @@ DEFAULTS: Final = {
 }
 """Parameters of the connection (libpq's), unless the URL has them."""
 
+_SECRETS: Final = "password sslpassword oauth_client_secret scram_client_key scram_server_key"
+SECRETS: Final = frozenset(_SECRETS.split())
+"""Parameters that are not shown."""
+
 CONFLICTS: Final = {
     "40001",  # serialization_failure
     "40P01",  # deadlock_detected
     "23505",  # unique_violation, which each query excludes but for what others insert meanwhile
     "23503",  # foreign_key_violation, likewise for what others delete
 }
+
+OldPlan = psycopg.errors.FeatureNotSupported
+"""Of a statement that was prepared before another program changed a column's type."""
 
 MAX_SECONDS: Final = 60 * 60
 """Age of a connection after which it is replaced, so that moved servers and new roles count."""
@@ -129,7 +136,7 @@ class Driver(psycopg.Connection[Row]):
             raise psycopg.OperationalError("the server does not answer") from error
 
     def _note(self, diagnostic: psycopg.errors.Diagnostic) -> None:
-        if diagnostic.severity_nonlocalized == "WARNING":
+        if diagnostic.source_function == "SyncRepWaitForLSN":
             self.warning = diagnostic.message_primary or ""
 
 
@@ -146,6 +153,7 @@ class Engine:
     error: type[Exception] = psycopg.Error
     reads_wait = True
     timeouts = TIMEOUTS
+    secrets = SECRETS
 
     def __init__(self, url: str) -> None:
         base, _, query = url.partition("?")
@@ -160,14 +168,18 @@ class Engine:
             given = conninfo_to_dict(f"{base}?{'&'.join(others)}")
         except psycopg.ProgrammingError as error:
             raise ConfigurationError(["DATABASE_URL: It is not a URL of PostgreSQL."]) from error
-        secrets = {"password", "sslpassword"}
-        public = {name: str(value) for name, value in given.items() if name not in secrets}
+        public = {name: str(value) for name, value in given.items() if name not in SECRETS}
         self.address = quote(make_conninfo(**public))
         self.parameters: dict[str, Any] = DEFAULTS | given
         ours = " ".join(f"-c {name}={value}" for name, value in TIMEOUTS.items())
         self.parameters["options"] = f"{ours} {given.get('options', '')}".rstrip()
-        host, port, name = (self.parameters.get(each) for each in ("host", "port", "dbname"))
-        self.name = f"postgresql://{host or ''}{f':{port}' if port else ''}/{name or ''}"
+        host, port, name = (
+            str(self.parameters.get(each, "")) for each in ("host", "port", "dbname")
+        )
+        hosts = host.split(",")
+        pairs = zip(hosts, port.split(",") * len(hosts), strict=False)  # one port is for all
+        places = ",".join(f"{host}:{port}" if port else host for host, port in pairs)
+        self.name = f"postgresql://{places}/{name}"
         self._connecting, self._failed_at, self._is_down = Lock(), 0.0, False
         self._finding_out, self._lacks_standby, self._lost_at = Lock(), False, 0.0
 
@@ -226,11 +238,13 @@ class Engine:
 
     def _prefer_host_of(self, driver: Driver) -> None:
         """Try this one of several hosts first from now on, as each dead one takes seconds."""
+        if "hostaddr" in self.parameters or "," not in self.parameters.get("host", ""):
+            return
         hosts, ports = (str(self.parameters.get(name, "")).split(",") for name in ("host", "port"))
         ports *= len(hosts) // len(ports)  # one is for all
         addresses = [(host, port or "5432") for host, port in zip(hosts, ports, strict=True)]
         used = (driver.info.host, str(driver.info.port))
-        if "hostaddr" not in self.parameters and used in addresses[1:]:
+        if used in addresses[1:]:
             first = addresses.index(used)
             hosts, ports = (each[first:] + each[:first] for each in (hosts, ports))
             self.parameters |= {"host": ",".join(hosts), "port": ",".join(ports)}
@@ -301,15 +315,15 @@ class Engine:
             return TransactionConflict(cause)
         if error.sqlstate in NOT_PREPARED:
             return DatabaseUnavailable(f"{cause} Set prepared_statements=false in DATABASE_URL.")
-        is_outage = isinstance(error, psycopg.OperationalError | psycopg.InternalError)
+        is_outage = isinstance(error, psycopg.OperationalError | psycopg.InternalError | OldPlan)
         return DatabaseUnavailable(cause) if is_outage else None
 
     def ends_connection(self, error: psycopg.Error) -> bool:
-        """Return whether the connection is lost, or to a server that has become a standby."""
+        """Return whether the connection is lost, outdated, or to a server that became a standby."""
         is_lost = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
         if is_lost:
             self._lost_at = monotonic()
-        return is_lost or isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+        return is_lost or isinstance(error, psycopg.errors.ReadOnlySqlTransaction | OldPlan)
 
     def check(self, *, starting: bool = False) -> None:
         """Check that the server can be reached, and can write. Raises DatabaseUnavailable."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 from jwt_server import audit
 from jwt_server.audit import PRUNE_BATCH, Action, Actor
 from jwt_server.database import Connection, Database, Row
-from jwt_server.errors import HashingBusy, TooManyAttempts, TransactionConflict
+from jwt_server.errors import HashingBusy, TokenUserDeleted, TooManyAttempts, TransactionConflict
 from jwt_server.security import rate_limits
 from jwt_server.security.hash_queue import HashQueue
 from jwt_server.security.rate_limits import Attempt, RateLimit, RateLimits
@@ -75,10 +75,15 @@ def record_failure(
 
 
 def count_action(db: Connection, limit: RateLimit, actor: Actor) -> None:
-    """Count what the current user is about to do. Raises TooManyAttempts, after one read."""
+    """Count what the current user is about to do. Raises TooManyAttempts, after one read.
+
+    Raises TokenUserDeleted, as no new row of the audit log may name a deleted user.
+    """
     attempt = Attempt(limit)
     limits = _find_limits(db, attempt, actor.now)
     with db.transaction():
+        if db.queries.users.lock_by_id(id=actor.id) is None:
+            raise TokenUserDeleted
         counted = _count_against_all(db, attempt, limits, actor.now)
         record_failure(db, counted, actor, actor.id)
 

@@ -136,7 +136,8 @@ def find_current_user(db: Connection, subject: TokenSubject, now: float) -> Curr
 
 
 def require_still_signed_in(db: Connection, user: CurrentUser) -> CurrentUser:
-    """Return the user as of now; for use inside a transaction. Raises as `find_current_user`."""
+    """Return the user as `find_current_user`, unchanged until the end of the transaction."""
+    db.queries.users.lock_by_id(id=user.id)
     subject = TokenSubject(user.id, user.session_id)
     return find_current_user(db, subject, current_service().clock())
 
@@ -160,7 +161,9 @@ def require_admin(user: CurrentUser) -> None:
     db, actor = get_db(), current_actor(user.id)
     attempts.count_action(db, admin_refusal_limit(user.id), actor)
     path = openapi_path(str(request.url_rule))
-    audit.record(db, actor, Action.ADMIN_REFUSED, user.id, method=request.method, path=path)
+    with db.transaction():
+        require_still_signed_in(db, user)  # no new row names a deleted user
+        audit.record(db, actor, Action.ADMIN_REFUSED, user.id, method=request.method, path=path)
     require_own_password(user)
     raise errors.AdminRequired
 

@@ -241,9 +241,10 @@ def end_everyones(db: Connection, now: int) -> int:
     """End all active sessions, in batches, so that others can write in between; return how many."""
     newest, ended, batch = db.queries.auth.newest_session(), 0, END_BATCH
     while batch == END_BATCH:
-        with db.transaction():
+        # A conflict repeats the batch, not the request, whose own session may have ended by now.
+        with suppress(errors.TransactionConflict), db.transaction():
             batch = db.queries.auth.end_everyones(newest=newest, limit=END_BATCH, now=now)
-        ended += batch
+            ended += batch
     return ended
 
 

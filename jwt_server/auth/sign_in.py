@@ -56,8 +56,8 @@ def sign_in(
                     attempts.record_success(db, counted)  # last: others wait for the address's row
                     return session
         with database.connection() as db, db.transaction():
-            audit.prune(db, audit_cutoff)
             _record_failure(db, counted, actor, username, limits.account_root(key))
+            audit.prune(db, audit_cutoff)  # after the user's row is locked, as in a deletion
     raise WrongCredentials
 
 

@@ -51,7 +51,8 @@ def copy_to(url: str | None) -> None:
     counts = copying.copy(source, target, _show_progress)
     rows = [{"table": table, "rows": n, "checksum": "verified"} for table, n in counts.items()]
     print_rows(rows, as_json=False)
-    echo(f"\nCopied: {source} to {target.name}")
+    click.echo()
+    echo(f"Copied: {source} to {target.name}")
     click.echo(NEXT_STEPS)
 
 
@@ -64,7 +65,7 @@ def _target(url: str | None) -> Any:
         engine: Any = open_engine(where)
     except ConfigurationError as error:
         raise Refusal(str(error).replace("DATABASE_URL", "URL")) from error
-    if url and engine.parameters.keys() & {"password", "sslpassword"}:
+    if url and engine.secrets & engine.parameters.keys():
         raise Refusal(VISIBLE)
     return engine
 

@@ -105,6 +105,9 @@ def check_connection(service: Service) -> Iterator[Finding]:
             role = server["role"]
             alter = [f"ALTER ROLE {role} SET {x} = '{engine.timeouts[x]}';" for x in missing]
             yield WARNING, f"There is no {' and no '.join(missing)}.", " ".join(alter)
+        if server["everyone_creates"]:  # as in databases of PostgreSQL 14 that were upgraded
+            text = "Every role can create functions where this one finds them, and so act as it."
+            yield UNSAFE, text, "REVOKE CREATE ON SCHEMA public FROM PUBLIC;"
         if server["superuser"]:
             text = f"The role {server['role']} is a superuser."
             yield WARNING, text, "Use a role that owns this database and nothing else."

@@ -36,6 +36,7 @@ SELECT CAST(current_setting('server_version_num') AS INTEGER) AS version,
            - CAST(coalesce(current_setting('reserved_connections', true), '0') AS INTEGER)
            AS connections,
        pg_backend_pid() AS pid, quote_ident(current_user) AS role,
+       has_schema_privilege('public', current_schema(), 'CREATE') AS everyone_creates,
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser;
 
 -- name: clock()$

@@ -89,8 +89,7 @@ def add_pet(caller: CurrentUser, pet: dict[str, Any]) -> tuple[Row, dict[str, st
     """Add a pet."""
     db, now = get_db(), current_service().now()
     with db.transaction():
-        db.queries.users.lock_by_id(id=caller.id)  # the limit holds for simultaneous requests, too
-        require_still_signed_in(db, caller)
+        require_still_signed_in(db, caller)  # locks: the limit holds for simultaneous requests, too
         row = db.queries.pets.insert(user_id=caller.id, now=now, max_pets=MAX_PETS, **pet)
     if row is None:
         raise TooManyPets

@@ -99,7 +99,7 @@ class KeyFolder:
         except OSError as error:
             raise KeysUnavailable(
                 f"The key folder {self.path} can't be read: {error.strerror}."
-                " If it is missing, run `keys rotate`."
+                " If it is missing, run `keys rotate`, or copy the folder of another host."
             ) from error
 
     def _load_all(self, names: set[str]) -> tuple[dict[str, KeyFile], list[str]]:

@@ -87,6 +87,7 @@ def sign_up(body: dict[str, str]) -> tuple[Row, dict[str, str]]:
     policy.validate(body["password"], username, service.settings.password_min_length)
     attempt = service.rate_limits.sign_up(client_address())
     actor = current_actor()
+    release_connection()  # it has one if it is handled again, and the pool may have no other
     with count_attempt(service.database, service.hasher.queue, attempt, actor.now) as counted:
         record_failure(get_db(), counted, actor, None)  # successful sign-ups count, too
         if users.find_by_name(get_db(), username):
@@ -141,6 +142,7 @@ def delete_account(caller: CurrentUser, body: dict[str, str]) -> None:
         guard.require_recent_password(caller, since=caller.signed_in_at)
     db = get_db()
     with db.transaction():
+        db.queries.users.lock_admins()  # before the user, as `remove` does
         guard.require_still_signed_in(db, caller)
         users.remove(db, caller.id, actor=current_actor(caller.id))
 

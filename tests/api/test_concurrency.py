@@ -11,15 +11,18 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from jwt_server.auth import sessions
 from jwt_server.auth.sessions import MAX_SESSIONS_PER_USER
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
+from jwt_server.users import users
 from tests.helpers.admin import PASSWORD, Admin
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.auth import JSON, guesses, run_at_once, sign_in
 from tests.helpers.databases import about_postgresql, with_pool
 from tests.helpers.factories import (
     INSERT_SESSION,
+    OPERATOR,
     add_user,
     bearer_of,
     everything,
@@ -27,7 +30,7 @@ from tests.helpers.factories import (
     execute_many,
     session_row,
 )
-from tests.helpers.sql import conflicting_inserts
+from tests.helpers.sql import conflicting_writes
 from tests.helpers.waiting import until
 
 THREADS = 50
@@ -180,6 +183,48 @@ def test_a_user_may_be_deleted_during_requests_of_the_same_user(
             assert execute(db, statement, ada) == []
 
 
+OWN_REQUESTS: dict[str, Callable[[FlaskClient, dict[str, str]], TestResponse]] = {
+    "POST /auth/reauth": lambda client, who: client.post(
+        "/auth/reauth", json={"password": PASSWORD}, headers=who
+    ),
+    "PATCH /me": lambda client, who: client.patch("/me", json={"username": "eve"}, headers=who),
+    "DELETE /me": lambda client, who: client.delete(
+        "/me", json={"password": PASSWORD}, headers=who
+    ),
+    "PUT /me/password": lambda client, who: client.put(
+        "/me/password",
+        json={"current_password": PASSWORD, "new_password": "another horse battery"},
+        headers=who,
+    ),
+    "POST /pets": lambda client, who: client.post("/pets", json={"name": "x"}, headers=who),
+    "GET /admin/users": lambda client, who: client.get("/admin/users", headers=who),
+}
+
+
+@about_postgresql
+@pytest.mark.parametrize("send", OWN_REQUESTS.values(), ids=OWN_REQUESTS)
+def test_a_request_of_a_user_who_is_just_being_deleted_leaves_no_address(
+    client: FlaskClient,
+    db: Connection,
+    clock: Clock,
+    send: Callable[[FlaskClient, dict[str, str]], TestResponse],
+) -> None:
+    ada, responses = add_user(db, "ada"), []
+    who = bearer_of(db, ada, int(clock())) | JSON
+    waiting = "SELECT 1 FROM pg_locks WHERE NOT granted"
+    request = threading.Thread(target=lambda: responses.append(send(client, who)))
+    with db.transaction():
+        users.remove(db, ada, actor=OPERATOR)
+        request.start()
+        until(lambda: bool(responses or execute(db, waiting)), 10)
+    request.join()
+
+    [response] = responses
+    assert (response.status_code, response.get_json()["code"]) == (401, "token_user_gone")
+    named = "SELECT * FROM audit WHERE (user_id = ? OR actor_id = ?) AND address IS NOT NULL"
+    assert execute(db, named, ada, ada) == []
+
+
 # Conflicts of transactions, which SQLite does not have
 
 
@@ -188,7 +233,7 @@ def test_a_user_may_be_deleted_during_requests_of_the_same_user(
 def test_a_request_whose_transaction_conflicts_is_handled_again(
     client: FlaskClient, db: Connection, travis: dict[str, str], conflicts: int
 ) -> None:
-    with conflicting_inserts(db, "pets", conflicts) as count:
+    with conflicting_writes(db, "pets", conflicts) as count:
         response = client.post("/pets", json={"name": "Rex"}, headers=travis)
 
         assert count() == conflicts + 1
@@ -198,11 +243,21 @@ def test_a_request_whose_transaction_conflicts_is_handled_again(
 
 
 @about_postgresql
+def test_a_request_that_is_handled_again_needs_one_connection(
+    make_app: MakeApp, settings: Settings, db: Connection
+) -> None:
+    client = make_app(database=with_pool(settings.database, 1), signup="open").test_client()
+    new = {"username": "eve", "password": "correct horse battery"}
+    with conflicting_writes(db, "users", 1):
+        assert client.post("/users", json=new).status_code == 201
+
+
+@about_postgresql
 def test_a_request_that_conflicts_each_time_gets_503_and_changes_nothing(
     client: FlaskClient, db: Connection, travis: dict[str, str]
 ) -> None:
     before = everything(db)
-    with conflicting_inserts(db, "pets", 99) as count:
+    with conflicting_writes(db, "pets", 99) as count:
         response = client.post("/pets", json={"name": "Rex"}, headers=travis | JSON)
 
         assert count() == 4
@@ -215,12 +270,21 @@ def test_a_request_that_conflicts_each_time_gets_503_and_changes_nothing(
 def test_a_sign_in_that_conflicts_is_counted_and_recorded_once(
     client: FlaskClient, db: Connection
 ) -> None:
-    with conflicting_inserts(db, "sessions", 2):
+    with conflicting_writes(db, "sessions", 2):
         sign_in(client)
 
     assert execute(db, "SELECT * FROM throttle") == []
     signed_in = execute(db, "SELECT * FROM audit WHERE action = 'signed_in'")
     assert len(signed_in) == 1
+
+
+@about_postgresql
+def test_signing_everyone_out_goes_on_after_a_conflict(db: Connection, clock: Clock) -> None:
+    """The request could not be handled again, as its own session may have ended."""
+    with conflicting_writes(db, "sessions", 1, "UPDATE") as count:
+        assert sessions.end_everyones(db, int(clock())) == 1  # that of `token()`
+
+        assert count() == 2
 
 
 @about_postgresql

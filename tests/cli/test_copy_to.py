@@ -149,6 +149,7 @@ def test_it_prints_what_was_verified_and_the_next_steps(
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["users", "1", "verified"] in lines
     assert ["pets", "2", "verified"] in lines
+    assert ["Copied:", str(source)] in [line[:2] for line in lines]
     assert "stop it" in done.stdout
     assert "DATABASE_URL" in done.stdout
     assert PASSWORD not in done.output

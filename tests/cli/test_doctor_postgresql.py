@@ -294,6 +294,20 @@ def test_a_superuser(cluster: Cluster, examine: Examine) -> None:
     assert "The role postgres is a superuser" in report.text
 
 
+def test_a_schema_in_which_every_role_can_create(
+    cluster: Cluster, database: str, examine: Examine
+) -> None:
+    with psycopg.connect(database) as driver:
+        driver.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
+
+    report = examine(database)
+
+    assert (report.exit_code, report.problems) == (1, {"connection": {"UNSAFE"}})
+    with psycopg.connect(database) as driver:
+        driver.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    assert examine(database).problems == {}
+
+
 def test_timeouts_that_a_pgbouncer_drops(cluster: Cluster, examine: Examine) -> None:
     with pgbouncer(cluster) as url:
         report = examine(url)

@@ -152,25 +152,27 @@ def counting_steps(db: Connection) -> Iterator[Callable[[], int]]:
 
 
 CONFLICT: Final = """
-CREATE SEQUENCE inserts;
+CREATE SEQUENCE writes;
 CREATE FUNCTION conflict() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN
-    IF nextval('inserts') <= {conflicts} THEN
+    IF nextval('writes') <= {conflicts} THEN
         RAISE EXCEPTION 'conflict' USING ERRCODE = 'deadlock_detected';
     END IF;
     RETURN new;
 END $$;
-CREATE TRIGGER conflict BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION conflict()
+CREATE TRIGGER conflict BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION conflict()
 """
 
 
 @contextmanager
-def conflicting_inserts(db: Connection, table: str, conflicts: int) -> Iterator[Callable[[], int]]:
-    """Have the first inserts into a table fail as those of a transaction in a deadlock.
+def conflicting_writes(
+    db: Connection, table: str, conflicts: int, event: str = "INSERT"
+) -> Iterator[Callable[[], int]]:
+    """Have the first writes to a table fail as those of a transaction in a deadlock.
 
     Provides a function that returns how many there have been. For PostgreSQL only.
     """
-    execute(db, CONFLICT.format(conflicts=conflicts, table=table))
+    execute(db, CONFLICT.format(conflicts=conflicts, table=table, event=event))
     try:
-        yield lambda: int(execute(db, "SELECT last_value FROM inserts")[0]["last_value"])
+        yield lambda: int(execute(db, "SELECT last_value FROM writes")[0]["last_value"])
     finally:
-        execute(db, "DROP FUNCTION conflict() CASCADE; DROP SEQUENCE inserts")
+        execute(db, "DROP FUNCTION conflict() CASCADE; DROP SEQUENCE writes")

@@ -33,6 +33,9 @@ from tests.helpers.waiting import until
 
 CLIENTS = 16
 POOL_SIZE = 2
+OF_THE_HOST = ("listen_", "auth_", "server_tls_", "client_tls_")
+"""Settings of PgBouncer with addresses and files of the documented host."""
+
 BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'jwt_server'"
 JSON = "application/json"
 
@@ -86,7 +89,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A service with two workers, with the demo user and CLIENTS others."""
     parser = ConfigParser()
     parser.read_string(documented("ini"))
-    options = dict(parser["pgbouncer"]) | {"default_pool_size": str(POOL_SIZE)}
+    settings = parser["pgbouncer"].items()
+    options = {name: value for name, value in settings if not name.startswith(OF_THE_HOST)}
+    options["default_pool_size"] = str(POOL_SIZE)
     with Cluster() as cluster:
         with psycopg.connect(cluster.admin_url, autocommit=True) as admin:
             admin.execute(documented("sql").encode())

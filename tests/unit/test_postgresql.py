@@ -63,14 +63,37 @@ def test_password_is_in_no_representation() -> None:
     settings = Settings((SECRET_KEY,), (), database=URL)
 
     assert database.engine.name == "postgresql://db.example.com:5433/logins"
-    assert "hunter2" not in f"{database!r} {settings!r}"
+    assert "hunter2" not in f"{database!r} {settings!r} {database.engine.address}"
+
+
+@pytest.mark.parametrize("name", sorted(postgresql.SECRETS))
+def test_secrets_are_not_in_what_other_programs_connect_with(name: str) -> None:
+    engine = postgresql.Engine(f"postgresql://db.example.com/logins?{name}=hunter2")
+
+    assert engine.address == "'dbname=logins host=db.example.com'"
+
+
+@pytest.mark.parametrize(
+    ("places", "query", "name"),
+    [
+        ("", "", ""),
+        ("", "?port=5433", ":5433"),
+        ("db1,db2", "", "db1,db2"),
+        ("db1:5433,db2:5434", "", "db1:5433,db2:5434"),
+        ("db1,db2", "?port=5433", "db1:5433,db2:5433"),
+    ],
+)
+def test_name_has_each_host_with_its_port(places: str, query: str, name: str) -> None:
+    database = Database(f"postgresql://{places}/logins{query}")
+
+    assert database.engine.name == f"postgresql://{name}/logins"
 
 
 def test_missing_driver_is_named_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "jwt_server.postgresql")
     monkeypatch.setitem(sys.modules, "psycopg", None)
 
-    with pytest.raises(ConfigurationError, match=r"pip install 'jwt-server\[postgresql\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install --requirement requirements-postg"):
         Database(URL)
 
 

@@ -129,6 +129,13 @@ class TestHosts:
             engine.check()
         assert silent.connections() == 0
 
+    def test_hosts_may_be_addresses_with_ports_of_their_own(self, cluster: Cluster) -> None:
+        engine = postgresql.Engine(
+            f"postgresql://jwt_server:{PASSWORD}@/jwt_server"
+            f"?hostaddr=127.0.0.1,127.0.0.1&port={cluster.port},{cluster.port}"
+        )
+        engine.check()
+
     @pytest.mark.parametrize("hosts", ["127.0.0.1,localhost", "localhost,127.0.0.1,localhost"])
     def test_hosts_with_one_port_are_kept(self, cluster: Cluster, hosts: str) -> None:
         engine = postgresql.Engine(
@@ -225,6 +232,25 @@ class TestTransactions:
         assert f"next {fails}" in keys(cluster)
         assert sessions(cluster) == ["idle"]
 
+    def test_connection_with_plans_of_a_changed_table_is_replaced(self, cluster: Cluster) -> None:
+        alter = "ALTER TABLE sessions ALTER created_at TYPE "
+        url = f"{cluster.url}?pool=1&prepared_statements=true"
+        with closing(Database(url)) as database, psycopg.connect(cluster.url) as other:
+            other.autocommit = True
+            with database.connection() as db:
+                for _ in range(postgresql.PREPARE_AFTER + 1):
+                    db.queries.auth.session_with_user(id="")
+            for column_type in (b"NUMERIC", b"BIGINT"):
+                other.execute(alter.encode() + column_type)
+                with (
+                    pytest.raises(DatabaseUnavailable, match="must not change result type"),
+                    database.connection() as db,
+                ):
+                    db.queries.auth.session_with_user(id="")
+                with database.connection() as db:
+                    for _ in range(postgresql.PREPARE_AFTER + 1):
+                        assert db.queries.auth.session_with_user(id="") is None
+
     def test_idle_transaction_is_ended_by_the_server(self, cluster: Cluster) -> None:
         limits = options(idle_in_transaction_session_timeout="50ms")
         with closing(Database(f"{cluster.url}{limits}")) as database:
@@ -314,6 +340,15 @@ class TestTransactions:
                 with database.connection() as db, db.transaction():
                     insert(db, key)
             assert keys(cluster) == {"first", "second", "third", "fourth"}
+
+    def test_other_warnings_of_the_server_are_no_outage(self, cluster: Cluster) -> None:
+        """It warns in each transaction when its transaction IDs run short, for one."""
+        with closing(Database(cluster.url)) as database, database.connection() as db:
+            for key in ("warned", "warned again"):
+                with db.transaction():
+                    insert(db, key)
+                    db.driver.execute("DO $$ BEGIN RAISE WARNING 'vacuum soon'; END $$")
+        assert {"warned", "warned again"} <= keys(cluster)
 
 
 def write_certificate(folder: Path) -> dict[str, str]:
