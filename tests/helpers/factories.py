@@ -8,15 +8,18 @@ import hmac
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jwt_server.audit import Actor
 from jwt_server.database import Connection
 from jwt_server.security.passwords import hash_password
 from jwt_server.users.names import normalize, username_key
+
+T = TypeVar("T")
 
 SECRET_KEY = b"a secret key for the tests of 32 bytes or more"
 JWT_SECRET = b"a JWT secret for the tests of 32 bytes or more"
@@ -109,9 +112,18 @@ def execute(db: Connection, statement: str, *parameters: object) -> list[dict[st
 
 
 def execute_many(db: Connection, statement: str, rows: Iterable[Sequence[object]]) -> None:
-    """Execute SQL as `execute` for each row of parameters."""
+    """Execute an INSERT with VALUES for each row of parameters, many rows at once."""
+    head, _, values = statement.partition(" VALUES ")
     with db.transaction():
-        db.driver.cursor().executemany(_with_placeholders(db, statement), rows)
+        for some in batched([*rows]):
+            inserted = f"{head} VALUES {', '.join([values] * len(some))}"
+            execute(db, inserted, *chain.from_iterable(some))
+
+
+def batched(rows: Sequence[T], size: int = 1000) -> Iterator[Sequence[T]]:
+    """Yield the rows in parts; no statement has more than 32,766 parameters in SQLite."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
 
 
 def _with_placeholders(db: Connection, statement: str) -> str:
