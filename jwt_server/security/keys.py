@@ -109,7 +109,10 @@ def load(algorithm: str, pem: bytes) -> Key:
     except (TypeError, ValueError, UnsupportedAlgorithm) as error:
         raise UnusableKey("It is not an unencrypted private key in PEM.") from error
     if not KEY_TYPES[algorithm].is_valid(private):
-        raise UnusableKey(f"{algorithm} needs {KEY_TYPES[algorithm].requirement}.")
+        needed = KEY_TYPES[algorithm].requirement
+        raise UnusableKey(
+            f"{algorithm} needs {needed}. For another algorithm set JWT_KEYS_DIR to another folder."
+        )
     return _key(algorithm, private)
 
 
