@@ -358,6 +358,7 @@ class Engine:
                         driver.execute("UPDATE schema_version SET version = %s", [number(step)])
             except psycopg.Error as error:
                 raise DatabaseUnavailable(f"{self.name} can't be upgraded: {error}.") from error
+        self.check()
         return [step.stem for step in missing]
 
     @contextmanager
