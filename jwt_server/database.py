@@ -2,12 +2,14 @@
 
 A connection is opened when a request first needs one, returns to the pool, and is used by one
 thread at a time. Nothing here depends on Flask, so commands and tests use it as routes do. What
-differs between SQLite and PostgreSQL is in an Engine, and in SQL files.
+differs between SQLite and PostgreSQL is in their Engines, and in SQL files.
 """
 
+from __future__ import annotations
+
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import import_module
@@ -16,7 +18,7 @@ from pathlib import Path
 from threading import Semaphore
 from time import perf_counter
 from types import SimpleNamespace
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import aiosql
 from aiosql.adapters.generic import GenericAdapter
@@ -38,64 +40,10 @@ POOL_SECONDS: Final = 2
 """How long a request waits for a connection while all are in use."""
 
 
-class Engine(Protocol):
-    """What differs between the databases. Its methods raise DatabaseUnavailable."""
+if TYPE_CHECKING:  # the driver of PostgreSQL is an extra
+    from jwt_server import postgresql
 
-    name: str
-    """As shown to operators, without a password."""
-    address: str
-    """What other programs of the database connect with, quoted for a shell, without a password."""
-    dialect: str
-    begin: str
-    """The statement that begins a transaction."""
-    error: type[Exception]
-    """The driver's own error."""
-    reads_wait: bool
-    """Whether a query that only reads waits, too, as it is sent over a network."""
-
-    @property
-    def adapter(self) -> type[GenericAdapter]:
-        """Aiosql's adapter to the driver."""
-
-    @property
-    def pool_size(self) -> int | None:
-        """Connections of a process; None if any number is good."""
-
-    def connect(self) -> Any:
-        """Open a connection of the driver, to a database of this release."""
-
-    def is_writable(self) -> bool:
-        """Return whether connections that are opened now can write."""
-
-    def is_usable(self, driver: Any) -> bool:
-        """Return whether a connection that was idle is still connected."""
-
-    def in_transaction(self, driver: Any) -> bool:
-        """Return whether a transaction has begun and not ended."""
-
-    def writing(self, driver: Any) -> AbstractContextManager[object]:
-        """Hold what a transaction needs beside its connection, from before it begins."""
-
-    def failure(self, error: Any) -> DatabaseUnavailable | None:
-        """Return what a driver's error is for the client, or None for a bug."""
-
-    def ends_connection(self, error: Any) -> bool:
-        """Return whether a connection is of no use after this error."""
-
-    def create(self) -> bool:
-        """Create the tables; return False if they exist."""
-
-    def upgrade(self, steps: Sequence[Path]) -> list[str]:
-        """Apply the steps after the schema version, and return their names."""
-
-    def check(self, *, starting: bool = False) -> None:
-        """Check that the database is usable and writable; unless `starting`, without waiting."""
-
-    def files(self) -> Iterable[Path]:
-        """Return what only the service should read on this machine; some may be missing."""
-
-    def close(self) -> None:
-        """Forget which database is open."""
+    Engine = sqlite.Engine | postgresql.Engine
 
 
 class Connection:
@@ -158,8 +106,9 @@ class Connection:
         for callback in committed:
             callback()
 
-    def raise_failure(self, error: Exception) -> None:
+    def raise_failure(self, error: Any) -> None:
         """Raise what a driver's error means for the client, unless it is a bug."""
+        self._has_failed = True
         self.is_reusable = self.is_reusable and not self.engine.ends_connection(error)
         if failure := self.engine.failure(error):
             raise failure from error

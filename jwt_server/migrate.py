@@ -4,14 +4,18 @@ Each ends with the schema version that it leads to, in its own transaction, so a
 complete step or none. A released file never changes.
 """
 
+from __future__ import annotations
+
 import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from jwt_server import sqlite
-from jwt_server.database import Engine
+
+if TYPE_CHECKING:
+    from jwt_server.database import Engine
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 

@@ -83,7 +83,7 @@ CONFLICTS: Final = {
 OldPlan = psycopg.errors.FeatureNotSupported
 """Of a statement that was prepared before another program changed a column's type."""
 
-MAX_SECONDS: Final = 60 * 60
+MAX_SECONDS: Final = 5 * 60
 """Age of a connection after which it is replaced, so that moved servers and new roles count."""
 
 FIND_SCHEMA_VERSION: Final = (
@@ -310,7 +310,8 @@ class Engine:
 
     def failure(self, error: psycopg.Error) -> DatabaseUnavailable | None:
         """Return the error of a conflict or of the server's state, not of the SQL."""
-        cause = f"The database fails: {' '.join(str(error).split())}."
+        # The details of a conflict name what is in the rows.
+        cause = f"The database fails: {error.diag.message_primary or ' '.join(str(error).split())}."
         if error.sqlstate in CONFLICTS:
             return TransactionConflict(cause)
         if error.sqlstate in NOT_PREPARED:
@@ -357,6 +358,7 @@ class Engine:
                         driver.execute("UPDATE schema_version SET version = %s", [number(step)])
             except psycopg.Error as error:
                 raise DatabaseUnavailable(f"{self.name} can't be upgraded: {error}.") from error
+        self.check()
         return [step.stem for step in missing]
 
     @contextmanager

@@ -281,6 +281,22 @@ def test_transaction_with_a_failed_part_is_not_committed(db: Connection, rows: R
     assert rows() == []
 
 
+def test_transaction_with_a_failed_query_is_not_committed(db: Connection, rows: Rows) -> None:
+    """PostgreSQL would roll it back, and not say so."""
+
+    def fail() -> None:
+        with suppress(db.engine.error):
+            db.queries.audit.insert(
+                at=None, action="", actor_id=None, user_id=None, address="", details=""
+            )
+
+    with pytest.raises(RuntimeError, match="A part of this transaction"), db.transaction():
+        audit.record(db, Actor(1, HOME, 0), Action.PASSWORD_SET, 1)
+        fail()
+
+    assert rows() == []
+
+
 def test_sign_ins_prune_old_rows(
     make_app: MakeApp, database: Database, db: Connection, clock: Clock
 ) -> None:

@@ -19,8 +19,9 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from jwt_server import postgresql
+from jwt_server import migrate, postgresql
 from jwt_server.database import Connection, Database
+from jwt_server.errors import DatabaseUnavailable
 from jwt_server.security import key_files
 from jwt_server.security.key_files import KeyFolder
 from jwt_server.sqlite import SCHEMA_VERSION
@@ -548,6 +549,14 @@ def test_of_several_upgrades_at_once_one_is_applied(database: Database, release:
     assert sorted(applied) == [False, False, False, True]
     with database.connection() as db:
         assert upgraded_tables(db) == [SCHEMA_VERSION, "upgraded"]
+
+
+def test_an_upgrade_that_has_no_way_to_this_release_says_so(database: Database) -> None:
+    with database.connection() as db:
+        execute(db, "UPDATE schema_version SET version = ?", SCHEMA_VERSION - 1)
+
+    with pytest.raises(DatabaseUnavailable, match=f"schema version {SCHEMA_VERSION - 1}"):
+        migrate.upgrade(database.engine)
 
 
 def test_a_killed_upgrade_leaves_the_old_schema_and_the_next_one_is_applied(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -195,7 +196,8 @@ class TestPool:
     ) -> None:
         with database.connection() as first, database.connection() as second:
             pass
-        database.engine.ends_connection(psycopg.OperationalError("timed out"))
+        engine: Any = database.engine
+        engine.ends_connection(psycopg.OperationalError("timed out"))
 
         with database.connection() as db:
             assert db not in (first, second)
@@ -204,9 +206,10 @@ class TestPool:
             assert db is kept
 
     def test_mistakes_in_a_statement_keep_the_connection(self, database: Database) -> None:
+        engine: Any = database.engine
         with database.connection() as kept:
-            assert not database.engine.ends_connection(psycopg.DataError("NUL"))
-            assert not database.engine.ends_connection(psycopg.ProgrammingError("parameters"))
+            assert not engine.ends_connection(psycopg.DataError("NUL"))
+            assert not engine.ends_connection(psycopg.ProgrammingError("parameters"))
         with database.connection() as db:
             assert db is kept
 
