@@ -110,8 +110,9 @@ class Connection:
         """Raise what a driver's error means for the client, unless it is a bug."""
         self._has_failed = True
         self.is_reusable = self.is_reusable and not self.engine.ends_connection(error)
-        if failure := self.engine.failure(error):
-            raise failure from error
+        # No variable holds what is raised: with its traceback it would keep the driver's cursor
+        # open, and with that the file.
+        self.engine.raise_failure(error)
 
     def _commit(self) -> None:
         if self._has_failed:

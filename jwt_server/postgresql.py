@@ -308,16 +308,17 @@ class Engine:
         if driver.warning:
             raise DatabaseUnavailable(f"The database warns: {driver.warning}.")
 
-    def failure(self, error: psycopg.Error) -> DatabaseUnavailable | None:
-        """Return the error of a conflict or of the server's state, not of the SQL."""
+    def raise_failure(self, error: psycopg.Error) -> None:
+        """Raise TransactionConflict, or DatabaseUnavailable for an error of the server's state."""
         # The details of a conflict name what is in the rows.
         cause = f"The database fails: {error.diag.message_primary or ' '.join(str(error).split())}."
         if error.sqlstate in CONFLICTS:
-            return TransactionConflict(cause)
+            raise TransactionConflict(cause) from error
         if error.sqlstate in NOT_PREPARED:
-            return DatabaseUnavailable(f"{cause} Set prepared_statements=false in DATABASE_URL.")
-        is_outage = isinstance(error, psycopg.OperationalError | psycopg.InternalError | OldPlan)
-        return DatabaseUnavailable(cause) if is_outage else None
+            advice = "Set prepared_statements=false in DATABASE_URL."
+            raise DatabaseUnavailable(f"{cause} {advice}") from error
+        if isinstance(error, psycopg.OperationalError | psycopg.InternalError | OldPlan):
+            raise DatabaseUnavailable(cause) from error
 
     def ends_connection(self, error: psycopg.Error) -> bool:
         """Return whether the connection is lost, outdated, or to a server that became a standby."""

@@ -240,10 +240,10 @@ class Engine:
         """Hold the lock of this process's writers. Raises DatabaseUnavailable."""
         return self._lock.held()
 
-    def failure(self, error: sqlite3.Error) -> DatabaseUnavailable | None:
-        """Return the error of the database's state, not of the SQL."""
-        is_outage = _code(error) in OUTAGES
-        return DatabaseUnavailable(f"The database fails: {error}.") if is_outage else None
+    def raise_failure(self, error: sqlite3.Error) -> None:
+        """Raise DatabaseUnavailable for an error of the database's state, not of the SQL."""
+        if _code(error) in OUTAGES:
+            raise DatabaseUnavailable(f"The database fails: {error}.") from error
 
     def ends_connection(self, error: sqlite3.Error) -> bool:
         """Return whether it is read-only: the connection would stay so."""

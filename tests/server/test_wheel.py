@@ -62,6 +62,8 @@ def wheel(folder: Path) -> Path:
     return path
 
 
+BY_SETUP = {f"jwt_server/{name}" for name in ("schema.sql", "schema.postgresql.sql", "seed.sql")}
+
 DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text()
 SECTIONS = {
     title: re.findall("```sh\n(.*?)```", text, re.DOTALL)
@@ -102,7 +104,7 @@ def test_the_wheel_has_every_file_of_the_package_and_no_other(wheel: Path) -> No
         if path.is_file() and path.suffix != ".pyc"
     }
 
-    assert packed == tracked | {"jwt_server/schema.sql", "jwt_server/seed.sql"}  # by setup.py
+    assert packed == tracked | BY_SETUP
 
 
 def test_the_installed_command_upgrades_an_older_database(installed: Path, tmp_path: Path) -> None:
