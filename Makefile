@@ -14,12 +14,11 @@ MEMORY = $(shell awk '$$2 == "/dev/shm" && $$4 !~ /noexec/ { print "TMPDIR=/dev/
 # COVERAGE=true measures coverage, too, in all processes; .ci/run sets it and reports on it.
 PYTEST = $(MEMORY) $(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest --numprocesses auto
 
-# Not what is the same on both databases, or about the file of SQLite.
-ON_POSTGRESQL = tests/api tests/attacks $(addprefix tests/cli/test_,cli.py import_koa.py keys.py users.py) \
-	$(addprefix tests/unit/test_,database.py hash_queue.py passwords.py)
+# What CI runs on both databases; others, as tests/attacks, tests/cli and tests/torture, can be, too.
+ON_POSTGRESQL ?= tests/api
 
 .DEFAULT_GOAL := help
-.PHONY: run example seed postgres test test-postgresql test-slow check bench torture failover wheel hooks lock help
+.PHONY: run example seed postgres test test-postgresql test-slow test-hosts check bench torture failover wheel hooks lock help
 
 run: $(VENV)/run ## Start the service on localhost:$PORT (3000), with a demo user on a fresh clone
 	@$(BIN)/python -m jwt_server
@@ -34,13 +33,16 @@ postgres: $(VENV)/dev ## Run a private PostgreSQL for development until Ctrl+C, 
 	@$(BIN)/python -m tests.helpers.development_cluster
 
 test: $(VENV)/dev ## Run all tests but the slow ones; make test ARGS="-k pets" runs some
-	@$(PYTEST) --maxprocesses 4 -m "not slow" $(ARGS)
+	@$(PYTEST) --maxprocesses 4 -m "not slow and not hosts" $(ARGS)
 
-test-postgresql: $(VENV)/dev ## Run the tests again that are about both databases, on PostgreSQL
-	@TEST_DATABASE=postgresql $(PYTEST) --maxprocesses 4 -m "not slow" $(ON_POSTGRESQL) $(ARGS)
+test-postgresql: $(VENV)/dev ## Run the tests of the API on PostgreSQL; ON_POSTGRESQL=tests/attacks runs others
+	@TEST_DATABASE=postgresql $(PYTEST) --maxprocesses 4 -m "not slow and not hosts" $(ON_POSTGRESQL) $(ARGS)
 
-test-slow: $(VENV)/dev ## Run the slow tests: torture, failover, long fuzzing, request smuggling, the wheel
+test-slow: $(VENV)/dev ## Run the slow tests: torture, long fuzzing, request smuggling, the wheel
 	@$(PYTEST) -m slow $(ARGS)
+
+test-hosts: $(VENV)/dev ## Run the tests of several hosts, failover, faults of PostgreSQL, and PgBouncer
+	@$(PYTEST) -m hosts $(ARGS)
 
 check: $(VENV)/dev ## Run the linter, the type checker and the check of the layers
 	@$(BIN)/python -m ruff check .

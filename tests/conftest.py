@@ -47,8 +47,9 @@ from tests.helpers.server import BASE_ENVIRONMENT, Server, running
 
 LOG_FORMAT = formatter("json")
 DESELECTED = {
-    "not slow": re.compile(r"^pytestmark = .*\bslow\b", re.MULTILINE),
+    "not slow and not hosts": re.compile(r"^pytestmark = .*\b(slow|hosts)\b", re.MULTILINE),
     "slow": re.compile(r"\A(?!.*\bmark\.slow\b)", re.DOTALL),
+    "hosts": re.compile(r"\A(?!.*\bmark\.hosts\b)", re.DOTALL),
 }
 """Matches the modules whose tests would all be deselected, by the expression of `-m`."""
 

@@ -12,7 +12,7 @@ from tests.failover.record import Account, Ledger, Session
 from tests.failover.run import Failover, Plan, compare
 from tests.helpers.postgresql import Cluster
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.hosts
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["killed", "hangs"])

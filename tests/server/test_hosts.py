@@ -44,7 +44,7 @@ from tests.helpers.nginx import needs_nginx
 from tests.helpers.server import failed_start
 from tests.helpers.site import site
 
-pytestmark = [pytest.mark.slow, needs_nginx]
+pytestmark = [pytest.mark.hosts, needs_nginx]
 
 Hosts = tuple[Host, Host]
 Tokens = dict[str, Any]

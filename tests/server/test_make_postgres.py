@@ -8,11 +8,14 @@ import signal
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from tests.helpers import processes
 from tests.helpers.postgresql_programs import require
 from tests.helpers.server import START_SECONDS, environment
 from tests.helpers.waiting import until
+
+pytestmark = pytest.mark.hosts
 
 
 def test_it_prints_the_url_of_a_database_and_ctrl_c_deletes_it(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ from tests.helpers.postgresql import Cluster
 from tests.helpers.server import BASE_ENVIRONMENT, ROOT, Server, started
 from tests.helpers.waiting import until
 
+pytestmark = pytest.mark.hosts
+
 CLIENTS = 16
 POOL_SIZE = 2
 OF_THE_HOST = ("listen_", "auth_", "server_tls_", "client_tls_")

@@ -33,6 +33,8 @@ from tests.helpers.postgresql_programs import user
 from tests.helpers.server import BASE_ENVIRONMENT, Server, failed_start, started
 from tests.helpers.waiting import until
 
+pytestmark = pytest.mark.hosts
+
 POOL, WORKERS = 4, 2
 RECOVERY_SECONDS = 5
 JSON = "application/json"
@@ -217,7 +219,6 @@ class TestConnections:
             assert_refused(service.read())
             assert "connection" in service.causes()
 
-    @pytest.mark.slow
     def test_exhausted_pool_is_an_outage_that_names_the_setting(self, tmp_path: Path) -> None:
         query = "pool=1&options=-c%20lock_timeout%3D5s"
         with (
@@ -276,7 +277,6 @@ class TestReadOnly:
         standby.close()
 
 
-@pytest.mark.slow
 class TestHang:
     def test_server_that_hangs_is_given_up_and_used_again(self, service: Service) -> None:
         with ThreadPoolExecutor(16) as pool:
@@ -332,7 +332,6 @@ class TestFullDisk:
             assert_well(service)
 
 
-@pytest.mark.slow
 def test_stopped_service_says_goodbye_to_the_database(tmp_path: Path) -> None:
     with Cluster() as cluster, ExitStack() as stack:
         service = stack.enter_context(serving(tmp_path, cluster))
