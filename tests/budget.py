@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Final
 
-LIMITS: Final = {"test": 110, "test-postgresql": 80, "test-slow": 160}
+LIMITS: Final = {"test": 100, "test-postgresql": 70, "test-slow": 180}
 """Units of CPU (user and system, all processes) that each target may take."""
 
 

@@ -56,6 +56,9 @@ GOOD: dict[str, Any] = CREDENTIALS | {
 
 HASH = hash_password(CREDENTIALS["password"], 4)
 
+SAMPLE = 3
+"""Of this many requests one is sent, as all take ten seconds of CPU; other paths get the others."""
+
 
 def cursors() -> Iterator[str]:
     """Return cursors of one column and of two."""
@@ -146,7 +149,7 @@ def test_no_text_or_number_in_a_request_fails_the_service(
     requests += [(fill_path(path), body, media_type) for body, media_type in in_bodies(operation)]
     assert len(requests) >= len(ENCODED)
     statuses = set()
-    for url, body, media_type in requests:
+    for url, body, media_type in requests[len(path) % SAMPLE :: SAMPLE]:
         undo(undone)
         headers = bearer(token()) | {"Accept": JSON}
         response = undone.send(method.upper(), url, headers, body or None, media_type or None)

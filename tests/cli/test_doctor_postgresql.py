@@ -34,6 +34,8 @@ from tests.helpers.postgresql import PASSWORD, Cluster
 from tests.helpers.postgresql_programs import user
 from tests.helpers.waiting import until
 
+pytestmark = pytest.mark.hosts
+
 GOOD: dict[str, Any] = {
     "secret_keys": (secrets.token_urlsafe(48).encode(),),
     "jwt_secrets": (secrets.token_urlsafe(48).encode(),),
