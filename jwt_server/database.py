@@ -15,7 +15,7 @@ from functools import cache, partial
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
-from threading import Semaphore
+from threading import Lock
 from time import perf_counter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
@@ -181,6 +181,43 @@ def open_engine(where: Path | str) -> Engine:
     return engine
 
 
+class Slots:
+    """Limits the connections in use; whoever waits gets one before those who come later.
+
+    `threading.Semaphore` gives it to whoever asks at that moment, so that others wait for seconds.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._free, self._lock = number, Lock()
+        self._waiting: deque[Lock] = deque()
+
+    def acquire(self, before_waiting: Callable[[], object], seconds: float) -> bool:
+        """Take a slot, in at most `seconds`; return whether there was one."""
+        turn = Lock()
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return True
+            turn.acquire()
+            self._waiting.append(turn)
+        before_waiting()
+        if turn.acquire(timeout=seconds):
+            return True
+        with self._lock:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+                return False
+        return True  # it was given at the last moment
+
+    def release(self) -> None:
+        """Give a slot to the first who waits."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._free += 1
+
+
 @dataclass
 class Database:
     """The database, at a path or URL, and a pool of idle connections to it.
@@ -194,13 +231,12 @@ class Database:
     before_waiting: Callable[[], object] = field(default=lambda: None, repr=False)
     engine: Engine = field(init=False, repr=False)
     _idle: deque[Connection] = field(default_factory=deque, repr=False)
-    _slots: Semaphore | None = field(default=None, repr=False)
-    """As many as more connections may be used at once."""
+    _slots: Slots | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.engine = open_engine(self.where)
         if self.engine.pool_size is not None:
-            self._slots = Semaphore(self.engine.pool_size)
+            self._slots = Slots(self.engine.pool_size)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -213,13 +249,11 @@ class Database:
 
     def acquire(self) -> Connection:
         """Return a connection for one thread to use until `release`. Raises DatabaseUnavailable."""
-        if self._slots and not self._slots.acquire(blocking=False):
-            self.before_waiting()
-            if not self._slots.acquire(timeout=POOL_SECONDS):
-                raise DatabaseUnavailable(
-                    f"All {self.engine.pool_size} connections of this process are in use: see"
-                    " `pool` in docs/configuration.md."
-                )
+        if self._slots and not self._slots.acquire(self.before_waiting, POOL_SECONDS):
+            raise DatabaseUnavailable(
+                f"All {self.engine.pool_size} connections of this process are in use: see `pool`"
+                " in docs/configuration.md."
+            )
         try:
             if self.engine.reads_wait:
                 self.before_waiting()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -204,6 +205,29 @@ class TestPool:
             kept = db
         with database.connection() as db:
             assert db is kept
+
+    def test_who_waits_for_a_connection_gets_it_before_those_who_come_later(
+        self, cluster: Cluster
+    ) -> None:
+        order: list[str] = []
+        waits = threading.Event()
+        database = Database(f"{cluster.url}?pool=1", before_waiting=waits.set)
+
+        def take(name: str) -> None:
+            with database.connection():
+                order.append(name)
+
+        with closing(database), ThreadPoolExecutor(1) as threads:
+            for _ in range(20):
+                held = database.acquire()
+                waits.clear()
+                waiting = threads.submit(take, "first")
+                assert waits.wait(60)
+                database.release(held)
+                take("second")
+                waiting.result()
+
+        assert order == ["first", "second"] * 20
 
     def test_mistakes_in_a_statement_keep_the_connection(self, database: Database) -> None:
         engine: Any = database.engine
