@@ -67,7 +67,10 @@ DEFAULTS: Final = {
     "keepalives_count": "5",
     "target_session_attrs": "read-write",  # of several hosts the primary
 }
-"""Parameters of the connection (libpq's), unless the URL has them."""
+"""Parameters of the connection (libpq's), unless the URL or VARIABLES have them."""
+
+VARIABLES: Final = {"PGAPPNAME": "application_name", "PGCONNECT_TIMEOUT": "connect_timeout"}
+"""Environment variables of libpq, which count less than parameters."""
 
 _SECRETS: Final = "password sslpassword oauth_client_secret scram_client_key scram_server_key"
 SECRETS: Final = frozenset(_SECRETS.split())
@@ -170,9 +173,12 @@ class Engine:
             raise ConfigurationError(["DATABASE_URL: It is not a URL of PostgreSQL."]) from error
         public = {name: str(value) for name, value in given.items() if name not in SECRETS}
         self.address = quote(make_conninfo(**public))
-        self.parameters: dict[str, Any] = DEFAULTS | given
+        set_outside = {own for name, own in VARIABLES.items() if name in os.environ}
+        defaults = {name: DEFAULTS[name] for name in DEFAULTS.keys() - set_outside}
+        self.parameters: dict[str, Any] = defaults | given
         ours = " ".join(f"-c {name}={value}" for name, value in TIMEOUTS.items())
-        self.parameters["options"] = f"{ours} {given.get('options', '')}".rstrip()
+        theirs = given.get("options", os.environ.get("PGOPTIONS", ""))
+        self.parameters["options"] = f"{ours} {theirs}".rstrip()
         host, port, name = (
             str(self.parameters.get(each, "")) for each in ("host", "port", "dbname")
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 import shutil
 import time
@@ -17,6 +18,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from jwt_server import postgresql
 from jwt_server.app import create_app
 from jwt_server.config import Settings, process_settings
 from jwt_server.database import Connection, Database
@@ -25,6 +27,7 @@ from jwt_server.web.service import EXTENSION
 from tests.helpers import processes
 from tests.helpers.app import Clock, IdleApps, MakeApp
 from tests.helpers.databases import (
+    ON_POSTGRESQL,
     close_cluster,
     create_database,
     database_in,
@@ -44,6 +47,12 @@ from tests.helpers.factories import (
 from tests.helpers.http import Send, send_to_app, send_to_server
 from tests.helpers.secrets import find_secrets
 from tests.helpers.server import BASE_ENVIRONMENT, Server, running
+
+# A busy machine takes longer than the limits of time that the service has; tests of these unset it.
+os.environ["PGCONNECT_TIMEOUT"] = "60"
+if ON_POSTGRESQL:
+    os.environ["PGOPTIONS"] = "-c statement_timeout=60s -c lock_timeout=60s"
+    postgresql.Driver.patience = 60
 
 LOG_FORMAT = formatter("json")
 DESELECTED = {

@@ -19,7 +19,8 @@ from tests.helpers.factories import SECRET_KEY
 URL = "postgresql://jwt_server:hunter2@db.example.com:5433/logins"
 
 
-def test_parameters_of_the_url_win_over_the_defaults() -> None:
+def test_parameters_of_the_url_win_over_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PGCONNECT_TIMEOUT")
     engine = postgresql.Engine(f"{URL}?connect_timeout=9&options=-c%20lock_timeout%3D9s")
 
     assert engine.parameters["connect_timeout"] == "9"
@@ -29,6 +30,19 @@ def test_parameters_of_the_url_win_over_the_defaults() -> None:
     assert {name: engine.parameters[name] for name in others} == {
         name: DEFAULTS[name] for name in others
     }
+
+
+def test_variables_of_libpq_win_over_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "9")
+    monkeypatch.setenv("PGOPTIONS", "-c lock_timeout=9s")
+
+    parameters = postgresql.Engine(URL).parameters
+    own = postgresql.Engine(f"{URL}?connect_timeout=3&options=-c%20lock_timeout%3D3s").parameters
+
+    assert "connect_timeout" not in parameters  # libpq reads the variable
+    assert parameters["options"].endswith(" -c lock_timeout=9s")
+    assert own["connect_timeout"] == "3"
+    assert own["options"].endswith(" -c lock_timeout=3s")
 
 
 def test_own_parameters_are_not_passed_to_libpq() -> None:

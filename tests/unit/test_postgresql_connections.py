@@ -39,6 +39,12 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture(autouse=True)
+def own_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have connections made within the service's own limit of time."""
+    monkeypatch.delenv("PGCONNECT_TIMEOUT")
+
+
 @pytest.fixture
 def database(cluster: Cluster) -> Iterator[Database]:
     with closing(Database(cluster.url)) as database:
