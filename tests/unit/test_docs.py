@@ -336,6 +336,7 @@ def wrong_settings(_app: Flask, text: str) -> list[str]:
         "GUNICORN_CMD_ARGS",
         "FLASK_SKIP_DOTENV",
         "PGPASSFILE",
+        "PGCONNECT_TIMEOUT",
         "PGPASSWORD",
         "PGSSLMODE",
         "TEST_DATABASE",
