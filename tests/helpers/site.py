@@ -7,9 +7,10 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -85,6 +86,14 @@ def _response(
         return Response(response.status, Headers(response.getheaders()), response.read())
 
 
+def accepts(path: Path) -> bool:
+    """Tell whether a server listens on a Unix socket, which exists a moment before it does."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        return True
+    return False
+
+
 @contextmanager
 def service_on_socket(folder: Path, **settings: str) -> Iterator[Path]:
     """Run gunicorn on a Unix socket, as the systemd unit does; yields the socket's path."""
@@ -94,7 +103,7 @@ def service_on_socket(folder: Path, **settings: str) -> Iterator[Path]:
     log_file = folder / "server.log"
     process = gunicorn(folder, environment, log_file)
     try:
-        until(path.exists, START_SECONDS)
+        until(partial(accepts, path), START_SECONDS)
         yield path
     finally:
         process.terminate()
