@@ -56,7 +56,7 @@ GOOD: dict[str, Any] = CREDENTIALS | {
 
 HASH = hash_password(CREDENTIALS["password"], 4)
 
-SAMPLE = 3
+SAMPLE = 6
 """Of this many requests one is sent, as all take ten seconds of CPU; other paths get the others."""
 
 

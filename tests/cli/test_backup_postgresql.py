@@ -23,6 +23,8 @@ from tests.helpers.factories import add_user, everything, execute
 from tests.helpers.postgresql import PASSWORD
 from tests.helpers.postgresql_programs import command
 
+pytestmark = pytest.mark.hosts
+
 
 @pytest.fixture
 def url() -> Iterator[str]:
