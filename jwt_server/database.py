@@ -274,7 +274,6 @@ class Database:
             connection.driver.close()
 
     def _new_connection(self) -> Connection:
-        self.before_waiting()
         return Connection(self.engine.connect(), self.engine, self.before_waiting)
 
     def release(self, connection: Connection) -> None:

@@ -173,21 +173,21 @@ class Engine:
             raise ConfigurationError(["DATABASE_URL: It is not a URL of PostgreSQL."]) from error
         public = {name: str(value) for name, value in given.items() if name not in SECRETS}
         self.address = quote(make_conninfo(**public))
-        set_outside = {own for name, own in VARIABLES.items() if name in os.environ}
+        set_outside = {VARIABLES[name] for name in VARIABLES.keys() & os.environ.keys()}
         defaults = {name: DEFAULTS[name] for name in DEFAULTS.keys() - set_outside}
         self.parameters: dict[str, Any] = defaults | given
         ours = " ".join(f"-c {name}={value}" for name, value in TIMEOUTS.items())
         theirs = given.get("options", os.environ.get("PGOPTIONS", ""))
         self.parameters["options"] = f"{ours} {theirs}".rstrip()
-        host, port, name = (
-            str(self.parameters.get(each, "")) for each in ("host", "port", "dbname")
-        )
-        hosts = host.split(",")
-        pairs = zip(hosts, port.split(",") * len(hosts), strict=False)  # one port is for all
-        places = ",".join(f"{host}:{port}" if port else host for host, port in pairs)
-        self.name = f"postgresql://{places}/{name}"
+        places = (f"{host}:{port}" if port else host for host, port in self._hosts())
+        self.name = f"postgresql://{','.join(places)}/{self.parameters.get('dbname', '')}"
         self._connecting, self._failed_at, self._is_down = Lock(), 0.0, False
         self._finding_out, self._lacks_standby, self._lost_at = Lock(), False, 0.0
+
+    def _hosts(self) -> list[tuple[str, str]]:
+        """Return each host with its port, which is empty unless it is set."""
+        hosts, ports = (str(self.parameters.get(name, "")).split(",") for name in ("host", "port"))
+        return list(zip(hosts, ports * len(hosts), strict=False))  # one port is for all
 
     def connect(self) -> Driver:
         """Connect to a database of this release. Raises DatabaseUnavailable.
@@ -246,13 +246,11 @@ class Engine:
         """Try this one of several hosts first from now on, as each dead one takes seconds."""
         if "hostaddr" in self.parameters or "," not in self.parameters.get("host", ""):
             return
-        hosts, ports = (str(self.parameters.get(name, "")).split(",") for name in ("host", "port"))
-        ports *= len(hosts) // len(ports)  # one is for all
-        addresses = [(host, port or "5432") for host, port in zip(hosts, ports, strict=True)]
+        places = [(host, port or "5432") for host, port in self._hosts()]
         used = (driver.info.host, str(driver.info.port))
-        if used in addresses[1:]:
-            first = addresses.index(used)
-            hosts, ports = (each[first:] + each[:first] for each in (hosts, ports))
+        if used in places[1:]:
+            first = places.index(used)
+            hosts, ports = zip(*places[first:], *places[:first], strict=True)
             self.parameters |= {"host": ",".join(hosts), "port": ",".join(ports)}
 
     def _check_version(self, driver: Driver, oldest: int) -> None:

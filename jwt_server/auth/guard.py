@@ -197,9 +197,8 @@ def require_password(user: CurrentUser, password: str) -> Row:
             if row is not None and is_right:
                 attempts.record_success(db, counted)
                 return row
-            if db.queries.users.lock_by_id(
-                id=user.id
-            ):  # else just deleted: no new row names the user
+            # Else the user was just deleted, and no new row names them.
+            if db.queries.users.lock_by_id(id=user.id):
                 audit.record(db, actor, Action.PASSWORD_REFUSED, user.id)
                 attempts.record_failure(db, counted, actor, user.id)
     raise errors.WrongPassword

@@ -6,7 +6,6 @@ commits in a crash, and their clocks differ.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -14,7 +13,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,29 +29,16 @@ from jwt_server.cli import doctor
 from jwt_server.cli.doctor import CHECKS, GUESSABLE
 from jwt_server.config import Settings
 from jwt_server.database import Connection, Database
-from jwt_server.web.service import EXTENSION, Service
+from jwt_server.web.service import Service
 from tests.helpers.app import Clock, MakeApp
 from tests.helpers.databases import create_database, file_of
+from tests.helpers.doctor import Report, examine_service
 from tests.helpers.factories import JWT_SECRET, SECRET_KEY, add_user, spoil
 
 SECRET_KEYS = (secrets.token_urlsafe(48).encode(),)
 JWT_SECRETS = (secrets.token_urlsafe(48).encode(),)
 GOOD: dict[str, Any] = {"secret_keys": SECRET_KEYS, "jwt_secrets": JWT_SECRETS, "salt_rounds": 10}
 PUBLIC = {"host": "0.0.0.0", "cors_origins": ("https://app.example.com",)}
-
-
-@dataclass
-class Report:
-    """What the command printed."""
-
-    exit_code: int
-    levels: dict[str, set[str]]
-    text: str
-
-    @property
-    def problems(self) -> dict[str, set[str]]:
-        """The levels of the checks that are not OK."""
-        return {check: levels for check, levels in self.levels.items() if levels != {"ok"}}
 
 
 Examine = Callable[..., Report]
@@ -75,18 +61,11 @@ def examine(shared_app: Flask, settings: Settings, clock: Clock) -> Examine:
     file_of(settings)
 
     def run(**changes: Any) -> Report:
-        service = Service(replace(settings, **GOOD | changes), clock)
-        with closing(service.database):
-            shared_app.extensions[EXTENSION] = service
-            done = shared_app.test_cli_runner().invoke(args=["doctor", "--json"])
-        levels: dict[str, set[str]] = {}
-        for line in done.output.splitlines():
-            finding = json.loads(line)
-            levels.setdefault(finding["check"], set()).add(finding["level"])
-        assert list(levels) == list(CHECKS)
+        report = examine_service(shared_app, Service(replace(settings, **GOOD | changes), clock))
+        assert list(report.levels) == list(CHECKS)
         for secret in (*SECRET_KEYS, *JWT_SECRETS, SECRET_KEY, JWT_SECRET):
-            assert secret.decode() not in done.output
-        return Report(done.exit_code, levels, done.output)
+            assert secret.decode() not in report.text
+        return report
 
     return run
 

@@ -11,7 +11,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,8 @@ from jwt_server.app import create_app
 from jwt_server.cli import doctor_postgresql
 from jwt_server.config import Settings
 from jwt_server.database import Database
-from jwt_server.web.service import EXTENSION, Service
+from jwt_server.web.service import Service
+from tests.helpers.doctor import Report, examine_service
 from tests.helpers.factories import add_user
 from tests.helpers.pgbouncer import pgbouncer
 from tests.helpers.postgresql import PASSWORD, Cluster
@@ -44,20 +44,6 @@ GOOD: dict[str, Any] = {
 }
 
 
-@dataclass
-class Report:
-    """What the command printed."""
-
-    exit_code: int
-    levels: dict[str, set[str]]
-    text: str
-
-    @property
-    def problems(self) -> dict[str, set[str]]:
-        """The levels of the checks that are not OK."""
-        return {check: levels for check, levels in self.levels.items() if levels != {"ok"}}
-
-
 Examine = Callable[..., Report]
 
 
@@ -71,17 +57,9 @@ def examine(shared_app: Flask) -> Examine:
     """Run the command on the database of a URL."""
 
     def run(url: str, clock: Callable[[], float] = time.time) -> Report:
-        service = Service(Settings(database=url, **GOOD), clock)
-        with closing(service.database):
-            shared_app.extensions[EXTENSION] = service
-            done = shared_app.test_cli_runner().invoke(args=["doctor", "--json"])
-        levels: dict[str, set[str]] = {}
-        for line in done.output.splitlines():
-            finding = json.loads(line)
-            levels.setdefault(finding["check"], set()).add(finding["level"])
-        assert isinstance(done.exception, SystemExit | None)
-        assert PASSWORD not in done.output
-        return Report(done.exit_code, levels, done.output)
+        report = examine_service(shared_app, Service(Settings(database=url, **GOOD), clock))
+        assert PASSWORD not in report.text
+        return report
 
     return run
 
